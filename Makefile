@@ -1,0 +1,33 @@
+# make setup | test | test-slow | demo | lint
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: setup test test-slow demo lint clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --upgrade pip
+	$(VENV)/bin/pip install --quiet torch==2.13.0
+	$(VENV)/bin/pip install --quiet -e '.[torch,sim,cli,dev]'
+	touch $(STAMP)
+
+test: $(STAMP)
+	$(VENV)/bin/python -m transept.host.cli doctor
+	$(VENV)/bin/pytest -m 'not slow'
+
+test-slow: $(STAMP)
+	$(VENV)/bin/pytest -m slow
+
+demo: $(STAMP)
+	$(VENV)/bin/transept demo
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) .cache build

@@ -1,0 +1,161 @@
+"""The one description of an accelerator, read by golden models, RTL, simulation and host alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+__all__ = ["CONTRACT_VERSION", "PRESETS", "PYNQ_Z2", "TINY", "Config", "preset"]
+
+#: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
+CONTRACT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Geometry of one accelerator. Stored values are independent; everything else is derived.
+
+    A *word* of the activation scratchpad is ``tile`` int16 elements, a word of the stationary
+    scratchpad is ``tile`` int8 elements; all on-chip addresses count words.
+
+    Raises
+    ------
+    ValueError
+        If a value is outside its limits; the message names the value and the limit.
+    """
+
+    name: str
+    tile: int  # rows = columns of the MAC array
+    dsp_chain: int  # MAC rows summed in one DSP cascade before the fields are split
+    act_banks: tuple[int, ...]  # words in each bank of the activation scratchpad
+    stat_words: int  # words of the stationary scratchpad (weights, K, V, channel parameters)
+    max_rows: int  # rows of one MATMUL, also the depth of one accumulator slot
+    acc_slots: int  # accumulator slots in each of the two accumulator banks
+    rowstat_entries: int  # row maxima and row sums kept on chip
+    max_keys: int  # keys of one attention row
+    max_tokens: int  # longest sequence the compiler accepts
+    max_hidden: int  # longest LayerNorm row, in elements
+    epilogue_lanes: int  # outputs requantised per cycle
+    exp_lanes: int  # exponentials per cycle
+    vector_lanes: int  # vector-unit elements per cycle
+    axi_data_bits: int  # data bus of the AXI4 master
+    queue_depth: int  # instructions waiting in front of each engine
+    clock_mhz: int  # clock of the board target; simulation reports times at this clock
+
+    def __post_init__(self) -> None:
+        for field in ("tile", "epilogue_lanes", "exp_lanes", "vector_lanes", "axi_data_bits"):
+            value = getattr(self, field)
+            if value < 1 or value & (value - 1):
+                raise ValueError(f"{field} must be a power of two, got {value}")
+        for field in ("epilogue_lanes", "exp_lanes", "vector_lanes"):
+            if getattr(self, field) > self.tile:
+                raise ValueError(f"{field}={getattr(self, field)} exceeds tile={self.tile}")
+        if self.axi_bytes > self.tile or self.axi_data_bits < 32:
+            raise ValueError(
+                f"axi_data_bits={self.axi_data_bits} must be 32 to {8 * self.tile} (one int8 word)"
+            )
+        if not 1 <= self.dsp_chain <= 4 or self.tile % self.dsp_chain:
+            raise ValueError(
+                f"dsp_chain={self.dsp_chain} must divide tile={self.tile} and be at most 4: "
+                "the 17-bit field of a packed product holds four products of 127 x 127"
+            )
+        if self.max_rows < self.tile or self.max_rows & (self.max_rows - 1):
+            raise ValueError(f"max_rows must be a power of two >= tile, got {self.max_rows}")
+        if self.max_keys % self.tile:
+            raise ValueError(f"max_keys={self.max_keys} must be a multiple of tile={self.tile}")
+
+    @property
+    def axi_bytes(self) -> int:
+        """Bytes of one AXI data beat."""
+        return self.axi_data_bits // 8
+
+    @property
+    def act_words(self) -> int:
+        """Words of the activation scratchpad, all banks."""
+        return sum(self.act_banks)
+
+    @property
+    def key_tiles(self) -> int:
+        """Key tiles of the longest attention row."""
+        return self.max_keys // self.tile
+
+    @property
+    def query_blocks(self) -> int:
+        """Tile selections kept on chip: one bitmap for each block of ``tile`` query rows."""
+        return max(1, self.max_rows // self.tile)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per cycle."""
+        return self.tile * self.tile
+
+    @property
+    def digest(self) -> int:
+        """32-bit name of this hardware and contract, found in its registers and program files."""
+        facts = dataclasses.asdict(self) | {"contract": CONTRACT_VERSION}
+        text = json.dumps(facts, sort_keys=True)
+        return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
+
+    def replace(self, **changes: object) -> Config:
+        """A copy with some fields changed (checked again)."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+#: 4x4 MACs: block tests that finish in seconds.
+TINY = Config(
+    name="tiny",
+    tile=4,
+    dsp_chain=4,
+    act_banks=(192, 192, 192, 192, 192, 192, 192, 256),
+    stat_words=1024,
+    max_rows=16,
+    acc_slots=4,
+    rowstat_entries=128,
+    max_keys=64,
+    max_tokens=64,
+    max_hidden=128,
+    epilogue_lanes=2,
+    exp_lanes=2,
+    vector_lanes=2,
+    axi_data_bits=32,
+    queue_depth=8,
+    clock_mhz=100,
+)
+
+#: 16x16 INT8 MACs for the XC7Z020 of a PYNQ-Z2 board: two MACs per DSP slice, 100 MHz.
+PYNQ_Z2 = Config(
+    name="pynq_z2",
+    tile=16,
+    dsp_chain=4,
+    act_banks=(1536, 1536, 1536, 1536, 1536, 1536, 1536, 1024),
+    stat_words=6144,
+    max_rows=128,
+    acc_slots=4,
+    rowstat_entries=512,
+    max_keys=1024,
+    max_tokens=512,
+    max_hidden=1024,
+    epilogue_lanes=8,
+    exp_lanes=4,
+    vector_lanes=8,
+    axi_data_bits=128,
+    queue_depth=16,
+    clock_mhz=100,
+)
+
+PRESETS = {cfg.name: cfg for cfg in (TINY, PYNQ_Z2)}
+
+
+def preset(name: str) -> Config:
+    """The named configuration.
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown configuration {name!r}, the presets are {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,114 @@
+"""From float-scaled int16 rows to int8 operands, and from accumulators back: the linear layer.
+
+Every product is at most signed 25 x 18 bits, so that each is one DSP48E1 slice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transept.golden.numerics.fixed import Array, round_shift, saturate
+from transept.golden.numerics.polynomial import reciprocal
+
+__all__ = [
+    "ONE",
+    "ROW_MAX_FLOOR",
+    "SEGMENTS",
+    "ActivationTable",
+    "ChannelParameters",
+    "activation",
+    "quantise_row",
+    "quantise_scale",
+    "requantise",
+]
+
+#: Row multiplier of static rows (RowScale.ONE).
+ONE = 1 << 15
+#: Smaller row maxima count as this one: the int8 grid is then at most two int16 steps wide.
+ROW_MAX_FLOOR = 256
+
+
+def quantise_scale(row_max: Array) -> Array:
+    """``~ 127 * 2**25 / max(row_max, 256)``, at most 25 bits signed; row_max 0 to 32767."""
+    row_max = row_max.clip(ROW_MAX_FLOOR, 32767)
+    mantissa, exponent = reciprocal(row_max)
+    return round_shift((127 * mantissa) << 1, exponent - 8)
+
+
+def quantise_row(x: Array, row_max: Array) -> Array:
+    """int16 row elements to int8: ``sat8(round(x * 127 / max(row_max, 256)))``.
+
+    x: int16[..., n]; row_max: [...], the maximum magnitude of each row (dynamic quantisation).
+    """
+    return saturate(round_shift(x * quantise_scale(row_max)[..., None], 25), 8)
+
+
+@dataclass(frozen=True)
+class ChannelParameters:
+    """Per-channel requantisation: multiplier uint16, shift 0..31, bias int24; each int64[n]."""
+
+    multiplier: Array
+    shift: Array
+    bias: Array
+
+
+def requantise(
+    acc: Array,
+    channel: ChannelParameters,
+    row_multiplier: Array,
+    row_exponent: Array,
+    *,
+    pre: int,
+    row_shift: int,
+    out_shift: int,
+    bits: int,
+) -> Array:
+    """int32 accumulators to ``bits`` bits: channel multiplier, row multiplier, bias.
+
+    ::
+
+        a = sat25(round(acc / 2**pre))
+        v = sat25(round(a * multiplier / 2**shift))
+        z = sat25(round(v * row_multiplier / 2**(row_shift + row_exponent)))
+        y = sat(round((z + bias) / 2**out_shift))
+
+    acc: int[m, n]; row_multiplier: int[m], 0 to 2**16; row_exponent: int[m], 0 to 23.
+    """
+    a = saturate(round_shift(acc, pre), 25)
+    v = saturate(round_shift(a * channel.multiplier, channel.shift), 25)
+    shift = row_shift + row_exponent[..., None]
+    z = saturate(round_shift(v * row_multiplier[..., None], shift), 25)
+    return saturate(round_shift(z + channel.bias, out_shift), bits)
+
+
+@dataclass(frozen=True)
+class ActivationTable:
+    """A loaded piecewise quadratic on int16: 64 segments of ``2**width`` from ``start``.
+
+    c2: int16[64], c1: int24[64], c0: int24[64]. The outer segments extend to +-32767.
+    """
+
+    start: int
+    width: int
+    slope_shift: int
+    out_shift: int
+    c0: Array
+    c1: Array
+    c2: Array
+
+
+SEGMENTS = 64
+
+
+def activation(x: Array, table: ActivationTable) -> Array:
+    """``y = f(x)`` on int16::
+
+    i = clamp((x - start) >> width, 0, 63);  d = x - start - (i << width)
+    t = sat25(c1[i] + round(c2[i] * d / 2**slope_shift))
+    y = sat16(round((t * d + (c0[i] << 8)) / 2**out_shift))
+    """
+    offset = x - table.start
+    index = (offset >> table.width).clip(0, SEGMENTS - 1)
+    d = offset - (index << table.width)
+    t = saturate(table.c1[index] + round_shift(table.c2[index] * d, table.slope_shift), 25)
+    return saturate(round_shift(t * d + (table.c0[index] << 8), table.out_shift), 16)

@@ -1,0 +1,50 @@
+"""Softmax in base 2 on int16 scores with 8 fractional bits; no result depends on how a row is cut.
+
+Two phases: the maximum of the whole kept row is known before the first exponential is taken, so no
+running rescale ever drops bits. Probabilities stay unnormalised, 255 levels; the division is the row
+multiplier of the product with V.
+"""
+
+from __future__ import annotations
+
+from transept.golden.numerics import tables
+from transept.golden.numerics.fixed import Array, round_shift
+from transept.golden.numerics.polynomial import evaluate
+
+__all__ = ["LEVELS", "MASKED", "OFFSET", "exponential", "levels", "softmax_rows"]
+
+#: Score of a key that the filter does not keep. ``saturate`` never produces it.
+MASKED = -32768
+#: Largest probability level; operands are ``level - OFFSET``, in -127..127.
+LEVELS = 254
+OFFSET = 127
+FRACTION_BITS = 9  # of a level in the exponential's own output
+
+
+def exponential(score: Array, maximum: Array) -> tuple[Array, Array]:
+    """``254 * 512 * 2**((score - maximum) / 256)`` as (mantissa, right shift), score <= maximum.
+
+    The mantissa is in (65024, 130048]; a quadratic in four segments, largest error 7 of 130,048.
+    """
+    distance = maximum - score
+    fraction = (distance & 0xFF) << 6  # 2 bits segment, 12 bits position
+    return evaluate(tables.EXP2, fraction >> 12, fraction & 0xFFF), distance >> 8
+
+
+def levels(score: Array, maximum: Array) -> Array:
+    """Unnormalised probability levels 0..254 of int16 scores; masked scores give 0.
+
+    maximum: the largest kept score of the row, broadcastable to ``score``.
+    """
+    kept = score != MASKED
+    mantissa, shift = exponential(score * kept + maximum * (1 - kept * 1), maximum)
+    return round_shift(mantissa, FRACTION_BITS + shift.clip(0, 20)) * kept
+
+
+def softmax_rows(score: Array, maximum: Array) -> tuple[Array, Array]:
+    """Operands ``level - 127`` (int8[..., n]) and row sums of levels (int[...]).
+
+    score: int16[..., n], maximum: int16[...].
+    """
+    level = levels(score, maximum[..., None])
+    return level - OFFSET, level.sum(-1)

@@ -1,0 +1,221 @@
+"""Signatures that join the blocks: instructions, memory ports, engine control, AXI buses.
+
+Directions are those of the initiator (the client of a memory, the master of a bus).
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import ShapeLike, signed, unsigned
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden import isa
+from transept.golden.config import Config
+
+__all__ = [
+    "ACT_READ_LATENCY",
+    "ROWSTAT_READ_LATENCY",
+    "STAT_READ_LATENCY",
+    "Stall",
+    "act_read",
+    "act_write",
+    "axi4",
+    "axi_lite",
+    "engine_members",
+    "instruction_layout",
+    "rowstat_read",
+    "rowstat_write",
+    "stat_read",
+    "stat_write",
+]
+
+#: Cycles from an accepted read request to its data (fixed, no back-pressure on data).
+ACT_READ_LATENCY = 2
+STAT_READ_LATENCY = 2
+ROWSTAT_READ_LATENCY = 1
+ROWSTAT_BITS = 24
+
+
+class Stall(enum.Enum, shape=3):
+    """What an engine that does not advance waits for; read by counters and the watchdog."""
+
+    NONE = 0  # advancing, or idle without an instruction
+    TOKEN = 1  # its next instruction waits for tokens (set by dispatch, not by engines)
+    MEMORY = 2  # DRAM
+    SCRATCHPAD = 3  # an on-chip memory port
+    WEIGHTS = 4  # GEMM: the stationary tile is not loaded yet
+    ACCUMULATOR = 5  # GEMM: no free accumulator slot
+    FILTER = 6  # GEMM: the key filter has not answered
+
+
+def instruction_layout(opcode: isa.Opcode) -> data.FlexibleLayout:
+    """The 256 bits of one opcode as named fields (enumerations as plain integers)."""
+    fields = {}
+    low = 0
+    for field in isa.HEADER:
+        fields[field.name] = data.Field(unsigned(field.width), low)
+        low += field.width
+    for field, low in isa.FORMATS[opcode].offsets():
+        shape = signed(field.width) if field.signed else unsigned(field.width)
+        fields[field.name] = data.Field(shape, low)
+    return data.FlexibleLayout(8 * isa.INSTRUCTION_BYTES, fields)
+
+
+def engine_members() -> dict[str, wiring.Member]:
+    """Ports that every engine has.
+
+    instr : In(stream of 256 bits); its tokens have been taken already
+    retire : Out(1), high for one cycle for each instruction, in order, once its last write has
+        been accepted by the memory (a read issued in the next cycle sees it)
+    busy : Out(1), from the acceptance of an instruction to its retirement
+    stall : Out(Stall), meaningful while busy
+    """
+    return {
+        "instr": In(stream.Signature(8 * isa.INSTRUCTION_BYTES)),
+        "retire": Out(1),
+        "busy": Out(1),
+        "stall": Out(Stall),
+    }
+
+
+def _bits(depth: int) -> int:
+    return max(1, (depth - 1).bit_length())
+
+
+def act_word(cfg: Config) -> ShapeLike:
+    """``tile`` int16 elements, element 0 lowest."""
+    return data.ArrayLayout(signed(16), cfg.tile)
+
+
+def stat_word(cfg: Config) -> ShapeLike:
+    """``tile`` int8 elements, element 0 lowest."""
+    return data.ArrayLayout(signed(8), cfg.tile)
+
+
+def act_read(cfg: Config) -> wiring.Signature:
+    """Read port of the activation scratchpad: a request is accepted when ``en & ready``, its data
+    is there ACT_READ_LATENCY cycles later, for one cycle."""
+    return wiring.Signature(
+        {
+            "en": Out(1),
+            "addr": Out(_bits(cfg.act_words)),
+            "ready": In(1),
+            "data": In(act_word(cfg)),
+        }
+    )
+
+
+def act_write(cfg: Config) -> wiring.Signature:
+    """Write port of the activation scratchpad: a word is written when ``en & ready``."""
+    return wiring.Signature(
+        {
+            "en": Out(1),
+            "addr": Out(_bits(cfg.act_words)),
+            "data": Out(act_word(cfg)),
+            "ready": In(1),
+        }
+    )
+
+
+def stat_read(cfg: Config) -> wiring.Signature:
+    """As ``act_read``, STAT_READ_LATENCY, words of ``tile`` int8."""
+    return wiring.Signature(
+        {
+            "en": Out(1),
+            "addr": Out(_bits(cfg.stat_words)),
+            "ready": In(1),
+            "data": In(stat_word(cfg)),
+        }
+    )
+
+
+def stat_write(cfg: Config) -> wiring.Signature:
+    """As ``act_write``, words of ``tile`` int8."""
+    return wiring.Signature(
+        {
+            "en": Out(1),
+            "addr": Out(_bits(cfg.stat_words)),
+            "data": Out(stat_word(cfg)),
+            "ready": In(1),
+        }
+    )
+
+
+def rowstat_read(cfg: Config) -> wiring.Signature:
+    """Read port of the row statistics: always accepted, data ROWSTAT_READ_LATENCY cycle later."""
+    return wiring.Signature(
+        {
+            "en": Out(1),
+            "addr": Out(_bits(cfg.rowstat_entries)),
+            "data": In(ROWSTAT_BITS),
+        }
+    )
+
+
+def rowstat_write(cfg: Config) -> wiring.Signature:
+    """Write port of the row statistics: written when ``en & ready``."""
+    return wiring.Signature(
+        {
+            "en": Out(1),
+            "addr": Out(_bits(cfg.rowstat_entries)),
+            "data": Out(ROWSTAT_BITS),
+            "ready": In(1),
+        }
+    )
+
+
+def axi_lite(addr_bits: int) -> wiring.Signature:
+    """AXI4-Lite, 32-bit data, as seen by the master; names are those of the standard."""
+    return wiring.Signature(
+        {
+            "awaddr": Out(addr_bits),
+            "awprot": Out(3),
+            "awvalid": Out(1),
+            "awready": In(1),
+            "wdata": Out(32),
+            "wstrb": Out(4),
+            "wvalid": Out(1),
+            "wready": In(1),
+            "bresp": In(2),
+            "bvalid": In(1),
+            "bready": Out(1),
+            "araddr": Out(addr_bits),
+            "arprot": Out(3),
+            "arvalid": Out(1),
+            "arready": In(1),
+            "rdata": In(32),
+            "rresp": In(2),
+            "rvalid": In(1),
+            "rready": Out(1),
+        }
+    )
+
+
+def axi4(cfg: Config) -> wiring.Signature:
+    """AXI4 of ``axi_data_bits`` with 32-bit addresses and one ID, as seen by the master."""
+    width = cfg.axi_data_bits
+    channel = {"addr": 32, "len": 8, "size": 3, "burst": 2, "cache": 4, "prot": 3}
+    members: dict[str, wiring.Member] = {}
+    for letter in ("aw", "ar"):
+        members |= {f"{letter}{name}": Out(bits) for name, bits in channel.items()}
+        members |= {f"{letter}valid": Out(1), f"{letter}ready": In(1), f"{letter}id": Out(1)}
+    return wiring.Signature(
+        members
+        | {
+            "wdata": Out(width),
+            "wstrb": Out(width // 8),
+            "wlast": Out(1),
+            "wvalid": Out(1),
+            "wready": In(1),
+            "bid": In(1),
+            "bresp": In(2),
+            "bvalid": In(1),
+            "bready": Out(1),
+            "rid": In(1),
+            "rdata": In(width),
+            "rresp": In(2),
+            "rlast": In(1),
+            "rvalid": In(1),
+            "rready": Out(1),
+        }
+    )
