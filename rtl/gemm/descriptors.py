@@ -90,9 +90,9 @@ def job_layout(cfg: Config) -> data.StructLayout:
 def observation_layout(cfg: Config) -> data.StructLayout:
     """One K word as it is written (epilogue -> filter, never refused).
 
-    ``index`` names the summary of its key tile: ``(address of column 0 of the row) >> log2(tile)``
-    plus ``column``; K regions start at a multiple of ``tile`` words and have ``d_tiles`` words a key.
-    ``first`` marks the first key of a tile (row % tile == 0).
+    ``index`` names the summary of its key tile: ``((address of the tile's first row) - column) >>
+    log2(tile)`` plus ``column``; K regions start at a multiple of ``tile`` words, ``d_tiles`` words a
+    key. ``first`` marks the first key of a tile (row % tile == 0).
     """
     return data.StructLayout(
         {"index": 16, "first": 1, "word": data.ArrayLayout(signed(8), cfg.tile)}
