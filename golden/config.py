@@ -83,8 +83,12 @@ class Config:
 
     @property
     def query_blocks(self) -> int:
-        """Tile selections kept on chip: one bitmap for each block of ``tile`` query rows."""
-        return max(1, self.max_rows // self.tile)
+        """Tile selections kept on chip: one bitmap for each block of ``tile`` query rows.
+
+        Four times the blocks of ``max_rows`` rows: short sequences of a batch end in partial
+        blocks, and one head's selection is written while another's is read.
+        """
+        return 4 * self.max_rows // self.tile
 
     @property
     def macs(self) -> int:

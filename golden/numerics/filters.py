@@ -46,9 +46,7 @@ def select_tiles(
     kept = list(tiles)
     if kind == Filter.TILE_THRESHOLD:
         kept = [
-            t
-            for t in tiles
-            if tile_estimate(queries, keys[t * tile : (t + 1) * tile]) >= threshold
+            t for t in tiles if tile_estimate(queries, keys[t * tile : (t + 1) * tile]) >= threshold
         ] or [0]
 
     def keeps(row: int, key: int) -> bool:
