@@ -1,0 +1,64 @@
+"""int16 rows to int8 operands of the MAC array, by the scale of the row."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden.config import Config
+from transept.rtl.arith.fixed import round_shift, saturate
+
+__all__ = ["RowQuantiser"]
+
+SCALE_SHIFT = 25
+
+
+class RowQuantiser(wiring.Component):
+    """One row word a cycle: ``sat8(round(x * scale / 2**25))``, or the low bytes if ``raw``.
+
+    Latency 3 cycles, never stalls; one DSP slice a lane. Golden model: ``quantise_row`` with the
+    scale of ``quantise_scale``.
+
+    Members
+    -------
+    i : In, valid, row: int16[tile], scale: int25 (not negative), raw: 1
+    o : Out, valid, row: int8[tile]
+    """
+
+    LATENCY = 3
+
+    i: wiring.PureInterface
+    o: wiring.PureInterface
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        i = {
+            "valid": Out(1),
+            "row": Out(data.ArrayLayout(signed(16), cfg.tile)),
+            "scale": Out(signed(25)),
+            "raw": Out(1),
+        }
+        o = {"valid": Out(1), "row": Out(data.ArrayLayout(signed(8), cfg.tile))}
+        super().__init__({"i": In(wiring.Signature(i)), "o": Out(wiring.Signature(o))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        loaded, multiplied, raw, raw_multiplied = (Signal() for _ in range(4))
+        scale = Signal(signed(25))
+        m.d.sync += [loaded.eq(self.i.valid), multiplied.eq(loaded), self.o.valid.eq(multiplied)]
+        with m.If(self.i.valid):
+            m.d.sync += [scale.eq(self.i.scale), raw.eq(self.i.raw)]
+        with m.If(loaded):
+            m.d.sync += raw_multiplied.eq(raw)
+        for x, y in zip(self.i.row, self.o.row, strict=True):
+            element, low = Signal(signed(16)), Signal(signed(8))
+            product = Signal(signed(41))
+            with m.If(self.i.valid):
+                m.d.sync += element.eq(x)
+            with m.If(loaded):
+                m.d.sync += [product.eq(element * scale), low.eq(element)]
+            with m.If(multiplied):
+                rounded = saturate(round_shift(product, SCALE_SHIFT), 8)
+                m.d.sync += y.eq(Mux(raw_multiplied, low, rounded))
+        return m
