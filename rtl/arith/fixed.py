@@ -1,0 +1,108 @@
+"""Rounding, saturation, shifting, sums as expressions; the mirror of ``golden.numerics.fixed``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from amaranth import Cat, Const, Mux, Value
+from amaranth.hdl import ValueLike
+
+__all__ = [
+    "index_bits",
+    "narrow_shift",
+    "normalise",
+    "round_shift",
+    "round_shift_by",
+    "saturate",
+    "select",
+    "tree",
+    "tree_sum",
+]
+
+
+def index_bits(depth: int) -> int:
+    """Bits of an index below ``depth``, at least one."""
+    return max(1, (depth - 1).bit_length())
+
+
+def round_shift(x: ValueLike, shift: int) -> Value:
+    """``floor(x / 2**shift + 1/2)`` for a constant ``shift`` >= 0, by the narrowest adder."""
+    x = Value.cast(x)
+    return x if shift == 0 else ((x >> (shift - 1)) + 1) >> 1
+
+
+def round_shift_by(x: ValueLike, shift: ValueLike) -> Value:
+    """``floor(x / 2**shift + 1/2)`` for an unsigned value ``shift``, all in one cycle.
+
+    A barrel shifter and an adder; ``arith.shifter.RoundShift`` is the pipelined form.
+    """
+    return (((Value.cast(x) << 1) >> Value.cast(shift)) + 1) >> 1
+
+
+def saturate(x: ValueLike, bits: int) -> Value:
+    """Clamp to ``+-(2**(bits-1) - 1)``: signed(bits). The lowest code is never produced."""
+    x = Value.cast(x)
+    if not x.shape().signed:
+        x = Cat(x, Const(0, 1)).as_signed()
+    if len(x) < bits:
+        return x
+    limit = (1 << (bits - 1)) - 1
+    negative = x[-1]
+    lost = _loses(x, bits - 1)
+    under = negative & (lost | ~x[: bits - 1].any())
+    return Mux(~negative & lost, limit, Mux(under, -limit, x))[:bits].as_signed()
+
+
+def narrow_shift(x: ValueLike, digit: Value, step: int, width: int) -> tuple[Value, Value]:
+    """One digit of a right shifter that ends in saturation: ``x >> (digit * step)``, cut.
+
+    Returns the low ``width`` bits (unsigned) and whether a bit above them differs from the sign.
+    """
+    x = Value.cast(x)
+    choices = [x >> min(step * i, len(x) - 1) for i in range(1 << len(digit))]
+    window = select([choice[:width] for choice in choices], digit)
+    return window, select([_loses(choice, width) for choice in choices], digit)
+
+
+def _loses(x: Value, width: int) -> Value:
+    """Whether any bit of x from ``width`` up differs from its sign."""
+    high = x[width:]
+    return Mux(x[-1], ~high.all(), high.any()) if len(high) else Const(0, 1)
+
+
+def select(choices: Sequence[Value], index: Value) -> Value:
+    """``choices[index]`` as a tree of multiplexers; an index past the end gives the last choice."""
+    if len(choices) == 1:
+        return choices[0]
+    half = 1 << ((len(choices) - 1).bit_length() - 1)
+    upper, lower = choices[half:], choices[:half]
+    top = half.bit_length() - 1
+    return Mux(index[top], select(upper, index[:top]), select(lower, index[:top]))
+
+
+def normalise(x: Value, steps: Sequence[int]) -> tuple[Value, Value]:
+    """Shift x left by each step (a power of two, descending) whose upper bits are all zero.
+
+    Returns x and one flag for each step, the last step in bit 0. All steps ``width/2, ..., 1``
+    bring the leading one to the top; then ``~flags`` is its position, ``floor(log2 x)``.
+    """
+    flags = []
+    for step in steps:
+        flag = ~x[-step:].any()
+        x = Mux(flag, Cat(Const(0, step), x[:-step]), x)
+        flags.insert(0, flag)
+    return x, Cat(flags)
+
+
+def tree(operator: Callable[[Value, Value], Value], terms: Iterable[Value]) -> Value:
+    """Terms combined pairwise: logarithmic depth, and sums widen by one bit a level."""
+    level = list(terms)
+    while len(level) > 1:
+        pairs = zip(level[::2], level[1::2], strict=False)
+        level = [operator(a, b) for a, b in pairs] + level[len(level) & ~1 :]
+    return level[0]
+
+
+def tree_sum(terms: Iterable[Value]) -> Value:
+    """Sum of the terms by a balanced tree."""
+    return tree(lambda a, b: a + b, terms)
