@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal, Value, signed, unsigned
+from amaranth import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +13,9 @@ __all__ = ["SystolicArray", "load_lead", "skew", "sum_bits"]
 #: Bits of the lower field of a packed product; the upper one starts here.
 FIELD_BITS = 17
 OPERAND_MAX = 127
+#: A cascade starts from this constant, so that its lower field is never negative and the upper one
+#: needs no correction by a borrow. It is taken out again by inverting the lower field's top bit.
+FIELD_BIAS = 1 << (FIELD_BITS - 1)
 
 
 def sum_bits(cfg: Config) -> int:
@@ -33,6 +36,24 @@ def load_lead(cfg: Config) -> int:
     """Least number of cycles from the write of weight row 0 to the entry of the pass that uses it,
     if the rows are written one a cycle, in order."""
     return 1 + max(k - skew(cfg, k) for k in range(cfg.tile))
+
+
+def _pack(word: data.View) -> Value:
+    """Column pairs (low, high) as the bytes of ``high * 2**17 + low``; between them lie only copies
+    of the sign of ``low``, which are not stored."""
+    pairs = zip(word[0::2], word[1::2], strict=True)
+    return Cat(Cat(low, (high - low[7])[:8]) for low, high in pairs)
+
+
+def _multiplicand(pair: Value) -> Value:
+    """``high * 2**17 + low``, signed 25 bits, from the two bytes of ``_pack``."""
+    return Cat(pair[:8], pair[7].replicate(FIELD_BITS - 8), pair[8:]).as_signed()
+
+
+def _fields(packed: Signal) -> tuple[Value, Value]:
+    """The sums of the lower and the upper column of a biased cascade."""
+    low = Cat(packed[: FIELD_BITS - 1], ~packed[FIELD_BITS - 1]).as_signed()
+    return low, packed[FIELD_BITS:].as_signed()
 
 
 class SystolicArray(wiring.Component):
@@ -87,3 +108,101 @@ class SystolicArray(wiring.Component):
     def latency(self) -> int:
         """Cycles from ``row_valid`` to the ``sums_valid`` of the same row."""
         return self._cfg.dsp_chain + self._cfg.tile // self._cfg.dsp_chain + 1
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        valid, swap = self._wavefront(m)
+        operands = self._skewed(m, valid)
+        weights = self._weights(m, swap)
+        above: list[Signal] | None = None
+        for cascade in range(self._cfg.tile // self._cfg.dsp_chain):
+            packed = self._cascade(m, cascade, operands, weights, valid)
+            above = self._add(m, cascade, packed, above, valid)
+        m.d.comb += [total.eq(last) for total, last in zip(self.sums, above, strict=True)]
+        m.d.comb += self.sums_valid.eq(valid[self.latency])
+        return m
+
+    def _wavefront(self, m: Module) -> tuple[list[Value], list[Value]]:
+        """``row_valid`` and ``row_swap``, delayed by the index."""
+        valid, swap = [self.row_valid], [self.row_valid & self.row_swap]
+        for stage in range(self.latency):
+            valid.append(Signal(name=f"valid_{stage + 1}"))
+            m.d.sync += valid[-1].eq(valid[-2])
+        for stage in range(skew(self._cfg, self._cfg.tile - 1)):
+            swap.append(Signal(name=f"swap_{stage + 1}"))
+            m.d.sync += swap[-1].eq(swap[-2])
+        return valid, swap
+
+    def _skewed(self, m: Module, valid: list[Value]) -> list[Signal]:
+        """Element k of the row, ``skew(k) + 1`` cycles later: the operand of array row k."""
+        operands = []
+        for k in range(self._cfg.tile):
+            operand = self.row[k]
+            for stage in range(skew(self._cfg, k) + 1):
+                delayed = Signal(signed(8), name=f"operand_{k}_{stage}", reset_less=True)
+                with m.If(valid[stage]):
+                    m.d.sync += delayed.eq(operand)
+                operand = delayed
+            operands.append(operand)
+        return operands
+
+    def _weights(self, m: Module, swap: list[Value]) -> list[list[Signal]]:
+        """Active multiplicands [k][pair], with their shadows."""
+        cfg = self._cfg
+        packed = Signal(8 * cfg.tile)
+        m.d.comb += packed.eq(_pack(self.weight_word))
+        active = []
+        for k in range(cfg.tile):
+            shadow = Signal(8 * cfg.tile, name=f"shadow_{k}", reset_less=True)
+            with m.If(self.weight_en & (self.weight_index == k)):
+                m.d.sync += shadow.eq(packed)
+            row = [
+                Signal(signed(FIELD_BITS + 8), name=f"weight_{k}_{pair}", reset_less=True)
+                for pair in range(cfg.tile // 2)
+            ]
+            with m.If(swap[skew(cfg, k)]):
+                m.d.sync += [
+                    weight.eq(_multiplicand(shadow.word_select(pair, 16)))
+                    for pair, weight in enumerate(row)
+                ]
+            active.append(row)
+        return active
+
+    def _cascade(
+        self,
+        m: Module,
+        cascade: int,
+        operands: list[Signal],
+        weights: list[list[Signal]],
+        valid: list[Value],
+    ) -> list[Signal]:
+        """Biased packed sums of each column pair over the rows of one cascade."""
+        cfg = self._cfg
+        sums: list[Value] = [FIELD_BIAS] * (cfg.tile // 2)
+        for k in range(cascade * cfg.dsp_chain, (cascade + 1) * cfg.dsp_chain):
+            above, sums = sums, []
+            with m.If(valid[skew(cfg, k) + 1]):
+                for pair, weight in enumerate(weights[k]):
+                    total = Signal(signed(2 * FIELD_BITS), name=f"p_{k}_{pair}", reset_less=True)
+                    m.d.sync += total.eq(above[pair] + weight * operands[k])
+                    sums.append(total)
+        return sums
+
+    def _add(
+        self,
+        m: Module,
+        cascade: int,
+        packed: list[Signal],
+        above: list[Signal] | None,
+        valid: list[Value],
+    ) -> list[Signal]:
+        """Column sums over this cascade and all above it."""
+        cfg = self._cfg
+        fields = [field for pair in packed for field in _fields(pair)]
+        sums = []
+        with m.If(valid[cfg.dsp_chain + cascade + 1]):
+            for n, field in enumerate(fields):
+                total = Signal(signed(sum_bits(cfg)), name=f"sum_{cascade}_{n}", reset_less=True)
+                m.d.sync += total.eq(field if above is None else above[n] + field)
+                sums.append(total)
+        return sums
