@@ -1,69 +1,64 @@
-"""Right shift by a signal with rounding and saturation, pipelined."""
+"""Rounding right shift by a variable amount, pipelined."""
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from transept.rtl.arith.fixed import narrow_shift, saturate
+from transept.rtl.arith.fixed import narrow_shift, round_shift, saturate
 
 __all__ = ["RoundShift"]
 
 
 class RoundShift(wiring.Component):
-    """``saturate(round_shift(x, shift), bits)``, one result a cycle, LATENCY cycles later.
+    """``sat(round(x / 2**shift))``, saturated to ``bits``.
 
-    Two bits of the shift are one level of multiplexers, the large steps first; every level keeps
-    no more bits than the result can still need and notes whether what it drops was significant.
-    Golden functions: ``round_shift`` and ``saturate`` of ``golden.numerics.fixed``.
+    Latency LATENCY, one result a cycle, never stalls: the upper half of the shift's digits, the
+    lower half, then rounding and saturation. Golden functions: ``round_shift``, ``saturate``.
 
     Members
     -------
     x : In(signed(width))
-    shift : In(shift_bits), sampled with x
+    shift : In(shift_bits)
     o : Out(signed(bits))
     """
 
-    LATENCY = 2
+    LATENCY = 3
 
     x: Signal
     shift: Signal
     o: Signal
 
     def __init__(self, width: int, shift_bits: int, bits: int) -> None:
-        self._bits = bits
-        super().__init__(
-            {"x": In(signed(width)), "shift": In(shift_bits), "o": Out(signed(bits))},
-        )
+        self._width, self._shift_bits, self._bits = width, shift_bits, bits
+        super().__init__({"x": In(signed(width)), "shift": In(shift_bits), "o": Out(signed(bits))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        sign = self.x[-1]
-        value: Value = Cat(0, self.x).as_signed()  # one bit below the point decides the rounding
-        width = self._bits + 1
-        lost = []
-        for low in reversed(range(2, len(self.shift), 2)):
-            step = 1 << low
-            value, beyond = narrow_shift(value, self.shift[low : low + 2], step, width + step - 1)
-            value = Cat(value, sign).as_signed()
-            lost.append(beyond)
+        bits, split = self._bits, self._shift_bits // 2
+        # a bit lost above this window would still be above the result after the fine shift
+        window_bits = bits + (1 << split) - 1
 
-        coarse = Signal(signed(len(value)))
-        digit, negative, lost_before = Signal.like(self.shift[:2]), Signal(), Signal()
+        half_steps = Signal(signed(max(self._width, window_bits) + 1))
+        m.d.comb += half_steps.eq(Cat(Const(0, 1), self.x).as_signed())
+        coarse = Signal(signed(window_bits + 1))
+        coarse_lost, fine = Signal(), Signal(split)
+        window, lost = narrow_shift(half_steps, self.shift[split:], 1 << split, window_bits)
         m.d.sync += [
-            coarse.eq(value),
-            digit.eq(self.shift),
-            negative.eq(sign),
-            lost_before.eq(Cat(lost).any()),
+            coarse.eq(Cat(window, half_steps[-1])),
+            coarse_lost.eq(lost),
+            fine.eq(self.shift),
         ]
-        window, beyond = narrow_shift(coarse, digit, 1, width)
-        limit = (1 << (self._bits - 1)) - 1
-        m.d.sync += self.o.eq(
-            Mux(
-                lost_before | beyond,
-                Mux(negative, -limit, limit),
-                saturate((window.as_signed() + 1) >> 1, self._bits),
-            )
-        )
+
+        shifted, shifted_lost = Signal(signed(bits + 1)), Signal()
+        window, lost = narrow_shift(coarse, fine, 1, bits)
+        m.d.sync += [
+            shifted.eq(Cat(window, coarse[-1])),
+            shifted_lost.eq(lost | coarse_lost),
+        ]
+
+        limit = (1 << (bits - 1)) - 1
+        extreme = Mux(shifted[-1], -limit, limit)
+        m.d.sync += self.o.eq(Mux(shifted_lost, extreme, saturate(round_shift(shifted, 1), bits)))
         return m

@@ -42,10 +42,7 @@ def test_round_shift(shift):
 @pytest.mark.parametrize("bits", range(2, 12))
 def test_saturate(bits):
     values = range(-512, 512)
-    if bits <= 10:
-        expected = [golden.saturate(v, bits) for v in values]
-    else:
-        expected = list(values)
+    expected = [golden.saturate(v, bits) for v in values]
     assert evaluate(signed(10), lambda x: fixed.saturate(x, bits), values) == expected
     values = range(1024)
     expected = [golden.saturate(v, bits) for v in values]
