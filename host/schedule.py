@@ -1,0 +1,143 @@
+"""Program order and dependency tokens: instructions in, a synchronised program out.
+
+An emitter says what each instruction reads and writes; the schedule finds the hazards and turns them
+into the fewest tokens. Engines run in order, so a token from the last of several producers on one
+engine covers the earlier ones, and what an engine already knows to be complete is never waited for
+again (vector clocks, Fidge 1988, Mattern 1989).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from transept.golden.isa import Engine, Instruction, Opcode
+
+__all__ = ["Region", "Schedule"]
+
+
+class Region(NamedTuple):
+    """Words ``start`` to ``stop - 1`` of one memory (on chip, or a DRAM window in bytes)."""
+
+    memory: str
+    start: int
+    stop: int
+
+    def overlaps(self, other: Region) -> bool:
+        """True if both share a word of the same memory."""
+        return self.start < other.stop and other.start < self.stop
+
+    def covers(self, other: Region) -> bool:
+        """True if every word of ``other`` lies in this region."""
+        return self.start <= other.start and other.stop <= self.stop
+
+
+@dataclass
+class _Access:
+    region: Region
+    index: int
+    engine: Engine
+    write: bool
+
+
+@dataclass
+class _Entry:
+    opcode: Opcode
+    engine: Engine
+    operands: dict[str, int]
+    label: str
+    wait: set[Engine] = field(default_factory=set)
+    signal: set[Engine] = field(default_factory=set)
+
+
+class Schedule:
+    """A growing program. ``labels`` names the layer of each instruction, for reports."""
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry] = []
+        self._accesses: dict[str, list[_Access]] = defaultdict(list)
+        #: per engine: the last instruction of every engine known complete before its next start
+        self._known: dict[Engine, dict[Engine, int]] = {engine: {} for engine in Engine}
+        self._complete: list[dict[Engine, int]] = []  # the same for each instruction's end
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def labels(self) -> list[str]:
+        """One label for each instruction, END included."""
+        return [entry.label for entry in self._entries] + ["end"]
+
+    def emit(
+        self,
+        engine: Engine,
+        opcode: Opcode,
+        label: str,
+        *,
+        reads: Iterable[Region] = (),
+        writes: Iterable[Region] = (),
+        **operands: int,
+    ) -> int:
+        """Append one instruction after everything it depends on; returns its index."""
+        index = len(self._entries)
+        entry = _Entry(opcode, engine, operands, label)
+        reads, writes = list(reads), list(writes)
+        for producer in self._producers(engine, reads, writes):
+            self._wait_for(entry, producer)
+        self._entries.append(entry)
+        self._complete.append(self._known[engine] | {engine: index})
+        self._record(index, engine, reads, writes)
+        return index
+
+    def _producers(
+        self, engine: Engine, reads: list[Region], writes: list[Region]
+    ) -> list[_Access]:
+        """The accesses that must be complete first: at most the last one of each engine.
+
+        Within one engine only read-after-write needs a token: reads are issued in order, and
+        writes land in order.
+        """
+        last: dict[Engine, _Access] = {}
+        for regions, hazards_with_reads in ((reads, False), (writes, True)):
+            for region in regions:
+                for access in self._accesses[region.memory]:
+                    if not (access.write or hazards_with_reads):
+                        continue
+                    if access.engine == engine and (hazards_with_reads or engine == Engine.LOAD):
+                        continue
+                    if not region.overlaps(access.region):
+                        continue
+                    if access.engine not in last or last[access.engine].index < access.index:
+                        last[access.engine] = access
+        return sorted(last.values(), key=lambda access: -access.index)
+
+    def _wait_for(self, entry: _Entry, producer: _Access) -> None:
+        known = self._known[entry.engine]
+        if known.get(producer.engine, -1) >= producer.index:
+            return
+        entry.wait.add(producer.engine)
+        self._entries[producer.index].signal.add(entry.engine)
+        for engine, index in self._complete[producer.index].items():
+            known[engine] = max(known.get(engine, -1), index)
+
+    def _record(
+        self, index: int, engine: Engine, reads: list[Region], writes: list[Region]
+    ) -> None:
+        for region in writes:
+            accesses = self._accesses[region.memory]
+            accesses[:] = [access for access in accesses if not region.covers(access.region)]
+        for regions, write in ((reads, False), (writes, True)):
+            for region in regions:
+                self._accesses[region.memory].append(_Access(region, index, engine, write))
+
+    def program(self) -> list[Instruction]:
+        """Every instruction with its tokens, END last."""
+        body = [
+            Instruction(
+                entry.opcode, dict(entry.operands), frozenset(entry.wait), frozenset(entry.signal)
+            )
+            for entry in self._entries
+        ]
+        return [*body, Instruction(Opcode.END, {})]
