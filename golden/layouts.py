@@ -1,0 +1,211 @@
+"""Byte layouts of constants in DRAM: requantiser and LayerNorm parameters, tables, weight tiles.
+
+All integers are little-endian. Arrays of bytes are one-dimensional uint8, a whole number of words
+(``tile`` bytes), ready for a DRAM window; channels are padded with zero bytes to whole tiles.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from transept.golden.numerics.norm import NormParameters
+from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
+
+__all__ = [
+    "RECORD_BYTES",
+    "TABLE_BYTES",
+    "pack_channel_parameters",
+    "pack_linear",
+    "pack_norm_parameters",
+    "pack_table",
+    "pack_weights",
+    "table_words",
+    "unpack_channel_parameters",
+    "unpack_norm_parameters",
+    "unpack_table",
+    "unpack_weights",
+]
+
+#: Bytes of one channel's parameters or one table segment; a tile of channels is as many words.
+RECORD_BYTES = 8
+#: 64 segments and the header.
+TABLE_BYTES = (SEGMENTS + 1) * RECORD_BYTES
+
+# (first byte, bytes, signed, least value, greatest value)
+_CHANNEL = {
+    "multiplier": (0, 2, False, 0, (1 << 16) - 1),
+    "shift": (2, 1, False, 0, 31),
+    "bias": (3, 3, True, -(1 << 23), (1 << 23) - 1),
+}
+_NORM = {
+    "gamma": (0, 3, True, -(1 << 17), (1 << 17) - 1),
+    "beta": (3, 3, True, -(1 << 23), (1 << 23) - 1),
+    "y_shift": (6, 1, False, 0, 8),
+    "x_shift": (7, 1, False, 0, 8),
+}
+_SEGMENT = {
+    "c2": (0, 2, True, -(1 << 15), (1 << 15) - 1),
+    "c1": (2, 3, True, -(1 << 23), (1 << 23) - 1),
+    "c0": (5, 3, True, -(1 << 23), (1 << 23) - 1),
+}
+_HEADER = {
+    "start": (0, 2, True, -(1 << 15), (1 << 15) - 1),
+    "width": (2, 1, False, 0, 15),
+    "slope_shift": (3, 1, False, 0, 31),
+    "out_shift": (4, 1, False, 0, 31),
+}
+
+
+def _pack(layout: dict[str, tuple], source: object, count: int) -> np.ndarray:
+    """Records uint8[count, 8] of the attributes of ``source`` that ``layout`` names."""
+    records = np.zeros((count, RECORD_BYTES), np.uint8)
+    for name, (first, size, _, low, high) in layout.items():
+        values = np.broadcast_to(np.asarray(getattr(source, name), np.int64), (count,))
+        if count and not (low <= values.min() and values.max() <= high):
+            raise ValueError(f"{name} {values.min()} to {values.max()} is outside {low} to {high}")
+        for byte in range(size):
+            records[:, first + byte] = (values >> (8 * byte)) & 0xFF
+    return records
+
+
+def _unpack(layout: dict[str, tuple], records: np.ndarray) -> dict[str, np.ndarray]:
+    """Every field of records uint8[count, 8], int64[count]; bits above a field are ignored."""
+    fields = {}
+    for name, (first, size, signed, low, high) in layout.items():
+        width = (high - low).bit_length()
+        values = sum(records[:, first + b].astype(np.int64) << (8 * b) for b in range(size))
+        values &= (1 << width) - 1
+        fields[name] = values - ((values >> (width - 1)) << width) if signed else values
+    return fields
+
+
+def _records(data: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(data).view(np.uint8).reshape(-1, RECORD_BYTES)
+
+
+def _pad(count: int, tile: int) -> int:
+    return -(-count // tile) * tile
+
+
+def pack_channel_parameters(parameters: ChannelParameters, tile: int) -> np.ndarray:
+    """Bytes of the requantiser's parameters, ``8 * tile`` for each n tile.
+
+    A channel is 8 bytes: multiplier uint16 @0, shift uint8 @2 (5 bits), bias int24 @3, zero uint16
+    @6. Channel c of a tile is bytes 8c to 8c + 7 of its 8 consecutive STAT words.
+
+    Raises
+    ------
+    ValueError
+        If a value does not fit its field.
+    """
+    count = len(parameters.multiplier)
+    records = np.zeros((_pad(count, tile), RECORD_BYTES), np.uint8)
+    records[:count] = _pack(_CHANNEL, parameters, count)
+    return records.reshape(-1)
+
+
+def unpack_channel_parameters(data: np.ndarray) -> ChannelParameters:
+    """The inverse of ``pack_channel_parameters``, padding channels included."""
+    return ChannelParameters(**_unpack(_CHANNEL, _records(data)))
+
+
+def pack_norm_parameters(parameters: NormParameters, tile: int) -> np.ndarray:
+    """Bytes of LayerNorm's parameters, ``8 * tile`` for each word of a row.
+
+    A channel is 8 bytes: gamma int24 @0 (an 18-bit value), beta int24 @3, y_shift uint8 @6,
+    x_shift uint8 @7 (0 to 8).
+
+    Raises
+    ------
+    ValueError
+        If a value does not fit its field.
+    """
+    count = len(parameters.gamma)
+    records = np.zeros((_pad(count, tile), RECORD_BYTES), np.uint8)
+    records[:count] = _pack(_NORM, parameters, count)
+    return records.reshape(-1)
+
+
+def unpack_norm_parameters(data: np.ndarray) -> NormParameters:
+    """The inverse of ``pack_norm_parameters``, padding channels included."""
+    return NormParameters(**_unpack(_NORM, _records(data)))
+
+
+def table_words(tile: int) -> int:
+    """Words of ``tile`` bytes of an activation table: the ``words`` of its LOAD."""
+    return -(-TABLE_BYTES // tile)
+
+
+def pack_table(table: ActivationTable, tile: int) -> np.ndarray:
+    """Bytes of an activation table, ``tile * table_words(tile)``.
+
+    64 segments of 8 bytes: c2 int16 @0, c1 int24 @2, c0 int24 @5; then a header of 8 bytes: start
+    int16 @0, width uint8 @2, slope_shift uint8 @3, out_shift uint8 @4, zero @5; then zero bytes.
+
+    Raises
+    ------
+    ValueError
+        If a value does not fit its field.
+    """
+    data = np.zeros(tile * table_words(tile), np.uint8)
+    data[: SEGMENTS * RECORD_BYTES] = _pack(_SEGMENT, table, SEGMENTS).reshape(-1)
+    data[SEGMENTS * RECORD_BYTES : TABLE_BYTES] = _pack(_HEADER, table, 1).reshape(-1)
+    return data
+
+
+def unpack_table(data: np.ndarray) -> ActivationTable:
+    """The inverse of ``pack_table``."""
+    records = _records(data[:TABLE_BYTES])
+    header = {name: int(value[0]) for name, value in _unpack(_HEADER, records[SEGMENTS:]).items()}
+    return ActivationTable(**header, **_unpack(_SEGMENT, records[:SEGMENTS]))
+
+
+def pack_weights(weights: np.ndarray, tile: int) -> np.ndarray:
+    """Stationary tile order ``[n tile][k tile][k in tile][n in tile]`` of int8[k, n], as bytes.
+
+    In words: b_row = 1, b_k = tile, b_n = tile * k_tiles. Edge tiles are padded with zeros.
+
+    Raises
+    ------
+    ValueError
+        If a weight is outside -127 to 127.
+    """
+    if weights.size and not (-127 <= weights.min() and weights.max() <= 127):
+        raise ValueError(f"weights {weights.min()} to {weights.max()} are outside -127 to 127")
+    k, n = weights.shape
+    padded = np.zeros((_pad(k, tile), _pad(n, tile)), np.int8)
+    padded[:k, :n] = weights
+    tiles = padded.reshape(padded.shape[0] // tile, tile, padded.shape[1] // tile, tile)
+    return np.ascontiguousarray(tiles.transpose(2, 0, 1, 3)).view(np.uint8).reshape(-1)
+
+
+def unpack_weights(data: np.ndarray, k: int, n: int, tile: int) -> np.ndarray:
+    """The int8[k, n] matrix of ``pack_weights``, without padding."""
+    tiles = np.ascontiguousarray(data).view(np.int8)
+    tiles = tiles.reshape(_pad(n, tile) // tile, _pad(k, tile) // tile, tile, tile)
+    return tiles.transpose(1, 2, 0, 3).reshape(_pad(k, tile), _pad(n, tile))[:k, :n]
+
+
+def pack_linear(
+    weights: np.ndarray, parameters: ChannelParameters, tile: int, chunk: int = 1
+) -> np.ndarray:
+    """A linear layer cut into chunks of ``chunk`` n tiles, each one contiguous LOAD into STAT.
+
+    A chunk is its weight tiles (``chunk * k_tiles * tile`` words), then its channel parameters
+    (``chunk * 8`` words), so that ``param = b_addr + chunk * k_tiles * tile``. The last chunk is
+    shorter if ``chunk`` does not divide the n tiles.
+
+    Raises
+    ------
+    ValueError
+        If a weight or a parameter does not fit.
+    """
+    columns = chunk * tile
+    parts = []
+    for n in range(0, weights.shape[1], columns):
+        channels = ChannelParameters(
+            *(np.asarray(getattr(parameters, name))[n : n + columns] for name in _CHANNEL)
+        )
+        parts.append(pack_weights(weights[:, n : n + columns], tile))
+        parts.append(pack_channel_parameters(channels, tile))
+    return np.concatenate(parts)
