@@ -84,6 +84,6 @@ class Polynomial(wiring.Component):
         ]
         m.d.comb += [
             self.o.payload.eq(value[value_scale:]),
-            self.o.valid.eq(delay(m, self.i.valid, self.LATENCY)),
+            self.o.valid.eq(delay(m, self.i.valid, self.LATENCY, reset=True)),
         ]
         return m

@@ -58,7 +58,7 @@ class Reciprocal(wiring.Component):
 
         fraction = fine[31 - 17 : 31]  # below the leading one
         m.d.comb += [
-            polynomial.i.valid.eq(delay(m, self.i.valid, 2)),
+            polynomial.i.valid.eq(delay(m, self.i.valid, 2, reset=True)),
             polynomial.i.payload.position.eq(fraction[:12]),
             polynomial.i.payload.index.eq(fraction[12:]),
         ]
@@ -111,7 +111,7 @@ class Rsqrt(wiring.Component):
         lead = ~flags
         fraction = value[63 - 16 : 63]  # below the leading one
         m.d.comb += [
-            polynomial.i.valid.eq(delay(m, self.i.valid, 3)),
+            polynomial.i.valid.eq(delay(m, self.i.valid, 3, reset=True)),
             polynomial.i.payload.position.eq(fraction[:12]),
             polynomial.i.payload.index.eq(Cat(fraction[12:], lead[0])),
             self.o.valid.eq(polynomial.o.valid),
@@ -160,7 +160,7 @@ class RowFactor(wiring.Component):
             reciprocal.i.payload.eq(
                 delay(m, Mux(self.i.payload.quantise, clamped, statistic)[:24], 1)
             ),
-            reciprocal.i.valid.eq(delay(m, self.i.valid, 1)),
+            reciprocal.i.valid.eq(delay(m, self.i.valid, 1, reset=True)),
         ]
 
         quantise = delay(m, self.i.payload.quantise, 1 + Reciprocal.LATENCY)
@@ -174,7 +174,7 @@ class RowFactor(wiring.Component):
             scale.eq(round_shift_by(wide << 1, narrow)),
         ]
         m.d.comb += [
-            self.o.valid.eq(delay(m, reciprocal.o.valid, 2)),
+            self.o.valid.eq(delay(m, reciprocal.o.valid, 2, reset=True)),
             self.o.payload.mantissa.eq(delay(m, mantissa, 2)),
             self.o.payload.exponent.eq(delay(m, exponent, 2)),
             self.o.payload.scale.eq(scale),
