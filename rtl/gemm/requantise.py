@@ -1,0 +1,117 @@
+"""From accumulators to int16: the requantiser of the GEMM epilogue."""
+
+from __future__ import annotations
+
+from amaranth import Module, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden.config import Config
+from transept.rtl.arith.pipeline import delay
+from transept.rtl.arith.shifter import RoundShift
+from transept.rtl.gemm.accumulator import ACC_BITS, MULTIPLIER_BITS
+
+__all__ = ["CHANNEL", "MAX_ROW_SHIFT_BITS", "Requantiser", "requantise_layout"]
+
+#: Parameters of one channel.
+CHANNEL = data.StructLayout({"multiplier": 16, "shift": 5, "bias": signed(24)})
+#: Bits of the row shift: a product of 42 bits is zero after 42 places, larger shifts saturate here.
+MAX_ROW_SHIFT_BITS = 6
+FACTOR_BITS = 25
+SHIFT_BITS = 4
+PRODUCT_LATENCY = 1
+
+
+def requantise_layout(cfg: Config) -> data.StructLayout:
+    """``epilogue_lanes`` accumulators of one row with their parameters.
+
+    ``offset`` is added to the accumulators (column sums of CONTEXT); ``row_shift`` includes the
+    exponent of the row.
+    """
+    lanes = cfg.epilogue_lanes
+    return data.StructLayout(
+        {
+            "acc": data.ArrayLayout(signed(ACC_BITS), lanes),
+            "offset": data.ArrayLayout(signed(ACC_BITS), lanes),
+            "channel": data.ArrayLayout(CHANNEL, lanes),
+            "row_multiplier": MULTIPLIER_BITS,
+            "row_shift": MAX_ROW_SHIFT_BITS,
+            "pre": SHIFT_BITS,
+            "out_shift": SHIFT_BITS,
+        }
+    )
+
+
+class Requantiser(wiring.Component):
+    """``epilogue_lanes`` outputs a cycle: channel multiplier, row multiplier, bias, to int16.
+
+    ::
+
+        a = sat25(round((acc + offset) / 2**pre))
+        v = sat25(round(a * multiplier / 2**shift))
+        z = sat25(round(v * row_multiplier / 2**row_shift))
+        y = sat16(round((z + bias) / 2**out_shift))
+
+    Latency LATENCY, never stalls; two DSP slices a lane. Golden model: ``requantise``.
+
+    Members
+    -------
+    i : In(requantise_layout)
+    o : Out(int16[epilogue_lanes])
+    """
+
+    SUM_LATENCY = 1
+    SCALED = RoundShift.LATENCY + PRODUCT_LATENCY
+    LATENCY = SUM_LATENCY + 2 * SCALED + RoundShift.LATENCY + SUM_LATENCY + RoundShift.LATENCY
+
+    i: data.View
+    o: data.View
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        outputs = data.ArrayLayout(signed(16), cfg.epilogue_lanes)
+        super().__init__({"i": In(requantise_layout(cfg)), "o": Out(outputs)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+
+        def later(value: object, cycles: int) -> object:
+            return delay(m, value, cycles, reset_less=True)
+
+        # cycles at which each parameter meets the data
+        at_channel = self.SUM_LATENCY + RoundShift.LATENCY
+        at_row = at_channel + self.SCALED
+        at_bias = at_row + self.SCALED
+        pre = later(self.i.pre, self.SUM_LATENCY)
+        row_multiplier = later(self.i.row_multiplier, at_row)
+        row_shift = later(self.i.row_shift, at_row + PRODUCT_LATENCY)
+        out_shift = later(self.i.out_shift, at_bias + self.SUM_LATENCY)
+
+        for lane in range(self._cfg.epilogue_lanes):
+            channel = self.i.channel[lane]
+            total = Signal(signed(ACC_BITS + 1), name=f"total_{lane}")
+            m.d.sync += total.eq(self.i.acc[lane] + self.i.offset[lane])
+            a = self._shift(m, f"pre_{lane}", total, pre, FACTOR_BITS)
+            v = self._scale(
+                m,
+                f"channel_{lane}",
+                a,
+                later(channel.multiplier, at_channel),
+                later(channel.shift, at_channel + PRODUCT_LATENCY),
+            )
+            z = self._scale(m, f"row_{lane}", v, row_multiplier, row_shift)
+            biased = Signal(signed(FACTOR_BITS + 1), name=f"biased_{lane}")
+            m.d.sync += biased.eq(z + later(channel.bias, at_bias))
+            m.d.comb += self.o[lane].eq(self._shift(m, f"out_{lane}", biased, out_shift, 16))
+        return m
+
+    def _shift(self, m: Module, name: str, x: Signal, shift: Signal, bits: int) -> Signal:
+        m.submodules[name] = shifter = RoundShift(len(x), len(shift), bits)
+        m.d.comb += [shifter.x.eq(x), shifter.shift.eq(shift)]
+        return shifter.o
+
+    def _scale(self, m: Module, name: str, x: Signal, factor: Signal, shift: Signal) -> Signal:
+        """``sat25(round(x * factor / 2**shift))``; ``shift`` is one cycle later than ``factor``."""
+        product = Signal(signed(len(x) + len(factor)), name=f"product_{name}")
+        m.d.sync += product.eq(x * factor)
+        return self._shift(m, name, product, shift, FACTOR_BITS)
