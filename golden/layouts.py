@@ -170,7 +170,7 @@ def pack_weights(weights: np.ndarray, tile: int) -> np.ndarray:
     ValueError
         If a weight is outside -127 to 127.
     """
-    if weights.size and not (-127 <= weights.min() and weights.max() <= 127):
+    if weights.size and not (weights.min() >= -127 and weights.max() <= 127):
         raise ValueError(f"weights {weights.min()} to {weights.max()} are outside -127 to 127")
     k, n = weights.shape
     padded = np.zeros((_pad(k, tile), _pad(n, tile)), np.int8)
