@@ -40,8 +40,8 @@ _CHANNEL = {
 _NORM = {
     "gamma": (0, 3, True, -(1 << 17), (1 << 17) - 1),
     "beta": (3, 3, True, -(1 << 23), (1 << 23) - 1),
-    "y_shift": (6, 1, False, 0, 8),
-    "x_shift": (7, 1, False, 0, 8),
+    "y_shift": (6, 1, False, 0, 15),
+    "x_shift": (7, 1, False, 0, 15),
 }
 _SEGMENT = {
     "c2": (0, 2, True, -(1 << 15), (1 << 15) - 1),
@@ -113,7 +113,7 @@ def pack_norm_parameters(parameters: NormParameters, tile: int) -> np.ndarray:
     """Bytes of LayerNorm's parameters, ``8 * tile`` for each word of a row.
 
     A channel is 8 bytes: gamma int24 @0 (an 18-bit value), beta int24 @3, y_shift uint8 @6,
-    x_shift uint8 @7 (0 to 8).
+    x_shift uint8 @7 (0 to 15).
 
     Raises
     ------
