@@ -73,17 +73,17 @@ class Polynomial(wiring.Component):
         slope = Signal(signed(len(c1) + 1))
         m.d.sync += [
             curvature.eq(c2 * position),
-            slope.eq(curvature + delay(m, c1, 1)),
+            slope.eq(curvature + delay(m, c1, 1, reset_less=True)),
         ]
         tangent = slope[slope_scale:].as_signed()
         product = Signal(signed(len(tangent) + len(position)))
         value = Signal(signed(len(c0) + 1))
         m.d.sync += [
-            product.eq(tangent * delay(m, position, 2)),
-            value.eq(product + delay(m, c0, 3)),
+            product.eq(tangent * delay(m, position, 2, reset_less=True)),
+            value.eq(product + delay(m, c0, 3, reset_less=True)),
         ]
         m.d.comb += [
             self.o.payload.eq(value[value_scale:]),
-            self.o.valid.eq(delay(m, self.i.valid, self.LATENCY, reset=True)),
+            self.o.valid.eq(delay(m, self.i.valid, self.LATENCY)),
         ]
         return m

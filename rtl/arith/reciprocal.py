@@ -58,15 +58,15 @@ class Reciprocal(wiring.Component):
 
         fraction = fine[31 - 17 : 31]  # below the leading one
         m.d.comb += [
-            polynomial.i.valid.eq(delay(m, self.i.valid, 2, reset=True)),
+            polynomial.i.valid.eq(delay(m, self.i.valid, 2)),
             polynomial.i.payload.position.eq(fraction[:12]),
             polynomial.i.payload.index.eq(fraction[12:]),
         ]
-        found = delay(m, fine[-1], Polynomial.LATENCY)
+        found = delay(m, fine[-1], Polynomial.LATENCY, reset_less=True)
         m.d.comb += [
             self.o.valid.eq(polynomial.o.valid),
             self.o.payload.mantissa.eq(Mux(found, polynomial.o.payload, 0)),
-            self.o.payload.exponent.eq(delay(m, ~flags, Polynomial.LATENCY)),
+            self.o.payload.exponent.eq(delay(m, ~flags, Polynomial.LATENCY, reset_less=True)),
         ]
         return m
 
@@ -111,12 +111,12 @@ class Rsqrt(wiring.Component):
         lead = ~flags
         fraction = value[63 - 16 : 63]  # below the leading one
         m.d.comb += [
-            polynomial.i.valid.eq(delay(m, self.i.valid, 3, reset=True)),
+            polynomial.i.valid.eq(delay(m, self.i.valid, 3)),
             polynomial.i.payload.position.eq(fraction[:12]),
             polynomial.i.payload.index.eq(Cat(fraction[12:], lead[0])),
             self.o.valid.eq(polynomial.o.valid),
             self.o.payload.mantissa.eq(polynomial.o.payload),
-            self.o.payload.exponent.eq(delay(m, lead[1:], Polynomial.LATENCY)),
+            self.o.payload.exponent.eq(delay(m, lead[1:], Polynomial.LATENCY, reset_less=True)),
         ]
         return m
 
@@ -158,12 +158,12 @@ class RowFactor(wiring.Component):
         clamped = Mux(low, ROW_MAX_FLOOR, Mux(high, INT16_MAX, statistic))
         m.d.comb += [
             reciprocal.i.payload.eq(
-                delay(m, Mux(self.i.payload.quantise, clamped, statistic)[:24], 1)
+                delay(m, Mux(self.i.payload.quantise, clamped, statistic)[:24], 1, reset_less=True)
             ),
-            reciprocal.i.valid.eq(delay(m, self.i.valid, 1, reset=True)),
+            reciprocal.i.valid.eq(delay(m, self.i.valid, 1)),
         ]
 
-        quantise = delay(m, self.i.payload.quantise, 1 + Reciprocal.LATENCY)
+        quantise = delay(m, self.i.payload.quantise, 1 + Reciprocal.LATENCY, reset_less=True)
         mantissa, exponent = reciprocal.o.payload.mantissa, reciprocal.o.payload.exponent
         wide = Signal(VALUE_BITS + 7)  # 127 times the mantissa
         narrow = Signal(3)  # a maximum of 256 to 32767 has exponent 8 to 14
@@ -174,9 +174,9 @@ class RowFactor(wiring.Component):
             scale.eq(round_shift_by(wide << 1, narrow)),
         ]
         m.d.comb += [
-            self.o.valid.eq(delay(m, reciprocal.o.valid, 2, reset=True)),
-            self.o.payload.mantissa.eq(delay(m, mantissa, 2)),
-            self.o.payload.exponent.eq(delay(m, exponent, 2)),
+            self.o.valid.eq(delay(m, reciprocal.o.valid, 2)),
+            self.o.payload.mantissa.eq(delay(m, mantissa, 2, reset_less=True)),
+            self.o.payload.exponent.eq(delay(m, exponent, 2, reset_less=True)),
             self.o.payload.scale.eq(scale),
         ]
         return m
