@@ -9,7 +9,7 @@ from __future__ import annotations
 from transept.golden.isa import Filter
 from transept.golden.numerics.fixed import Array
 
-__all__ = ["ESTIMATE_SHIFT", "select_tiles", "tile_estimate"]
+__all__ = ["ESTIMATE_SHIFT", "keeps", "kept_tiles", "select_tiles", "tile_estimate"]
 
 #: Right shift of the dot product of sums before it is compared with the threshold.
 ESTIMATE_SHIFT = 4
@@ -23,6 +23,38 @@ def tile_estimate(queries: Array, keys: Array) -> int:
     return int((queries.sum(0) * keys.sum(0)).sum()) >> ESTIMATE_SHIFT
 
 
+def kept_tiles(
+    kind: Filter,
+    queries: Array,
+    keys: Array,
+    *,
+    position: int,
+    tile: int,
+    threshold: int = 0,
+) -> list[int]:
+    """Kept key tiles of one block of query rows, ascending, never empty.
+
+    queries: int8[r, d], the block whose first row has ``position``; keys: int8[n, d].
+    DENSE keeps every tile; CAUSAL the tiles that hold a key at or before the last query of a full
+    block (``position + tile - 1``); TILE_THRESHOLD the tiles with ``tile_estimate >= threshold``,
+    or tile 0 alone if none reaches it.
+    """
+    tiles = range(-(-keys.shape[0] // tile))
+    if kind == Filter.CAUSAL:
+        return list(tiles)[: (position + tile - 1) // tile + 1]
+    if kind == Filter.TILE_THRESHOLD:
+        estimates = (tile_estimate(queries, keys[t * tile : (t + 1) * tile]) for t in tiles)
+        return [t for t, estimate in enumerate(estimates) if estimate >= threshold] or [0]
+    return list(tiles)
+
+
+def keeps(kind: Filter, query: Array, key: Array, count: int) -> Array:
+    """Whether the query at one position sees a key of a kept tile: ``key < count``, and for CAUSAL
+    ``key <= query``. Positions are integers or arrays that broadcast."""
+    seen = key < count
+    return seen & (key <= query) if kind == Filter.CAUSAL else seen
+
+
 def select_tiles(
     kind: Filter,
     queries: Array,
@@ -32,25 +64,10 @@ def select_tiles(
     tile: int,
     threshold: int = 0,
 ) -> list[tuple[int, list[list[bool]]]]:
-    """Kept key tiles in ascending order, each with a mask [r][tile]; never empty.
-
-    queries: int8[r, d], the block whose first row has ``position``; keys: int8[n, d].
-    DENSE keeps every tile; CAUSAL the tiles that hold a key at or before the last query of a full
-    block (``position + tile - 1``), masked to ``key <= query``; TILE_THRESHOLD the tiles with
-    ``tile_estimate >= threshold``, or tile 0 alone if none reaches it. Keys beyond n are masked.
-    """
-    count = keys.shape[0]
-    tiles = range(-(-count // tile))
-    if kind == Filter.CAUSAL:
-        tiles = range(min(len(tiles), (position + tile - 1) // tile + 1))
-    kept = list(tiles)
-    if kind == Filter.TILE_THRESHOLD:
-        kept = [
-            t for t in tiles if tile_estimate(queries, keys[t * tile : (t + 1) * tile]) >= threshold
-        ] or [0]
-
-    def keeps(row: int, key: int) -> bool:
-        return key < count and (kind != Filter.CAUSAL or key <= position + row)
-
-    rows = range(queries.shape[0])
-    return [(t, [[keeps(r, t * tile + j) for j in range(tile)] for r in rows]) for t in kept]
+    """``kept_tiles``, each with its mask [r][tile] (``keeps``)."""
+    kept = kept_tiles(kind, queries, keys, position=position, tile=tile, threshold=threshold)
+    rows = range(position, position + queries.shape[0])
+    return [
+        (t, [[keeps(kind, r, t * tile + j, keys.shape[0]) for j in range(tile)] for r in rows])
+        for t in kept
+    ]
