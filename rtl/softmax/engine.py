@@ -1,0 +1,152 @@
+"""The softmax engine: scores to unnormalised probabilities in place, row maxima to row sums."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import Out, connect, flipped
+
+from transept.golden import isa
+from transept.golden.config import Config
+from transept.golden.numerics.softmax import OFFSET
+from transept.rtl.arith.fixed import index_bits, tree_sum
+from transept.rtl.arith.pipeline import delay
+from transept.rtl.interfaces import (
+    ROWSTAT_BITS,
+    Stall,
+    act_read,
+    act_write,
+    engine_members,
+    instruction_layout,
+    rowstat_read,
+    rowstat_write,
+)
+from transept.rtl.memory.row_writer import RowWriter
+from transept.rtl.memory.word_reader import WordReader
+from transept.rtl.softmax.exponential import LEVEL_BITS, Exponential
+from transept.rtl.softmax.walker import KeptTiles, score_tag, selection_read
+
+__all__ = ["SoftmaxEngine"]
+
+
+class SoftmaxEngine(wiring.Component):
+    """Runs SOFTMAX: ``P = round(254 * 2**((S - max) / 256)) - 127`` on the kept key tiles.
+
+    ``exp_lanes`` elements a cycle; rows follow each other without a gap. Scores of -32768 are
+    masked. Golden function: ``golden.numerics.softmax.softmax_rows``.
+
+    Members
+    -------
+    instr, retire, busy, stall : see ``engine_members``
+    act_read : Out(act_read); act_write : Out(act_write)
+    rowstat_read : Out(rowstat_read); rowstat_write : Out(rowstat_write)
+    selection : Out(selection_read)
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__(
+            {
+                **engine_members(),
+                "act_read": Out(act_read(cfg)),
+                "act_write": Out(act_write(cfg)),
+                "rowstat_read": Out(rowstat_read(cfg)),
+                "rowstat_write": Out(rowstat_write(cfg)),
+                "selection": Out(selection_read(cfg)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self._cfg
+        m.submodules.tiles = tiles = KeptTiles(cfg)
+        m.submodules.reader = reader = WordReader(cfg, score_tag(cfg))
+        m.submodules.writer = writer = RowWriter(cfg, LEVEL_BITS)
+        connect(m, tiles.rowstat, flipped(self.rowstat_read))
+        connect(m, tiles.selection, flipped(self.selection))
+        connect(m, reader.port, flipped(self.act_read))
+        connect(m, writer.act_write, flipped(self.act_write))
+        connect(m, writer.rowstat_write, flipped(self.rowstat_write))
+        m.d.comb += [
+            reader.i.valid.eq(tiles.o.valid),
+            reader.i.payload.addr.eq(tiles.o.payload.addr),
+            reader.i.payload.tag.eq(tiles.o.payload),
+            tiles.o.ready.eq(reader.i.ready),
+        ]
+        self._control(m, tiles, writer)
+        self._exponentials(m, reader, writer)
+        return m
+
+    def _control(self, m: Module, tiles: KeptTiles, writer: RowWriter) -> None:
+        """One instruction at a time, retired with its last row."""
+        rows_left, active = Signal(8), Signal()
+        fields = data.View(instruction_layout(isa.Opcode.SOFTMAX), self.instr.payload)
+        m.d.comb += [
+            tiles.i.payload.eq(self.instr.payload),
+            tiles.i.valid.eq(self.instr.valid & ~active),
+            self.instr.ready.eq(~active),
+            self.busy.eq(active | self.retire),
+        ]
+        refused = Cat(
+            port.en & ~port.ready for port in (self.act_read, self.act_write, self.rowstat_write)
+        )
+        with m.If(refused.any()):
+            m.d.comb += self.stall.eq(Stall.SCRATCHPAD)
+        m.d.sync += self.retire.eq(0)
+        with m.If(~active):
+            m.d.sync += [rows_left.eq(fields.rows), active.eq(self.instr.valid)]
+        with m.Elif(writer.written):
+            m.d.sync += rows_left.eq(rows_left - 1)
+            with m.If(rows_left == 0):
+                m.d.sync += [active.eq(0), self.retire.eq(1)]
+
+    def _exponentials(self, m: Module, reader: WordReader, writer: RowWriter) -> None:
+        """Lanes, and behind them the word being assembled and the sum of the row."""
+        cfg = self._cfg
+        chunks = cfg.tile // cfg.exp_lanes
+        chunk = Signal(index_bits(chunks))
+        go, last_chunk = Signal(), Signal()
+        tag = reader.o.payload.tag
+        m.d.comb += [
+            last_chunk.eq(chunk == chunks - 1),
+            go.eq(reader.o.valid & ((chunk != 0) | writer.room)),
+            reader.o.ready.eq(go & last_chunk),
+            writer.reserve.eq(reader.o.ready),
+        ]
+        with m.If(go):
+            m.d.sync += chunk.eq(Mux(last_chunk, 0, chunk + 1))
+
+        scores = reader.o.payload.word.as_value().word_select(chunk, 16 * cfg.exp_lanes)
+        levels = []
+        for number in range(cfg.exp_lanes):
+            m.submodules[f"lane_{number}"] = lane = Exponential()
+            m.d.comb += [
+                lane.score.eq(scores.word_select(number, 16)),
+                lane.maximum.eq(tag.maximum),
+            ]
+            levels.append(lane.level)
+
+        word = Signal(cfg.tile * LEVEL_BITS)
+        partial, total = Signal(range(256 * cfg.exp_lanes)), Signal(ROWSTAT_BITS)
+        running = Signal(ROWSTAT_BITS)
+        computed = delay(m, go, Exponential.LATENCY)
+        with m.If(computed):
+            operands = [(level - OFFSET)[:LEVEL_BITS] for level in levels]
+            m.d.sync += [
+                word.eq(Cat(word, *operands)[LEVEL_BITS * cfg.exp_lanes :]),
+                partial.eq(tree_sum(levels)),
+            ]
+        added = delay(m, computed, 1)
+        complete = delay(m, reader.o.ready, Exponential.LATENCY + 1)
+        late = data.View(score_tag(cfg), delay(m, tag, Exponential.LATENCY + 1, reset_less=True))
+        m.d.comb += [
+            total.eq(running + partial),
+            writer.i.valid.eq(complete),
+            writer.i.payload.word.eq(word),
+            writer.i.payload.addr.eq(late.addr),
+            writer.i.payload.entry.eq(late.entry),
+            writer.i.payload.last.eq(late.last),
+            writer.i.payload.statistic.eq(total),
+        ]
+        with m.If(added):
+            m.d.sync += running.eq(Mux(complete & late.last, 0, total))

@@ -1,0 +1,148 @@
+"""Walk over the kept key tiles of every row of a SOFTMAX instruction."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden import isa
+from transept.golden.config import Config
+from transept.rtl.arith.fixed import index_bits
+from transept.rtl.interfaces import instruction_layout, rowstat_read
+
+__all__ = ["KeptTiles", "score_tag", "selection_read"]
+
+
+def selection_read(cfg: Config) -> wiring.Signature:
+    """Read port of the selection memory: the bitmap of ``addr`` one cycle later."""
+    return wiring.Signature(
+        {"addr": Out(index_bits(cfg.query_blocks)), "bitmap": In(cfg.key_tiles)}
+    )
+
+
+def score_tag(cfg: Config) -> data.StructLayout:
+    """What goes with a word of scores: its address, its row and whether it is the row's last."""
+    return data.StructLayout(
+        {
+            "addr": index_bits(cfg.act_words),
+            "maximum": signed(16),
+            "entry": index_bits(cfg.rowstat_entries),
+            "last": 1,
+        }
+    )
+
+
+class KeptTiles(wiring.Component):
+    """One tag for each kept key tile, tiles of a row in ascending order, rows in order.
+
+    One tag a cycle; two cycles between rows, which a reader that reads ahead hides.
+
+    Members
+    -------
+    i : In(stream of 256 bits), SOFTMAX; accepted when the walk before has ended
+    o : Out(stream of score_tag)
+    rowstat : Out(rowstat_read)
+    selection : Out(selection_read)
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+    rowstat: wiring.PureInterface
+    selection: wiring.PureInterface
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__(
+            {
+                "i": In(stream.Signature(8 * isa.INSTRUCTION_BYTES)),
+                "o": Out(stream.Signature(score_tag(cfg))),
+                "rowstat": Out(rowstat_read(cfg)),
+                "selection": Out(selection_read(cfg)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self._cfg
+        fields = data.View(instruction_layout(isa.Opcode.SOFTMAX), self.i.payload)
+        rows_left, row_in_block = Signal(8), Signal(range(cfg.tile))
+        addr, stride = Signal(index_bits(cfg.act_words)), Signal(12)
+        entry, block = Signal.like(self.rowstat.addr), Signal.like(self.selection.addr)
+
+        remaining, maximum = Signal(cfg.key_tiles), Signal(signed(16))
+        lowest = Signal(cfg.key_tiles)
+        found = Signal(
+            data.StructLayout({"tile": index_bits(cfg.key_tiles), "tag": self.o.payload.shape()})
+        )
+        found_valid, advance_found, advance = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.rowstat.addr.eq(entry),
+            self.selection.addr.eq(block),
+            lowest.eq(remaining & -remaining),
+            advance.eq(~self.o.valid | self.o.ready),
+            advance_found.eq(~found_valid | advance),
+        ]
+        with m.If(advance):
+            m.d.sync += [
+                self.o.valid.eq(found_valid),
+                self.o.payload.eq(found.tag),
+                self.o.payload.addr.eq(found.tag.addr + found.tile),
+            ]
+        with m.If(advance_found):
+            m.d.sync += found_valid.eq(0)
+
+        with m.FSM():
+            with m.State("Idle"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [
+                    rows_left.eq(fields.rows),
+                    row_in_block.eq(0),
+                    addr.eq(fields.addr),
+                    stride.eq(fields.stride),
+                    entry.eq(fields.rowstat),
+                    block.eq(fields.select),
+                ]
+                with m.If(self.i.valid):
+                    m.next = "Look up"
+            with m.State("Look up"):
+                m.d.comb += self.rowstat.en.eq(1)
+                m.next = "Begin row"
+            with m.State("Begin row"):
+                m.d.sync += [
+                    remaining.eq(self.selection.bitmap),
+                    maximum.eq(self.rowstat.data[:16]),
+                ]
+                m.next = "Walk"
+            with m.State("Walk"), m.If(advance_found):
+                last = (remaining & ~lowest) == 0
+                m.d.sync += [
+                    found_valid.eq(1),
+                    found.tile.eq(_position(lowest)),
+                    found.tag.addr.eq(addr),
+                    found.tag.maximum.eq(maximum),
+                    found.tag.entry.eq(entry),
+                    found.tag.last.eq(last),
+                    remaining.eq(remaining & ~lowest),
+                ]
+                with m.If(last):
+                    m.d.sync += [
+                        rows_left.eq(rows_left - 1),
+                        row_in_block.eq(row_in_block + 1),
+                        addr.eq(addr + stride),
+                        entry.eq(entry + 1),
+                    ]
+                    with m.If(row_in_block == cfg.tile - 1):
+                        m.d.sync += block.eq(block + 1)
+                    m.next = "Look up"
+                    with m.If(rows_left == 0):
+                        m.next = "Idle"
+        return m
+
+
+def _position(one_hot: Signal) -> Cat:
+    """Index of the only bit that is set."""
+    bits = index_bits(len(one_hot))
+    return Cat(
+        Cat(one_hot[i] for i in range(len(one_hot)) if i >> bit & 1).any() for bit in range(bits)
+    )
