@@ -1,0 +1,188 @@
+"""The activation of the GEMM epilogue: a loaded table of 64 quadratic segments."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden.config import Config
+from transept.golden.layouts import RECORD_BYTES, table_words
+from transept.golden.numerics.requantise import SEGMENTS
+from transept.rtl.arith.fixed import saturate, select
+from transept.rtl.arith.pipeline import delay
+from transept.rtl.arith.shifter import RoundShift
+from transept.rtl.interfaces import stat_word
+
+__all__ = ["Activation", "table_write"]
+
+#: One segment and the header, as ``golden.layouts.pack_table`` lays them out in memory.
+SEGMENT = data.StructLayout({"c2": signed(16), "c1": signed(24), "c0": signed(24)})
+HEADER = data.StructLayout(
+    {"start": signed(16), "width": 8, "slope_shift": 8, "out_shift": 8, "zero": 24}
+)
+INDEX_BITS = (SEGMENTS - 1).bit_length()
+WIDTH_BITS = 4
+SHIFT_BITS = 5
+OFFSET_BITS = 17  # of a difference of two int16, and of positions in a segment
+
+
+def table_write(cfg: Config) -> wiring.Signature:
+    """Write port of the table, never refused: word ``addr`` of ``golden.layouts.pack_table``."""
+    addr = range(table_words(cfg.tile))
+    return wiring.Signature({"en": Out(1), "addr": Out(addr), "data": Out(stat_word(cfg))})
+
+
+class SegmentMemory(wiring.Component):
+    """The segments of one lane in distributed RAM.
+
+    Members
+    -------
+    write : In(table_write); words beyond the segments are ignored
+    index : In(6), segment : Out(SEGMENT), in the same cycle
+    """
+
+    write: wiring.PureInterface
+    index: Signal
+    segment: data.View
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__(
+            {"write": In(table_write(cfg)), "index": In(INDEX_BITS), "segment": Out(SEGMENT)}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        tile = self._cfg.tile
+        banks = max(1, tile // RECORD_BYTES)  # segments in one word
+        parts = max(1, RECORD_BYTES // tile)  # words of one segment
+        bank_bits, part_bits = banks.bit_length() - 1, parts.bit_length() - 1
+        row_bits = INDEX_BITS - bank_bits
+        word = self.write.data.as_value()
+        # a row index has fewer bits than the address, whose top bit tells segments from the header
+        row = self.write.addr[part_bits : part_bits + row_bits]
+        segments = self.write.en & (self.write.addr < SEGMENTS * RECORD_BYTES // tile)
+
+        choices: list[Value] = []
+        for bank in range(banks):
+            bits = 8 * RECORD_BYTES
+            m.submodules[f"bank_{bank}"] = ram = memory.Memory(
+                shape=bits, depth=SEGMENTS // banks, init=[]
+            )
+            read, write = ram.read_port(domain="comb"), ram.write_port(granularity=bits // parts)
+            m.d.comb += [
+                write.addr.eq(row),
+                write.data.eq(word.replicate(parts) if parts > 1 else word[bits * bank :]),
+                write.en.eq(segments << self.write.addr[:part_bits]),
+                read.addr.eq(self.index[bank_bits:]),
+            ]
+            choices.append(read.data)
+        m.d.comb += self.segment.eq(select(choices, self.index[:bank_bits]))
+        return m
+
+
+class Activation(wiring.Component):
+    """``f(x)`` of the loaded table on ``epilogue_lanes`` int16 values a cycle.
+
+    Latency LATENCY, never stalls; two DSP slices a lane. Golden model: ``activation``. The table
+    must not change while values are under way.
+
+    Members
+    -------
+    table : In(table_write)
+    i : In(int16[epilogue_lanes])
+    o : Out(int16[epilogue_lanes])
+    """
+
+    #: offset, index in two steps, segment, position; slope; value
+    LATENCY = 5 + (1 + RoundShift.LATENCY + 1) + (2 + RoundShift.LATENCY)
+
+    table: wiring.PureInterface
+    i: data.View
+    o: data.View
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        values = data.ArrayLayout(signed(16), cfg.epilogue_lanes)
+        super().__init__({"table": In(table_write(cfg)), "i": In(values), "o": Out(values)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        header = self._header(m)
+        for lane in range(self._cfg.epilogue_lanes):
+            m.submodules[f"segments_{lane}"] = segments = SegmentMemory(self._cfg)
+            m.d.comb += [
+                segments.write.en.eq(self.table.en),
+                segments.write.addr.eq(self.table.addr),
+                segments.write.data.eq(self.table.data),
+            ]
+            segment, position = self._locate(m, header, self.i[lane], segments)
+            m.d.comb += self.o[lane].eq(self._evaluate(m, lane, header, segment, position))
+        return m
+
+    def _header(self, m: Module) -> data.View:
+        """The header's registers; each byte is written with the word that holds it."""
+        header = Signal(HEADER)
+        tile = self._cfg.tile
+        for byte in range(RECORD_BYTES):
+            word, lane = divmod(SEGMENTS * RECORD_BYTES + byte, tile)
+            with m.If(self.table.en & (self.table.addr == word)):
+                m.d.sync += header.as_value().word_select(byte, 8).eq(self.table.data[lane])
+        return header
+
+    def _locate(
+        self, m: Module, header: data.View, x: Value, segments: SegmentMemory
+    ) -> tuple[data.View, Value]:
+        """Segment (4 cycles after x) and position in it (5 cycles after x)."""
+        width = header.width[:WIDTH_BITS]
+        offset, steps = Signal(signed(OFFSET_BITS)), Signal(signed(OFFSET_BITS))
+        index, segment = Signal(INDEX_BITS), Signal(SEGMENT)
+        # never above the offset, if that is positive: no bit is lost
+        base = Signal(OFFSET_BITS - 1)
+        position = Signal(signed(OFFSET_BITS))
+        above = Mux(steps[INDEX_BITS:].any(), SEGMENTS - 1, steps[:INDEX_BITS])
+        m.d.comb += segments.index.eq(index)
+        m.d.sync += [
+            offset.eq(x - header.start),
+            steps.eq(offset >> width),
+            index.eq(Mux(steps[-1], 0, above)),
+            segment.eq(segments.segment),
+            base.eq(index << width),
+            position.eq(delay(m, offset, 3, reset_less=True) - base),
+        ]
+        return segment, position
+
+    def _evaluate(
+        self, m: Module, lane: int, header: data.View, segment: data.View, position: Value
+    ) -> Value:
+        """Horner's rule; ``segment`` comes one cycle before ``position``."""
+        to_slope = 1 + RoundShift.LATENCY
+        c2, c1, c0 = (
+            delay(m, coefficient, cycles, reset_less=True)
+            for coefficient, cycles in (
+                (segment.c2, 1),
+                (segment.c1, 1 + to_slope),
+                (segment.c0, 1 + to_slope + 2),
+            )
+        )
+        m.submodules[f"slope_{lane}"] = slope_shift = RoundShift(33, SHIFT_BITS, 26)
+        m.submodules[f"out_{lane}"] = out_shift = RoundShift(43, SHIFT_BITS, 16)
+        curvature = Signal(signed(33), name=f"curvature_{lane}")
+        slope = Signal(signed(25), name=f"slope_{lane}")
+        product = Signal(signed(42), name=f"product_{lane}")
+        value = Signal(signed(43), name=f"value_{lane}")
+        m.d.comb += [
+            slope_shift.x.eq(curvature),
+            slope_shift.shift.eq(header.slope_shift),
+            out_shift.x.eq(value),
+            out_shift.shift.eq(header.out_shift),
+        ]
+        m.d.sync += [
+            curvature.eq(c2 * position),
+            # what saturates at 26 bits would at 25 bits after the sum with any c1
+            slope.eq(saturate(c1 + slope_shift.o, 25)),
+            product.eq(slope * delay(m, position, to_slope + 1, reset_less=True)),
+            value.eq(product + (c0 << 8)),
+        ]
+        return out_shift.o
