@@ -1,0 +1,183 @@
+"""The AXI-Lite slave does what the register table says, in whatever order the channels move."""
+
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from transept.golden import registers
+from transept.golden.config import TINY
+from transept.golden.registers import Access
+from transept.rtl.control.registers import RegisterFile
+
+OKAY, SLVERR = 0, 2
+
+
+class Host:
+    """An AXI-Lite master with random delays on every channel."""
+
+    def __init__(self, ctx, bus, rng, patience):
+        self.ctx, self.bus, self.rng, self.patience = ctx, bus, rng, patience
+
+    async def pause(self):
+        while self.rng.random() < self.patience:
+            await self.ctx.tick()
+
+    async def offer(self, channel, **values):
+        for name, value in values.items():
+            self.ctx.set(getattr(self.bus, name), value)
+        self.ctx.set(getattr(self.bus, f"{channel}valid"), 1)
+        await self.until(getattr(self.bus, f"{channel}ready"))
+        self.ctx.set(getattr(self.bus, f"{channel}valid"), 0)
+
+    async def until(self, flag, *values):
+        for _ in range(100):
+            _, _, high, *sampled = await self.ctx.tick().sample(flag, *values)
+            if high:
+                return sampled
+        raise TimeoutError("no answer")
+
+    async def accept(self, channel, *names):
+        await self.pause()
+        self.ctx.set(getattr(self.bus, f"{channel}ready"), 1)
+        values = [getattr(self.bus, name) for name in names]
+        sampled = await self.until(getattr(self.bus, f"{channel}valid"), *values)
+        self.ctx.set(getattr(self.bus, f"{channel}ready"), 0)
+        return sampled
+
+    async def write(self, addr, data, strobe=15):
+        parts = [("aw", {"awaddr": addr}), ("w", {"wdata": data, "wstrb": strobe})]
+        self.rng.shuffle(parts)
+        for channel, values in parts:
+            await self.pause()
+            await self.offer(channel, **values)
+        return (await self.accept("b", "bresp"))[0]
+
+    async def read(self, addr):
+        await self.pause()
+        await self.offer("ar", araddr=addr)
+        return tuple(await self.accept("r", "rdata", "rresp"))
+
+
+def run(dut, bench, patience=0.0, monitor=None):
+    finished = []
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+
+    async def wrapper(ctx):
+        await bench(ctx, Host(ctx, dut.bus, random.Random(patience), patience))
+        finished.append(True)
+
+    sim.add_testbench(wrapper)
+    if monitor is not None:
+        sim.add_testbench(monitor, background=True)
+    sim.run_until(1e-4)
+    assert finished
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.6])
+def test_every_register_reads_its_constant_or_its_reset(patience):
+    async def bench(ctx, host):
+        for entry in registers.table(TINY):
+            expected = entry.reset if entry.constant is None else entry.constant
+            assert await host.read(entry.offset) == (expected, OKAY), entry.name
+
+    run(RegisterFile(TINY), bench, patience)
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.6])
+def test_writes_follow_the_table_and_the_strobes(patience):
+    rng = random.Random(7)
+    dut = RegisterFile(TINY)
+
+    async def bench(ctx, host):
+        state = {r.name: r.reset for r in registers.table(TINY)}
+        numbers = [r for r in registers.table(TINY) if r.constant is None and len(r.fields) == 1]
+        for _ in range(60):
+            entry = rng.choice(numbers)
+            data, strobe = rng.getrandbits(32), rng.getrandbits(4)
+            response = await host.write(entry.offset, data, strobe)
+            assert response == (SLVERR if entry.access is Access.RO else OKAY)
+            if entry.access is Access.RW:
+                mask = sum(0xFF << 8 * i for i in range(4) if strobe >> i & 1)
+                state[entry.name] = state[entry.name] & ~mask | data & mask
+                assert ctx.get(getattr(dut, entry.name.lower())) == state[entry.name]
+            assert await host.read(entry.offset) == (state[entry.name], OKAY)
+
+    run(dut, bench, patience)
+
+
+def test_unknown_addresses_answer_with_an_error():
+    async def bench(ctx, host):
+        known = {entry.offset for entry in registers.table(TINY)}
+        for addr in (0x01C, 0x0FC, 0x7F0, 0xFFC):
+            assert addr not in known
+            assert await host.write(addr, 1) == SLVERR
+            assert (await host.read(addr))[1] == SLVERR
+        assert await host.write(registers.offset("ID"), 1) == SLVERR
+        assert await host.read(registers.offset("ID")) == (registers.MAGIC, OKAY)
+
+    run(RegisterFile(TINY), bench)
+
+
+def test_commands_are_pulses_and_the_enable_stays():
+    dut, seen = RegisterFile(TINY), []
+
+    async def bench(ctx, host):
+        at = registers.offset("CONTROL")
+        await host.write(at, registers.encode("CONTROL", start=1, irq_enable=1))
+        await host.write(at, registers.encode("CONTROL", soft_reset=1, irq_enable=1))
+        assert await host.read(at) == (registers.encode("CONTROL", irq_enable=1), OKAY)
+
+    async def watch(ctx):
+        while True:
+            values = [dut.control.start, dut.control.soft_reset]
+            _, _, start, reset = await ctx.tick().sample(*values)
+            seen.append((start, reset))
+
+    run(dut, bench, 0.3, watch)
+    assert (seen.count((1, 0)), seen.count((0, 1)), seen.count((1, 1))) == (1, 1, 0)
+
+
+def test_interrupts_are_cleared_by_ones_only():
+    dut = RegisterFile(TINY)
+
+    async def bench(ctx, host):
+        at = registers.offset("IRQ")
+        ctx.set(dut.irq, {"done": 1, "error": 1})
+        await ctx.tick()
+        ctx.set(dut.irq, {"done": 0, "error": 0})
+        await ctx.tick()
+        assert await host.read(at) == (3, OKAY)
+        await host.write(at, 1)
+        assert await host.read(at) == (2, OKAY)
+        assert ctx.get(dut.irq_pending)
+        await host.write(at, 2)
+        assert not ctx.get(dut.irq_pending)
+
+    run(dut, bench)
+
+
+def test_a_pair_reads_as_one_number():
+    dut = RegisterFile(TINY)
+
+    async def bench(ctx, host):
+        ctx.set(dut.cycles, 0x1_FFFF_FFFF)
+        low, _ = await host.read(registers.offset("CYCLES_LO"))
+        ctx.set(dut.cycles, 0x2_0000_0000)
+        high, _ = await host.read(registers.offset("CYCLES_HI"))
+        assert high << 32 | low == 0x1_FFFF_FFFF
+
+    run(dut, bench)
+
+
+def test_status_fields_are_where_the_table_says():
+    dut = RegisterFile(TINY)
+
+    async def bench(ctx, host):
+        error = {"code": 2, "engine": 4, "window": 1}
+        ctx.set(dut.error, error)
+        value, _ = await host.read(registers.offset("ERROR"))
+        assert registers.decode("ERROR", value) == error
+
+    run(dut, bench)
