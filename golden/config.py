@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-__all__ = ["CONTRACT_VERSION", "PRESETS", "PYNQ_Z2", "TINY", "Config", "preset"]
+__all__ = ["CONTRACT_VERSION", "PRESETS", "PYNQ_Z2", "PYNQ_Z2_BOARD", "TINY", "Config", "preset"]
 
 #: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
 CONTRACT_VERSION = 1
@@ -149,7 +149,10 @@ PYNQ_Z2 = Config(
     clock_mhz=100,
 )
 
-PRESETS = {cfg.name: cfg for cfg in (TINY, PYNQ_Z2)}
+#: The same accelerator on one 64-bit port of the processing system, as the board has it.
+PYNQ_Z2_BOARD = PYNQ_Z2.replace(name="pynq_z2_board", axi_data_bits=64)
+
+PRESETS = {cfg.name: cfg for cfg in (TINY, PYNQ_Z2, PYNQ_Z2_BOARD)}
 
 
 def preset(name: str) -> Config:

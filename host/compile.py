@@ -18,7 +18,7 @@ from transept.golden.config import CONTRACT_VERSION, Config
 from transept.golden.isa import Memory, Window
 from transept.golden.numerics.requantise import ChannelParameters
 from transept.host.emitter import ActRows, Emitter, Ring
-from transept.host.program import Program, Tensor
+from transept.host.launch import Launch, Tensor
 from transept.host.weights import Block, ColumnTile, WeightImage
 
 __all__ = ["CompileError", "compile_chain", "compile_encoder"]
@@ -61,9 +61,9 @@ def _program(
     tokens: int = 0,
     batch: int = 1,
     sequences: Sequence[tuple[int, int]] = (),
-) -> Program:
+) -> Launch:
     config = emitter.config
-    return Program(
+    return Launch(
         config=config.name,
         digest=config.digest,
         contract=CONTRACT_VERSION,
@@ -274,7 +274,7 @@ class _EncoderCompiler:
         self.weights = WeightImage(config)
         self.sequences: list[tuple[int, int]] = []
 
-    def compile(self) -> Program:
+    def compile(self) -> Launch:
         shape, config = self.shape, self.shape.config
         inputs = _tensor(0, shape.rows, shape.hidden, config, 16, self.model.input_scale)
         output = _tensor(
@@ -487,9 +487,7 @@ class _EncoderCompiler:
         self.emit.norm(norm, block, [(rows, y, x, x)])
 
 
-def compile_encoder(
-    config: Config, model: quantized.Encoder, *, tokens: int, batch: int
-) -> Program:
+def compile_encoder(config: Config, model: quantized.Encoder, *, tokens: int, batch: int) -> Launch:
     """One launch for ``batch`` sequences of up to ``tokens`` tokens.
 
     Raises
@@ -505,7 +503,7 @@ def compile_encoder(
 # --- chains of linear layers -------------------------------------------------------------------
 
 
-def compile_chain(config: Config, model: quantized.LinearChain, *, rows: int) -> Program:
+def compile_chain(config: Config, model: quantized.LinearChain, *, rows: int) -> Launch:
     """One launch of linear layers that follow each other, on up to ``rows`` rows.
 
     Raises

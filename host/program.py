@@ -1,173 +1,235 @@
-"""A compiled program: instructions, weights, and what a driver must know to run it. One file."""
+"""Programs as users see them: a torch model of which the accelerator runs a part."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transept.golden import isa
-from transept.golden.config import CONTRACT_VERSION, Config, preset
+from transept.golden import quantized
+from transept.golden.config import Config, preset
+from transept.host.devices.base import Device, DeviceError
+from transept.host.driver import Driver, Loaded, RunReport
+from transept.host.launch import Launch, ProgramError
 
-__all__ = ["Program", "ProgramError", "Tensor"]
+if TYPE_CHECKING:
+    import torch
 
-FORMAT = "transept-program-1"
+__all__ = ["Program", "compile", "load", "open_device"]
+
+INT16 = 32767
+DRAM_MARGIN = 1 << 20
 
 
-class ProgramError(ValueError):
-    """A program file or a program cannot be used; the message says why."""
+def open_device(name: str, config: Config, launch: Launch, **options: Any) -> Device:
+    """The device ``rtl`` or ``emulator``, with DRAM for ``launch``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    sizes = (len(launch.instructions), launch.weights.size, launch.io_bytes, launch.scratch_bytes)
+    dram_bytes = sum(-(-size // 4096) * 4096 for size in sizes) + DRAM_MARGIN
+    if name == "rtl":
+        from transept.host.devices.rtl import RtlDevice
+
+        return RtlDevice(config, dram_bytes=dram_bytes, **options)
+    if name == "emulator":
+        from transept.host.devices.emulator import EmulatorDevice
+
+        return EmulatorDevice(config, dram_bytes=dram_bytes, seed=options.get("seed", 1))
+    raise ValueError(f"unknown device {name!r}, there is rtl, emulator, cpu")
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """Rows of int8 or int16 elements in the IO window.
+@dataclass
+class Program:
+    """A compiled model. ``report`` holds the counters of the last run on a device.
 
-    Row m starts at ``offset + m * pitch`` bytes; ``width`` elements are real, the rest of the pitch
-    is zero. ``scale``: real value of one step for each element of a row, empty if it has none.
+    launch: the accelerator's part; model: its quantised layers, and graph: the torch graph around
+    it, both only where the program was compiled (a loaded program takes the values that enter the
+    accelerator); fallback: (operator, reason) of what stays with torch.
     """
 
-    offset: int
-    rows: int
-    width: int
-    pitch: int
-    bits: int
-    scale: tuple[float, ...] = ()
+    launch: Launch
+    model: quantized.Encoder | quantized.LinearChain | None = None
+    graph: torch.fx.GraphModule | None = None
+    fallback: tuple[tuple[str, str], ...] = ()
+    report: RunReport | None = None
+    notes: list[str] = field(default_factory=list)
+    _sessions: dict[str, tuple[Driver, Loaded]] = field(default_factory=dict, repr=False)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the tensor in the IO window."""
-        return self.rows * self.pitch
+    def config(self) -> Config:
+        """The configuration that the program was compiled for."""
+        return preset(self.launch.config)
 
+    def run(self, *inputs: torch.Tensor, device: str = "emulator", **options: Any) -> torch.Tensor:
+        """Run the whole model on ``rtl``, ``emulator`` or ``cpu`` (the torch golden model).
 
-@dataclass(frozen=True)
-class Program:
-    """One accelerator launch.
-
-    instructions: the encoded program, END included. weights: the image of window WEIGHTS.
-    labels: the layer of each instruction. macs: multiply-accumulates of the layers with that label.
-    sequences: (instruction, sequence) pairs whose ``keys`` operand is the length of the sequence.
-    """
-
-    config: str
-    digest: int
-    contract: int
-    instructions: bytes
-    weights: np.ndarray  # uint8
-    labels: tuple[str, ...]
-    macs: dict[str, int]
-    inputs: tuple[Tensor, ...]
-    output: Tensor
-    io_bytes: int
-    scratch_bytes: int
-    tokens: int = 0
-    batch: int = 1
-    sequences: tuple[tuple[int, int], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.contract != CONTRACT_VERSION:
-            raise ProgramError(
-                f"program has contract version {self.contract}, this is {CONTRACT_VERSION}"
-            )
-
-    def decoded(self) -> list[isa.Instruction]:
-        """The instructions."""
-        return isa.decode_program(self.instructions)
-
-    def with_lengths(self, lengths: list[int]) -> bytes:
-        """The instructions for these sequence lengths.
+        Every device gives the same bits. A device that fails is reset, and the golden model does
+        the work instead; ``notes`` says so.
 
         Raises
         ------
-        ProgramError
-            If the number of sequences or a length does not fit the compiled shape.
+        ValueError
+            If an input has another shape than the example, or holds NaN or infinity.
         """
-        if len(lengths) != self.batch:
-            raise ProgramError(f"program takes {self.batch} sequences, got {len(lengths)}")
-        for length in lengths:
-            if not 1 <= length <= self.tokens:
-                raise ProgramError(f"sequence length {length} is outside 1 to {self.tokens}")
-        image = bytearray(self.instructions)
-        for index, sequence in self.sequences:
-            place = slice(index * isa.INSTRUCTION_BYTES, (index + 1) * isa.INSTRUCTION_BYTES)
-            instruction = isa.decode(bytes(image[place]))
-            operands = {**instruction.operands, "keys": lengths[sequence] - 1}
-            image[place] = isa.encode(dataclasses.replace(instruction, operands=operands))
-        return bytes(image)
+        self.notes = []
+        if self.graph is None:
+            return self._accelerate(inputs[0], None, device, options)
+        self.graph.accelerator.call = lambda x, mask: self._accelerate(x, mask, device, options)
+        return self.graph(*inputs)
 
-    def check(self, config: Config) -> None:
-        """Refuse another hardware.
+    def _accelerate(
+        self, x: torch.Tensor, mask: torch.Tensor | None, device: str, options: dict
+    ) -> torch.Tensor:
+        import torch
+
+        lengths = None if mask is None else mask_lengths(mask)
+        values = self.quantise(x.detach().numpy())
+        integers = self.run_integers(values, lengths, device=device, **options)
+        scale = np.array(self.launch.output.scale)
+        return torch.as_tensor((integers * scale).reshape(*x.shape[:-1], -1), dtype=x.dtype)
+
+    def quantise(self, x: np.ndarray) -> np.ndarray:
+        """Real values [..., width] to the int16 rows that enter the accelerator.
 
         Raises
         ------
-        ProgramError
-            If the program was compiled for a configuration with another digest.
+        ValueError
+            If a value is NaN or infinite, or the shape does not fit.
         """
-        if config.digest != self.digest:
+        tensor = self.launch.inputs[0]
+        rows = x.reshape(-1, x.shape[-1])
+        if rows.shape != (tensor.rows, tensor.width):
             raise ProgramError(
-                f"program was compiled for {self.config} ({self.digest:08x}), "
-                f"this accelerator is {config.name} ({config.digest:08x})"
+                f"input has shape {rows.shape}, the program takes {(tensor.rows, tensor.width)}"
             )
+        if not np.isfinite(rows).all():
+            raise ProgramError(f"input holds {rows[~np.isfinite(rows)][0]}")
+        steps = np.rint(rows.astype(np.float64) / np.array(tensor.scale))
+        return np.clip(steps, -INT16, INT16).astype(np.int16)
+
+    def run_integers(
+        self,
+        values: np.ndarray,
+        lengths: list[int] | None = None,
+        *,
+        device: str = "emulator",
+        **options: Any,
+    ) -> np.ndarray:
+        """int16 rows in, int16 rows out, on a device; falls back to the golden model on a fault."""
+        if device == "cpu":
+            return self.golden(values, lengths)
+        driver, loaded = self.session(device, **options)
+        try:
+            output, self.report = driver.run(loaded, [values], lengths)
+        except DeviceError as error:
+            if self.model is None:
+                raise
+            self.notes.append(f"fell back to cpu: {error}")
+            return self.golden(values, lengths)
+        return output
+
+    def session(self, device: str, **options: Any) -> tuple[Driver, Loaded]:
+        """The driver of an open device with this program loaded; devices stay open."""
+        key = f"{device} {sorted(options.items(), key=str)}"
+        if key not in self._sessions:
+            driver = Driver(open_device(device, self.config, self.launch, **options))
+            self._sessions[key] = driver, driver.load(self.launch)
+        return self._sessions[key]
+
+    def golden(self, values: np.ndarray, lengths: list[int] | None = None) -> np.ndarray:
+        """The whole-tensor torch golden model on the same integers."""
+        import torch
+
+        from transept.golden.models import encoder
+
+        x = torch.as_tensor(values)
+        if isinstance(self.model, quantized.LinearChain):
+            return encoder.linear_chain(self.model, x).numpy().astype(np.int16)
+        if self.model is None:
+            raise ProgramError("a loaded program has no golden model; compile the model instead")
+        launch = self.launch
+        shaped = x.view(launch.batch, launch.tokens, -1)
+        lengths = lengths or [launch.tokens] * launch.batch
+        output = encoder.encoder(self.model, shaped, lengths)
+        return output.reshape(launch.output.rows, -1).numpy().astype(np.int16)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file with a JSON manifest in its metadata."""
-        from safetensors.numpy import save_file
-
-        arrays = {
-            "instructions": np.frombuffer(self.instructions, np.uint8),
-            "weights": self.weights,
-        }
-        fields = dataclasses.asdict(self)
-        manifest = {name: value for name, value in fields.items() if name not in arrays}
-        save_file(arrays, path, {"format": FORMAT, "manifest": json.dumps(manifest)})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Program:
-        """Read a program file.
-
-        Raises
-        ------
-        ProgramError
-            If the file is missing, corrupt, of another format or contract version.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        if not Path(path).is_file():
-            raise ProgramError(f"no program file {path}")
-        try:
-            with safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ProgramError(f"{path} is no {FORMAT} file")
-                manifest = json.loads(metadata["manifest"])
-                instructions = file.get_tensor("instructions").tobytes()
-                weights = file.get_tensor("weights")
-        except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-            raise ProgramError(f"{path} is corrupt: {error}") from None
-        return cls._from_manifest(path, manifest, instructions, weights)
-
-    @classmethod
-    def _from_manifest(
-        cls, path: object, manifest: dict, instructions: bytes, weights: np.ndarray
-    ) -> Program:
-        try:
-            manifest["inputs"] = tuple(_tensor(entry) for entry in manifest["inputs"])
-            manifest["output"] = _tensor(manifest["output"])
-            manifest["labels"] = tuple(manifest["labels"])
-            manifest["sequences"] = tuple(tuple(pair) for pair in manifest["sequences"])
-            program = cls(instructions=instructions, weights=weights, **manifest)
-            isa.decode_program(program.instructions)
-        except (KeyError, TypeError) as error:
-            raise ProgramError(f"{path} is corrupt: {error}") from None
-        except ProgramError:
-            raise
-        except ValueError as error:
-            raise ProgramError(f"{path} is corrupt: {error}") from None
-        program.check(preset(program.config))
-        return program
+        """Write the accelerator's part to one file."""
+        self.launch.save(path)
 
 
-def _tensor(entry: dict) -> Tensor:
-    return Tensor(**{**entry, "scale": tuple(entry["scale"])})
+def load(path: str | Path) -> Program:
+    """A program from a file. ``run`` takes the values that enter the accelerator.
+
+    Raises
+    ------
+    ProgramError
+        If the file is missing, corrupt, or for another contract version.
+    """
+    return Program(Launch.load(path))
+
+
+def mask_lengths(mask: torch.Tensor) -> list[int]:
+    """Real tokens of each sequence of an attention mask [batch, tokens].
+
+    Raises
+    ------
+    ProgramError
+        If padding is not at the end of a sequence.
+    """
+    lengths = mask.long().sum(1)
+    import torch
+
+    expected = torch.arange(mask.shape[1])[None] < lengths[:, None]
+    if not bool((mask.bool() == expected).all()) or bool((lengths < 1).any()):
+        raise ProgramError("attention masks must be ones, then zeros, with at least one token")
+    return lengths.tolist()
+
+
+def compile(
+    model: torch.nn.Module,
+    example: Sequence[torch.Tensor],
+    *,
+    config: str | Config = "pynq_z2",
+    calibration: Sequence[Sequence[torch.Tensor]] | None = None,
+) -> Program:
+    """Compile a torch model for the shapes of ``example``.
+
+    calibration: inputs whose ranges set the scales, of any shape that the model was exported for;
+    the example alone by default.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If no part of the model can run on the accelerator.
+    CompileError
+        If a shape exceeds the accelerator.
+    ValueError
+        If weights hold NaN or infinity.
+    """
+    import torch
+
+    from transept.host import importer
+    from transept.host.compile import compile_chain, compile_encoder
+    from transept.host.partition import calibrate, replace_region
+    from transept.host.quantize import quantize_chain, quantize_encoder
+
+    config = preset(config) if isinstance(config, str) else config
+    with torch.no_grad():
+        imported = importer.import_model(model, tuple(example))
+        ranges = calibrate(imported, calibration or [example])
+        shape = imported.entry.meta["val"].shape
+        if isinstance(imported.layers, importer.graph.Encoder):
+            quantised = quantize_encoder(imported.layers, ranges, max_tokens=config.max_tokens)
+            launch = compile_encoder(config, quantised, tokens=shape[1], batch=shape[0])
+        else:
+            quantised = quantize_chain(imported.layers, ranges)
+            launch = compile_chain(config, quantised, rows=int(np.prod(shape[:-1])))
+    return Program(launch, quantised, replace_region(imported), imported.fallback)

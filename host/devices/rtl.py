@@ -1,0 +1,50 @@
+"""The full-size RTL under Verilator, behind the driver that a board uses."""
+
+from __future__ import annotations
+
+from transept.golden.config import Config
+from transept.host.devices.base import Buffer, BumpAllocator
+from transept.sim.native import NativeSimulation, SimulationTimeout
+
+__all__ = ["RtlDevice"]
+
+
+class RtlDevice:
+    """A Verilated accelerator with its DRAM. Options are those of ``NativeSimulation``."""
+
+    name = "rtl"
+
+    def __init__(self, config: Config, **options: object) -> None:
+        self.config = config
+        self.simulation = NativeSimulation(config, **options)  # type: ignore[arg-type]
+        self._memory = BumpAllocator(self.simulation.dram, self.simulation.dram_base)
+
+    def read(self, offset: int) -> int:
+        """The value of a register, over AXI4-Lite."""
+        return self.simulation.read32(offset)
+
+    def write(self, offset: int, value: int) -> None:
+        """Write a register, over AXI4-Lite."""
+        self.simulation.write32(offset, value)
+
+    def allocate(self, nbytes: int) -> Buffer:
+        """Memory of the simulated DRAM."""
+        return self._memory.allocate(nbytes)
+
+    def release_all(self) -> None:
+        """Give back every buffer."""
+        self._memory.release_all()
+
+    def flush(self, buffer: Buffer) -> None:
+        """Nothing to do: host and simulation share the memory."""
+
+    def invalidate(self, buffer: Buffer) -> None:
+        """Nothing to do: host and simulation share the memory."""
+
+    def wait(self, timeout_cycles: int) -> bool:
+        """Run the clock until the interrupt."""
+        try:
+            self.simulation.run_until_irq(timeout_cycles)
+        except SimulationTimeout:
+            return False
+        return True
