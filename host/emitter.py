@@ -72,6 +72,10 @@ class Emitter:
         self._ring = ring
         self._norm_bank = 0
 
+    def take(self, words: int) -> int:
+        """Stationary words for one weight block (``Ring.take``)."""
+        return self._ring.take(words)
+
     # --- loads and stores ---------------------------------------------------------------------
     def load_act(
         self,
@@ -182,7 +186,7 @@ class Emitter:
         """
         for n, column in enumerate(columns):
             for block in column.blocks:
-                addr = self._ring.take(block.words)
+                addr = self.take(block.words)
                 self.load_block(layer.name, block, Memory.STAT, addr)
                 last = block is column.blocks[-1]
                 self._matmul(layer, column, block, addr, n, a, rows, out, stat_out, stats, last)

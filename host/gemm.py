@@ -1,0 +1,193 @@
+"""One static INT8 GEMM as a program: ``C[m, n] = requantise(A[m, k] . B[k, n])``.
+
+A and C are row-major int8 in DRAM, B is packed into stationary tiles beforehand. Rows are cut into
+blocks, so that loads, products and stores of different blocks overlap; B stays on chip if it fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from transept.golden import isa
+from transept.golden.config import CONTRACT_VERSION, Config
+from transept.golden.isa import AMode, Engine, Memory, Opcode, OutMode, RowScale, Window
+from transept.golden.numerics.fixed import round_shift, saturate
+from transept.golden.numerics.requantise import ChannelParameters
+from transept.host.compile import CompileError
+from transept.host.emitter import ActRows, Emitter, Ring
+from transept.host.launch import Launch, Tensor
+from transept.host.schedule import Region
+from transept.host.weights import Block, ColumnTile, WeightImage
+
+__all__ = ["Gemm", "compile_gemm", "reference"]
+
+CHANNEL_SHIFT = 15  # the channel multiplier is a fraction of one
+OUT_SHIFT = 8
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """A compiled GEMM and its requantisation: multiplier * 2**-(15 + row_shift - 15 + 8)."""
+
+    launch: Launch
+    multiplier: int
+    row_shift: int
+
+
+def reference(a: np.ndarray, b: np.ndarray, gemm: Gemm) -> np.ndarray:
+    """int8[m, n] by an int64 NumPy product, independent of golden models and emulator."""
+    acc = a.astype(np.int64) @ b.astype(np.int64)
+    v = saturate(round_shift(acc * gemm.multiplier, CHANNEL_SHIFT), 25)
+    z = saturate(round_shift(v << 15, gemm.row_shift), 25)
+    return saturate(round_shift(z, OUT_SHIFT), 8).astype(np.int8)
+
+
+def _requantisation(k: int) -> tuple[int, int]:
+    """Multiplier and row shift that spread a product of random int8 matrices over int8."""
+    spread = 3 * np.sqrt(k) * 127**2 / 3  # three standard deviations of the accumulator
+    real = 127 / spread * 2.0**OUT_SHIFT
+    row_shift = 15 + max(0, int(np.floor(-np.log2(real))))
+    return min(round(real * 2.0 ** (CHANNEL_SHIFT + row_shift - 15)), 0xFFFF), row_shift
+
+
+def _block_rows(config: Config, m: int, k_tiles: int, n_tiles: int) -> int:
+    """Rows of a block: two blocks of A and of C fit, and there are at least two blocks."""
+    rows = config.max_rows
+    while rows > 1 and (2 * rows * (k_tiles + n_tiles) > config.act_words or 2 * rows > m):
+        rows //= 2
+    if 2 * rows * (k_tiles + n_tiles) > config.act_words:
+        raise CompileError(
+            f"a row of {k_tiles + n_tiles} words does not fit twice into "
+            f"{config.act_words} activation words of {config.name}"
+        )
+    return rows
+
+
+class _GemmCompiler:
+    def __init__(self, config: Config, m: int, n: int, k: int, b: np.ndarray) -> None:
+        tile = config.tile
+        self.config, self.m = config, m
+        self.k_tiles, self.n_tiles = -(-k // tile), -(-n // tile)
+        self.multiplier, self.row_shift = _requantisation(k)
+        ones = np.ones(n, np.int64)
+        channel = ChannelParameters(ones * self.multiplier, ones * CHANNEL_SHIFT, 0 * ones)
+        self.weights = WeightImage(config)
+        chunk = max(1, min(48, (config.stat_words // 4 - 8) // tile))
+        self.columns = self.weights.linear(b.T, channel, chunk)
+        self.rows = _block_rows(config, m, self.k_tiles, self.n_tiles)
+        self.emit = Emitter(config, Ring(0, config.stat_words))
+        words = sum(block.words for column in self.columns for block in column.blocks)
+        self.resident: dict[Block, int] | None = {} if words <= config.stat_words else None
+        self.a = Tensor(0, m, k, self.k_tiles * tile, 8)
+        self.c = Tensor(-(-self.a.nbytes // 64) * 64, m, n, self.n_tiles * tile, 8)
+
+    def compile(self) -> Launch:
+        starts = range(0, self.m, self.rows)
+        for index, row in enumerate(starts):
+            self._rows(index, row, min(self.rows, self.m - row), row == starts[-1])
+        return Launch(
+            config=self.config.name,
+            digest=self.config.digest,
+            contract=CONTRACT_VERSION,
+            instructions=isa.encode_program(self.emit.schedule.program()),
+            weights=self.weights.image(),
+            labels=tuple(self.emit.schedule.labels),
+            macs={"gemm": self.m * self.a.width * self.c.width},
+            inputs=(self.a,),
+            output=self.c,
+            io_bytes=self.c.offset + self.c.nbytes,
+            scratch_bytes=0,
+        )
+
+    def _rows(self, index: int, row: int, rows: int, last: bool) -> None:
+        a_words, c_words = self.rows * self.k_tiles, self.rows * self.n_tiles
+        a = ActRows((index % 2) * a_words, self.k_tiles)
+        c = ActRows(2 * a_words + (index % 2) * c_words, self.n_tiles)
+        offset = self.a.offset + row * self.a.pitch
+        pitch, words = self.a.pitch, self.k_tiles
+        self.emit.load_act("gemm", Window.IO, offset, pitch, rows, words, a, wide=False)
+        # the last block is stored in parts, so that little remains to do after the last product
+        part = max(1, self.n_tiles // 4) if last else self.n_tiles
+        for n, column in enumerate(self.columns):
+            for block in column.blocks:
+                self._matmul(a, rows, c, n, column, block)
+            if (n + 1) % part == 0 or n + 1 == self.n_tiles:
+                first = n // part * part
+                self._store(c, row, rows, first, n + 1 - first)
+
+    def _store(self, c: ActRows, row: int, rows: int, first: int, words: int) -> None:
+        offset = self.c.offset + row * self.c.pitch + first * self.config.tile
+        source = ActRows(c.addr + first, c.stride)
+        self.emit.store_act(
+            "gemm", Window.IO, offset, self.c.pitch, rows, words, source, wide=False
+        )
+
+    def _place(self, block: Block) -> int:
+        """Where the block is on chip, loaded if it is not."""
+        if self.resident is not None and block in self.resident:
+            return self.resident[block]
+        addr = self.emit.take(block.words)
+        self.emit.load_block("gemm", block, Memory.STAT, addr)
+        if self.resident is not None:
+            self.resident[block] = addr
+        return addr
+
+    def _matmul(
+        self, a: ActRows, rows: int, c: ActRows, n: int, column: ColumnTile, block: Block
+    ) -> None:
+        addr = self._place(block)
+        last = block is column.blocks[-1]
+        first = c.addr + n
+        self.emit.schedule.emit(
+            Engine.GEMM,
+            Opcode.MATMUL,
+            "gemm",
+            reads=[a.region(rows, self.k_tiles), Region("stat", addr, addr + block.words)],
+            writes=[Region("act", first, first + (rows - 1) * c.stride + 1)] if last else [],
+            rows=rows - 1,
+            k_tiles=block.k_tiles,
+            n_tiles=1,
+            accumulate=int(block.k_start > 0),
+            finish=int(last),
+            a_addr=a.addr + block.k_start,
+            a_stride=a.stride,
+            a_mode=AMode.RAW,
+            a_rowstat=0,
+            b_addr=addr,
+            b_row=1,
+            b_k=self.config.tile,
+            b_n=0,
+            b_transposed=0,
+            param=addr + block.k_tiles * self.config.tile if last else 0,
+            out_addr=first,
+            out_stride=c.stride,
+            out_mode=OutMode.ACT8,
+            observe=0,
+            activation=0,
+            row_scale=RowScale.ONE,
+            stats=0,
+            stats_keep=0,
+            out_rowstat=0,
+            pre=0,
+            row_shift=self.row_shift,
+            out_shift=OUT_SHIFT,
+        )
+
+
+def compile_gemm(config: Config, m: int, n: int, k: int, b: np.ndarray) -> Gemm:
+    """The program of one GEMM; b: int8[k, n].
+
+    Raises
+    ------
+    CompileError
+        If a size is not positive or a row does not fit the accelerator.
+    """
+    for name, value in (("M", m), ("N", n), ("K", k)):
+        if value < 1:
+            raise CompileError(f"{name}={value} must be at least 1")
+    if max(n, k) > 255 * config.tile:
+        raise CompileError(f"K={k} and N={n} must be at most {255 * config.tile}")
+    compiler = _GemmCompiler(config, m, n, k, b)
+    return Gemm(compiler.compile(), compiler.multiplier, compiler.row_shift)
