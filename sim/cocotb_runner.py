@@ -1,0 +1,138 @@
+"""Build a component with Verilator once, run cocotb test modules on it, fail loudly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from transept.sim import build
+
+if TYPE_CHECKING:
+    from amaranth.lib import wiring
+
+__all__ = ["bench_executable", "parameters", "run_bench"]
+
+PARAMETERS = "TRANSEPT_BENCH_PARAMETERS"
+LOG_LINES = 60
+
+
+def parameters() -> dict[str, object]:
+    """In a cocotb test module: the parameters that were given to ``run_bench``."""
+    return json.loads(os.environ[PARAMETERS])
+
+
+def bench_executable(
+    component: wiring.Component, name: str, *, separator: str = "__", waves: bool = False
+) -> Path:
+    """The simulation of a component for cocotb, which sees its ports and nothing below.
+
+    Raises
+    ------
+    ToolMissing, BuildError
+        If it cannot be built.
+    """
+    import cocotb
+    from cocotb_tools import config
+
+    text = build.to_verilog(component, name, separator=separator)
+    ports = [
+        separator.join(map(str, path)) for path, _, _ in component.signature.flatten(component)
+    ]
+    # what is public is not optimised, so only ports are
+    visible = [f'public_flat_rw -module "{name}" -var "{port}"' for port in ("clk", "rst", *ports)]
+    public = "\n".join(["`verilator_config", *visible, ""])
+    main = Path(config.share_dir) / "lib" / "verilator" / "verilator.cpp"
+    libraries = f"-Wl,-rpath,{config.libs_dir} -L{config.libs_dir} -lcocotbvpi_verilator"
+    flags = (*build.VERILATOR_FLAGS, "--vpi", "public.vlt", *(("--trace",) if waves else ()))
+    recipe = {"flags": flags, "link": libraries, "cocotb": cocotb.__version__}
+
+    def make(scratch: Path) -> None:
+        (scratch / "public.vlt").write_text(public)
+        build.verilate(
+            scratch,
+            text,
+            name=name,
+            prefix="Vtop",
+            sources=(main,),
+            output=name,
+            flags=flags,
+            cflags="",
+            ldflags=libraries,
+            speed="-O1",
+        )
+
+    key = build.content_hash(text, public, recipe, build.tool_versions(), main.read_bytes())
+    return build.cached(f"cocotb/{name}_{key}", make) / name
+
+
+def run_bench(
+    component: wiring.Component,
+    name: str,
+    test_module: str,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    seed: int = 1,
+    separator: str = "__",
+    waves: Path | None = None,
+) -> int:
+    """Run the cocotb tests of a module on a component; returns how many passed.
+
+    Parameters
+    ----------
+    component, name : what is tested and the name of its Verilog module
+    test_module : name of an importable module with cocotb tests
+    parameters : JSON values that the tests get from ``parameters()``
+    seed : of Python's ``random`` in the tests and of the initial contents of memories
+    separator : joins the parts of port names
+    waves : write a VCD to this file
+
+    Raises
+    ------
+    AssertionError
+        If a test failed, or none ran; the message names them and ends with the log.
+    """
+    from cocotb_tools.runner import get_runner
+
+    executable = bench_executable(component, name, separator=separator, waves=waves is not None)
+    arguments = ["--trace", "--trace-file", str(Path(waves).resolve())] if waves else []
+    arguments += ["+verilator+rand+reset+2", f"+verilator+seed+{1 + seed % 0x7FFFFFFF}"]
+    with tempfile.TemporaryDirectory(prefix=f"{name}.") as folder:
+        log, results = Path(folder) / "log.txt", Path(folder) / "results.xml"
+        # when it fails the reason is in the results, or there are none
+        with contextlib.suppress(SystemExit, RuntimeError):
+            get_runner("verilator").test(
+                test_module,
+                name,
+                hdl_toplevel_lang="verilog",
+                seed=seed,
+                build_dir=executable.parent,
+                test_dir=folder,
+                test_args=arguments,
+                extra_env={PARAMETERS: json.dumps(dict(parameters or {}))},
+                results_xml=str(results),
+                log_file=log,
+            )
+        return _judge(test_module, results, log)
+
+
+def _judge(test_module: str, results: Path, log: Path) -> int:
+    """Number of tests that passed, if all did."""
+    cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
+    bad = [
+        str(case.get("name"))
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
+    passed = sum(case.find("skipped") is None for case in cases) - len(bad)
+    if bad or not passed:
+        what = f"failed: {', '.join(bad)}" if bad else "no test ran"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        tail = "\n".join(lines[-LOG_LINES:])
+        raise AssertionError(f"{test_module}: {what}\n{tail}")
+    return passed

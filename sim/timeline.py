@@ -1,0 +1,136 @@
+"""What each engine did when: a trace for Perfetto and sums for a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from transept.golden.isa import Engine
+
+__all__ = [
+    "ENGINE_BITS",
+    "STALLS",
+    "EngineSummary",
+    "Slice",
+    "slices",
+    "summarise",
+    "trace_events",
+    "write_trace",
+]
+
+#: ``activity``: for each engine, from bit 0 on, one bit busy and three bits of stall code ...
+ENGINE_BITS = 4
+#: ... and above them one bit that is high while the array computes.
+ARRAY_BIT = ENGINE_BITS * len(Engine)
+
+#: Names of ``rtl.interfaces.Stall``, by code; the trace is also read where there is no Amaranth.
+STALLS = ("none", "token", "memory", "scratchpad", "weights", "accumulator", "filter", "reserved")
+ARRAY = "ARRAY"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One stretch of cycles in which a track did not change.
+
+    ``state`` is "busy" or the name of a stall.
+    """
+
+    track: str
+    state: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class EngineSummary:
+    """Cycles of one engine. ``stalled`` are part of ``busy``, except waits for tokens."""
+
+    busy: int
+    stalled: dict[str, int]
+    total: int
+
+    @property
+    def utilisation(self) -> float:
+        """Share of all cycles in which the engine advanced."""
+        inside = sum(cycles for state, cycles in self.stalled.items() if state != "token")
+        return (self.busy - inside) / self.total if self.total else 0.0
+
+
+def _runs(codes: np.ndarray, cycles: np.ndarray, end: int) -> Iterator[tuple[int, int, int]]:
+    """(code, start, stop) of equal neighbours."""
+    heads = np.flatnonzero(np.diff(codes, prepend=~codes[:1]))
+    stops = np.append(cycles[heads[1:]], end)
+    return zip(codes[heads].tolist(), cycles[heads].tolist(), stops.tolist(), strict=True)
+
+
+def slices(changes: np.ndarray, end: int) -> list[Slice]:
+    """Slices of all tracks, one after the other, without idle ones.
+
+    Parameters
+    ----------
+    changes : rows of (cycle, activity), as ``NativeSimulation.timeline`` returns
+    end : the cycle after the last
+    """
+    if not len(changes):
+        return []
+    cycles, values = changes[:, 0].astype(np.int64), changes[:, 1].astype(np.int64)
+    found = []
+    for engine in Engine:
+        codes = values >> (ENGINE_BITS * engine) & (1 << ENGINE_BITS) - 1
+        for code, start, stop in _runs(codes, cycles, end):
+            busy, stall = code & 1, code >> 1
+            if busy or stall:
+                # an engine at work does not wait for the tokens of its next instruction
+                advancing = not stall or (busy and STALLS[stall] == "token")
+                state = "busy" if advancing else STALLS[stall]
+                found.append(Slice(engine.name, state, start, stop))
+    for active, start, stop in _runs(values >> ARRAY_BIT & 1, cycles, end):
+        if active:
+            found.append(Slice(ARRAY, "busy", start, stop))
+    return found
+
+
+def summarise(changes: np.ndarray, end: int) -> dict[str, EngineSummary]:
+    """Busy and stalled cycles of each engine and of the array, from the first change to ``end``."""
+    total = end - int(changes[0, 0]) if len(changes) else 0
+    tracks = [engine.name for engine in Engine] + [ARRAY]
+    busy = dict.fromkeys(tracks, 0)
+    stalled: dict[str, dict[str, int]] = {track: {} for track in tracks}
+    for piece in slices(changes, end):
+        length = piece.stop - piece.start
+        if piece.state != "busy":
+            sums = stalled[piece.track]
+            sums[piece.state] = sums.get(piece.state, 0) + length
+        if piece.state != "token":
+            busy[piece.track] += length
+    return {track: EngineSummary(busy[track], stalled[track], total) for track in tracks}
+
+
+def trace_events(
+    pieces: Sequence[Slice], *, clock_mhz: float, process: str = "accelerator"
+) -> list[dict[str, object]]:
+    """Events of the Chrome trace format, one thread for each track; times in microseconds."""
+    tracks = {track: n for n, track in enumerate(dict.fromkeys(p.track for p in pieces), 1)}
+    events: list[dict[str, object]] = [
+        {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": process}}
+    ]
+    for track, thread in tracks.items():
+        names = {"name": "thread_name", "args": {"name": track}}
+        events.append({"ph": "M", "pid": 1, "tid": thread, **names})
+    for piece in pieces:
+        times = {"ts": piece.start / clock_mhz, "dur": (piece.stop - piece.start) / clock_mhz}
+        facts = {"cycle": piece.start, "cycles": piece.stop - piece.start}
+        where = {"ph": "X", "pid": 1, "tid": tracks[piece.track]}
+        category = "work" if piece.state == "busy" else "stall"
+        events.append({**where, "name": piece.state, "cat": category, **times, "args": facts})
+    return events
+
+
+def write_trace(path: Path, changes: np.ndarray, end: int, *, clock_mhz: float) -> None:
+    """Write a trace that ui.perfetto.dev and chrome://tracing open."""
+    events = trace_events(slices(changes, end), clock_mhz=clock_mhz)
+    path.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ns"}))
