@@ -40,6 +40,7 @@ def pass_layout(cfg: Config) -> data.StructLayout:
     Row m is at ``addr + m * stride``, its statistic at ``rowstat + m``. ``first`` overwrites the
     accumulators of ``slot``, ``last`` completes the group and latches the row scales beside them.
     ``observe``: the rows go to the key filter and not to the array (no tile belongs to it).
+    ``retire`` ends an instruction that has no job (MATMUL without ``finish``).
     """
     return data.StructLayout(
         {
@@ -53,6 +54,7 @@ def pass_layout(cfg: Config) -> data.StructLayout:
             "first": 1,
             "last": 1,
             "observe": 1,
+            "retire": 1,
         }
     )
 
@@ -91,8 +93,8 @@ def observation_layout(cfg: Config) -> data.StructLayout:
     """One K word as it is written (epilogue -> filter, never refused).
 
     ``index`` names the summary of its key tile: ``((address of the tile's first row) - column) >>
-    log2(tile)`` plus ``column``; K regions start at a multiple of ``tile`` words, ``d_tiles`` words a
-    key. ``first`` marks the first key of a tile (row % tile == 0).
+    log2(tile)`` plus ``column``; K regions start at a multiple of ``tile`` words, ``d_tiles`` words
+    a key. ``first`` marks the first key of a tile (row % tile == 0).
     """
     return data.StructLayout(
         {"index": 16, "first": 1, "word": data.ArrayLayout(signed(8), cfg.tile)}

@@ -1,0 +1,203 @@
+"""SCORES as groups: for each block of query rows, the key tiles that the filter selects."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden import isa
+from transept.golden.config import Config
+from transept.rtl.attention.filters import FilterBank, request_layout, select_layout
+from transept.rtl.attention.selection import selection_write
+from transept.rtl.gemm.descriptors import Statistic
+from transept.rtl.gemm.groups import group_layout
+from transept.rtl.interfaces import instruction_layout
+
+__all__ = ["ScoresExpander"]
+
+
+class ScoresExpander(wiring.Component):
+    """Expands SCORES instructions: asks the filter for each block of ``tile`` query rows, sends the
+    rows if it wants them, and turns each selected key tile into a group.
+
+    One group a cycle as the filter answers; a cycle for every key tile that it leaves out. The kept
+    tiles of a block are written to the selection memory with its last group.
+
+    Members
+    -------
+    instr : In(stream of instructions), taken with its last group
+    request : Out(stream of request_layout), select : In(stream of select_layout), of the filter
+    selection : Out(selection_write)
+    groups : Out(stream of group_layout)
+    waiting : Out(1), the filter has not answered
+    """
+
+    instr: stream.Interface
+    request: stream.Interface
+    select: stream.Interface
+    selection: wiring.PureInterface
+    groups: stream.Interface
+    waiting: Signal
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        # where a block starts; rows counts down to its own, minus one
+        self._block = data.StructLayout(
+            {"rows": 8, "position": 16, "queries": 16, "scores": 16, "rowstat": 12, "entry": 8}
+        )
+        super().__init__(
+            {
+                "instr": In(stream.Signature(8 * isa.INSTRUCTION_BYTES)),
+                "request": Out(stream.Signature(request_layout(cfg))),
+                "select": In(stream.Signature(select_layout(cfg))),
+                "selection": Out(selection_write(cfg)),
+                "groups": Out(stream.Signature(group_layout(cfg))),
+                "waiting": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        tile = self._cfg.tile
+        tile_log2 = tile.bit_length() - 1
+        op = data.View(instruction_layout(isa.Opcode.SCORES), self.instr.payload)
+        block = Signal(self._block)
+        block_rows = Mux(block.rows < tile, block.rows[:tile_log2], tile - 1)
+        asking, showing, answering, done = (Signal() for _ in range(4))
+
+        with m.FSM() as fsm:
+            with m.State("Prepare"), m.If(self.instr.valid):
+                m.d.sync += [
+                    block.rows.eq(op.rows),
+                    block.position.eq(op.position),
+                    block.queries.eq(op.q_addr),
+                    block.scores.eq(op.s_addr),
+                    block.rowstat.eq(op.rowstat),
+                    block.entry.eq(op.select),
+                ]
+                m.next = "Ask"
+            with m.State("Ask"), m.If(self.request.ready):
+                m.next = "Answer"
+                with m.If(FilterBank.needs_query(op.filter)):
+                    m.next = "Show"
+            with m.State("Show"), m.If(self.groups.ready):
+                m.next = "Answer"
+            with m.State("Answer"), m.If(done):
+                m.d.sync += [
+                    block.rows.eq(block.rows - tile),
+                    block.position.eq(block.position + tile),
+                    block.queries.eq(block.queries + (op.q_stride << tile_log2)),
+                    block.scores.eq(block.scores + (op.s_stride << tile_log2)),
+                    block.rowstat.eq(block.rowstat + tile),
+                    block.entry.eq(block.entry + 1),
+                ]
+                m.d.comb += self.instr.ready.eq(block.rows < tile)
+                m.next = "Ask"
+                with m.If(self.instr.ready):
+                    m.next = "Prepare"
+
+        m.d.comb += [
+            asking.eq(fsm.ongoing("Ask")),
+            showing.eq(fsm.ongoing("Show")),
+            answering.eq(fsm.ongoing("Answer")),
+            self.waiting.eq(asking | (answering & ~self.select.valid)),
+            self.request.valid.eq(asking),
+            self.request.payload.kind.eq(op.filter),
+            self.request.payload.rows.eq(block_rows),
+            self.request.payload.position.eq(block.position),
+            self.request.payload.keys.eq(op.keys),
+            self.request.payload.region.eq(op.k_addr >> tile_log2),
+            self.request.payload.d_tiles.eq(op.d_tiles),
+            self.request.payload.threshold.eq(op.threshold),
+        ]
+        tile_addr, scores, first = self._walk_tiles(m, op, block, asking, answering, done)
+        self._describe(m, op, block, block_rows)
+        group = self.groups.payload
+        m.d.comb += [
+            group.row.observe.eq(showing),
+            group.tile.addr.eq(tile_addr),
+            group.job.out_addr.eq(scores),
+            group.job.keep.eq(~first),
+            group.job.retire.eq(~showing & self.select.payload.last & (block.rows < tile)),
+        ]
+        with m.If(showing):
+            m.d.comb += self.groups.valid.eq(1)
+        return m
+
+    def _walk_tiles(
+        self,
+        m: Module,
+        op: data.View,
+        block: data.View,
+        asking: Signal,
+        answering: Signal,
+        done: Signal,
+    ) -> tuple[Signal, Signal, Signal]:
+        """Step to each selected tile, offer its group, and record it.
+
+        Results: addresses of K and S of the tile, and whether it is the first one of the block.
+        """
+        chosen = self.select.payload
+        tile, first = Signal.like(chosen.tile), Signal()
+        tile_addr, scores = Signal(16), Signal(16)
+        kept, recorded = Signal(self._cfg.key_tiles), Signal(self._cfg.key_tiles)
+        reached, taken = Signal(), Signal()
+
+        m.d.comb += [
+            reached.eq(answering & self.select.valid & (tile == chosen.tile)),
+            taken.eq(reached & self.groups.ready),
+            recorded.eq(kept | (1 << tile)),
+            done.eq(taken & chosen.last),
+            self.select.ready.eq(taken),
+            self.selection.en.eq(done),
+            self.selection.addr.eq(block.entry),
+            self.selection.bitmap.eq(recorded),
+        ]
+        with m.If(reached):
+            m.d.comb += self.groups.valid.eq(1)
+        with m.If(asking):
+            m.d.sync += [
+                tile.eq(0),
+                first.eq(1),
+                tile_addr.eq(op.k_addr),
+                scores.eq(block.scores),
+                kept.eq(0),
+            ]
+        with m.Elif(answering & self.select.valid & ~reached):
+            m.d.sync += [
+                tile.eq(tile + 1),
+                tile_addr.eq(tile_addr + (op.d_tiles << (self._cfg.tile.bit_length() - 1))),
+                scores.eq(scores + 1),
+            ]
+        with m.Elif(taken):
+            m.d.sync += [first.eq(0), kept.eq(recorded)]
+        return tile_addr, scores, first
+
+    def _describe(self, m: Module, op: data.View, block: data.View, block_rows: Value) -> None:
+        """What all groups of a block have in common."""
+        group = self.groups.payload
+        m.d.comb += [
+            group.passes.eq(op.d_tiles - 1),
+            group.tile_step.eq(1),
+            group.tile.row_stride.eq(op.d_tiles),
+            group.tile.transposed.eq(1),
+            group.tile.first.eq(1),
+            group.tile.last.eq(1),
+            group.row.addr.eq(block.queries),
+            group.row.stride.eq(op.q_stride),
+            group.row.rows.eq(block_rows),
+            group.row.mode.eq(isa.AMode.RAW),
+            group.row.row_scale.eq(isa.RowScale.ONE),
+            group.job.rows.eq(block_rows),
+            group.job.out_stride.eq(op.s_stride),
+            group.job.out_mode.eq(isa.OutMode.ACT16),
+            group.job.immediate.eq(1),
+            group.job.multiplier.eq(op.multiplier),
+            group.job.channel_shift.eq(op.channel_shift),
+            group.job.row_shift.eq(op.row_shift),
+            group.job.masked.eq(1),
+            group.job.mask.eq(self.select.payload.mask),
+            group.job.statistic.eq(Statistic.MAXIMUM),
+            group.job.rowstat.eq(block.rowstat),
+        ]

@@ -1,0 +1,163 @@
+"""Groups, the unit between instructions and passes, and the walk that turns one into passes."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden.config import Config
+from transept.rtl.gemm.descriptors import job_layout, pass_layout, tile_layout
+
+__all__ = ["GroupWalker", "group_layout"]
+
+#: Key tiles that the walk skips in one cycle if the filter kept none of them.
+SKIP = 4
+
+
+def group_layout(cfg: Config) -> data.StructLayout:
+    """One accumulator slot's worth of passes.
+
+    Pass i streams the rows at ``row.addr + i`` against the tile at ``tile.addr + i * tile_step``,
+    for i from 0 to ``passes``, or, if ``sparse``, for the set bits i of ``bitmap``. ``tile.first``
+    opens a slot (else the group goes on in the last one), ``tile.last`` finishes it: ``job`` is
+    handed to the epilogue. ``row.observe``: the rows go to the key filter; no tile, no job.
+    ``job.retire`` ends the instruction, whether it has a job or not. Slots are assigned here.
+    """
+    return data.StructLayout(
+        {
+            "row": pass_layout(cfg),
+            "tile": tile_layout(cfg),
+            "tile_step": 16,
+            "job": job_layout(cfg),
+            "passes": 8,  # minus one
+            "sparse": 1,
+            "bitmap": cfg.key_tiles,
+        }
+    )
+
+
+class GroupWalker(wiring.Component):
+    """Expands groups into tiles, passes and jobs, one pass a cycle.
+
+    Accumulator slots are taken in rotation; a group that opens one waits until fewer than all
+    are unfinished. The three outputs of a pass leave in the same cycle, so no consumer sees a
+    descriptor whose counterpart is held back.
+
+    Members
+    -------
+    groups : In(stream of group_layout)
+    tiles, passes, jobs : Out(streams)
+    slot_free : In(1), one pulse for each finished slot
+    retires : Out(stream of 1), for each instruction, at its last pass: 1 if it ends with a job
+    blocked : Out(1), a group waits for a slot
+    """
+
+    groups: stream.Interface
+    tiles: stream.Interface
+    passes: stream.Interface
+    jobs: stream.Interface
+    slot_free: Signal
+    retires: stream.Interface
+    blocked: Signal
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        self._position = data.StructLayout(
+            {"row": 16, "tile": 16, "kept": cfg.key_tiles, "left": 8}
+        )
+        super().__init__(
+            {
+                "groups": In(stream.Signature(group_layout(cfg))),
+                "tiles": Out(stream.Signature(tile_layout(cfg))),
+                "passes": Out(stream.Signature(pass_layout(cfg))),
+                "jobs": Out(stream.Signature(job_layout(cfg))),
+                "slot_free": In(1),
+                "retires": Out(stream.Signature(1)),
+                "blocked": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        group = self.groups.payload
+        move, walked = Signal(), Signal()
+        emit, final = self._walk(m, move, walked)
+        first = ~walked & ~group.row.observe
+        slot, free = self._slots(m, first & group.tile.first, emit & move)
+
+        # A pass moves only if everything that it hands over is taken; the consumers are queues,
+        # whose ready does not depend on valid.
+        needed = {
+            self.tiles: emit & ~group.row.observe,
+            self.passes: emit,
+            self.jobs: emit & first & group.tile.last,
+            self.retires: emit & final & group.job.retire,
+        }
+        taken = Cat(port.ready | ~need for port, need in needed.items()).all()
+        m.d.comb += [
+            self.blocked.eq(self.groups.valid & first & group.tile.first & ~free),
+            move.eq(self.groups.valid & ~self.blocked & taken),
+            self.groups.ready.eq(move & final),
+            self.retires.payload.eq(group.tile.last),
+            self.jobs.payload.eq(group.job),
+            self.jobs.payload.slot.eq(slot),
+            self.passes.payload.slot.eq(slot),
+        ]
+        m.d.comb += [port.valid.eq(move & need) for port, need in needed.items()]
+        return m
+
+    def _walk(self, m: Module, move: Signal, walked: Signal) -> tuple[Value, Value]:
+        """Step through the passes of the group; results: this step is a pass, it is the last.
+
+        ``walked`` is high once the group has had a pass.
+        """
+        group = self.groups.payload
+        started = Signal()
+        now, following = Signal(self._position), Signal(self._position)
+        sparse, final = group.sparse, Signal()
+        m.d.comb += [
+            now.row.eq(Mux(started, following.row, group.row.addr)),
+            now.tile.eq(Mux(started, following.tile, group.tile.addr)),
+            now.kept.eq(Mux(started, following.kept, group.bitmap)),
+            now.left.eq(Mux(started, following.left, group.passes)),
+            final.eq(Mux(sparse, ~now.kept[1:].any(), now.left == 0)),
+        ]
+        emit = ~sparse | now.kept[0] | final
+        skip = sparse & ~now.kept[:SKIP].any() & ~final
+        with m.If(move):
+            m.d.sync += [
+                started.eq(~final),
+                walked.eq((walked | emit) & ~final),
+                following.left.eq(now.left - 1),
+                following.row.eq(now.row + Mux(skip, SKIP, 1)),
+                following.tile.eq(now.tile + Mux(skip, group.tile_step * SKIP, group.tile_step)),
+                following.kept.eq(Mux(skip, now.kept >> SKIP, now.kept >> 1)),
+            ]
+        tile, passing = self.tiles.payload, self.passes.payload
+        bounds = {"first": group.tile.first & ~walked, "last": group.tile.last & final}
+        m.d.comb += [
+            tile.eq(group.tile),
+            tile.addr.eq(now.tile),
+            passing.eq(group.row),
+            passing.addr.eq(now.row),
+            passing.retire.eq(group.job.retire & final & ~group.tile.last),
+        ]
+        for name, value in bounds.items():
+            m.d.comb += [tile[name].eq(value), passing[name].eq(value)]
+        return emit, final
+
+    def _slots(self, m: Module, opens: Value, emitted: Value) -> tuple[Value, Value]:
+        """The slot of the group at hand; whether one more may be opened."""
+        slots = 2 * self._cfg.acc_slots
+        following, current = Signal(range(slots)), Signal(range(slots))
+        unfinished = Signal(range(slots + 1))
+        opened = Signal()
+        m.d.comb += opened.eq(opens & emitted)
+        with m.If(opened):
+            m.d.sync += [
+                current.eq(following),
+                following.eq(Mux(following == slots - 1, 0, following + 1)),
+            ]
+        m.d.sync += unfinished.eq(unfinished + opened - self.slot_free)
+        return Mux(opens, following, current), unfinished != slots

@@ -1,0 +1,145 @@
+"""The sequencer of the GEMM engine: instructions in; tiles, passes and jobs out."""
+
+from __future__ import annotations
+
+from amaranth import Module, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from transept.golden import isa
+from transept.golden.config import Config
+from transept.rtl.attention.context import ContextExpander
+from transept.rtl.attention.filters import request_layout, select_layout
+from transept.rtl.attention.scores import ScoresExpander
+from transept.rtl.attention.selection import SelectionMemory, selection_read
+from transept.rtl.gemm.descriptors import job_layout, pass_layout, tile_layout
+from transept.rtl.gemm.groups import GroupWalker
+from transept.rtl.gemm.matmul import MatmulExpander
+from transept.rtl.memory.queue import Queue
+
+__all__ = ["Sequencer"]
+
+#: Passes expanded ahead of the array, and instructions expanded ahead of their retirement.
+PASSES_AHEAD = 8
+INSTRUCTIONS_AHEAD = 16
+
+
+class Sequencer(wiring.Component):
+    """Expands instructions ahead of the array, about one pass a cycle.
+
+    An instruction of one pass takes three cycles, so that passes as short as ``tile`` cycles never
+    wait for their descriptors.
+
+    Members
+    -------
+    instr : In(stream of instructions)
+    tiles, passes, jobs : Out(streams of descriptors)
+    request, select : the streams of the key filter
+    selection : In(selection_read), the softmax engine's view of the kept key tiles
+    slot_free : In(1), the epilogue has finished a group
+    job_retired, pass_retired : In(1), the last job (pass) of an instruction is complete
+    retire : Out(1), one pulse for each instruction, in order
+    busy : Out(1), some instruction is not retired
+    no_slot, no_answer : Out(1), expansion waits for an accumulator slot, for the filter
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__(
+            {
+                "instr": In(stream.Signature(8 * isa.INSTRUCTION_BYTES)),
+                "tiles": Out(stream.Signature(tile_layout(cfg))),
+                "passes": Out(stream.Signature(pass_layout(cfg))),
+                "jobs": Out(stream.Signature(job_layout(cfg))),
+                "request": Out(stream.Signature(request_layout(cfg))),
+                "select": In(stream.Signature(select_layout(cfg))),
+                "selection": In(selection_read(cfg)),
+                "slot_free": In(1),
+                "job_retired": In(1),
+                "pass_retired": In(1),
+                "retire": Out(1),
+                "busy": Out(1),
+                "no_slot": Out(1),
+                "no_answer": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self._cfg
+        m.submodules.walker = walker = GroupWalker(cfg)
+        m.submodules.selections = selections = SelectionMemory(cfg)
+        m.submodules.matmul = matmul = MatmulExpander(cfg)
+        m.submodules.scores = scores = ScoresExpander(cfg)
+        m.submodules.context = context = ContextExpander(cfg)
+        expanders = {
+            isa.Opcode.MATMUL: matmul,
+            isa.Opcode.SCORES: scores,
+            isa.Opcode.CONTEXT: context,
+        }
+        held = self._route(m, walker, expanders)
+        connect(m, scores.request, flipped(self.request))
+        connect(m, flipped(self.select), scores.select)
+        connect(m, scores.selection, selections.write)
+        connect(m, context.selection, selections.context)
+        connect(m, flipped(self.selection), selections.softmax)
+
+        depths = {"tiles": PASSES_AHEAD, "passes": PASSES_AHEAD, "jobs": 2 * cfg.acc_slots}
+        for name, depth in depths.items():
+            source, sink = getattr(walker, name), getattr(self, name)
+            m.submodules[name] = queue = Queue(sink.payload.shape(), depth)
+            connect(m, source, queue.i)
+            connect(m, queue.o, flipped(sink))
+        m.d.comb += [
+            walker.slot_free.eq(self.slot_free),
+            self.no_slot.eq(walker.blocked),
+            self.no_answer.eq(scores.waiting),
+            self.busy.eq(held | self._retire(m, walker)),
+        ]
+        return m
+
+    def _route(
+        self, m: Module, walker: GroupWalker, expanders: dict[isa.Opcode, wiring.Component]
+    ) -> Signal:
+        """Hold one instruction; its opcode says whose groups go to the walker."""
+        held = Signal()
+        instruction = Signal.like(self.instr.payload)
+        opcode = instruction[: isa.HEADER[0].width]
+        expanded = Signal()
+
+        m.d.comb += self.instr.ready.eq(~held | expanded)
+        with m.If(self.instr.ready):
+            m.d.sync += held.eq(self.instr.valid)
+        with m.If(self.instr.valid & self.instr.ready):
+            m.d.sync += instruction.eq(self.instr.payload)
+        for part in expanders.values():
+            m.d.comb += part.instr.payload.eq(instruction)
+        with m.Switch(opcode):
+            for value, part in expanders.items():
+                with m.Case(value):
+                    m.d.comb += [
+                        part.instr.valid.eq(held),
+                        expanded.eq(part.instr.ready),
+                        walker.groups.valid.eq(part.groups.valid),
+                        walker.groups.payload.eq(part.groups.payload),
+                        part.groups.ready.eq(walker.groups.ready),
+                    ]
+        return held
+
+    def _retire(self, m: Module, walker: GroupWalker) -> Value:
+        """Put the ends of jobs and of passes into the order of instructions.
+
+        The pass of a later instruction may end before the job of an earlier one, so ends are
+        counted until it is their turn. The result is high while an expanded instruction is not
+        retired.
+        """
+        m.submodules.order = order = Queue(1, INSTRUCTIONS_AHEAD)
+        connect(m, walker.retires, order.i)
+        ends = []
+        for name, ended in (("passes", self.pass_retired), ("jobs", self.job_retired)):
+            count = Signal(range(INSTRUCTIONS_AHEAD + 1), name=f"retired_{name}")
+            turn = order.o.valid & (order.o.payload == len(ends)) & (count != 0)
+            m.d.sync += count.eq(count + ended - turn)
+            ends.append(turn)
+        m.d.comb += [self.retire.eq(ends[0] | ends[1]), order.o.ready.eq(self.retire)]
+        return order.o.valid

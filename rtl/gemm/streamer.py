@@ -1,0 +1,217 @@
+"""The row streamer: reads, quantises and streams the rows of a pass, one a cycle."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden import isa
+from transept.golden.config import Config
+from transept.golden.numerics.requantise import ONE, ROW_MAX_FLOOR
+from transept.rtl.arith.pipeline import delay
+from transept.rtl.arith.reciprocal import RowFactor
+from transept.rtl.arith.row_quantiser import RowQuantiser
+from transept.rtl.gemm.accumulator import row_tag_layout, scale_write
+from transept.rtl.gemm.descriptors import pass_layout
+from transept.rtl.interfaces import (
+    ACT_READ_LATENCY,
+    ROWSTAT_READ_LATENCY,
+    act_read,
+    rowstat_read,
+    stat_word,
+)
+
+__all__ = ["RowStreamer"]
+
+INT16_MAX = (1 << 15) - 1
+
+
+class RowStreamer(wiring.Component):
+    """Streams passes: row m is the word at ``addr + m * stride``, raw or quantised by its maximum.
+
+    A row takes ENTRY_DELAY cycles from its issue to the array, always; rows of consecutive passes
+    follow each other without a bubble. A pass waits for ``tile_ready`` before its first row, never
+    later. The address of a row waits for its scale, so no data is buffered. On the last pass of a
+    group the scale of each row is written beside the accumulators: 2**15, the row maximum (256 to
+    32767), or the reciprocal of the row sum (``golden.numerics.polynomial.reciprocal``).
+
+    Members
+    -------
+    passes : In(stream of pass_layout)
+    tile_ready : In(1), tile_taken : Out(1), of the stationary loader
+    act_read : Out(act_read), always accepted; rowstat_read : Out(rowstat_read)
+    row, row_valid, row_swap : Out, to SystolicArray
+    tag, tag_valid : Out, scale_write : Out(scale_write), to Accumulators
+    query : Out(stream of int8[tile], always ready), rows of ``observe`` passes
+    retired : Out(1), the last row of a pass with ``retire`` enters the array
+    issuing : Out(1), a row is issued in this cycle
+    """
+
+    ENTRY_DELAY = 1 + ROWSTAT_READ_LATENCY + RowFactor.LATENCY + RowQuantiser.LATENCY
+
+    passes: stream.Interface
+    tile_ready: Signal
+    tile_taken: Signal
+    act_read: wiring.PureInterface
+    rowstat_read: wiring.PureInterface
+    row: data.View
+    row_valid: Signal
+    row_swap: Signal
+    tag: data.View
+    tag_valid: Signal
+    scale_write: wiring.PureInterface
+    query: stream.Interface
+    retired: Signal
+    issuing: Signal
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        self._place = row_tag_layout(cfg)
+        # what travels with a row from its issue to the array
+        self._row = data.StructLayout(
+            {
+                "place": self._place,
+                "scale": 1,  # the row scale is written
+                "row_scale": 2,
+                "quantise": 1,
+                "statistic": 1,  # rowstat is read
+                "observe": 1,
+                "swap": 1,
+                "retire": 1,
+            }
+        )
+        super().__init__(
+            {
+                "passes": In(stream.Signature(pass_layout(cfg))),
+                "tile_ready": In(1),
+                "tile_taken": Out(1),
+                "act_read": Out(act_read(cfg)),
+                "rowstat_read": Out(rowstat_read(cfg)),
+                "row": Out(stat_word(cfg)),
+                "row_valid": Out(1),
+                "row_swap": Out(1),
+                "tag": Out(self._place),
+                "tag_valid": Out(1),
+                "scale_write": Out(scale_write(cfg)),
+                "query": Out(stream.Signature(stat_word(cfg), always_ready=True)),
+                "retired": Out(1),
+                "issuing": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.factor = factor = RowFactor()
+        m.submodules.quantiser = quantiser = RowQuantiser(self._cfg)
+        row, addr, rowstat = self._issue(m)
+
+        asked = 1  # cycles after the issue
+        found = asked + ROWSTAT_READ_LATENCY
+        scaled = found + RowFactor.LATENCY
+        valid = [self.issuing]
+        rows = [row]
+        for _ in range(self.ENTRY_DELAY):
+            valid.append(delay(m, valid[-1], 1))
+            rows.append(data.View(self._row, delay(m, rows[-1].as_value(), 1, reset_less=True)))
+
+        m.d.sync += [
+            self.rowstat_read.en.eq(valid[0] & rows[0].statistic),
+            self.rowstat_read.addr.eq(rowstat),
+        ]
+        m.d.comb += [
+            factor.i.valid.eq(valid[found]),
+            factor.i.payload.statistic.eq(self.rowstat_read.data),
+            factor.i.payload.quantise.eq(rows[found].quantise),
+            self.act_read.en.eq(valid[scaled - ACT_READ_LATENCY]),
+            self.act_read.addr.eq(delay(m, addr, scaled - ACT_READ_LATENCY, reset_less=True)),
+            quantiser.i.valid.eq(valid[scaled]),
+            quantiser.i.row.eq(self.act_read.data),
+            quantiser.i.scale.eq(factor.o.payload.scale),
+            quantiser.i.raw.eq(~rows[scaled].quantise),
+        ]
+        row_max = self._row_max(m, scaled - found)
+        self._write_scale(m, valid[scaled], rows[scaled], factor.o.payload, row_max)
+        self._deliver(m, quantiser, valid[-1], rows[-1])
+        return m
+
+    def _issue(self, m: Module) -> tuple[data.View, Signal, Signal]:
+        """Step through the rows of the pass at hand; results: the row, its addresses."""
+        current = self.passes.payload
+        index = Signal.like(self.tag.row)
+        addr, next_addr = Signal.like(self.act_read.addr), Signal.like(self.act_read.addr)
+        rowstat, next_rowstat = Signal(12), Signal(12)
+        first, last = index == 0, index == current.rows
+        row = Signal(self._row)
+
+        m.d.comb += [
+            self.issuing.eq(self.passes.valid & (~first | current.observe | self.tile_ready)),
+            self.tile_taken.eq(self.issuing & first & ~current.observe),
+            self.passes.ready.eq(self.issuing & last),
+            addr.eq(Mux(first, current.addr, next_addr)),
+            rowstat.eq(Mux(first, current.rowstat, next_rowstat)),
+            row.place.slot.eq(current.slot),
+            row.place.row.eq(index),
+            row.place.first.eq(current.first),
+            row.place.last.eq(current.last & last),
+            row.scale.eq(current.last & ~current.observe),
+            row.row_scale.eq(current.row_scale),
+            row.quantise.eq(current.mode == isa.AMode.DYNAMIC),
+            row.statistic.eq(
+                (current.mode == isa.AMode.DYNAMIC) | (current.row_scale != isa.RowScale.ONE)
+            ),
+            row.observe.eq(current.observe),
+            row.swap.eq(first),
+            row.retire.eq(current.retire & last),
+        ]
+        with m.If(self.issuing):
+            m.d.sync += [
+                index.eq(Mux(last, 0, index + 1)),
+                next_addr.eq(addr + current.stride),
+                next_rowstat.eq(rowstat + 1),
+            ]
+        return row, addr, rowstat
+
+    def _row_max(self, m: Module, cycles: int) -> Value:
+        """The row maximum, limited, ``cycles`` after it was found."""
+        statistic = self.rowstat_read.data
+        low, high = statistic < ROW_MAX_FLOOR, statistic > INT16_MAX
+        limited = Signal(range(INT16_MAX + 1), reset_less=True)
+        m.d.sync += limited.eq(Mux(low, ROW_MAX_FLOOR, Mux(high, INT16_MAX, statistic)))
+        return delay(m, limited, cycles - 1, reset_less=True)
+
+    def _write_scale(
+        self, m: Module, valid: Value, row: data.View, factor: data.View, row_max: Value
+    ) -> None:
+        """Write the row scale ahead of the sums that it belongs to."""
+        write = self.scale_write
+        m.d.sync += write.en.eq(valid & row.scale)
+        with m.If(valid & row.scale):
+            m.d.sync += [
+                write.slot.eq(row.place.slot),
+                write.row.eq(row.place.row),
+                write.exponent.eq(0),
+            ]
+            with m.Switch(row.row_scale):
+                with m.Case(isa.RowScale.ROW_MAX):
+                    m.d.sync += write.multiplier.eq(row_max)
+                with m.Case(isa.RowScale.RECIPROCAL):
+                    m.d.sync += [
+                        write.multiplier.eq(factor.mantissa),
+                        write.exponent.eq(factor.exponent),
+                    ]
+                with m.Default():
+                    m.d.sync += write.multiplier.eq(ONE)
+
+    def _deliver(self, m: Module, quantiser: RowQuantiser, valid: Value, row: data.View) -> None:
+        """Rows go to the array with their place, or to the key filter."""
+        m.d.comb += [
+            self.row.eq(quantiser.o.row),
+            self.row_valid.eq(valid & ~row.observe),
+            self.row_swap.eq(row.swap),
+            self.tag.eq(row.place),
+            self.tag_valid.eq(self.row_valid),
+            self.retired.eq(self.row_valid & row.retire),
+            self.query.valid.eq(valid & row.observe),
+            self.query.payload.eq(quantiser.o.row),
+        ]
