@@ -278,7 +278,7 @@ class NativeSimulation:
             timeline=timeline,
             record=record,
             waves_path=str(waves.path).encode() if waves else None,
-            waves_scope=waves.scope.encode() if waves else b"",
+            waves_scope=f"TOP.{waves.scope}".encode() if waves and waves.scope else b"",
             waves_start=waves.start if waves else 0,
             waves_stop=waves.stop if waves else 0,
         )

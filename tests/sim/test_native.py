@@ -199,11 +199,12 @@ def test_waves_of_a_window(tmp_path):
     assert "m_axi_araddr" in text
 
 
-def test_waves_of_a_scope(tmp_path):
+@pytest.mark.parametrize(("scope", "found"), [("accelerator", True), ("elsewhere", False)])
+def test_waves_of_a_scope(tmp_path, scope, found):
     path = tmp_path / "scope.vcd"
-    with simulation(waves=WaveWindow(path, stop=50, scope="TOP.nothing")) as sim:
+    with simulation(waves=WaveWindow(path, stop=50, scope=scope)) as sim:
         sim.step(50)
-    assert "m_axi_araddr" not in path.read_text()
+    assert (" left " in path.read_text()) == found
 
 
 def test_several_simulations_live_together():
