@@ -7,35 +7,39 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
+from transept.golden.numerics.softmax import OFFSET
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.arith.shifter import RoundShift
 from transept.rtl.gemm.accumulator import ACC_BITS, MULTIPLIER_BITS
+from transept.rtl.gemm.parameters import CHANNEL
+from transept.rtl.gemm.stationary import column_sums_layout
 
-__all__ = ["CHANNEL", "MAX_ROW_SHIFT_BITS", "Requantiser", "requantise_layout"]
+__all__ = ["ROW_SHIFT_BITS", "Requantiser", "requantise_layout"]
 
-#: Parameters of one channel.
-CHANNEL = data.StructLayout({"multiplier": 16, "shift": 5, "bias": signed(24)})
 #: Bits of the row shift: a product of 42 bits is zero after 42 places, larger shifts saturate here.
-MAX_ROW_SHIFT_BITS = 6
+ROW_SHIFT_BITS = 6
 FACTOR_BITS = 25
 SHIFT_BITS = 4
 PRODUCT_LATENCY = 1
+#: Streamed probabilities are ``level - (2**OFFSET_BITS - 1)``; see ``golden.numerics.softmax``.
+OFFSET_BITS = OFFSET.bit_length()
 
 
 def requantise_layout(cfg: Config) -> data.StructLayout:
     """``epilogue_lanes`` accumulators of one row with their parameters.
 
-    ``offset`` is added to the accumulators (column sums of CONTEXT); ``row_shift`` includes the
+    ``column_sum`` is that of the stationary tiles for CONTEXT, else 0; ``row_shift`` includes the
     exponent of the row.
     """
     lanes = cfg.epilogue_lanes
+    column_sum = column_sums_layout(cfg).elem_shape
     return data.StructLayout(
         {
             "acc": data.ArrayLayout(signed(ACC_BITS), lanes),
-            "offset": data.ArrayLayout(signed(ACC_BITS), lanes),
+            "column_sum": data.ArrayLayout(column_sum, lanes),
             "channel": data.ArrayLayout(CHANNEL, lanes),
             "row_multiplier": MULTIPLIER_BITS,
-            "row_shift": MAX_ROW_SHIFT_BITS,
+            "row_shift": ROW_SHIFT_BITS,
             "pre": SHIFT_BITS,
             "out_shift": SHIFT_BITS,
         }
@@ -47,7 +51,7 @@ class Requantiser(wiring.Component):
 
     ::
 
-        a = sat25(round((acc + offset) / 2**pre))
+        a = sat25(round((acc + 127 * column_sum) / 2**pre))
         v = sat25(round(a * multiplier / 2**shift))
         z = sat25(round(v * row_multiplier / 2**row_shift))
         y = sat16(round((z + bias) / 2**out_shift))
@@ -90,7 +94,9 @@ class Requantiser(wiring.Component):
         for lane in range(self._cfg.epilogue_lanes):
             channel = self.i.channel[lane]
             total = Signal(signed(ACC_BITS + 1), name=f"total_{lane}")
-            m.d.sync += total.eq(self.i.acc[lane] + self.i.offset[lane])
+            column_sum = self.i.column_sum[lane]
+            # 127 times, without a multiplier
+            m.d.sync += total.eq(self.i.acc[lane] - column_sum + (column_sum << OFFSET_BITS))
             a = self._shift(m, f"pre_{lane}", total, pre, FACTOR_BITS)
             v = self._scale(
                 m,

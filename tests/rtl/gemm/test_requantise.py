@@ -9,7 +9,7 @@ from transept.rtl.gemm.requantise import Requantiser
 BEATS = 400
 
 
-def random_beats(lanes, rng):
+def random_beats(lanes, key_bits, rng):
     """Accumulators and parameters of every magnitude, and the corners of each."""
 
     def magnitudes(bits, shape):
@@ -22,7 +22,9 @@ def random_beats(lanes, rng):
     wide, narrow = (BEATS, lanes), (BEATS,)
     return {
         "acc": magnitudes(26, wide) * signs(wide),
-        "offset": magnitudes(24, wide) * signs(wide) * (rng.random(narrow) < 0.5)[:, None],
+        "column_sum": magnitudes(key_bits + 7, wide)
+        * signs(wide)
+        * (rng.random(narrow) < 0.5)[:, None],
         "multiplier": magnitudes(16, wide),
         "shift": rng.integers(0, 32, wide),
         "bias": magnitudes(23, wide) * signs(wide),
@@ -39,7 +41,7 @@ def golden(beats):
     for n in range(BEATS):
         rows.append(
             requantise(
-                (beats["acc"] + beats["offset"])[n : n + 1],
+                (beats["acc"] + 127 * beats["column_sum"])[n : n + 1],
                 ChannelParameters(channel.multiplier[n], channel.shift[n], channel.bias[n]),
                 beats["row_multiplier"][n : n + 1],
                 np.zeros(1, dtype=np.int64),
@@ -60,14 +62,16 @@ def payload(beats, n, lanes):
     channels = [{name: int(beats[name][n, lane]) for name in names} for lane in range(lanes)]
     return row | {
         "acc": beats["acc"][n].tolist(),
-        "offset": beats["offset"][n].tolist(),
+        "column_sum": beats["column_sum"][n].tolist(),
         "channel": channels,
     }
 
 
 @pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda c: c.name)
 def test_matches_golden_and_holds_its_latency(cfg):
-    beats = random_beats(cfg.epilogue_lanes, np.random.default_rng(1))
+    beats = random_beats(
+        cfg.epilogue_lanes, cfg.max_keys.bit_length() - 1, np.random.default_rng(1)
+    )
     dut = Requantiser(cfg)
     got = []
 

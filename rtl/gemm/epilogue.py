@@ -1,0 +1,125 @@
+"""The end of the GEMM engine: from finished groups to words in the scratchpads."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from transept.golden.config import Config
+from transept.rtl.arith.pipeline import delay
+from transept.rtl.gemm.accumulator import accumulator_read
+from transept.rtl.gemm.descriptors import job_layout, observation_layout
+from transept.rtl.gemm.parameters import ParameterFetch
+from transept.rtl.gemm.requantise import Requantiser
+from transept.rtl.gemm.result import RowWriter
+from transept.rtl.gemm.rows import RowReader
+from transept.rtl.gemm.stationary import column_sums_layout
+from transept.rtl.gemm.table import Activation, table_write
+from transept.rtl.interfaces import (
+    act_write,
+    rowstat_read,
+    rowstat_write,
+    stat_read,
+    stat_write,
+)
+from transept.rtl.memory.queue import Queue
+
+__all__ = ["Epilogue"]
+
+
+class Epilogue(wiring.Component):
+    """Requantises, activates, masks and writes finished groups, ``epilogue_lanes`` outputs a cycle.
+
+    Jobs drain back to back: a row takes ``tile / epilogue_lanes`` cycles, a job as many more as it
+    has to wait. A row is written LATENCY cycles after its read is accepted, its statistic
+    a few cycles later. Golden models: ``requantise``, ``activation``.
+
+    Members
+    -------
+    jobs : In(stream of job_layout)
+        One job is prepared while another drains; more than that waits outside
+    group_done : In(1), one pulse for each finished group, in the order of the jobs
+    acc_read : Out(accumulator_read)
+    columns : In(stream of column_sums_layout), one item for each job with ``columns``
+    param_read : Out(stat_read)
+    table : In(table_write), not while a job with ``activation`` drains
+    act_write : Out(act_write), stat_write : Out(stat_write), must always be ready
+    rowstat_read : Out(rowstat_read), rowstat_write : Out(rowstat_write), must always be ready
+    observation : Out(always-ready stream of observation_layout)
+        Words of jobs with ``observe``, in the cycle in which they are written
+    slot_free : Out(1), one pulse for each group that is read; its slot may be written
+    retire : Out(1), in the cycle of the last write of a job with ``retire``
+    """
+
+    jobs: stream.Interface
+    group_done: Signal
+    acc_read: wiring.PureInterface
+    columns: stream.Interface
+    param_read: wiring.PureInterface
+    table: wiring.PureInterface
+    act_write: wiring.PureInterface
+    stat_write: wiring.PureInterface
+    rowstat_read: wiring.PureInterface
+    rowstat_write: wiring.PureInterface
+    observation: stream.Interface
+    slot_free: Signal
+    retire: Signal
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        observation = stream.Signature(observation_layout(cfg), always_ready=True)
+        super().__init__(
+            {
+                "jobs": In(stream.Signature(job_layout(cfg))),
+                "group_done": In(1),
+                "acc_read": Out(accumulator_read(cfg)),
+                "columns": In(stream.Signature(column_sums_layout(cfg))),
+                "param_read": Out(stat_read(cfg)),
+                "table": In(table_write(cfg)),
+                "act_write": Out(act_write(cfg)),
+                "stat_write": Out(stat_write(cfg)),
+                "rowstat_read": Out(rowstat_read(cfg)),
+                "rowstat_write": Out(rowstat_write(cfg)),
+                "observation": Out(observation),
+                "slot_free": Out(1),
+                "retire": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self._cfg
+        m.submodules.parameters = parameters = ParameterFetch(cfg)
+        m.submodules.reader = reader = RowReader(cfg)
+        m.submodules.requantiser = requantiser = Requantiser(cfg)
+        m.submodules.activation = activation = Activation(cfg)
+        m.submodules.writer = writer = RowWriter(cfg)
+        latency = requantiser.LATENCY + activation.LATENCY
+        # one entry for each row under way
+        rows_under_way = latency * cfg.epilogue_lanes // cfg.tile + 2
+        m.submodules.results = results = Queue(reader.result.payload.shape(), rows_under_way)
+
+        connect(m, flipped(self.jobs), parameters.jobs)
+        connect(m, parameters.read, flipped(self.param_read))
+        connect(m, parameters.prepared, reader.prepared)
+        connect(m, reader.acc_read, flipped(self.acc_read))
+        connect(m, flipped(self.columns), reader.columns)
+        connect(m, flipped(self.table), activation.table)
+        connect(m, results.o, writer.result)
+        for name in ("act_write", "stat_write", "rowstat_read", "rowstat_write", "observation"):
+            connect(m, getattr(writer, name), flipped(getattr(self, name)))
+
+        bypass = delay(m, requantiser.o, activation.LATENCY, reset_less=True)
+        m.d.comb += [
+            reader.group_done.eq(self.group_done),
+            self.slot_free.eq(reader.slot_free),
+            results.i.valid.eq(reader.result.valid),
+            results.i.payload.eq(reader.result.payload),
+            requantiser.i.eq(reader.beat),
+            activation.i.eq(requantiser.o),
+            writer.values.eq(Mux(results.o.payload.activation, activation.o, bypass)),
+            writer.values_valid.eq(delay(m, reader.beat_valid, latency)),
+            self.retire.eq(writer.retire),
+        ]
+        return m

@@ -1,0 +1,171 @@
+"""Writes finished rows: mask, saturation, row statistic, word assembly."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden.config import Config
+from transept.golden.isa import OutMode
+from transept.golden.numerics.softmax import MASKED
+from transept.rtl.arith.fixed import saturate
+from transept.rtl.arith.pipeline import delay
+from transept.rtl.gemm.descriptors import Statistic, observation_layout
+from transept.rtl.gemm.rows import result_layout
+from transept.rtl.interfaces import act_write, rowstat_read, rowstat_write, stat_write
+
+__all__ = ["RowWriter"]
+
+
+class RowWriter(wiring.Component):
+    """``epilogue_lanes`` outputs a cycle to words of ``tile`` outputs and a statistic for each row.
+
+    Results of 8 bits are saturated; then a masked element becomes -32768. The statistic is taken of
+    what is written: the maximum magnitude (masked elements do not count) or the signed maximum. The
+    write ports must always be ready.
+
+    Members
+    -------
+    values : In(int16[epilogue_lanes]), values_valid : In(1)
+        ``tile / epilogue_lanes`` beats a row
+    result : In(stream of result_layout)
+        One item for each row, there with its first beat and taken with its last
+    act_write : Out(act_write), stat_write : Out(stat_write)
+    rowstat_read : Out(rowstat_read), rowstat_write : Out(rowstat_write)
+    observation : Out(always-ready stream of observation_layout), as the word is written
+    retire : Out(1), in the cycle of the last write of an instruction
+    """
+
+    values: data.View
+    values_valid: Signal
+    result: stream.Interface
+    act_write: wiring.PureInterface
+    stat_write: wiring.PureInterface
+    rowstat_read: wiring.PureInterface
+    rowstat_write: wiring.PureInterface
+    observation: stream.Interface
+    retire: Signal
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        self._beats = cfg.tile // cfg.epilogue_lanes
+        observation = stream.Signature(observation_layout(cfg), always_ready=True)
+        super().__init__(
+            {
+                "values": In(data.ArrayLayout(signed(16), cfg.epilogue_lanes)),
+                "values_valid": In(1),
+                "result": In(stream.Signature(result_layout(cfg))),
+                "act_write": Out(act_write(cfg)),
+                "stat_write": Out(stat_write(cfg)),
+                "rowstat_read": Out(rowstat_read(cfg)),
+                "rowstat_write": Out(rowstat_write(cfg)),
+                "observation": Out(observation),
+                "retire": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        position = Signal(range(self._beats))
+        last = position == self._beats - 1
+        m.d.comb += self.result.ready.eq(self.values_valid & last)
+        with m.If(self.values_valid):
+            m.d.sync += position.eq(Mux(last, 0, position + 1))
+
+        elements = self._finish(m, position)
+        result = Signal(self.result.payload.shape())
+        valid, first, complete = Signal(), Signal(), Signal()
+        m.d.sync += [
+            valid.eq(self.values_valid),
+            first.eq(position == 0),
+            complete.eq(self.values_valid & last),
+        ]
+        with m.If(self.values_valid):
+            m.d.sync += result.eq(self.result.payload)
+        self._write_word(m, elements, valid, result, complete)
+        self._write_statistic(m, elements, first, result, complete)
+        return m
+
+    def _finish(self, m: Module, position: Signal) -> list[Signal]:
+        """Elements as they are written."""
+        result, lanes = self.result.payload, self._cfg.epilogue_lanes
+        narrow = result.out_mode != OutMode.ACT16
+        kept = result.mask.word_select(position, lanes)
+        elements = []
+        for value, keep in zip(self.values, kept, strict=True):
+            element = Signal(signed(16), name=f"element_{len(elements)}")
+            finished = Mux(narrow, saturate(value, 8), value)
+            with m.If(self.values_valid):
+                m.d.sync += element.eq(Mux(result.masked & ~keep, MASKED, finished))
+            elements.append(element)
+        return elements
+
+    def _write_word(
+        self, m: Module, elements: list[Signal], valid: Signal, result: data.View, complete: Signal
+    ) -> None:
+        word = Signal(self.act_write.data.shape())
+        step = 16 * len(elements)
+        to_stat = result.out_mode == OutMode.STAT8
+        seen = self.observation.payload
+        with m.If(valid):
+            m.d.sync += word.eq(Cat(word.as_value()[step:], *elements))
+        m.d.sync += [
+            self.act_write.en.eq(complete & ~to_stat),
+            self.stat_write.en.eq(complete & to_stat),
+            self.observation.valid.eq(complete & result.observe),
+        ]
+        with m.If(complete):
+            m.d.sync += [
+                self.act_write.addr.eq(result.addr),
+                self.stat_write.addr.eq(result.addr),
+                seen.index.eq(result.index),
+                seen.first.eq(result.first),
+            ]
+        m.d.comb += self.act_write.data.eq(word)
+        for element, narrow, observed in zip(word, self.stat_write.data, seen.word, strict=True):
+            m.d.comb += [narrow.eq(element), observed.eq(element)]
+
+    def _write_statistic(
+        self, m: Module, elements: list[Signal], first: Signal, result: data.View, complete: Signal
+    ) -> None:
+        """One level of the maximum a cycle, then over the beats of the row, then with rowstat."""
+        magnitudes = result.statistic == Statistic.MAGNITUDE
+        level: list[Value] = []
+        for element in elements:
+            level.append(Signal(signed(16)))
+            m.d.sync += level[-1].eq(Mux(magnitudes & (element < 0), -element, element))
+        cycles = 1
+        while len(level) > 1:
+            pairs, level = list(zip(level[::2], level[1::2], strict=True)), []
+            for a, b in pairs:
+                level.append(Signal(signed(16)))
+                m.d.sync += level[-1].eq(Mux(a > b, a, b))
+            cycles += 1
+
+        opens, complete = delay(m, first, cycles), delay(m, complete, cycles)
+        facts = Cat(result.rowstat, result.keep, result.statistic != Statistic.NONE, result.retire)
+        facts = delay(m, facts, cycles, reset_less=True)
+        largest = Signal(signed(16))
+        m.d.sync += largest.eq(Mux(opens | (level[0] > largest), level[0], largest))
+        self._update_rowstat(m, largest, facts, complete)
+
+    def _update_rowstat(self, m: Module, largest: Signal, facts: Value, complete: Value) -> None:
+        """Read and write in consecutive cycles; ``largest`` comes one cycle after ``complete``."""
+        addr_bits = len(self.result.payload.rowstat)
+        addr, keep, writes, retires = facts[:addr_bits], *facts[addr_bits:]
+        read, write = self.rowstat_read, self.rowstat_write
+        kept, forwards = Signal(), Signal()
+        written = Signal(signed(len(write.data)))
+        m.d.comb += [read.en.eq(complete & writes & keep), read.addr.eq(addr)]
+        m.d.sync += [
+            write.en.eq(complete & writes),
+            write.addr.eq(addr),
+            kept.eq(keep),
+            # rows of one beat: a read in the cycle of the write before would see the old value
+            forwards.eq(write.en & (write.addr == read.addr)),
+            written.eq(write.data),
+            self.retire.eq(complete & retires),
+        ]
+        found = Mux(forwards, written, read.data.as_signed())
+        m.d.comb += write.data.eq(Mux(kept & (found > largest), found, largest))

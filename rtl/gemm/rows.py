@@ -1,0 +1,227 @@
+"""Reads finished groups from the accumulators, row by row, at the pace of the epilogue."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden.config import Config
+from transept.rtl.arith.fixed import index_bits
+from transept.rtl.arith.pipeline import delay
+from transept.rtl.gemm.accumulator import ACC_READ_LATENCY, accumulator_read
+from transept.rtl.gemm.descriptors import Statistic
+from transept.rtl.gemm.parameters import prepared_layout
+from transept.rtl.gemm.requantise import ROW_SHIFT_BITS, requantise_layout
+from transept.rtl.gemm.stationary import column_sums_layout
+
+__all__ = ["RowReader", "result_layout"]
+
+
+def result_layout(cfg: Config) -> data.StructLayout:
+    """Where one row goes and what is done on the way."""
+    return data.StructLayout(
+        {
+            "addr": 16,
+            "out_mode": 2,  # isa.OutMode
+            "activation": 1,
+            "masked": 1,
+            "mask": cfg.tile,
+            "statistic": Statistic,
+            "keep": 1,
+            "rowstat": 12,
+            "observe": 1,
+            "index": 16,  # of the observation
+            "first": 1,  # first key of a tile
+            "retire": 1,  # last row of an instruction
+        }
+    )
+
+
+class RowReader(wiring.Component):
+    """Turns jobs into beats of ``epilogue_lanes`` accumulators with their parameters.
+
+    A row is ``tile / epilogue_lanes`` beats in consecutive cycles. A job begins once its
+    group is complete, in the cycle after the last beat of the job before if it is prepared by then
+    and a row has at least two beats.
+
+    Members
+    -------
+    prepared : In(stream of prepared_layout)
+    group_done : In(1), one pulse for each finished group, in the order of the jobs
+    acc_read : Out(accumulator_read); requests may be refused for any number of cycles
+    columns : In(stream of column_sums_layout), one item for each job with ``columns``
+    beat : Out(requantise_layout), beat_valid : Out(1)
+    result : Out(always-ready stream of result_layout), with the first beat of each row
+    slot_free : Out(1), one pulse for each group that is read; its slot may be written
+    """
+
+    prepared: stream.Interface
+    group_done: Signal
+    acc_read: wiring.PureInterface
+    columns: stream.Interface
+    beat: data.View
+    beat_valid: Signal
+    result: stream.Interface
+    slot_free: Signal
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        self._beats = cfg.tile // cfg.epilogue_lanes
+        super().__init__(
+            {
+                "prepared": In(stream.Signature(prepared_layout(cfg))),
+                "group_done": In(1),
+                "acc_read": Out(accumulator_read(cfg)),
+                "columns": In(stream.Signature(column_sums_layout(cfg))),
+                "beat": Out(requantise_layout(cfg)),
+                "beat_valid": Out(1),
+                "result": Out(stream.Signature(result_layout(cfg), always_ready=True)),
+                "slot_free": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        taken, first, last = self._request(m)
+        arrives, opens, closes = (
+            delay(m, flag, ACC_READ_LATENCY) for flag in (taken, taken & first, taken & last)
+        )
+        m.d.sync += self.slot_free.eq(taken & last)
+        m.d.comb += [
+            self.prepared.ready.eq(opens),
+            self.columns.ready.eq(opens & self.prepared.payload.job.columns),
+        ]
+        active = Signal(self.prepared.payload.shape())
+        with m.If(opens):
+            m.d.sync += active.eq(self.prepared.payload)
+        position = self._count_beats(m, arrives)
+        self._form_beats(m, active, position, arrives, opens)
+        self._form_results(m, active, position, arrives, opens, closes)
+        return m
+
+    def _request(self, m: Module) -> tuple[Value, Value, Value]:
+        """Read the rows of one job after the other; results: accepted, first row, last row."""
+        cfg, job = self._cfg, self.prepared.payload.job
+        complete = Signal(range(2 * cfg.acc_slots + 1))  # groups not yet begun
+        reading, first, begun = Signal(), Signal(), Signal()
+        left, pause = Signal(job.rows.shape()), Signal(range(self._beats))
+        read = self.acc_read
+
+        ready = self.prepared.valid & (~job.columns | self.columns.valid) & (complete != 0)
+        begin = ready & ~begun & ~reading
+        taken, last = read.en & read.ready, left == 0
+        m.d.comb += read.en.eq(reading & (pause == 0))
+        m.d.sync += [
+            complete.eq(complete + self.group_done - begin),
+            # the job stays in place until its first row arrives
+            begun.eq((begun | begin) & ~self.prepared.ready),
+            pause.eq(Mux(taken, self._beats - 1, Mux(pause == 0, 0, pause - 1))),
+        ]
+        with m.If(taken):
+            m.d.sync += [
+                first.eq(0),
+                left.eq(left - 1),
+                read.row.eq(read.row + 1),
+                reading.eq(~last),
+            ]
+        with m.If(begin):
+            m.d.sync += [
+                reading.eq(1),
+                first.eq(1),
+                left.eq(job.rows),
+                read.slot.eq(job.slot),
+                read.row.eq(0),
+            ]
+        return taken, first, last
+
+    def _count_beats(self, m: Module, arrives: Value) -> Signal:
+        """Beat of the row that arrived last."""
+        position = Signal(range(self._beats))
+        with m.If(arrives):
+            m.d.sync += [self.beat_valid.eq(1), position.eq(0)]
+        with m.Elif(self.beat_valid):
+            m.d.sync += [
+                self.beat_valid.eq(position != self._beats - 1),
+                position.eq(position + 1),
+            ]
+        return position
+
+    def _form_beats(
+        self, m: Module, active: data.View, position: Signal, arrives: Value, opens: Value
+    ) -> None:
+        beat, job = self.beat, active.job
+        accumulators = Signal(self.acc_read.data.shape())
+        sums = Signal(self.columns.payload.shape())
+        multiplier = Signal(self.acc_read.multiplier.shape())
+        exponent = Signal(self.acc_read.exponent.shape())
+        with m.If(arrives):
+            m.d.sync += [
+                accumulators.eq(self.acc_read.data),
+                multiplier.eq(self.acc_read.multiplier),
+                exponent.eq(self.acc_read.exponent),
+            ]
+        with m.If(opens):
+            columns = self.prepared.payload.job.columns
+            m.d.sync += sums.eq(Mux(columns, self.columns.payload.as_value(), 0))
+
+        shift, largest = job.row_shift + exponent, (1 << ROW_SHIFT_BITS) - 1
+        m.d.comb += [
+            beat.row_multiplier.eq(multiplier),
+            beat.row_shift.eq(Mux(shift > largest, largest, shift)),
+            beat.pre.eq(job.pre),
+            beat.out_shift.eq(job.out_shift),
+        ]
+        for target, source in (
+            (beat.acc, accumulators),
+            (beat.column_sum, sums),
+            (beat.channel, active.channels),
+        ):
+            bits = len(target.as_value())
+            m.d.comb += target.as_value().eq(source.as_value().word_select(position, bits))
+
+    def _form_results(
+        self,
+        m: Module,
+        active: data.View,
+        position: Signal,
+        arrives: Value,
+        opens: Value,
+        closes: Value,
+    ) -> None:
+        """Addresses advance with the rows, from those of the job."""
+        job, result = active.job, self.result.payload
+        row = Signal(job.rows.shape())
+        addr, tile_addr = Signal(job.out_addr.shape()), Signal(job.out_addr.shape())
+        rowstat, last = Signal(job.rowstat.shape()), Signal()
+        tile_bits = index_bits(self._cfg.tile)
+        following = addr + job.out_stride
+        with m.If(opens):
+            start = self.prepared.payload.job
+            m.d.sync += [
+                row.eq(0),
+                addr.eq(start.out_addr),
+                tile_addr.eq(start.out_addr),
+                rowstat.eq(start.rowstat),
+                last.eq(closes),
+            ]
+        with m.Elif(arrives):
+            m.d.sync += [
+                row.eq(row + 1),
+                addr.eq(following),
+                rowstat.eq(rowstat + 1),
+                last.eq(closes),
+            ]
+            with m.If(row[:tile_bits].all()):
+                m.d.sync += tile_addr.eq(following)
+        m.d.comb += [
+            self.result.valid.eq(self.beat_valid & (position == 0)),
+            result.addr.eq(addr),
+            result.mask.eq(job.mask.word_select(row[:tile_bits], self._cfg.tile)),
+            result.rowstat.eq(rowstat),
+            result.index.eq(((tile_addr - job.column) >> tile_bits) + job.column),
+            result.first.eq(row[:tile_bits] == 0),
+            result.retire.eq(job.retire & last),
+        ]
+        for name in ("out_mode", "activation", "masked", "statistic", "keep", "observe"):
+            m.d.comb += result[name].eq(job[name])
