@@ -1,0 +1,173 @@
+"""The load engine: DRAM to scratchpads, row statistics and parameter memories."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from transept.golden.config import Config
+from transept.golden.isa import Memory, Opcode
+from transept.golden.layouts import RECORD_BYTES
+from transept.rtl.gemm.table import table_write
+from transept.rtl.interfaces import (
+    Stall,
+    act_write,
+    engine_members,
+    instruction_layout,
+    rowstat_write,
+    stat_word,
+    stat_write,
+)
+from transept.rtl.memory.bank import any_of
+from transept.rtl.memory.magnitude import RowMagnitude
+from transept.rtl.memory.queue import Queue
+from transept.rtl.memory.reader import beat_layout
+from transept.rtl.memory.unpacker import Unpacker, placement_layout
+from transept.rtl.memory.walker import RowWalker, same_fields
+from transept.rtl.memory.windows import (
+    WindowCheck,
+    request_layout,
+    violation_layout,
+    windows_layout,
+)
+
+__all__ = ["LoadEngine", "vparam_write"]
+
+#: Instructions whose requests may run ahead of the data.
+_AHEAD = 4
+
+
+def vparam_write(cfg: Config) -> wiring.Signature:
+    """Write port of VPARAM, never refused; addresses count units of ``tile`` bytes."""
+    addr = range(cfg.max_hidden * RECORD_BYTES // cfg.tile)
+    return wiring.Signature({"en": Out(1), "addr": Out(addr), "data": Out(stat_word(cfg))})
+
+
+class LoadEngine(wiring.Component):
+    """Runs LOAD: golden semantics in ``isa``; one beat a cycle, across rows and instructions.
+
+    Requests of the next instructions run ahead of the data of the current one. Rows without gaps
+    in DRAM make one request. An instruction retires log2(tile) + 3 cycles after its last
+    beat unless a port is refused; one without rows or words moves nothing and retires in its turn.
+
+    Members
+    -------
+    engine_members
+    windows : In(windows_layout)
+    request : Out(stream of request_layout)
+    beats : In(stream of beat_layout)
+    act_write, stat_write, rowstat_write : Out, ports of the on-chip memories
+    vparam : Out(vparam_write)
+    table : Out(table_write)
+    violation : Out(violation_layout), sticky; the engine stops until reset
+    illegal_operand : Out(1), high for one cycle when an int8 element for ACT was -128
+    """
+
+    instr: stream.Interface
+    request: stream.Interface
+    beats: stream.Interface
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__(
+            engine_members()
+            | {
+                "windows": In(windows_layout()),
+                "request": Out(stream.Signature(request_layout())),
+                "beats": In(stream.Signature(beat_layout(cfg))),
+                "act_write": Out(act_write(cfg)),
+                "stat_write": Out(stat_write(cfg)),
+                "rowstat_write": Out(rowstat_write(cfg)),
+                "vparam": Out(vparam_write(cfg)),
+                "table": Out(table_write(cfg)),
+                "violation": Out(violation_layout()),
+                "illegal_operand": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self._cfg
+        m.submodules.walker = walker = RowWalker(cfg)
+        m.submodules.check = check = WindowCheck(cfg)
+        m.submodules.placements = placements = Queue(placement_layout(), _AHEAD)
+        m.submodules.unpacker = unpacker = Unpacker(cfg)
+        m.submodules.magnitude = magnitude = RowMagnitude(cfg)
+        self._accept(m, walker, placements)
+        connect(m, walker.o, check.i)
+        connect(m, check.o, flipped(self.request))
+        connect(m, placements.o, unpacker.i)
+        connect(m, magnitude.write, flipped(self.rowstat_write))
+        m.d.comb += [
+            check.windows.eq(self.windows),
+            self.violation.eq(check.violation),
+            unpacker.beats.payload.eq(self.beats.payload.data),
+            unpacker.beats.valid.eq(self.beats.valid),
+            self.beats.ready.eq(unpacker.beats.ready),
+            self.retire.eq(magnitude.retire),
+        ]
+        self._write(m, unpacker.o, magnitude.i)
+        self._report(m, unpacker)
+        return m
+
+    def _accept(self, m: Module, walker: RowWalker, placements: Queue) -> None:
+        """Give the instruction to both sides; DRAM is not asked for nothing."""
+        instr = instruction_layout(Opcode.LOAD)(self.instr.payload)
+        empty = (instr.rows == 0) | (instr.words == 0)
+        wide = instr.wide & (instr.memory == Memory.ACT)
+        stats = instr.stats & (instr.memory == Memory.ACT)
+        accept = Signal()
+        m.d.comb += [
+            same_fields(walker.i.payload, instr),
+            same_fields(placements.i.payload, instr),
+            walker.i.payload.wide.eq(wide),
+            placements.i.payload.wide.eq(wide),
+            placements.i.payload.stats.eq(stats),
+            self.instr.ready.eq(walker.i.ready & placements.i.ready),
+            accept.eq(self.instr.valid & self.instr.ready),
+            walker.i.valid.eq(accept & ~empty),
+            placements.i.valid.eq(accept),
+        ]
+
+    def _write(self, m: Module, o: stream.Interface, measured: stream.Interface) -> None:
+        """The word to its memory and, in the same cycle, to the statistics."""
+        item = o.payload
+        bytes_ = Cat(element[:8] for element in item.word)
+        ports = {
+            Memory.ACT: (self.act_write, item.word, self.act_write.ready),
+            Memory.STAT: (self.stat_write, bytes_, self.stat_write.ready),
+            Memory.VPARAM: (self.vparam, bytes_, Const(1)),
+            Memory.TABLE: (self.table, bytes_, Const(1)),
+        }
+        offered = o.valid & ~item.empty & measured.ready
+        refused = Signal()
+        for kind, (port, value, ready) in ports.items():
+            m.d.comb += [
+                port.en.eq(offered & (item.memory == kind)),
+                port.addr.eq(item.addr),
+                Value.cast(port.data).eq(value),
+            ]
+            with m.If(port.en):
+                m.d.comb += refused.eq(~ready)
+        m.d.comb += [
+            same_fields(measured.payload, item),
+            measured.payload.measure.eq(item.stats & ~item.empty),
+            measured.payload.entry.eq(item.rowstat),
+            measured.valid.eq(o.valid & ~refused),
+            o.ready.eq(measured.ready & ~refused),
+        ]
+        checked = self.act_write.en & self.act_write.ready & ~item.wide
+        illegal = any_of([element == -128 for element in item.word])
+        m.d.sync += self.illegal_operand.eq(checked & illegal)
+
+    def _report(self, m: Module, unpacker: Unpacker) -> None:
+        running = Signal(5)
+        accepted = self.instr.valid & self.instr.ready
+        m.d.sync += running.eq(running + accepted - self.retire)
+        m.d.comb += self.busy.eq(running != 0)
+        blocked: Value = unpacker.o.valid & ~unpacker.o.ready
+        starved: Value = unpacker.beats.ready & ~self.beats.valid
+        m.d.comb += self.stall.eq(
+            Mux(blocked, Stall.SCRATCHPAD, Mux(starved, Stall.MEMORY, Stall.NONE))
+        )

@@ -1,0 +1,170 @@
+"""Scratchpads and row statistics under random traffic, against arrays."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from memory_model import simulate
+
+from transept.golden.config import PYNQ_Z2, TINY
+from transept.rtl.interfaces import ACT_READ_LATENCY, ROWSTAT_READ_LATENCY, STAT_READ_LATENCY
+from transept.rtl.memory.activation import ActivationScratchpad
+from transept.rtl.memory.rowstat import RowStatistics
+from transept.rtl.memory.stationary import StationaryScratchpad
+
+BY_NAME = pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+
+
+class Traffic:
+    """Every port asks at random; reads must return what the array held when they were accepted."""
+
+    def __init__(self, dut, readers, writers, latency, value, addresses):
+        self.dut, self.latency, self.value, self.addresses = dut, latency, value, addresses
+        self.readers = {name: getattr(dut, name) for name in readers}
+        self.writers = {name: getattr(dut, name) for name in writers}
+        self.array = {}
+        self.accepted = dict.fromkeys([*readers, *writers], 0)
+
+    async def fill(self, ctx):
+        port = next(iter(self.writers.values()))
+        ctx.set(port.en, 1)
+        for addr in self.addresses:
+            self.array[addr] = self.value()
+            ctx.set(port.addr, addr)
+            ctx.set(port.data, self.array[addr])
+            await ctx.tick()
+        ctx.set(port.en, 0)
+
+    def _offer(self, ctx, port, rng, write):
+        ctx.set(port.en, 1)
+        ctx.set(port.addr, rng.choice(self.addresses))
+        if write:
+            ctx.set(port.data, self.value())
+
+    async def run(self, ctx, cycles, rng, rate=0.7):
+        """A refused request stays until it is accepted."""
+        ports = self.readers | self.writers
+        due = {name: [] for name in self.readers}
+        free = dict.fromkeys(ports, True)
+        for _ in range(cycles):
+            for name, port in ports.items():
+                if free[name]:
+                    ctx.set(port.en, 0)
+                    if rng.random() < rate:
+                        self._offer(ctx, port, rng, name in self.writers)
+            for name, port in self.readers.items():
+                due[name].insert(0, None)
+                if not free[name] or ctx.get(port.en):
+                    free[name] = not hasattr(port, "ready") or bool(ctx.get(port.ready))
+                    if free[name]:
+                        due[name][0] = self.array[ctx.get(port.addr)]
+                        self.accepted[name] += 1
+            for name, port in self.writers.items():
+                if ctx.get(port.en):
+                    free[name] = bool(ctx.get(port.ready))
+                    if free[name]:
+                        self.array[ctx.get(port.addr)] = ctx.get(port.data)
+                        self.accepted[name] += 1
+            await ctx.tick()
+            for name, port in self.readers.items():
+                if len(due[name]) >= self.latency:
+                    expected = due[name].pop()
+                    if expected is not None:
+                        assert list_of(ctx.get(port.data)) == list_of(expected), name
+
+
+def list_of(word):
+    return word if isinstance(word, int) else list(word)
+
+
+def _words(cfg, rng, bits):
+    half = 1 << (bits - 1)
+    return lambda: [rng.randrange(-half, half) for _ in range(cfg.tile)]
+
+
+@BY_NAME
+def test_activation_serves_all_ports(cfg):
+    rng = random.Random(cfg.name)
+    edges = [sum(cfg.act_banks[:bank]) for bank in range(len(cfg.act_banks))]
+    addresses = sorted({a + d for a in edges for d in range(12)} | {a - 1 for a in edges[1:]})
+    addresses += [cfg.act_words - 1, edges[1] // 3 * 2, edges[1] // 3 * 2 - 1]
+    dut = ActivationScratchpad(cfg)
+    traffic = Traffic(
+        dut,
+        ["gemm_read", "softmax_read", "vector_read", "store_read"],
+        ["gemm_write", "softmax_write", "vector_write", "load_write"],
+        ACT_READ_LATENCY,
+        _words(cfg, rng, 16),
+        addresses,
+    )
+
+    async def bench(ctx):
+        await traffic.fill(ctx)
+        await traffic.run(ctx, 400, rng)
+
+    simulate(dut, bench, cycles=2000)
+    side = [traffic.accepted[f"{name}_read"] for name in ("softmax", "vector", "store")]
+    assert min(side) > max(side) // 2, "turns are not fair"
+    assert sum(side) > 300, "different banks are served together"
+    others = [traffic.accepted[f"{name}_write"] for name in ("softmax", "vector", "load")]
+    assert min(others) > max(others) // 2
+
+
+def test_gemm_is_never_refused_and_holds_only_its_bank():
+    dut = ActivationScratchpad(TINY)
+
+    async def bench(ctx):
+        ctx.set(dut.gemm_read.en, 1)
+        ctx.set(dut.gemm_read.addr, 5)
+        ctx.set(dut.store_read.en, 1)
+        for addr, ready in ((6, 0), (TINY.act_banks[0], 1), (TINY.act_banks[0] - 1, 0)):
+            ctx.set(dut.store_read.addr, addr)
+            assert ctx.get(dut.store_read.ready) == ready
+            assert ctx.get(dut.gemm_read.ready)
+            await ctx.tick()
+        ctx.set(dut.gemm_write.en, 1)
+        ctx.set(dut.load_write.en, 1)
+        assert ctx.get(dut.gemm_write.ready)
+        assert not ctx.get(dut.load_write.ready)
+
+    simulate(dut, bench, cycles=100)
+
+
+@BY_NAME
+def test_stationary(cfg):
+    rng = random.Random(cfg.name)
+    addresses = [0, 1, 2, cfg.stat_words // 2, cfg.stat_words * 2 // 3, cfg.stat_words - 1]
+    dut = StationaryScratchpad(cfg)
+    writers = ["gemm_write", "load_write"]
+    traffic = Traffic(
+        dut, ["gemm_read"], writers, STAT_READ_LATENCY, _words(cfg, rng, 8), addresses
+    )
+
+    async def bench(ctx):
+        await traffic.fill(ctx)
+        await traffic.run(ctx, 300, rng)
+
+    simulate(dut, bench, cycles=1000)
+    assert traffic.accepted["load_write"] > 50
+
+
+@BY_NAME
+def test_row_statistics(cfg):
+    rng = random.Random(cfg.name)
+    dut = RowStatistics(cfg)
+    traffic = Traffic(
+        dut,
+        ["gemm_read", "epilogue_read", "softmax_read"],
+        ["epilogue_write", "softmax_write", "vector_write", "load_write"],
+        ROWSTAT_READ_LATENCY,
+        lambda: rng.randrange(1 << 24),
+        [0, 1, 2, 7, cfg.rowstat_entries - 1],
+    )
+
+    async def bench(ctx):
+        await traffic.fill(ctx)
+        await traffic.run(ctx, 300, rng, rate=0.5)
+
+    simulate(dut, bench, cycles=1000)
+    assert min(traffic.accepted.values()) > 30
