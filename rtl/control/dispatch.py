@@ -1,0 +1,146 @@
+"""Dispatch: instructions in program order to engines that run concurrently."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden import isa
+from transept.golden.config import Config
+from transept.golden.isa import Engine, Opcode
+from transept.rtl.control.tokens import TokenCounters
+from transept.rtl.memory.queue import Queue
+
+__all__ = ["Dispatch"]
+
+_BITS = 8 * isa.INSTRUCTION_BYTES
+
+
+def _used_bits(engine: Engine) -> int:
+    """Bits of the longest instruction of an engine; its queue keeps no more."""
+    ends = [
+        low + field.width
+        for fmt in isa.FORMATS.values()
+        if fmt.engine is engine
+        for field, low in fmt.offsets()
+    ]
+    return max(ends)
+
+
+def _header(instr: Value) -> data.View:
+    """The common first bits of an instruction."""
+    layout = data.StructLayout({field.name: field.width for field in isa.HEADER})
+    return data.View(layout, instr[: layout.size])
+
+
+class Dispatch(wiring.Component):
+    """Queues each instruction at its engine and hands it over when its tokens are there.
+
+    An engine sees the head of its queue (``queue_depth`` instructions) once a token of every
+    engine in ``wait`` is there; they are taken as it accepts. At its ``retire`` each engine in
+    ``signal`` gets a token. Latency: two cycles from ``instr`` to an idle engine and two from
+    ``retire`` to the instruction that waited for it.
+
+    END leaves when every engine is idle and every queue empty. An unknown opcode stays at the
+    head and stops what follows.
+
+    Members
+    -------
+    instr : In(stream of 256 bits)
+    engines : Out(stream of 256 bits) for each of ``isa.Engine``
+    retire, busy : In(bit for each engine); an instruction retires after the cycle of its acceptance
+    halt : In(1), hand over nothing more
+    quiet : In(1), nothing moves outside the engines; END waits for it
+    clear : In(1), forget tokens left over
+    waiting : Out(bit for each engine), the head of its queue waits for tokens
+    retired : Out(number of instructions retired in this cycle, END included)
+    done : Out(1), for one cycle, END has left
+    illegal : Out(1), an unknown opcode is next
+    overflow : Out(bit for each engine), it gave a token too many
+    """
+
+    instr: stream.Interface
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        count = len(Engine)
+        super().__init__(
+            {
+                "instr": In(stream.Signature(_BITS)),
+                "engines": Out(stream.Signature(_BITS)).array(count),
+                "retire": In(count),
+                "busy": In(count),
+                "halt": In(1),
+                "quiet": In(1),
+                "clear": In(1),
+                "waiting": Out(count),
+                "retired": Out(range(count + 2)),
+                "done": Out(1),
+                "illegal": Out(1),
+                "overflow": Out(count),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.tokens = tokens = TokenCounters()
+        queues, empty = {}, []
+        for engine in Engine:
+            queue = queues[engine] = Queue(_used_bits(engine), self._cfg.queue_depth)
+            m.submodules[f"{engine.name.lower()}_queue"] = queue
+            in_flight = self._hand_over(m, engine, queue.o, tokens)
+            empty.append(~queue.o.valid & ~in_flight & ~self.busy[engine])
+        self._distribute(m, queues, Cat(empty).all())
+        m.d.comb += [tokens.clear.eq(self.clear), self.overflow.eq(tokens.overflow)]
+        m.d.sync += self.retired.eq(sum(self.retire[e] for e in Engine) + self.done)
+        return m
+
+    def _distribute(self, m: Module, queues: dict[Engine, Queue], idle: Value) -> None:
+        """The next instruction to the queue of its engine."""
+        instr, opcode = self.instr, _header(self.instr.payload).opcode
+        for queue in queues.values():
+            m.d.comb += queue.i.payload.eq(instr.payload)
+        with m.Switch(opcode):
+            for fmt in isa.FORMATS.values():
+                if fmt.engine is not None:
+                    queue = queues[fmt.engine]
+                    with m.Case(fmt.opcode):
+                        m.d.comb += [
+                            queue.i.valid.eq(instr.valid & ~self.halt),
+                            instr.ready.eq(queue.i.ready & ~self.halt),
+                        ]
+            with m.Case(Opcode.END):
+                m.d.comb += [
+                    instr.ready.eq(idle & self.quiet & ~self.halt),
+                    self.done.eq(instr.valid & instr.ready),
+                ]
+            with m.Default():
+                m.d.comb += self.illegal.eq(instr.valid)
+
+    def _hand_over(
+        self, m: Module, engine: Engine, head: stream.Interface, tokens: TokenCounters
+    ) -> Value:
+        """Join queue, tokens and engine; whether an instruction is in flight."""
+        port = self.engines[engine]
+        m.submodules[f"{engine.name.lower()}_signals"] = signals = Queue(
+            len(Engine), self._cfg.queue_depth
+        )
+        header = _header(head.payload)
+        wait = header.wait[: len(Engine)]
+        there, given, accepted = Signal(), Signal(len(Engine)), Signal()
+        m.d.comb += [
+            there.eq((wait & ~tokens.there[engine]) == 0),
+            self.waiting[engine].eq(head.valid & ~there),
+            port.payload.eq(head.payload),
+            port.valid.eq(head.valid & there & signals.i.ready & ~self.halt),
+            accepted.eq(port.valid & port.ready),
+            head.ready.eq(accepted),
+            tokens.take[engine].eq(Mux(accepted, wait, 0)),
+            signals.i.payload.eq(header.signal),
+            signals.i.valid.eq(accepted),
+            signals.o.ready.eq(self.retire[engine]),
+            tokens.give[engine].eq(given),
+        ]
+        m.d.sync += given.eq(Mux(self.retire[engine], signals.o.payload, 0))
+        return signals.o.valid

@@ -1,0 +1,64 @@
+"""Dependency tokens between engines."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden.isa import Engine
+
+__all__ = ["MAX_TOKENS", "TokenCounters", "masks_layout"]
+
+#: More tokens between two engines than this are an error.
+MAX_TOKENS = 255
+
+
+def masks_layout() -> data.ArrayLayout:
+    """For each engine, a set of engines (bit numbers of ``isa.Engine``)."""
+    return data.ArrayLayout(len(Engine), len(Engine))
+
+
+class TokenCounters(wiring.Component):
+    """Counts the tokens on the way from each engine to each other.
+
+    Given in one cycle, a token can be taken in the next one; giving and taking may coincide.
+
+    Members
+    -------
+    give : In(masks), ``give[f]``: engines that get a token from f
+    take : In(masks), ``take[t]``: engines of which t takes a token; only what is ``there``
+    there : Out(masks), ``there[t]``: engines that have a token for t
+    clear : In(1), forget all tokens
+    overflow : Out(bit for each giving engine), high for one cycle; the token is lost
+    """
+
+    def __init__(self) -> None:
+        masks = masks_layout()
+        super().__init__(
+            {
+                "give": In(masks),
+                "take": In(masks),
+                "there": Out(masks),
+                "clear": In(1),
+                "overflow": Out(len(Engine)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for giver in Engine:
+            lost = []
+            for taker in Engine:
+                count = Signal(range(MAX_TOKENS + 1), name=f"{giver.name}_{taker.name}".lower())
+                give, take = self.give[giver][taker], self.take[taker][giver]
+                m.d.comb += self.there[taker][giver].eq(count != 0)
+                lost.append(give & ~take & (count == MAX_TOKENS))
+                with m.If(self.clear):
+                    m.d.sync += count.eq(0)
+                with m.Elif(give & ~take & (count != MAX_TOKENS)):
+                    m.d.sync += count.eq(count + 1)
+                with m.Elif(take & ~give):
+                    m.d.sync += count.eq(count - 1)
+            m.d.comb += self.overflow[giver].eq(Cat(lost).any())
+        return m

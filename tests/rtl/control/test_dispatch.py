@@ -1,0 +1,232 @@
+"""Dispatch against a Python model of the token rules, with engines of random pace."""
+
+import random
+from collections import Counter, defaultdict, deque
+
+import pytest
+from amaranth.sim import Simulator
+
+from transept.golden import isa
+from transept.golden.config import TINY
+from transept.golden.isa import Engine, Instruction, Opcode
+from transept.rtl.control.dispatch import Dispatch
+from transept.rtl.control.tokens import MAX_TOKENS
+
+OPCODES = {
+    Engine.LOAD: [Opcode.LOAD],
+    Engine.GEMM: [Opcode.MATMUL, Opcode.SCORES, Opcode.CONTEXT],
+    Engine.SOFTMAX: [Opcode.SOFTMAX],
+    Engine.VECTOR: [Opcode.NORM],
+    Engine.STORE: [Opcode.STORE],
+}
+END = Instruction(Opcode.END, {})
+
+
+def instruction(rng, engine, wait=(), signal=()):
+    """Random operands: dispatch must carry every bit of them."""
+    opcode = rng.choice(OPCODES[engine])
+    operands = {
+        field.name: rng.choice(list(field.enum))
+        if field.enum
+        else field.extract(rng.getrandbits(field.width))
+        for field in isa.FORMATS[opcode].fields
+    }
+    return Instruction(opcode, operands, frozenset(wait), frozenset(signal))
+
+
+def random_program(rng, length):
+    """Each wait has a signal earlier in the program, so that no program hangs."""
+    engines = [rng.choice(list(Engine)) for _ in range(length)]
+    waits, signals = [set() for _ in engines], [set() for _ in engines]
+    for i in range(1, length):
+        for j in {rng.randrange(i) for _ in range(rng.choice([0, 1, 1, 3]))}:
+            if engines[i] not in signals[j] and engines[j] not in waits[i]:
+                signals[j].add(engines[i])
+                waits[i].add(engines[j])
+    parts = zip(engines, waits, signals, strict=True)
+    return [instruction(rng, *part) for part in parts]
+
+
+class Mock:
+    """An engine that takes instructions, up to two at a time, and retires them in order."""
+
+    def __init__(self, dut, engine, rng, slow):
+        self.port, self.engine = dut.engines[engine], engine
+        self.rng, self.slow = rng, slow
+        self.running = deque()  # cycles left of each
+        self.ready = self.retire = 0
+
+    def step(self, accepted):
+        """What happened at the last edge; the outputs of the next cycle."""
+        if self.retire:
+            self.running.popleft()
+        if accepted:
+            self.running.append(self.rng.randrange(1, self.slow + 1))
+        if self.running:
+            self.running[0] -= 1
+        self.retire = bool(self.running) and self.running[0] <= 0
+        self.ready = len(self.running) < 2 and self.rng.random() < 0.8
+
+
+def simulate(dut, words, engines, cycles, *, gap=0.0, rng=None):
+    """Feed ``words``; events (cycle, "accept" or "retire", engine, payload) and how it ended."""
+    events, result, pending = [], {}, deque(words)
+
+    async def bench(ctx):
+        offered = False
+        ctx.set(dut.quiet, 1)
+        for cycle in range(cycles):
+            ctx.set(dut.retire, sum(mock.retire << mock.engine for mock in engines))
+            ctx.set(dut.busy, sum(bool(mock.running) << mock.engine for mock in engines))
+            if not offered and pending and (rng is None or rng.random() >= gap):
+                offered = True
+            ctx.set(dut.instr.valid, offered)
+            if pending:
+                ctx.set(dut.instr.payload, pending[0])
+            for mock in engines:
+                ctx.set(mock.port.ready, mock.ready)
+                if mock.retire:
+                    events.append((cycle, "retire", mock.engine, None))
+            flags = [m.port.valid for m in engines] + [m.port.payload for m in engines]
+            _, _, *seen = await ctx.tick().sample(
+                dut.instr.ready, dut.done, dut.illegal, dut.overflow, dut.retired, *flags
+            )
+            ready, done, illegal, overflow, retired, *ports = seen
+            result["retired"] = result.get("retired", 0) + retired
+            for number, mock in enumerate(engines):
+                accepted = mock.ready and ports[number]
+                if accepted:
+                    payload = ports[len(engines) + number]
+                    events.append((cycle, "accept", mock.engine, payload))
+                mock.step(accepted)
+            if offered and ready:
+                pending.popleft()
+                offered = False
+            if illegal or overflow:
+                result["error"] = (illegal, overflow)
+                return
+            if done:
+                result["done"] = cycle
+                await ctx.tick()
+                result["retired"] += ctx.get(dut.retired)
+                return
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run_until(1e-8 * (cycles + 2))
+    return events, result
+
+
+def words_of(program):
+    return [int.from_bytes(isa.encode(i), "little") for i in program]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_follows_the_token_rules(seed):
+    rng = random.Random(seed)
+    program = random_program(rng, 120)
+    dut = Dispatch(TINY)
+    engines = [Mock(dut, engine, rng, slow=rng.choice([2, 20])) for engine in Engine]
+    words = words_of([*program, END])
+
+    events, result = simulate(dut, words, engines, 4000, gap=rng.choice([0, 0.5]), rng=rng)
+    assert "done" in result
+    assert result["retired"] == len(program) + 1
+
+    queues, in_flight = defaultdict(deque), defaultdict(deque)
+    for instr in program:
+        queues[instr.engine].append(instr)
+    tokens, arriving = Counter(), []
+    for cycle, kind, engine, payload in events:
+        arriving.sort()
+        while arriving and arriving[0][0] <= cycle:
+            _, giver, taker = arriving.pop(0)
+            tokens[giver, taker] += 1
+        if kind == "accept":
+            instr = queues[engine].popleft()
+            assert payload == int.from_bytes(isa.encode(instr), "little")
+            for giver in instr.wait:
+                tokens[giver, engine] -= 1
+                assert tokens[giver, engine] >= 0, f"{instr.opcode.name} started without token"
+            in_flight[engine].append(instr)
+        else:
+            for taker in in_flight[engine].popleft().signal:
+                arriving.append((cycle + 2, engine, taker))
+    assert not any(queues.values())
+    assert not any(in_flight.values())
+
+
+def test_latencies_are_as_documented():
+    rng, dut = random.Random(1), Dispatch(TINY)
+    program = [
+        instruction(rng, Engine.LOAD, signal={Engine.STORE}),
+        instruction(rng, Engine.STORE, wait={Engine.LOAD}),
+    ]
+    engines = [Mock(dut, engine, random.Random(3), slow=1) for engine in Engine]
+    for mock in engines:
+        mock.ready = 1
+    events, result = simulate(dut, words_of([*program, END]), engines, 100)
+    (first, *_), (retired, *_), (second, *_) = events[:3]
+    assert first <= 2
+    assert second - retired == 2
+    assert result["done"]
+
+
+def test_end_waits_for_quiet_and_for_idle_engines():
+    dut = Dispatch(TINY)
+
+    async def bench(ctx):
+        ctx.set(dut.instr.payload, words_of([END])[0])
+        ctx.set(dut.instr.valid, 1)
+        for quiet, busy in ((0, 0), (1, 4), (0, 1), (1, 0)):
+            ctx.set(dut.quiet, quiet)
+            ctx.set(dut.busy, busy)
+            assert ctx.get(dut.done) == (quiet and not busy)
+            assert ctx.get(dut.instr.ready) == ctx.get(dut.done)
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+def test_an_unknown_opcode_stops():
+    dut = Dispatch(TINY)
+    engines = [Mock(dut, engine, random.Random(1), slow=2) for engine in Engine]
+    first = instruction(random.Random(1), Engine.LOAD)
+    _, result = simulate(dut, [*words_of([first]), 0xEE, *words_of([END])], engines, 100)
+    assert result["error"] == (1, 0)
+    assert "done" not in result
+
+
+def test_too_many_tokens_are_an_error():
+    rng, dut = random.Random(1), Dispatch(TINY)
+    engines = [Mock(dut, engine, random.Random(1), slow=1) for engine in Engine]
+    program = [instruction(rng, Engine.VECTOR, signal={Engine.STORE})] * (MAX_TOKENS + 1)
+    events, result = simulate(dut, words_of(program), engines, 4000)
+    assert result["error"] == (0, 1 << Engine.VECTOR)
+    assert sum(kind == "retire" for _, kind, _, _ in events) == MAX_TOKENS + 1
+
+
+def test_halt_hands_over_nothing():
+    rng, dut = random.Random(1), Dispatch(TINY)
+    seen = []
+
+    async def bench(ctx):
+        ctx.set(dut.halt, 1)
+        ctx.set(dut.instr.payload, words_of([instruction(rng, Engine.GEMM)])[0])
+        ctx.set(dut.instr.valid, 1)
+        for halt in (1, 0):
+            ctx.set(dut.halt, halt)
+            for _ in range(5):
+                await ctx.tick()
+                seen.append(ctx.get(dut.engines[Engine.GEMM].valid))
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run()
+    assert not any(seen[:5])
+    assert any(seen[5:])
