@@ -1,0 +1,282 @@
+"""Random programs, one or few instructions each with the LOADs and STOREs around them.
+
+Every function takes a configuration and a NumPy generator, and options that fix what is random
+otherwise, and returns a ``Case``. All results end in DRAM, so that comparing the image after a run
+of the hardware with the image after a run of ``golden.emulator`` compares every bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from bench import Bench, Case
+from heads import attention, context, scores, softmax
+from options import Options
+
+from transept.golden import layouts
+from transept.golden.config import Config
+from transept.golden.isa import AMode, Memory, Opcode, OutMode, RowScale
+from transept.golden.numerics.norm import NormParameters, inverse_count
+
+__all__ = [
+    "CASES",
+    "attention",
+    "context",
+    "load",
+    "matmul",
+    "norm",
+    "overlapped",
+    "scores",
+    "softmax",
+    "split",
+    "store",
+]
+
+ROW_BITS = {RowScale.ONE: 15, RowScale.ROW_MAX: 12, RowScale.RECIPROCAL: 6}
+
+
+def load(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
+    """LOAD to ACT with statistics, or to STAT. Options: memory, wide, rows, words."""
+    bench, options = Bench(config, rng), Options(rng, fixed)
+    memory = options.pick("memory", Memory.ACT, Memory.STAT)
+    wide, rows = options.pick("wide", 0, 1), options.upto("rows", config.max_rows)
+    words = options.upto("words", 8)
+    options.done()
+    if memory == Memory.STAT:
+        size = -(-words // 2) * config.tile
+        bench.dump_stat(bench.load_stat(bench.int8(size, config.tile)), size)
+        return bench.case()
+    addr, stride, entry = bench.load_act(rows, words, wide=bool(wide))
+    bench.store(addr, stride, rows, words)
+    bench.dump_rowstat(entry, rows)
+    return bench.case()
+
+
+def store(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
+    """STORE of words that LOAD brought. Options: wide, rows, words."""
+    bench, options = Bench(config, rng), Options(rng, fixed)
+    wide, rows = options.pick("wide", 0, 1), options.upto("rows", config.max_rows)
+    words = options.upto("words", 8)
+    options.done()
+    addr, stride, _ = bench.load_act(rows, words, wide=True)
+    bench.store(addr, stride, rows, words, wide=wide)
+    return bench.case()
+
+
+def _matrix(bench: Bench, k_tiles: int, n_tiles: int, transposed: bool) -> dict[str, int]:
+    """Random B in STAT: packed tiles, or the rows of its transpose as K is kept."""
+    tile = bench.tile
+    addr = bench.load_stat(bench.int8(n_tiles * k_tiles * tile, tile))
+    order = {"b_row": 1, "b_k": tile, "b_n": k_tiles * tile}
+    if transposed:
+        order = {"b_row": k_tiles, "b_k": 1, "b_n": k_tiles * tile}
+    return {"b_addr": addr, "b_transposed": int(transposed)} | order
+
+
+def matmul(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
+    """One MATMUL. Options: rows, k_tiles, n_tiles, a_mode, row_scale, out_mode, activation,
+    transposed, stats, stats_keep."""
+    bench, options = Bench(config, rng), Options(rng, fixed)
+    rows, k_tiles = options.upto("rows", config.max_rows), options.upto("k_tiles", 6)
+    n_tiles = options.upto("n_tiles", 4)
+    a_mode, row_scale = options.pick("a_mode", *AMode), options.pick("row_scale", *RowScale)
+    out_mode, table = options.pick("out_mode", *OutMode), options.pick("activation", 0, 1)
+    transposed = options.pick("transposed", False, True)
+    stats, keep = options.pick("stats", 0, 1), options.pick("stats_keep", 0, 1)
+    options.done()
+    a_addr, a_stride, a_rowstat = bench.load_act(rows, k_tiles, wide=a_mode == AMode.DYNAMIC)
+    b = _matrix(bench, k_tiles, n_tiles, transposed)
+    if table:
+        bench.load_table()
+    bits = 8 if out_mode != OutMode.ACT16 and not table else 16
+    scale = bench.scale(13 + (k_tiles * config.tile).bit_length() // 2, ROW_BITS[row_scale], bits)
+    param = bench.load_channels(n_tiles, scale.pop("channel_shift"), 8 + scale["out_shift"])
+    out, stride, entry = _output(bench, rows, n_tiles, out_mode)
+    bench.emit(
+        Opcode.MATMUL,
+        rows=rows - 1,
+        k_tiles=k_tiles,
+        n_tiles=n_tiles,
+        finish=1,
+        a_addr=a_addr,
+        a_stride=a_stride,
+        a_mode=a_mode,
+        a_rowstat=a_rowstat,
+        param=param,
+        out_addr=out,
+        out_stride=stride,
+        out_mode=out_mode,
+        activation=table,
+        row_scale=row_scale,
+        stats=stats,
+        stats_keep=keep,
+        out_rowstat=entry,
+        **b,
+        **scale,
+    )
+    if out_mode == OutMode.STAT8:
+        bench.dump_stat(out, -(-rows * n_tiles // config.tile) * config.tile)
+    else:
+        bench.store(out, stride, rows, n_tiles)
+    bench.dump_rowstat(entry, rows)
+    return bench.case()
+
+
+def _output(bench: Bench, rows: int, n_tiles: int, out_mode: OutMode) -> tuple[int, int, int]:
+    """Room for a result and rowstat entries of known contents; (address, stride, entry)."""
+    entry = bench.load_act(rows, 1, wide=True)[2]
+    if out_mode == OutMode.STAT8:
+        size = -(-rows * n_tiles // bench.tile) * bench.tile
+        return bench.load_stat(bench.int8(size, bench.tile)), n_tiles, entry
+    stride = n_tiles + int(bench.rng.integers(0, 2))
+    return bench.room(Memory.ACT, rows * stride), stride, entry
+
+
+def split(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
+    """One n tile whose k tiles are spread over several MATMULs. Options: rows, k_tiles, cuts (the
+    first k tile of every MATMUL but the first)."""
+    bench, options = Bench(config, rng), Options(rng, fixed)
+    rows = options.upto("rows", config.max_rows)
+    k_tiles = max(2, options.upto("k_tiles", 6))
+    inner = rng.choice(np.arange(1, k_tiles), rng.integers(1, k_tiles), False)
+    cuts = [0, *options.pick("cuts", sorted(inner.tolist())), k_tiles]
+    options.done()
+    a_addr, a_stride, a_rowstat = bench.load_act(rows, k_tiles, wide=True)
+    b = _matrix(bench, k_tiles, 1, transposed=False)
+    scale = bench.scale(13 + (k_tiles * config.tile).bit_length() // 2, 12, 16)
+    param = bench.load_channels(1, scale.pop("channel_shift"), 12)
+    out = bench.room(Memory.ACT, rows)
+    for first, last in itertools.pairwise(cuts):
+        bench.emit(
+            Opcode.MATMUL,
+            **(b | {"b_addr": b["b_addr"] + first * config.tile}),
+            rows=rows - 1,
+            k_tiles=last - first,
+            n_tiles=1,
+            accumulate=int(first > 0),
+            finish=int(last == k_tiles),
+            a_addr=a_addr + first,
+            a_stride=a_stride,
+            a_mode=AMode.DYNAMIC,
+            a_rowstat=a_rowstat,
+            param=param,
+            out_addr=out,
+            out_stride=1,
+            row_scale=RowScale.ROW_MAX,
+            **scale,
+        )
+    bench.store(out, 1, rows, 1)
+    return bench.case()
+
+
+def norm(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
+    """One NORM. Options: rows, count, residual, in_place."""
+    bench, options = Bench(config, rng), Options(rng, fixed)
+    tile = config.tile
+    rows = options.upto("rows", config.max_rows)
+    count = max(2, options.upto("count", config.max_hidden // 2))
+    residual, in_place = options.pick("residual", 0, 1), options.pick("in_place", False, True)
+    options.done()
+    words = -(-count // tile)
+    if rows * (2 * words + 4) > config.act_words // 2:  # leave room for the result
+        rows = max(1, config.act_words // (4 * words + 8))
+    y_addr, y_stride, _ = bench.load_act(rows, words, wide=True)
+    x_addr, x_stride, _ = bench.load_act(rows, words, wide=True)
+    first = int(rng.integers(0, config.max_hidden // tile - words + 1))
+    shifts = rng.integers(0, 9, (2, 1)) if rng.random() < 0.7 else rng.integers(0, 9, (2, count))
+    parameters = NormParameters(
+        rng.integers(-(1 << 15), 1 << 15, count),
+        rng.integers(-(1 << 16), 1 << 16, count),
+        np.broadcast_to(shifts[0], count),
+        np.broadcast_to(shifts[1], count),
+    )
+    bench.load(Memory.VPARAM, layouts.pack_norm_parameters(parameters, tile), 8 * first)
+    out, out_stride = (
+        (x_addr, x_stride) if in_place else (bench.room(Memory.ACT, rows * words), words)
+    )
+    entry = bench.rowstat(rows)
+    bench.emit(
+        Opcode.NORM,
+        rows=rows - 1,
+        words=words,
+        count=count,
+        residual=residual,
+        y_addr=y_addr,
+        y_stride=y_stride,
+        x_addr=x_addr,
+        x_stride=x_stride,
+        out_addr=out,
+        out_stride=out_stride,
+        rowstat=entry,
+        param=first,
+        inverse_count=inverse_count(count),
+        epsilon=int(rng.integers(0, 1 << int(rng.integers(1, 33)))),
+        out_shift=int(rng.integers(9, 14)),
+    )
+    bench.store(out, out_stride, rows, words)
+    bench.dump_rowstat(entry, rows)
+    return bench.case()
+
+
+def overlapped(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
+    """MATMULs on two STAT buffers that LOAD fills meanwhile, and STOREs of the results, all at the
+    same time. Options: rows, k_tiles, chunks."""
+    bench, options = Bench(config, rng), Options(rng, fixed)
+    rows, k_tiles = options.upto("rows", config.max_rows), options.upto("k_tiles", 6)
+    chunks = options.upto("chunks", 8)
+    options.done()
+    tile, size = config.tile, k_tiles * config.tile
+    a_addr, a_stride, a_rowstat = bench.load_act(rows, k_tiles, wide=True)
+    scale = bench.scale(13 + (k_tiles * tile).bit_length() // 2, 12, 16)
+    param = bench.load_channels(1, scale.pop("channel_shift"), 12)
+    out = [bench.room(Memory.ACT, rows) for _ in range(2)]
+    buffers = [bench.room(Memory.STAT, size) for _ in range(2)]
+    products: list[int] = []
+    stores: list[int] = []
+    for chunk in range(chunks):
+        half = chunk % 2
+        data = bench.int8(k_tiles * tile, tile)
+        loaded = bench.load(Memory.STAT, data, buffers[half], after=products[-2:-1])
+        products.append(
+            bench.emit(
+                Opcode.MATMUL,
+                after=[loaded, *stores[-2:-1]],
+                rows=rows - 1,
+                k_tiles=k_tiles,
+                n_tiles=1,
+                finish=1,
+                a_addr=a_addr,
+                a_stride=a_stride,
+                a_mode=AMode.DYNAMIC,
+                a_rowstat=a_rowstat,
+                b_addr=buffers[half],
+                b_row=1,
+                b_k=tile,
+                param=param,
+                out_addr=out[half],
+                out_stride=1,
+                row_scale=RowScale.ROW_MAX,
+                **scale,
+            )
+        )
+        stores.append(bench.store(out[half], 1, rows, 1, after=[products[-1]]))
+    return bench.case()
+
+
+CASES = {
+    function.__name__: function
+    for function in (
+        load,
+        store,
+        matmul,
+        split,
+        scores,
+        softmax,
+        context,
+        attention,
+        norm,
+        overlapped,
+    )
+}
