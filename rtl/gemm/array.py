@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal, Value, signed
+from amaranth import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,9 +13,6 @@ __all__ = ["SystolicArray", "load_lead", "skew", "sum_bits"]
 #: Bits of the lower field of a packed product; the upper one starts here.
 FIELD_BITS = 17
 OPERAND_MAX = 127
-#: A cascade starts from this constant, so that its lower field is never negative and the upper one
-#: needs no correction by a borrow. It is taken out again by inverting the lower field's top bit.
-FIELD_BIAS = 1 << (FIELD_BITS - 1)
 
 
 def sum_bits(cfg: Config) -> int:
@@ -50,10 +47,15 @@ def _multiplicand(pair: Value) -> Value:
     return Cat(pair[:8], pair[7].replicate(FIELD_BITS - 8), pair[8:]).as_signed()
 
 
-def _fields(packed: Signal) -> tuple[Value, Value]:
-    """The sums of the lower and the upper column of a biased cascade."""
-    low = Cat(packed[: FIELD_BITS - 1], ~packed[FIELD_BITS - 1]).as_signed()
-    return low, packed[FIELD_BITS:].as_signed()
+def _add_fields(packed: Signal, above: tuple[Value, Value]) -> tuple[Value, Value]:
+    """Add the lower and the upper field of a packed sum to what comes from above.
+
+    The lower field is signed, so a negative one has borrowed from the upper one, which gets it back
+    as the carry of its adder.
+    """
+    low, high = packed[:FIELD_BITS].as_signed(), packed[FIELD_BITS:]
+    carry = Cat(1, above[1]).as_signed() + Cat(low[-1], high).as_signed()
+    return above[0] + low, carry >> 1
 
 
 class SystolicArray(wiring.Component):
@@ -114,11 +116,11 @@ class SystolicArray(wiring.Component):
         valid, swap = self._wavefront(m)
         operands = self._skewed(m, valid)
         weights = self._weights(m, swap)
-        above: list[Signal] | None = None
+        sums: list[Value] = [Const(0, signed(2))] * self._cfg.tile
         for cascade in range(self._cfg.tile // self._cfg.dsp_chain):
             packed = self._cascade(m, cascade, operands, weights, valid)
-            above = self._add(m, cascade, packed, above, valid)
-        m.d.comb += [total.eq(last) for total, last in zip(self.sums, above, strict=True)]
+            sums = self._add(m, cascade, packed, sums, valid)
+        m.d.comb += [port.eq(total) for port, total in zip(self.sums, sums, strict=True)]
         m.d.comb += self.sums_valid.eq(valid[self.latency])
         return m
 
@@ -176,9 +178,9 @@ class SystolicArray(wiring.Component):
         weights: list[list[Signal]],
         valid: list[Value],
     ) -> list[Signal]:
-        """Biased packed sums of each column pair over the rows of one cascade."""
+        """Packed sums of each column pair over the rows of one cascade."""
         cfg = self._cfg
-        sums: list[Value] = [FIELD_BIAS] * (cfg.tile // 2)
+        sums: list[Value] = [Const(0)] * (cfg.tile // 2)
         for k in range(cascade * cfg.dsp_chain, (cascade + 1) * cfg.dsp_chain):
             above, sums = sums, []
             with m.If(valid[skew(cfg, k) + 1]):
@@ -193,16 +195,17 @@ class SystolicArray(wiring.Component):
         m: Module,
         cascade: int,
         packed: list[Signal],
-        above: list[Signal] | None,
+        above: list[Value],
         valid: list[Value],
     ) -> list[Signal]:
         """Column sums over this cascade and all above it."""
         cfg = self._cfg
-        fields = [field for pair in packed for field in _fields(pair)]
-        sums = []
+        sums = [
+            Signal(signed(sum_bits(cfg)), name=f"sum_{cascade}_{n}", reset_less=True)
+            for n in range(cfg.tile)
+        ]
         with m.If(valid[cfg.dsp_chain + cascade + 1]):
-            for n, field in enumerate(fields):
-                total = Signal(signed(sum_bits(cfg)), name=f"sum_{cascade}_{n}", reset_less=True)
-                m.d.sync += total.eq(field if above is None else above[n] + field)
-                sums.append(total)
+            for pair, total in enumerate(packed):
+                low, high = _add_fields(total, (above[2 * pair], above[2 * pair + 1]))
+                m.d.sync += [sums[2 * pair].eq(low), sums[2 * pair + 1].eq(high)]
         return sums
