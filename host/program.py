@@ -18,7 +18,9 @@ from transept.host.launch import Launch, ProgramError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Program", "compile", "load", "open_device"]
+    from transept.host.quantize import Ranges
+
+__all__ = ["Program", "compile", "load", "measure_ranges", "open_device"]
 
 INT16 = 32767
 DRAM_MARGIN = 1 << 20
@@ -198,12 +200,13 @@ def compile(
     example: Sequence[torch.Tensor],
     *,
     config: str | Config = "pynq_z2",
-    calibration: Sequence[Sequence[torch.Tensor]] | None = None,
+    calibration: Sequence[Sequence[torch.Tensor]] | Ranges | None = None,
 ) -> Program:
     """Compile a torch model for the shapes of ``example``.
 
-    calibration: inputs whose ranges set the scales, of any shape that the model was exported for;
-    the example alone by default.
+    calibration: inputs of the example's shape whose ranges set the scales (the example alone by
+    default), or ranges that ``measure_ranges`` found, so that programs of different shapes share
+    their scales and give the same bits.
 
     Raises
     ------
@@ -219,12 +222,16 @@ def compile(
     from transept.host import importer
     from transept.host.compile import compile_chain, compile_encoder
     from transept.host.partition import calibrate, replace_region
-    from transept.host.quantize import quantize_chain, quantize_encoder
+    from transept.host.quantize import Ranges, quantize_chain, quantize_encoder
 
     config = preset(config) if isinstance(config, str) else config
     with torch.no_grad():
         imported = importer.import_model(model, tuple(example))
-        ranges = calibrate(imported, calibration or [example])
+        ranges = (
+            calibration
+            if isinstance(calibration, Ranges)
+            else calibrate(imported, calibration or [example])
+        )
         shape = imported.entry.meta["val"].shape
         if isinstance(imported.layers, importer.graph.Encoder):
             quantised = quantize_encoder(imported.layers, ranges, max_tokens=config.max_tokens)
@@ -233,3 +240,16 @@ def compile(
             quantised = quantize_chain(imported.layers, ranges)
             launch = compile_chain(config, quantised, rows=int(np.prod(shape[:-1])))
     return Program(launch, quantised, replace_region(imported), imported.fallback)
+
+
+def measure_ranges(
+    model: torch.nn.Module, calibration: Sequence[Sequence[torch.Tensor]]
+) -> Ranges:
+    """Ranges of every tensor of the model's accelerated region over inputs of one shape."""
+    import torch
+
+    from transept.host import importer
+    from transept.host.partition import calibrate
+
+    with torch.no_grad():
+        return calibrate(importer.import_model(model, tuple(calibration[0])), calibration)
