@@ -11,6 +11,7 @@ __all__ = [
     "index_bits",
     "narrow_shift",
     "normalise",
+    "rank",
     "round_shift",
     "round_shift_by",
     "saturate",
@@ -92,6 +93,14 @@ def normalise(x: Value, steps: Sequence[int]) -> tuple[Value, Value]:
         x = Mux(flag, Cat(Const(0, step), x[:-step]), x)
         flags.insert(0, flag)
     return x, Cat(flags)
+
+
+def rank(x: Value) -> Value:
+    """``2 * abs(x) - (x < 0)``: orders signed values by magnitude without an adder.
+
+    The magnitude is ``(rank + 1) >> 1``.
+    """
+    return Cat(x[-1], x[:-1] ^ x[-1].replicate(len(x) - 1))
 
 
 def tree(operator: Callable[[Value, Value], Value], terms: Iterable[Value]) -> Value:

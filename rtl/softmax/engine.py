@@ -13,7 +13,6 @@ from transept.rtl.arith.fixed import index_bits, tree_sum
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.interfaces import (
     ROWSTAT_BITS,
-    Stall,
     act_read,
     act_write,
     engine_members,
@@ -21,6 +20,7 @@ from transept.rtl.interfaces import (
     rowstat_read,
     rowstat_write,
 )
+from transept.rtl.memory.row_engine import run_rows
 from transept.rtl.memory.row_writer import RowWriter
 from transept.rtl.memory.word_reader import WordReader
 from transept.rtl.softmax.exponential import LEVEL_BITS, Exponential
@@ -73,32 +73,10 @@ class SoftmaxEngine(wiring.Component):
             reader.i.payload.tag.eq(tiles.o.payload),
             tiles.o.ready.eq(reader.i.ready),
         ]
-        self._control(m, tiles, writer)
+        fields = data.View(instruction_layout(isa.Opcode.SOFTMAX), self.instr.payload)
+        run_rows(m, self, fields.rows, tiles.i, writer)
         self._exponentials(m, reader, writer)
         return m
-
-    def _control(self, m: Module, tiles: KeptTiles, writer: RowWriter) -> None:
-        """One instruction at a time, retired with its last row."""
-        rows_left, active = Signal(8), Signal()
-        fields = data.View(instruction_layout(isa.Opcode.SOFTMAX), self.instr.payload)
-        m.d.comb += [
-            tiles.i.payload.eq(self.instr.payload),
-            tiles.i.valid.eq(self.instr.valid & ~active),
-            self.instr.ready.eq(~active),
-            self.busy.eq(active | self.retire),
-        ]
-        refused = Cat(
-            port.en & ~port.ready for port in (self.act_read, self.act_write, self.rowstat_write)
-        )
-        with m.If(refused.any()):
-            m.d.comb += self.stall.eq(Stall.SCRATCHPAD)
-        m.d.sync += self.retire.eq(0)
-        with m.If(~active):
-            m.d.sync += [rows_left.eq(fields.rows), active.eq(self.instr.valid)]
-        with m.Elif(writer.written):
-            m.d.sync += rows_left.eq(rows_left - 1)
-            with m.If(rows_left == 0):
-                m.d.sync += [active.eq(0), self.retire.eq(1)]
 
     def _exponentials(self, m: Module, reader: WordReader, writer: RowWriter) -> None:
         """Lanes, and behind them the word being assembled and the sum of the row."""

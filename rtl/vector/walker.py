@@ -1,0 +1,126 @@
+"""The order in which the vector unit visits the words of the rows of a NORM instruction."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden import isa
+from transept.golden.config import Config
+from transept.rtl.arith.fixed import index_bits
+from transept.rtl.interfaces import instruction_layout
+
+__all__ = ["Sweeps", "visit_tag"]
+
+
+def visit_tag(cfg: Config) -> data.StructLayout:
+    """What goes with a visited word: the sweep (``normalise``, else sum), its index in the row,
+    whether it is the row's last, and where the result goes."""
+    return data.StructLayout(
+        {
+            "normalise": 1,
+            "word": 8,
+            "last": 1,
+            "addr": index_bits(cfg.act_words),
+            "entry": index_bits(cfg.rowstat_entries),
+        }
+    )
+
+
+class Sweeps(wiring.Component):
+    """Two sweeps over each row: sum(0), sum(1), normalise(0), sum(2), normalise(1), ...
+
+    A row is summed while the one before it waits to be normalised, which hides the time that mean
+    and deviation take. One word a cycle; a cycle between sweeps.
+
+    Members
+    -------
+    i : In(stream of 256 bits), NORM; accepted when the walk before has ended
+    o : Out(stream of {y_addr, x_addr, paired, tag: visit_tag}), requests of a ``PairReader``
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        addr = index_bits(cfg.act_words)
+        request = {"y_addr": addr, "x_addr": addr, "paired": 1, "tag": visit_tag(cfg)}
+        super().__init__(
+            {
+                "i": In(stream.Signature(8 * isa.INSTRUCTION_BYTES)),
+                "o": Out(stream.Signature(data.StructLayout(request))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg, out = self._cfg, self.o.payload
+        layout = instruction_layout(isa.Opcode.NORM)
+        fields = data.View(layout, self.i.payload)
+        operands = ("y", "x", "out")
+        # of the row to normalise next, and of the word to visit next
+        row = {name: Signal(index_bits(cfg.act_words), name=f"{name}_row") for name in operands}
+        word = {name: Signal(index_bits(cfg.act_words), name=f"{name}_word") for name in operands}
+        stride = {name: Signal(12, name=f"{name}_stride") for name in operands}
+        words, index, rows_left = Signal(8), Signal(8), Signal(8)
+        paired, entry = Signal(), Signal.like(out.tag.entry)
+        normalise, ahead = Signal(), Signal()  # ahead: the next row has been summed, or row 0
+        last = Signal()
+        advance = Signal()
+        m.d.comb += [last.eq(index == words - 1), advance.eq(~self.o.valid | self.o.ready)]
+        with m.If(advance):
+            m.d.sync += self.o.valid.eq(0)
+
+        with m.FSM():
+            with m.State("Idle"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [
+                    *(row[name].eq(getattr(fields, f"{name}_addr")) for name in operands),
+                    *(stride[name].eq(getattr(fields, f"{name}_stride")) for name in operands),
+                    words.eq(fields.words),
+                    rows_left.eq(fields.rows),
+                    paired.eq(fields.residual),
+                    entry.eq(fields.rowstat),
+                    normalise.eq(0),
+                    ahead.eq(0),
+                ]
+                with m.If(self.i.valid):
+                    m.next = "Begin sweep"
+            with m.State("Begin sweep"):
+                for name in operands:
+                    step = Mux(ahead & ~normalise, stride[name], 0)
+                    m.d.sync += word[name].eq(row[name] + step)
+                m.d.sync += index.eq(0)
+                m.next = "Sweep"
+            with m.State("Sweep"), m.If(advance):
+                m.d.sync += [
+                    self.o.valid.eq(1),
+                    out.y_addr.eq(word["y"]),
+                    out.x_addr.eq(word["x"]),
+                    out.paired.eq(paired),
+                    out.tag.normalise.eq(normalise),
+                    out.tag.word.eq(index),
+                    out.tag.last.eq(last),
+                    out.tag.addr.eq(word["out"]),
+                    out.tag.entry.eq(entry),
+                    index.eq(index + 1),
+                    *(word[name].eq(word[name] + 1) for name in operands),
+                ]
+                with m.If(last):
+                    m.next = "End sweep"
+            with m.State("End sweep"):
+                m.next = "Begin sweep"
+                with m.If(normalise):
+                    m.d.sync += [
+                        *(row[name].eq(row[name] + stride[name]) for name in operands),
+                        entry.eq(entry + 1),
+                        rows_left.eq(rows_left - 1),
+                        normalise.eq(rows_left == 1),
+                    ]
+                    with m.If(rows_left == 0):
+                        m.next = "Idle"
+                with m.Else():
+                    m.d.sync += [ahead.eq(1), normalise.eq(ahead | (rows_left == 0))]
+        return m
