@@ -27,6 +27,7 @@ __all__ = [
     "Unit",
     "decode",
     "encode",
+    "find",
     "offset",
     "table",
 ]
@@ -227,8 +228,8 @@ def _watchdog_and_error() -> list[Register]:
     )
     error = (
         Field("code", 0, 4, "what happened first", ErrorCode),
-        Field("engine", 4, 3, "where", Unit),
-        Field("window", 8, 2, "DRAM window of the access, for WINDOW and BUS", isa.Window),
+        Field("engine", 4, 3, "where; for BUS, LOAD stands for all reads", Unit),
+        Field("window", 8, 2, "DRAM window of the access, for WINDOW", isa.Window),
     )
     return [
         _value(
@@ -240,7 +241,7 @@ def _watchdog_and_error() -> list[Register]:
         ),
         Register("WATCHDOG", 0x094, Access.RO, "what the watchdog saw", watchdog),
         Register("ERROR", 0x098, Access.RO, "the first error", error),
-        _value("ERROR_OFFSET", 0x09C, Access.RO, "byte offset of the access in its window"),
+        _value("ERROR_OFFSET", 0x09C, Access.RO, "byte offset of the access, for WINDOW"),
     ]
 
 
@@ -259,7 +260,7 @@ def _windows() -> list[Register]:
 def _counters() -> list[Register]:
     wide = (
         ("CYCLES", "clock cycles since power-on"),
-        ("RUN_CYCLES", "cycles from the first instruction fetch to END"),
+        ("RUN_CYCLES", "cycles from start to END, when all writes are acknowledged"),
         ("BYTES_READ", "bytes read from DRAM in this run"),
         ("BYTES_WRITTEN", "bytes written to DRAM in this run"),
         ("ARRAY_CYCLES", "cycles of this run in which a row entered the MAC array"),
@@ -303,7 +304,14 @@ def table(cfg: Config) -> tuple[Register, ...]:
 _BY_NAME = {r.name: r for r in table(TINY)}
 
 
-def _find(name: str) -> Register:
+def find(name: str) -> Register:
+    """The named register of any configuration; its constant is that of no one in particular.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name.
+    """
     if name not in _BY_NAME:
         raise KeyError(f"there is no register {name!r}")
     return _BY_NAME[name]
@@ -317,7 +325,7 @@ def offset(name: str) -> int:
     KeyError
         If there is none of that name.
     """
-    return _find(name).offset
+    return find(name).offset
 
 
 def decode(name: str, value: int) -> dict[str, int]:
@@ -328,7 +336,7 @@ def decode(name: str, value: int) -> dict[str, int]:
     KeyError
         If there is no such register.
     """
-    return {field.name: field.extract(value) for field in _find(name).fields}
+    return {field.name: field.extract(value) for field in find(name).fields}
 
 
 def encode(name: str, **values: int) -> int:
@@ -341,7 +349,7 @@ def encode(name: str, **values: int) -> int:
     ValueError
         If a value does not fit its field.
     """
-    fields = {field.name: field for field in _find(name).fields}
+    fields = {field.name: field for field in find(name).fields}
     bits = 0
     for key, value in values.items():
         if key not in fields:
