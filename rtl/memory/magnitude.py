@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
 from transept.rtl.interfaces import act_word, rowstat_write
+from transept.rtl.memory.queue import Queue
 
 __all__ = ["RowMagnitude", "measured_layout"]
 
@@ -25,6 +26,12 @@ def measured_layout(cfg: Config) -> data.StructLayout:
     )
 
 
+def _mark_layout(cfg: Config) -> data.StructLayout:
+    """What travels beside a word; ``write``: its row ends."""
+    entry = rowstat_write(cfg).members["addr"].shape
+    return data.StructLayout({"measure": 1, "write": 1, "final": 1, "entry": entry})
+
+
 def _rank(x: Value) -> Value:
     """``2 * abs(x) - (x < 0)``: orders by magnitude without an adder."""
     return Cat(x[-1], x[:-1] ^ x[-1].replicate(len(x) - 1))
@@ -37,9 +44,10 @@ def _larger(a: Value, b: Value) -> Value:
 class RowMagnitude(wiring.Component):
     """Writes ``max(abs(x))`` over the words of each measured row to its entry. One word a cycle.
 
-    The tree of maxima takes one register a level. ``retire`` is high for one cycle when a ``final``
-    word has left and everything before it is written; it comes log2(tile) + 2 cycles after the
-    word unless the port is refused.
+    The tree of maxima takes one register a level and never stalls; results wait in a queue, which
+    takes no more words when it is half full. ``retire`` is high for one cycle when a ``final`` word
+    has left and everything before it is written; it comes log2(tile) + 2 cycles after the word
+    unless the port is refused.
 
     Members
     -------
@@ -49,9 +57,12 @@ class RowMagnitude(wiring.Component):
     """
 
     i: stream.Interface
+    write: wiring.PureInterface
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        levels = cfg.tile.bit_length()
+        self._half = 1 << levels.bit_length()
         super().__init__(
             {
                 "i": In(stream.Signature(measured_layout(cfg))),
@@ -62,57 +73,55 @@ class RowMagnitude(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.write.en | self.write.ready), self.i.ready.eq(advance)]
-
         word = self.i.payload
-        mark = Signal(
-            data.StructLayout({"measure": 1, "last": 1, "final": 1, "entry": len(self.write.addr)})
-        )
+        accepted = self.i.valid & self.i.ready
+        mark = Signal(_mark_layout(self._cfg))
         m.d.comb += [
-            mark.measure.eq(word.measure & self.i.valid),
-            mark.last.eq(word.last),
-            mark.final.eq(word.final & self.i.valid),
+            mark.measure.eq(word.measure & accepted),
+            mark.write.eq(word.measure & word.last & accepted),
+            mark.final.eq(word.final & accepted),
             mark.entry.eq(word.entry),
         ]
         values = [_rank(element) for element in word.word]
         while len(values) > 1:
-            mark, values = self._level(m, advance, mark, values)
-        self._finish(m, advance, mark, values[0])
+            mark, values = self._level(m, mark, values)
+        self._finish(m, mark, values[0])
         return m
 
     def _level(
-        self, m: Module, advance: Signal, mark: data.View, values: list[Value]
+        self, m: Module, mark: data.View, values: list[Value]
     ) -> tuple[data.View, list[Value]]:
         """Registers of the larger of each pair; they move for measured words only."""
-        next_mark = Signal.like(mark, name=f"mark{len(values) // 2}")
-        halves = [
-            Signal(unsigned(16), name=f"rank{len(values) // 2}_{i}", reset_less=True)
-            for i in range(len(values) // 2)
-        ]
-        pairs = zip(values[::2], values[1::2], strict=True)
-        with m.If(advance):
-            m.d.sync += next_mark.eq(mark)
-            with m.If(mark.measure):
-                m.d.sync += [
-                    half.eq(_larger(*pair)) for half, pair in zip(halves, pairs, strict=True)
-                ]
-        return next_mark, halves
+        count = len(values) // 2
+        next_mark = Signal.like(mark, name=f"mark{count}")
+        larger = [Signal(16, name=f"rank{count}_{i}", reset_less=True) for i in range(count)]
+        m.d.sync += next_mark.eq(mark)
+        with m.If(mark.measure):
+            m.d.sync += [
+                one.eq(_larger(values[2 * i], values[2 * i + 1])) for i, one in enumerate(larger)
+            ]
+        return next_mark, larger
 
-    def _finish(self, m: Module, advance: Signal, mark: data.View, value: Value) -> None:
-        """The maximum of the row so far, written after its last word."""
-        row, total = Signal(16), Signal(16)
-        final, written = Signal(), Signal(16)
+    def _finish(self, m: Module, mark: data.View, value: Value) -> None:
+        """The maximum of the row so far; after its last word it waits for the port."""
+        result = data.StructLayout({"mark": _mark_layout(self._cfg), "value": 16})
+        m.submodules.results = results = Queue(result, 2 * self._half)
+        waiting, row, total = Signal(range(2 * self._half + 1)), Signal(16), Signal(16)
+        enters, leaves, head = Signal(), Signal(), results.o.payload
         m.d.comb += [
             total.eq(_larger(row, value)),
-            self.write.data.eq((written + 1) >> 1),
-            self.retire.eq(final & advance),
+            enters.eq(mark.write | mark.final),
+            results.i.valid.eq(enters),
+            results.i.payload.mark.eq(mark),
+            results.i.payload.value.eq((total + 1) >> 1),
+            self.i.ready.eq(waiting < self._half),
+            self.write.en.eq(results.o.valid & head.mark.write),
+            self.write.addr.eq(head.mark.entry),
+            self.write.data.eq(head.value),
+            results.o.ready.eq(~head.mark.write | self.write.ready),
+            leaves.eq(results.o.valid & results.o.ready),
+            self.retire.eq(leaves & head.mark.final),
         ]
-        with m.If(advance):
-            m.d.sync += [self.write.en.eq(mark.measure & mark.last), final.eq(mark.final)]
-            with m.If(mark.measure):
-                m.d.sync += [
-                    row.eq(Mux(mark.last, 0, total)),
-                    written.eq(total),
-                    self.write.addr.eq(mark.entry),
-                ]
+        m.d.sync += waiting.eq(waiting + enters - leaves)
+        with m.If(mark.measure):
+            m.d.sync += row.eq(Mux(mark.write, 0, total))

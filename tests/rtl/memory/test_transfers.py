@@ -1,0 +1,467 @@
+"""Load and store engines with their AXI masters against the emulator's transfers."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from amaranth import Module, ResetInserter, Signal
+from amaranth.lib.wiring import Component, connect
+from memory_model import AxiMemory, put, simulate
+
+from transept.golden.config import PYNQ_Z2, TINY
+from transept.golden.emulator.memory import Dram, OnChip
+from transept.golden.emulator.transfer import load, store
+from transept.golden.isa import Instruction, Memory, Opcode, Window, encode
+from transept.rtl.memory.load import LoadEngine
+from transept.rtl.memory.reader import ReadMaster
+from transept.rtl.memory.store import StoreEngine
+from transept.rtl.memory.writer import WriteMaster
+
+SIZE = 1 << 16
+BASE, LIMIT = 1 << 12, 3 << 14
+WINDOWS = [{"base": BASE, "limit": LIMIT if w == Window.IO else 0} for w in Window]
+
+
+class LoadBench(Component):
+    def __init__(self, cfg):
+        self.engine, self.master, self.reset = LoadEngine(cfg), ReadMaster(cfg), Signal()
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.engine = ResetInserter(self.reset)(self.engine)
+        m.submodules.master = self.master
+        connect(m, self.engine.request, self.master.load_request)
+        connect(m, self.master.load_data, self.engine.beats)
+        return m
+
+
+class StoreBench(Component):
+    def __init__(self, cfg):
+        self.engine, self.master, self.reset = StoreEngine(cfg), WriteMaster(cfg), Signal()
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.engine = ResetInserter(self.reset)(self.engine)
+        m.submodules.master = self.master
+        connect(m, self.engine.request, self.master.request)
+        connect(m, self.engine.beats, self.master.data)
+        m.d.comb += self.engine.done.eq(self.master.done)
+        return m
+
+
+def _load(**operands):
+    defaults = {
+        "window": Window.IO,
+        "offset": 0,
+        "pitch": 1,
+        "rows": 1,
+        "words": 1,
+        "memory": Memory.ACT,
+        "wide": 0,
+        "stats": 0,
+        "addr": 0,
+        "stride": 1,
+        "rowstat": 0,
+    }
+    return Instruction(Opcode.LOAD, defaults | operands)
+
+
+def _store(**operands):
+    defaults = {
+        "window": Window.IO,
+        "offset": 0,
+        "pitch": 1,
+        "rows": 1,
+        "words": 1,
+        "wide": 0,
+        "addr": 0,
+        "stride": 1,
+    }
+    return Instruction(Opcode.STORE, defaults | operands)
+
+
+def _bits(instruction):
+    return int.from_bytes(encode(instruction), "little")
+
+
+def _shape(rng, cfg, wide, most_words):
+    """Random rows, words and pitch of a transfer that fits its window, and some of nothing."""
+    rows, words = rng.choice([1, rng.randint(1, 12)]), rng.randint(1, most_words)
+    if rng.random() < 0.1:
+        rows, words = rng.choice([(0, words), (rows, 0)])
+    pitch = rng.choice([words << wide, (words << wide) + rng.randint(0, 5)])
+    span = rows * max(pitch, words << wide) * cfg.tile
+    offset = rng.randrange((LIMIT - span) // cfg.tile) * cfg.tile
+    return {"rows": rows, "words": words, "pitch": pitch, "offset": offset, "wide": wide}
+
+
+def _random_loads(rng, cfg, count):
+    limits = {
+        Memory.ACT: cfg.act_words,
+        Memory.STAT: cfg.stat_words,
+        Memory.VPARAM: cfg.max_hidden * 8 // cfg.tile,
+        Memory.TABLE: 65 * 8 // cfg.tile,
+    }
+    for _ in range(count):
+        memory = rng.choice([Memory.ACT, Memory.ACT, *Memory])
+        wide = rng.randrange(2) if memory == Memory.ACT else 0
+        stats = rng.randrange(2) if memory == Memory.ACT else 0
+        shape = _shape(rng, cfg, wide, 12)
+        stride = shape["words"] + rng.randint(0, 3)
+        if shape["rows"] * stride > limits[memory]:
+            shape["rows"] = 1
+        addr = rng.randrange(limits[memory] - max(1, shape["rows"] * stride) + 1)
+        rowstat = rng.randrange(cfg.rowstat_entries - shape["rows"] + 1)
+        yield _load(**shape, memory=memory, stats=stats, addr=addr, stride=stride, rowstat=rowstat)
+
+
+def _without_lowest_codes(memory):
+    """Bytes of -128 would be refused as int8 operands."""
+    for n, byte in enumerate(memory.bytes):
+        if byte == 0x80:
+            memory.bytes[n] = 0x7F
+
+
+def _golden(cfg, memory):
+    data = np.frombuffer(memory.bytes, np.uint8).copy()
+    return OnChip(cfg, seed=0), Dram(data, {Window.IO: (BASE, LIMIT)})
+
+
+class Recorder:
+    """Stands in for the on-chip memories: takes writes at random paces."""
+
+    def __init__(self, engine, chip, stall, seed):
+        self.engine, self.chip, self.stall = engine, chip, stall
+        self.rng = random.Random(seed)
+        self.retired = self.illegal = self.cycles = 0
+        self.first = self.last = None
+
+    async def serve(self, ctx):
+        engine, chip = self.engine, self.chip
+        targets = (
+            (engine.act_write, chip.act),
+            (engine.stat_write, chip.stat),
+            (engine.rowstat_write, chip.rowstat),
+            (engine.vparam, chip.vparam.view(np.int8)),
+            (engine.table, chip.table.view(np.int8)),
+        )
+        flags = [port.en for port, _ in targets]
+        while True:
+            for port, _ in targets[:3]:
+                ctx.set(port.ready, self.rng.random() >= self.stall)
+            for port, array in targets:
+                ready = not hasattr(port, "ready") or ctx.get(port.ready)
+                if ctx.get(port.en) and ready:
+                    value = ctx.get(port.data)
+                    array[ctx.get(port.addr)] = value if isinstance(value, int) else list(value)
+            _, _, retire, illegal, *_ = await ctx.tick().sample(
+                engine.retire, engine.illegal_operand, *flags
+            )
+            self.cycles += 1
+            self.retired += retire
+            self.illegal += illegal
+
+
+def _run_loads(cfg, program, memory, *, stall, cycles=30000, done=None):
+    dut = LoadBench(cfg)
+    chip, dram = _golden(cfg, memory)
+    seen = OnChip(cfg, seed=0)
+    recorder = Recorder(dut.engine, seen, stall, seed=3)
+    for instruction in program:
+        load(chip, dram, instruction)
+
+    async def issue(ctx):
+        ctx.set(dut.engine.windows, WINDOWS)
+        for instruction in program:
+            await put(ctx, dut.engine.instr, _bits(instruction))
+        while recorder.retired < len(program):
+            await ctx.tick()
+        if done is not None:
+            done.append(recorder.cycles)
+        for name in ("act", "stat", "rowstat", "vparam", "table"):
+            assert (getattr(seen, name) == getattr(chip, name)).all(), name
+        await ctx.tick()
+        assert not ctx.get(dut.engine.busy)
+        assert not ctx.get(dut.engine.violation.valid)
+
+    simulate(dut, issue, background=[memory.reads(dut.master.axi), recorder.serve], cycles=cycles)
+    assert recorder.illegal == 0
+    assert recorder.retired == len(program)
+    return dut
+
+
+@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+@pytest.mark.parametrize("stall", [0.0, 0.3])
+def test_loads_equal_the_emulator(cfg, stall):
+    rng = random.Random(f"{cfg.name}/{stall}")
+    memory = AxiMemory(SIZE, cfg.axi_bytes, stall=stall, seed=4)
+    _without_lowest_codes(memory)
+    _run_loads(cfg, list(_random_loads(rng, cfg, 25)), memory, stall=stall)
+
+
+EXTREMES = [0x8000, 0x7FFF, 0x8001, 0xFFFF, 0x0000, 0x0001]
+
+
+def test_magnitudes_of_extreme_elements():
+    cfg = TINY
+    memory = AxiMemory(SIZE, cfg.axi_bytes)
+    rng = random.Random(5)
+    elements = [rng.choice(EXTREMES) for _ in range(512)] + [0] * 64 + EXTREMES[:1] * 4 + [0] * 444
+    memory.bytes[BASE : BASE + 2048] = b"".join(x.to_bytes(2, "little") for x in elements)
+    rows = _load(wide=1, stats=1, rows=100, words=2, pitch=4, stride=2)
+    _run_loads(cfg, [rows], memory, stall=0.2)
+
+
+#: (program, beats) for PYNQ-Z2 with a memory that gives a beat a cycle
+FAST = {
+    "contiguous": ([_load(memory=Memory.STAT, rows=1, words=384, pitch=384)], 384),
+    "short rows without gaps": (
+        [_load(memory=Memory.STAT, rows=384, words=1, pitch=1, stride=1)],
+        384,
+    ),
+    "int16 rows": (
+        [_load(wide=1, stats=1, rows=8, words=24, pitch=50, stride=24)],
+        384,
+    ),
+    "int8 rows with statistics": (
+        [_load(stats=1, rows=16, words=24, pitch=30, stride=24)],
+        384,
+    ),
+    "tiles in instructions of their own": (
+        [_load(memory=Memory.STAT, rows=16, words=1, pitch=1, offset=256 * n) for n in range(24)],
+        384,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_loads_run_at_one_beat_a_cycle(name):
+    program, beats = FAST[name]
+    memory = AxiMemory(SIZE, PYNQ_Z2.axi_bytes, latency=20)
+    _without_lowest_codes(memory)
+    done = []
+    _run_loads(PYNQ_Z2, program, memory, stall=0.0, done=done)
+    assert done[0] <= beats + memory.latency + 35
+
+
+def test_an_int8_operand_of_minus_128_is_reported_once_for_its_word():
+    cfg = TINY
+    memory = AxiMemory(SIZE, cfg.axi_bytes)
+    _without_lowest_codes(memory)
+    memory.bytes[BASE + 9] = 0x80
+    dut = LoadBench(cfg)
+    recorder = Recorder(dut.engine, OnChip(cfg, seed=0), 0.3, seed=3)
+    allowed = [
+        _load(memory=Memory.STAT, words=8),
+        _load(wide=1, words=4),
+        _load(words=2),
+    ]
+
+    async def bench(ctx):
+        ctx.set(dut.engine.windows, WINDOWS)
+        for count, instruction in enumerate([*allowed, _load(words=8)], start=1):
+            await put(ctx, dut.engine.instr, _bits(instruction))
+            while recorder.retired < count:
+                await ctx.tick()
+            assert recorder.illegal == (count > len(allowed))
+
+    simulate(dut, bench, background=[memory.reads(dut.master.axi), recorder.serve], cycles=2000)
+
+
+def test_a_load_outside_its_window_stops_before_the_burst():
+    cfg = TINY
+    memory = AxiMemory(SIZE, cfg.axi_bytes)
+    dut = LoadBench(cfg)
+    recorder = Recorder(dut.engine, OnChip(cfg, seed=0), 0.0, seed=3)
+    inside = _load(memory=Memory.STAT, words=4)
+    outside = _load(memory=Memory.STAT, rows=3, words=4, pitch=5, offset=LIMIT - 48)
+
+    async def bench(ctx):
+        ctx.set(dut.engine.windows, WINDOWS)
+        for instruction in (inside, outside, inside):
+            await put(ctx, dut.engine.instr, _bits(instruction))
+        await ctx.tick().repeat(100)
+        violation = ctx.get(dut.engine.violation)
+        assert (violation.valid, violation.window) == (1, Window.IO)
+        assert violation.offset == LIMIT - 48 + 2 * 5 * cfg.tile
+        assert recorder.retired == 1
+        assert ctx.get(dut.engine.busy)
+        assert ctx.get(dut.master.idle)
+
+    simulate(dut, bench, background=[memory.reads(dut.master.axi), recorder.serve], cycles=2000)
+    assert [address for _, address, _ in memory.bursts] == [
+        BASE,
+        BASE + LIMIT - 48,
+        BASE + LIMIT - 48 + 5 * cfg.tile,
+    ]
+
+
+class Scratchpad:
+    """Answers ACT reads ACT_READ_LATENCY = 2 cycles after it accepted them."""
+
+    def __init__(self, port, act, stall, seed):
+        self.port, self.act, self.stall = port, act, stall
+        self.rng = random.Random(seed)
+
+    async def serve(self, ctx):
+        pipeline = [None, None]
+        while True:
+            ready = self.rng.random() >= self.stall
+            ctx.set(self.port.ready, ready)
+            _, _, en, addr = await ctx.tick().sample(self.port.en, self.port.addr)
+            pipeline = [addr if en and ready else None, pipeline[0]]
+            if pipeline[1] is None:
+                ctx.set(self.port.data, [self.rng.randrange(-9, 9) for _ in self.act[0]])
+            else:
+                ctx.set(self.port.data, self.act[pipeline[1]].tolist())
+
+
+def _run_stores(cfg, program, memory, *, stall, done=None):
+    dut = StoreBench(cfg)
+    chip, dram = _golden(cfg, memory)
+    pad = Scratchpad(dut.engine.act_read, chip.act, stall, seed=6)
+    retired = []
+    for instruction in program:
+        store(chip, dram, instruction)
+
+    async def issue(ctx):
+        ctx.set(dut.engine.windows, WINDOWS)
+        for instruction in program:
+            await put(ctx, dut.engine.instr, _bits(instruction))
+
+    async def watch(ctx):
+        cycles = 0
+        while len(retired) < len(program):
+            _, _, retire = await ctx.tick().sample(dut.engine.retire)
+            cycles += 1
+            if retire:
+                retired.append(cycles)
+        assert bytes(memory.bytes) == dram.data.tobytes()
+        await ctx.tick()
+        assert not ctx.get(dut.engine.busy)
+
+    simulate(dut, issue, watch, background=[memory.writes(dut.master.axi), pad.serve], cycles=30000)
+    return retired
+
+
+@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+@pytest.mark.parametrize("stall", [0.0, 0.3])
+def test_stores_equal_the_emulator(cfg, stall):
+    rng = random.Random(f"{cfg.name}/{stall}")
+    memory = AxiMemory(SIZE, cfg.axi_bytes, stall=stall, seed=7)
+    program = []
+    for _ in range(25):
+        shape = _shape(rng, cfg, rng.randrange(2), 12)
+        stride = shape["words"] + rng.randint(0, 3)
+        addr = rng.randrange(cfg.act_words - max(1, shape["rows"] * stride) + 1)
+        program.append(_store(**shape, addr=addr, stride=stride))
+    _run_stores(cfg, program, memory, stall=stall)
+
+
+@pytest.mark.parametrize(
+    "operands",
+    [
+        {"rows": 1, "words": 256, "pitch": 256},
+        {"rows": 256, "words": 1, "pitch": 3},
+        {"rows": 16, "words": 8, "pitch": 20, "wide": 1, "stride": 8},
+    ],
+    ids=["contiguous", "single beats", "int16 rows"],
+)
+def test_stores_run_at_one_beat_a_cycle(operands):
+    memory = AxiMemory(SIZE, PYNQ_Z2.axi_bytes, latency=4)
+    retired = _run_stores(PYNQ_Z2, [_store(**operands)], memory, stall=0.0)
+    assert retired[0] <= 256 + memory.latency + 35
+
+
+def test_a_store_retires_only_after_its_response():
+    memory = AxiMemory(SIZE, TINY.axi_bytes, latency=150)
+    slow = _run_stores(TINY, [_store(words=4), _store(rows=0)], memory, stall=0.0)
+    assert slow[0] > 150
+    assert slow[1] == slow[0] + 1
+
+
+def test_a_store_outside_its_window_stops_before_the_burst():
+    cfg = TINY
+    memory = AxiMemory(SIZE, cfg.axi_bytes)
+    before = bytes(memory.bytes)
+    dut = StoreBench(cfg)
+    chip = OnChip(cfg, seed=0)
+    pad = Scratchpad(dut.engine.act_read, chip.act, 0.0, seed=6)
+
+    async def bench(ctx):
+        ctx.set(dut.engine.windows, WINDOWS)
+        await put(ctx, dut.engine.instr, _bits(_store(words=2, offset=LIMIT - 4)))
+        await ctx.tick().repeat(50)
+        violation = ctx.get(dut.engine.violation)
+        assert (violation.valid, violation.offset) == (1, LIMIT - 4)
+        assert ctx.get(dut.engine.busy)
+        assert ctx.get(dut.master.idle)
+
+    simulate(dut, bench, background=[memory.writes(dut.master.axi), pad.serve], cycles=2000)
+    assert memory.bytes == before
+
+
+async def _soft_reset(ctx, dut):
+    ctx.set(dut.master.abort, 1)
+    await ctx.tick()
+    while not ctx.get(dut.master.idle):
+        await ctx.tick()
+    ctx.set(dut.reset, 1)
+    await ctx.tick()
+    ctx.set(dut.reset, 0)
+    ctx.set(dut.master.abort, 0)
+
+
+@pytest.mark.parametrize("pause", [1, 9, 30, 55])
+def test_loads_start_afresh_after_a_soft_reset(pause):
+    cfg = TINY
+    memory = AxiMemory(SIZE, cfg.axi_bytes, stall=0.2, seed=pause)
+    dut = LoadBench(cfg)
+    chip, dram = _golden(cfg, memory)
+    seen = OnChip(cfg, seed=0)
+    recorder = Recorder(dut.engine, seen, 0.2, seed=3)
+    again = _load(memory=Memory.STAT, rows=3, words=9, pitch=12, stride=9)
+    load(chip, dram, again)
+
+    async def bench(ctx):
+        ctx.set(dut.engine.windows, WINDOWS)
+        for _ in range(2):
+            await put(ctx, dut.engine.instr, _bits(_load(wide=1, rows=4, words=40, pitch=90)))
+        await ctx.tick().repeat(pause)
+        await _soft_reset(ctx, dut)
+        assert not ctx.get(dut.engine.busy)
+        recorder.retired = 0
+        await put(ctx, dut.engine.instr, _bits(again))
+        while not recorder.retired:
+            await ctx.tick()
+        assert (seen.stat == chip.stat).all()
+
+    simulate(dut, bench, background=[memory.reads(dut.master.axi), recorder.serve], cycles=3000)
+
+
+@pytest.mark.parametrize("pause", [1, 9, 30, 55])
+def test_stores_start_afresh_after_a_soft_reset(pause):
+    cfg = TINY
+    memory = AxiMemory(SIZE, cfg.axi_bytes, stall=0.2, seed=pause)
+    dut = StoreBench(cfg)
+    chip, dram = _golden(cfg, memory)
+    pad = Scratchpad(dut.engine.act_read, chip.act, 0.2, seed=6)
+    again = _store(rows=4, words=40, pitch=90, wide=1, addr=200, stride=50)
+    store(chip, dram, again)
+
+    async def bench(ctx):
+        ctx.set(dut.engine.windows, WINDOWS)
+        await put(ctx, dut.engine.instr, _bits(_store(rows=4, words=40, pitch=90, wide=1)))
+        await ctx.tick().repeat(pause)
+        await _soft_reset(ctx, dut)
+        assert not ctx.get(dut.engine.busy)
+        await put(ctx, dut.engine.instr, _bits(again))
+        while not ctx.get(dut.engine.retire):
+            await ctx.tick()
+        assert bytes(memory.bytes) == dram.data.tobytes()
+
+    simulate(dut, bench, background=[memory.writes(dut.master.axi), pad.serve], cycles=3000)
