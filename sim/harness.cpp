@@ -17,7 +17,7 @@
 
 namespace {
 
-enum Status : int { LIMIT = 0, INTERRUPT = 1, VIOLATION = 2, TIMEOUT = 3 };
+enum Status : int { LIMIT = 0, INTERRUPT = 1, VIOLATION = 2, TIMEOUT = 3, ASSERTION = 4 };
 
 struct HarnessOptions {
     MemoryOptions memory;
@@ -37,6 +37,7 @@ struct Change {
 // Memories and registers without a reset value start with bits that depend on the seed.
 std::unique_ptr<VerilatedContext> make_context(uint64_t seed) {
     auto context = std::make_unique<VerilatedContext>();
+    context->fatalOnError(false);  // a failed assertion must not end Python
     context->randReset(2);
     context->randSeed(1 + static_cast<int>(seed % 0x7fffffff));
     return context;
@@ -83,18 +84,18 @@ public:
 
     Status run(uint64_t cycles, bool until_irq) {
         for (uint64_t n = 0; n < cycles; ++n) {
-            if (!memory.violation().empty()) return VIOLATION;
+            if (broken()) return reason();
             if (until_irq && dut->irq) return INTERRUPT;
             tick(false);
         }
-        if (!memory.violation().empty()) return VIOLATION;
+        if (broken()) return reason();
         return dut->irq ? INTERRUPT : LIMIT;
     }
 
     Status finish_lite(uint64_t max_cycles) {
         for (uint64_t n = 0; n < max_cycles && lite.busy(); ++n) {
             tick(false);
-            if (!memory.violation().empty()) return VIOLATION;
+            if (broken()) return reason();
         }
         if (!lite.busy()) return LIMIT;
         lite.reset();
@@ -111,6 +112,10 @@ public:
     uint64_t cycle = 0;
 
 private:
+    bool broken() const { return context->gotError() || !memory.violation().empty(); }
+
+    Status reason() const { return context->gotError() ? ASSERTION : VIOLATION; }
+
     void tick(bool in_reset) {
         if (!in_reset) {
             memory.drive(cycle);

@@ -34,7 +34,7 @@ REGISTER_TIMEOUT_CYCLES = 10_000
 #: Cycles between two looks at the keyboard (Ctrl-C).
 CHUNK_CYCLES = 100_000
 
-_LIMIT, _INTERRUPT, _VIOLATION, _TIMEOUT = range(4)
+_LIMIT, _INTERRUPT, _VIOLATION, _TIMEOUT, _ASSERTION = range(5)
 
 
 class ProtocolError(RuntimeError):
@@ -376,6 +376,8 @@ class NativeSimulation:
     def _check(self, status: int) -> None:
         if status == _VIOLATION:
             raise ProtocolError(self._lib.transept_violation(self._handle).decode())
+        if status == _ASSERTION:
+            raise AssertionError(f"an assertion of the design failed in cycle {self.cycle - 1}")
 
     def step(self, cycles: int = 1) -> None:
         """Run some cycles.
@@ -384,6 +386,8 @@ class NativeSimulation:
         ------
         ProtocolError
             As soon as the accelerator breaks the protocol of its memory port.
+        AssertionError
+            As soon as an assertion in the design fails.
         """
         self._run(cycles, until_irq=False)
 
@@ -394,7 +398,7 @@ class NativeSimulation:
         ------
         SimulationTimeout
             If it does not come in ``max_cycles``.
-        ProtocolError
+        ProtocolError, AssertionError
             As ``step``.
         """
         start = self.cycle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Assert, Cat, Const, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -30,11 +30,12 @@ class Register(enum.IntEnum):
 
 
 class Fault(enum.IntFlag):
-    """Ways to break AXI."""
+    """Ways to misbehave."""
 
     LONG_BURST = 1
     DROP_VALID = 2
     EARLY_LAST = 4
+    ASSERTION = 8
 
 
 class MockAccelerator(wiring.Component):
@@ -66,6 +67,7 @@ class MockAccelerator(wiring.Component):
         offset = Signal(32)
         fault = regs[Register.FAULT]
         reading, writing = Signal(), Signal()
+        m.d.sync += Assert(~fault[3])
         m.d.comb += [
             self._address(axi, "ar", regs[Register.SOURCE] + offset, fault[0]),
             self._address(axi, "aw", regs[Register.DESTINATION] + offset, fault[0]),

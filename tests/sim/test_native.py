@@ -137,6 +137,14 @@ def test_protocol_violations_are_raised(fault, source, message):
             sim.step()
 
 
+def test_failing_assertion_is_raised():
+    with simulation() as sim:
+        with pytest.raises(AssertionError, match="assertion of the design failed in cycle"):
+            start(sim, 10, fault=Fault.ASSERTION)
+        with simulation() as other:
+            other.step(100)
+
+
 @pytest.mark.parametrize("way", ["hang_reads_from", "hang_writes_from"])
 def test_memory_hangs_on_request(way):
     with simulation(faults=Faults(**{way: 600})) as sim:
