@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden.config import Config
 from transept.golden.isa import Memory, Opcode
-from transept.golden.layouts import RECORD_BYTES
 from transept.rtl.gemm.table import table_write
 from transept.rtl.interfaces import (
     Stall,
@@ -16,7 +15,6 @@ from transept.rtl.interfaces import (
     engine_members,
     instruction_layout,
     rowstat_write,
-    stat_word,
     stat_write,
 )
 from transept.rtl.memory.bank import any_of
@@ -31,24 +29,19 @@ from transept.rtl.memory.windows import (
     violation_layout,
     windows_layout,
 )
+from transept.rtl.vector.parameters import vparam_write
 
-__all__ = ["LoadEngine", "vparam_write"]
+__all__ = ["LoadEngine"]
 
 #: Instructions whose requests may run ahead of the data.
 _AHEAD = 4
-
-
-def vparam_write(cfg: Config) -> wiring.Signature:
-    """Write port of VPARAM, never refused; addresses count units of ``tile`` bytes."""
-    addr = range(cfg.max_hidden * RECORD_BYTES // cfg.tile)
-    return wiring.Signature({"en": Out(1), "addr": Out(addr), "data": Out(stat_word(cfg))})
 
 
 class LoadEngine(wiring.Component):
     """Runs LOAD: golden semantics in ``isa``; one beat a cycle, across rows and instructions.
 
     Requests of the next instructions run ahead of the data of the current one. Rows without gaps
-    in DRAM make one request. An instruction retires log2(tile) + 3 cycles after its last
+    in DRAM make one request. An instruction retires log2(tile) + 2 cycles after its last
     beat unless a port is refused; one without rows or words moves nothing and retires in its turn.
 
     Members

@@ -46,7 +46,7 @@ class RowMagnitude(wiring.Component):
 
     The tree of maxima takes one register a level and never stalls; results wait in a queue, which
     takes no more words when it is half full. ``retire`` is high for one cycle when a ``final`` word
-    has left and everything before it is written; it comes log2(tile) + 2 cycles after the word
+    has left and everything before it is written; it comes log2(tile) + 1 cycles after the word
     unless the port is refused.
 
     Members

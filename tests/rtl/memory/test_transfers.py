@@ -146,7 +146,7 @@ class Recorder:
             (engine.act_write, chip.act),
             (engine.stat_write, chip.stat),
             (engine.rowstat_write, chip.rowstat),
-            (engine.vparam, chip.vparam.view(np.int8)),
+            (engine.vparam, chip.vparam),
             (engine.table, chip.table.view(np.int8)),
         )
         flags = [port.en for port, _ in targets]
@@ -157,6 +157,8 @@ class Recorder:
                 ready = not hasattr(port, "ready") or ctx.get(port.ready)
                 if ctx.get(port.en) and ready:
                     value = ctx.get(port.data)
+                    if port is engine.vparam:
+                        value = value.to_bytes(array.shape[1], "little")
                     array[ctx.get(port.addr)] = value if isinstance(value, int) else list(value)
             _, _, retire, illegal, *_ = await ctx.tick().sample(
                 engine.retire, engine.illegal_operand, *flags
@@ -465,3 +467,28 @@ def test_stores_start_afresh_after_a_soft_reset(pause):
         assert bytes(memory.bytes) == dram.data.tobytes()
 
     simulate(dut, bench, background=[memory.writes(dut.master.axi), pad.serve], cycles=3000)
+
+
+@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+def test_a_load_retires_log2_tile_plus_two_cycles_after_its_last_beat(cfg):
+    memory = AxiMemory(SIZE, cfg.axi_bytes)
+    _without_lowest_codes(memory)
+    dut = LoadBench(cfg)
+
+    async def bench(ctx):
+        engine = dut.engine
+        ctx.set(engine.windows, WINDOWS)
+        for port in (engine.act_write, engine.stat_write, engine.rowstat_write):
+            ctx.set(port.ready, 1)
+        await put(ctx, engine.instr, _bits(_load(words=4, pitch=9, stats=1)))
+        last_beat = cycle = 0
+        retire = False
+        while not retire:
+            cycle += 1
+            flags = (engine.beats.valid, engine.beats.ready, engine.retire)
+            _, _, valid, ready, retire = await ctx.tick().sample(*flags)
+            if valid and ready:
+                last_beat = cycle
+        assert cycle - last_beat == cfg.tile.bit_length() - 1 + 2
+
+    simulate(dut, bench, background=[memory.reads(dut.master.axi)], cycles=500)
