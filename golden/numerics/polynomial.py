@@ -39,8 +39,9 @@ def evaluate(rows: Sequence[tuple[int, int, int]], index: Array, position: Array
 def reciprocal(n: Array) -> tuple[Array, Array]:
     """``1 / n ~ mantissa * 2**-(16 + exponent)`` for n from 1 to 2**24 - 1.
 
-    mantissa is in (2**15, 2**16], exponent is floor(log2 n); the relative error is below 2**-15.
-    n = 0 gives mantissa 0: a row without kept keys becomes zero.
+    mantissa is 2**15 to 2**16, exponent is floor(log2 n); the relative error is below 2**-15 up to
+    2**18 - 1 (no row sum is greater) and below 2**-14.9 everywhere. n = 0 gives mantissa 0:
+    a row without kept keys becomes zero.
     """
     empty = n == 0
     n = n + empty * 1
@@ -53,7 +54,7 @@ def reciprocal(n: Array) -> tuple[Array, Array]:
 def rsqrt(v: Array) -> tuple[Array, Array]:
     """``1 / sqrt(v) ~ mantissa * 2**-(16 + exponent)`` for v from 1 to 2**62 - 1.
 
-    mantissa is in (2**15, 2**16], exponent is floor(log2 v) // 2; relative error below 2**-15.
+    mantissa is 2**15 to 2**16, exponent is floor(log2 v) // 2; relative error below 2**-15.
     """
     lead = bit_length(v) - 1
     shift = lead - 16  # 16 bits below the leading one

@@ -1,0 +1,69 @@
+"""LayerNorm in integers against float64."""
+
+import numpy as np
+import pytest
+
+from transept.golden.numerics.norm import NormParameters, inverse_count, layer_norm
+
+OUT_SHIFT = 12
+OUT_SCALE = 1 / 2048  # of one output step
+
+
+def _parameters(weight: np.ndarray, bias: np.ndarray, y_shift: int, x_shift: int):
+    count = len(weight)
+    gamma = weight * count / 2 ** (count - 1).bit_length() * 2 ** (OUT_SHIFT - 11) / OUT_SCALE
+    zero = np.zeros(count, np.int64)
+    return NormParameters(
+        np.round(gamma).astype(np.int64),
+        np.round(bias / OUT_SCALE * 2 ** (OUT_SHIFT - 8)).astype(np.int64),
+        zero + y_shift,
+        zero + x_shift,
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3, 16, 33, 384, 1024])
+@pytest.mark.parametrize("magnitude", [300, 3000, 32767])
+def test_against_float(count, magnitude):
+    rng = np.random.default_rng(count)
+    y, x = rng.integers(-magnitude, magnitude + 1, (2, 20, count))
+    weight, bias = rng.uniform(0.3, 2, count), rng.uniform(-1, 1, count)
+    parameters = _parameters(weight, bias, 3, 1)
+    out = layer_norm(y, x, parameters, epsilon=count * count, out_shift=OUT_SHIFT)
+    z = y * 8.0 + x * 2.0
+    # epsilon counts squares of the sum rounded by 64
+    variance = z.var(-1, keepdims=True) + 64.0**2
+    scaled = (z - z.mean(-1, keepdims=True)) / np.sqrt(variance) * weight / OUT_SCALE
+    exact = (scaled + bias / OUT_SCALE).clip(-32767, 32767)
+    # the deviation is that of values rounded to multiples of 64, each off by at most 32
+    tolerance = 3 + np.abs(scaled) * (32 / np.sqrt(variance) + 2.0**-9)
+    assert (np.abs(out - exact) <= tolerance).all()
+    assert np.abs(out).max() <= 32767
+
+
+def test_without_residual_is_a_zero_residual():
+    rng = np.random.default_rng(0)
+    y = rng.integers(-5000, 5000, (4, 24))
+    parameters = _parameters(np.ones(24), np.zeros(24), 2, 5)
+    options = {"epsilon": 7, "out_shift": OUT_SHIFT}
+    assert (
+        layer_norm(y, None, parameters, **options)
+        == layer_norm(y, np.zeros_like(y), parameters, **options)
+    ).all()
+
+
+def test_a_constant_row_gives_the_bias():
+    bias = np.linspace(-1, 1, 16)
+    parameters = _parameters(np.ones(16), bias, 0, 0)
+    for value in (0, 5, -32768, 32767):
+        out = layer_norm(np.full((1, 16), value), None, parameters, epsilon=0, out_shift=OUT_SHIFT)
+        assert np.abs(out - bias / OUT_SCALE).max() <= 1
+
+
+def test_inverse_count():
+    for count in range(2, 2000):
+        value = inverse_count(count)
+        assert 1 << 15 <= value < 1 << 16
+        exact = 2 ** (15 + (count - 1).bit_length()) / count
+        assert abs(value - exact) <= 1
+    with pytest.raises(ValueError, match="at least 2"):
+        inverse_count(1)

@@ -1,0 +1,110 @@
+"""The linear layer's arithmetic against float64."""
+
+import math
+
+import numpy as np
+import pytest
+
+from transept.golden.numerics.requantise import (
+    ROW_MAX_FLOOR,
+    SEGMENTS,
+    ActivationTable,
+    ChannelParameters,
+    activation,
+    quantise_row,
+    quantise_scale,
+    requantise,
+)
+
+
+def test_quantise_row_is_within_rounding_of_the_exact_grid():
+    rng = np.random.default_rng(0)
+    row_max = np.concatenate([np.arange(0, 600), rng.integers(0, 32768, 3000), [32767, 32768]])
+    x = rng.integers(-1, 2, (len(row_max), 16)) * row_max[:, None]
+    x = np.where(rng.random(x.shape) < 0.5, x, rng.integers(-32768, 32768, x.shape) % 32768)
+    x = x.clip(-row_max[:, None], row_max[:, None])
+    scale = np.maximum(row_max, ROW_MAX_FLOOR)[:, None]
+    q = quantise_row(x, row_max)
+    assert np.abs(q).max() == 127
+    # half a step, and 127 times the error of the reciprocal
+    assert np.abs(q - x * 127 / scale).max() < 0.5 + 127 * 2.0**-14
+
+
+def test_row_maximum_maps_to_127():
+    row_max = np.arange(ROW_MAX_FLOOR, 32768)
+    assert (quantise_row(row_max[:, None], row_max) == 127).all()
+    assert (quantise_row(-row_max[:, None], row_max) == -127).all()
+
+
+def test_quantise_scale_fits_25_bits():
+    assert quantise_scale(np.arange(0, 32769)).max() < 1 << 24
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_requantise_against_exact_arithmetic(seed):
+    rng = np.random.default_rng(seed)
+    rows, channels = 8, 32
+    pre, row_shift, out_shift = rng.integers(0, 5), rng.integers(10, 25), rng.integers(0, 8)
+    acc = rng.integers(-(1 << 20), 1 << 20, (rows, channels))
+    channel = ChannelParameters(
+        rng.integers(0, 1 << 16, channels),
+        rng.integers(14, 20, channels),
+        rng.integers(-(1 << 16), 1 << 16, channels),
+    )
+    multiplier, exponent = rng.integers(0, (1 << 16) + 1, rows), rng.integers(0, 4, rows)
+    shifts = {"pre": int(pre), "row_shift": int(row_shift), "out_shift": int(out_shift)}
+    y = requantise(acc, channel, multiplier, exponent, **shifts, bits=16)
+    m = channel.multiplier / np.exp2(channel.shift)
+    r = (multiplier / np.exp2(row_shift + exponent))[:, None]
+    exact = (acc / 2.0**pre * m * r + channel.bias) / 2.0**out_shift
+    bound = 0.5 + (0.5 + r * (0.5 + m * 0.5)) / 2.0**out_shift
+    limit = (1 << 24) - 1
+    inside = (np.abs(acc / 2.0**pre * m) < limit) & (np.abs(acc / 2.0**pre * m * r) < limit)
+    assert inside.mean() > 0.5
+    assert (np.abs(y - exact.clip(-32767, 32767)) <= bound)[inside].all()
+    narrow = requantise(acc, channel, multiplier, exponent, **shifts, bits=8)
+    assert (narrow == y.clip(-127, 127)).all()
+
+
+def test_requantise_saturates_every_step():
+    big = np.full((1, 1), (1 << 26) - 1)
+    channel = ChannelParameters(np.array([65535]), np.array([0]), np.array([0]))
+    one, zero = np.array([1 << 16]), np.array([0])
+    for sign in (1, -1):
+        y = requantise(sign * big, channel, one, zero, pre=0, row_shift=0, out_shift=0, bits=16)
+        assert y.item() == sign * 32767
+
+
+def _gelu(x: float) -> float:
+    return x * 0.5 * (1 + math.erf(x / math.sqrt(2)))
+
+
+def gelu_table(fraction_bits: int = 11) -> ActivationTable:
+    """GELU in and out with ``fraction_bits``, quadratics through three points of each segment."""
+    start, width, slope_shift, out_shift = -(1 << 13), 8, 10, 16
+    step, scale = 1 << width, float(1 << fraction_bits)
+    c0, c1, c2 = [], [], []
+    for segment in range(SEGMENTS):
+        at = start + segment * step
+        left, middle, right = (_gelu((at + d) / scale) * scale for d in (0, step / 2, step))
+        curve = 2 * (left - 2 * middle + right) / step**2
+        slope = (right - left) / step - curve * step
+        c0.append(round(left * 2 ** (out_shift - 8)))
+        c1.append(round(slope * 2**out_shift))
+        c2.append(round(curve * 2 ** (out_shift + slope_shift)))
+    return ActivationTable(
+        start, width, slope_shift, out_shift, np.array(c0), np.array(c1), np.array(c2)
+    )
+
+
+def test_activation_of_gelu_is_within_one_step():
+    x = np.arange(-(1 << 13), 1 << 13)
+    exact = np.array([_gelu(value / 2048) * 2048 for value in x.tolist()])
+    assert np.abs(activation(x, gelu_table()) - exact).max() < 1
+
+
+def test_outer_segments_go_on():
+    zero = np.zeros(SEGMENTS, np.int64)
+    line = ActivationTable(-1024, 5, 0, 8, np.arange(-1024, 1024, 32), zero + 256, zero)
+    x = np.array([-32767, -1025, -1024, 0, 1023, 1024, 32767])
+    assert activation(x, line).tolist() == x.tolist()

@@ -1,0 +1,66 @@
+"""Softmax in base 2 against float64, and its independence of blocks."""
+
+import numpy as np
+import pytest
+
+from transept.golden.numerics.softmax import LEVELS, MASKED, OFFSET, levels, softmax_rows
+
+
+def _scores(rng: np.random.Generator, shape: tuple[int, ...], spread: float) -> np.ndarray:
+    return (rng.normal(size=shape) * spread * 256).astype(np.int64).clip(-32767, 32767)
+
+
+@pytest.mark.parametrize("spread", [0.1, 1, 4, 30])
+def test_levels_are_within_rounding_of_the_exact_ones(spread):
+    score = _scores(np.random.default_rng(0), (200, 64), spread)
+    maximum = score.max(-1, keepdims=True)
+    exact = LEVELS * np.exp2((score - maximum) / 256.0)
+    level = levels(score, maximum)
+    assert level.max() == LEVELS
+    assert np.abs(level - exact).max() < 0.52
+
+
+@pytest.mark.parametrize("spread", [0.1, 1, 4, 30])
+def test_probabilities(spread):
+    score = _scores(np.random.default_rng(1), (200, 128), spread)
+    operand, total = softmax_rows(score, score.max(-1))
+    exact = np.exp2(score / 256.0 - (score / 256.0).max(-1, keepdims=True))
+    exact /= exact.sum(-1, keepdims=True)
+    error = np.abs((operand + OFFSET) / total[:, None] - exact)
+    # every level is off by at most 0.52, and so is each term of the sum
+    assert (error <= 0.52 * (1 + exact * score.shape[-1]) / total[:, None]).all()
+
+
+def test_masked_scores_get_nothing():
+    rng = np.random.default_rng(2)
+    score = _scores(rng, (50, 32), 2)
+    kept = rng.random(score.shape) < 0.5
+    kept[:, 0] = True
+    masked = np.where(kept, score, MASKED)
+    operand, total = softmax_rows(masked, masked.max(-1))
+    assert (operand[~kept] == -OFFSET).all()
+    assert (total == ((operand + OFFSET) * kept).sum(-1)).all()
+
+
+def test_a_row_without_keys_is_empty():
+    operand, total = softmax_rows(np.full((2, 8), MASKED), np.full(2, MASKED))
+    assert (operand == -OFFSET).all()
+    assert (total == 0).all()
+
+
+def test_blocks_of_a_row_give_the_same_bits():
+    rng = np.random.default_rng(3)
+    score = _scores(rng, (20, 96), 3)
+    maximum = score.max(-1)
+    whole, total = softmax_rows(score, maximum)
+    cuts = np.sort(rng.choice(np.arange(1, 96), 5, replace=False))
+    parts = [softmax_rows(part, maximum) for part in np.split(score, cuts, axis=1)]
+    assert (np.concatenate([part for part, _ in parts], axis=1) == whole).all()
+    assert (sum(part for _, part in parts) == total).all()
+
+
+def test_extremes():
+    score = np.array([[32767, -32767]])
+    operand, total = softmax_rows(score, np.array([32767]))
+    assert operand.tolist() == [[127, -127]]
+    assert total.tolist() == [LEVELS]
