@@ -121,7 +121,9 @@ def load_function(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot load {name!r}: {error}") from None
     result = function()
-    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], torch.nn.Module)):
+    if not (
+        isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], torch.nn.Module)
+    ):
         raise ValueError(f"{name} must return (torch.nn.Module, example inputs)")
     module, example = result
     return module, tuple(example)

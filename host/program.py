@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from transept.host.quantize import Ranges
 
-__all__ = ["Program", "compile", "load", "measure_ranges", "open_device"]
+__all__ = ["Execution", "Program", "compile", "load", "measure_ranges", "open_device"]
 
 INT16 = 32767
 DRAM_MARGIN = 1 << 20
@@ -47,9 +48,23 @@ def open_device(name: str, config: Config, launch: Launch, **options: Any) -> De
     raise ValueError(f"unknown device {name!r}, there is rtl, emulator, cpu")
 
 
+@dataclass(frozen=True)
+class Execution:
+    """What the accelerator's part of the last run took and gave.
+
+    values, output: int16 rows; report: counters, None on the golden model; seconds: of wall time.
+    """
+
+    values: np.ndarray
+    lengths: list[int] | None
+    output: np.ndarray
+    report: RunReport | None
+    seconds: float
+
+
 @dataclass
 class Program:
-    """A compiled model. ``report`` holds the counters of the last run on a device.
+    """A compiled model. ``last`` tells about its last run, ``notes`` what went wrong in it.
 
     launch: the accelerator's part; model: its quantised layers, and graph: the torch graph around
     it, both only where the program was compiled (a loaded program takes the values that enter the
@@ -60,7 +75,7 @@ class Program:
     model: quantized.Encoder | quantized.LinearChain | None = None
     graph: torch.fx.GraphModule | None = None
     fallback: tuple[tuple[str, str], ...] = ()
-    report: RunReport | None = None
+    last: Execution | None = None
     notes: list[str] = field(default_factory=list)
     _sessions: dict[str, tuple[Driver, Loaded]] = field(default_factory=dict, repr=False)
 
@@ -125,17 +140,25 @@ class Program:
         **options: Any,
     ) -> np.ndarray:
         """int16 rows in, int16 rows out, on a device; falls back to the golden model on a fault."""
+        start = time.perf_counter()
+        output, report = self._execute(values, lengths, device, options)
+        seconds = time.perf_counter() - start
+        self.last = Execution(values, lengths, output, report, seconds)
+        return output
+
+    def _execute(
+        self, values: np.ndarray, lengths: list[int] | None, device: str, options: dict
+    ) -> tuple[np.ndarray, RunReport | None]:
         if device == "cpu":
-            return self.golden(values, lengths)
+            return self.golden(values, lengths), None
         driver, loaded = self.session(device, **options)
         try:
-            output, self.report = driver.run(loaded, [values], lengths)
+            return driver.run(loaded, [values], lengths)
         except DeviceError as error:
             if self.model is None:
                 raise
             self.notes.append(f"fell back to cpu: {error}")
-            return self.golden(values, lengths)
-        return output
+            return self.golden(values, lengths), None
 
     def session(self, device: str, **options: Any) -> tuple[Driver, Loaded]:
         """The driver of an open device with this program loaded; devices stay open."""
@@ -242,9 +265,7 @@ def compile(
     return Program(launch, quantised, replace_region(imported), imported.fallback)
 
 
-def measure_ranges(
-    model: torch.nn.Module, calibration: Sequence[Sequence[torch.Tensor]]
-) -> Ranges:
+def measure_ranges(model: torch.nn.Module, calibration: Sequence[Sequence[torch.Tensor]]) -> Ranges:
     """Ranges of every tensor of the model's accelerated region over inputs of one shape."""
     import torch
 

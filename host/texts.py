@@ -19,11 +19,33 @@ DEMO_SENTENCES = (
     "Quantised networks trade a little accuracy for a lot of speed and energy.",
 )
 
-_MODULES = (
-    "argparse asyncio collections csv datetime decimal email.message functools heapq http.client "
-    "itertools json logging os pathlib random socket sqlite3 statistics subprocess tarfile "
-    "threading unittest urllib.request zipfile"
-).split()
+_MODULES = [
+    "argparse",
+    "asyncio",
+    "collections",
+    "csv",
+    "datetime",
+    "decimal",
+    "email.message",
+    "functools",
+    "heapq",
+    "http.client",
+    "itertools",
+    "json",
+    "logging",
+    "os",
+    "pathlib",
+    "random",
+    "socket",
+    "sqlite3",
+    "statistics",
+    "subprocess",
+    "tarfile",
+    "threading",
+    "unittest",
+    "urllib.request",
+    "zipfile",
+]
 
 
 def calibration_texts(count: int = 64) -> list[str]:
@@ -31,7 +53,9 @@ def calibration_texts(count: int = 64) -> list[str]:
     found: dict[str, None] = {}
     for name in _MODULES:
         for value in vars(importlib.import_module(name)).values():
-            text = inspect.getdoc(value) if inspect.isroutine(value) or inspect.isclass(value) else ""
+            text = (
+                inspect.getdoc(value) if inspect.isroutine(value) or inspect.isclass(value) else ""
+            )
             if text and len(text.split()) >= 30:
                 found.setdefault(text)
     texts = list(found)

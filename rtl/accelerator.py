@@ -35,7 +35,8 @@ class Accelerator(wiring.Component):
     s_axil : In(axi_lite), the registers of ``golden.registers``
     m_axi : Out(axi4), DRAM
     irq : Out(1), level, see register IRQ
-    activity : Out(4 bits for each of ``isa.Engine``: busy, then stall[3]; then array_active)
+    activity : Out(4 bits for each of ``isa.Engine``: busy, then stall[3]; then array_active; then
+        one bit for each engine that retires an instruction)
     """
 
     s_axil: wiring.PureInterface
@@ -48,7 +49,7 @@ class Accelerator(wiring.Component):
                 "s_axil": In(axi_lite(registers.ADDRESS_BITS)),
                 "m_axi": Out(axi4(cfg)),
                 "irq": Out(1),
-                "activity": Out(4 * len(Engine) + 1),
+                "activity": Out(5 * len(Engine) + 1),
             }
         )
 
@@ -84,7 +85,13 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             control.array_active.eq(gemm.array_active),
             self.irq.eq(control.irq),
-            self.activity.eq(Cat(Value.cast(control.activity), gemm.array_active)),
+            self.activity.eq(
+                Cat(
+                    Value.cast(control.activity),
+                    gemm.array_active,
+                    *(engine.retire for engine in engines.values()),
+                )
+            ),
         ]
         return m
 

@@ -16,6 +16,7 @@ __all__ = [
     "STALLS",
     "EngineSummary",
     "Slice",
+    "retirements",
     "slices",
     "summarise",
     "trace_events",
@@ -24,8 +25,10 @@ __all__ = [
 
 #: ``activity``: for each engine, from bit 0 on, one bit busy and three bits of stall code ...
 ENGINE_BITS = 4
-#: ... and above them one bit that is high while the array computes.
+#: ... above them one bit that is high while the array computes ...
 ARRAY_BIT = ENGINE_BITS * len(Engine)
+#: ... and one bit for each engine that retires an instruction.
+RETIRE_BIT = ARRAY_BIT + 1
 
 #: Names of ``rtl.interfaces.Stall``, by code; the trace is also read where there is no Amaranth.
 STALLS = ("none", "token", "memory", "scratchpad", "weights", "accumulator", "filter", "reserved")
@@ -134,3 +137,19 @@ def write_trace(path: Path, changes: np.ndarray, end: int, *, clock_mhz: float) 
     """Write a trace that ui.perfetto.dev and chrome://tracing open."""
     events = trace_events(slices(changes, end), clock_mhz=clock_mhz)
     path.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ns"}))
+
+
+def retirements(changes: np.ndarray) -> dict[Engine, list[int]]:
+    """The cycles in which each engine retired an instruction, from the first start on.
+
+    changes : rows of (cycle, activity), as ``NativeSimulation.timeline`` returns; two instructions
+        that retire in neighbouring cycles are two.
+    """
+    found: dict[Engine, list[int]] = {engine: [] for engine in Engine}
+    cycles, values = changes[:, 0].astype(np.int64), changes[:, 1].astype(np.int64)
+    stops = np.append(cycles[1:], cycles[-1:] + 1)
+    for engine in Engine:
+        high = values >> (RETIRE_BIT + engine) & 1 == 1
+        for start, stop in zip(cycles[high].tolist(), stops[high].tolist(), strict=True):
+            found[engine] += range(start, stop)
+    return found

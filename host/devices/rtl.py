@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from transept.golden.config import Config
+from transept.golden.isa import Engine
 from transept.host.devices.base import Buffer, BumpAllocator
+from transept.sim.build import accelerator_verilog
 from transept.sim.native import NativeSimulation, SimulationTimeout
+from transept.sim.timeline import retirements
 
 __all__ = ["RtlDevice"]
 
@@ -48,3 +53,12 @@ class RtlDevice:
         except SimulationTimeout:
             return False
         return True
+
+    @property
+    def rtl_sha256(self) -> str:
+        """SHA-256 of the Verilog that runs."""
+        return hashlib.sha256(accelerator_verilog(self.config).encode()).hexdigest()
+
+    def retirements(self) -> dict[Engine, list[int]]:
+        """Cycle of every retirement, counted from the first change (needs ``timeline=True``)."""
+        return retirements(self.simulation.timeline())

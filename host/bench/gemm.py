@@ -1,0 +1,61 @@
+"""``bench gemm``: cycles of one INT8 GEMM, operands and result in memory."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from transept.golden.config import Config
+from transept.host.driver import Driver
+from transept.host.gemm import compile_gemm, reference
+from transept.host.program import open_device
+
+__all__ = ["DEFAULT_SHAPES", "bench_gemm", "parse_shape"]
+
+DEFAULT_SHAPES = ("64x64x64", "128x128x128", "256x256x256", "512x512x512", "1x768x768")
+
+
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """M, N and K of a shape written ``MxNxK``.
+
+    Raises
+    ------
+    ValueError
+        If the text is no shape.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
+    if match is None:
+        raise ValueError(f"shape {text!r} is not MxNxK, for example 64x64x64")
+    m, n, k = (int(part) for part in match.groups())
+    return m, n, k
+
+
+def bench_gemm(
+    config: Config, shapes: list[str], *, device: str, seed: int, rate: float, **options: Any
+) -> list[dict]:
+    """One row for each shape. rate: bytes a cycle of the memory, for ``memory_bound_cycles``."""
+    return [_one(config, shape, device, seed, rate, options) for shape in shapes]
+
+
+def _one(config: Config, shape: str, device: str, seed: int, rate: float, options: dict) -> dict:
+    m, n, k = parse_shape(shape)
+    rng = np.random.default_rng(seed)
+    a = rng.integers(-127, 128, (m, k)).astype(np.int8)
+    b = rng.integers(-127, 128, (k, n)).astype(np.int8)
+    gemm = compile_gemm(config, m, n, k, b)
+    driver = Driver(open_device(device, config, gemm.launch, seed=seed, **options))
+    output, report = driver.run(driver.load(gemm.launch), [a])
+    nbytes = gemm.launch.weights.size + gemm.launch.inputs[0].nbytes + gemm.launch.output.nbytes
+    macs = m * k * n
+    return {
+        "shape": shape,
+        "cycles": report.cycles,
+        "ideal_cycles": -(-macs // config.macs),
+        "utilisation": macs / config.macs / report.cycles if report.cycles else None,
+        "memory_bound_cycles": int(np.ceil(nbytes / rate)),
+        "bytes_read": report.bytes_read,
+        "bytes_written": report.bytes_written,
+        "mismatches": int((output != reference(a, b, gemm)).sum()),
+    }

@@ -1,0 +1,138 @@
+"""``bench model``: a whole model on a device, counted, timed and compared with its golden forms."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+
+from transept.golden import quantized
+from transept.golden.config import Config
+from transept.golden.isa import FORMATS, Engine
+from transept.host.devices.rtl import RtlDevice
+from transept.host.launch import Launch
+from transept.host.models import TextModel
+from transept.host.program import Execution, Program
+from transept.host.texts import passages
+
+__all__ = ["bench_model", "layer_cycles", "long_texts"]
+
+
+def long_texts(model: TextModel, tokens: int, batch: int) -> list[str]:
+    """``batch`` passages that fill ``tokens`` tokens, as far as there are such."""
+    texts = sorted(passages(), key=lambda text: -len(text))[: 64 + batch]
+    full = [text for text in texts if model.longest([text], tokens) == tokens]
+    return [*full, *texts][:batch]
+
+
+def layer_cycles(launch: Launch, retired: dict[Engine, list[int]]) -> dict[str, int]:
+    """Cycles of every layer: between the retirements of its GEMM instructions and those before.
+
+    retired: cycle of every retirement by engine, from the start of the run. Layers overlap; the
+    order in which the array finishes decides to which one a cycle counts.
+    """
+    labels = [
+        label
+        for label, instruction in zip(launch.labels, launch.decoded(), strict=True)
+        if FORMATS[instruction.opcode].engine == Engine.GEMM
+    ]
+    totals: dict[str, int] = defaultdict(int)
+    start = 0
+    for label, cycle in zip(labels, retired[Engine.GEMM], strict=True):
+        totals[label] += cycle - start
+        start = cycle
+    return dict(totals)
+
+
+def _layers(program: Program, config: Config, cycles: dict[str, int], device: str) -> list[dict]:
+    rows = [
+        {
+            "name": name,
+            "device": device,
+            "cycles": cycles.get(name),
+            "utilisation": macs / config.macs / cycles[name] if cycles.get(name) else None,
+            "reason": "",
+        }
+        for name, macs in program.launch.macs.items()
+    ]
+    return rows + [
+        {"name": name, "device": "cpu", "cycles": None, "utilisation": None, "reason": reason}
+        for name, reason in program.fallback
+    ]
+
+
+def bench_model(
+    model: TextModel,
+    config: Config,
+    *,
+    tokens: int,
+    batch: int,
+    device: str,
+    texts: list[str] | None = None,
+    **options: Any,
+) -> dict:
+    """Run the model once; every figure of one report."""
+    texts = texts or long_texts(model, tokens, batch)
+    inputs = model.tokens(texts, tokens)
+    program = model.compile(config, tokens=tokens, batch=batch)
+    if device == "rtl":
+        options["timeline"] = True
+    with torch.no_grad():
+        got = program.run(*inputs, device=device, **options)
+        want = model.module(*inputs)
+    notes, last = program.notes, program.last
+    assert last is not None
+    emulated = program.run_integers(last.values, last.lengths, device="emulator")
+    golden = program.golden(last.values, last.lengths)
+    cosine = torch.nn.functional.cosine_similarity(got.double(), want.double())
+    return _figures(program, config, device, options, last) | {
+        "mismatches_vs_emulator": int((last.output != emulated).sum()),
+        "mismatches_vs_golden": int((last.output != golden).sum()),
+        "cosine_mean": cosine.mean().item(),
+        "cosine_min": cosine.min().item(),
+        "texts": texts,
+        "similarity": (got @ got.T).tolist(),
+        "similarity_float32": (want @ want.T).tolist(),
+        "cosine": cosine.tolist(),
+        "notes": notes,
+    }
+
+
+def _figures(program: Program, config: Config, device: str, options: dict, last: Execution) -> dict:
+    """Counters of the run; None where the device knows no time."""
+    report, launch = last.report, program.launch
+    assert isinstance(program.model, quantized.Encoder)
+    macs = program.model.macs(last.lengths or [launch.tokens] * launch.batch)
+    figures = {
+        "tokens": launch.tokens,
+        "batch": launch.batch,
+        "macs": macs,
+        "launches": 0 if device == "cpu" else 1,
+        "wall_seconds": last.seconds,
+        "fallback": [{"operator": name, "reason": reason} for name, reason in program.fallback],
+    }
+    cycles: dict[str, int] = {}
+    if report is not None:
+        figures |= {
+            "cycles": report.cycles,
+            "utilisation": macs / config.macs / report.cycles if report.cycles else None,
+            "bytes_read": report.bytes_read,
+            "bytes_written": report.bytes_written,
+            "array_cycles": report.array_cycles,
+            "busy": report.busy,
+            "stalls": report.stalls,
+        }
+    driver = program.session(device, **options)[0] if device == "rtl" else None
+    if report is not None and driver is not None and isinstance(driver.device, RtlDevice):
+        figures |= _memory_figures(driver.device)
+        figures["simulated_khz"] = report.cycles / last.seconds / 1000
+        figures["rtl_sha256"] = driver.device.rtl_sha256
+        cycles = layer_cycles(launch, driver.device.retirements())
+    return figures | {"layers": _layers(program, config, cycles, device)}
+
+
+def _memory_figures(device: RtlDevice) -> dict:
+    """Bytes as the memory model counted them."""
+    counters = device.simulation.counters()
+    return {"bytes_read": counters.bytes_read, "bytes_written": counters.bytes_written}

