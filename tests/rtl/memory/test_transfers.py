@@ -138,7 +138,6 @@ class Recorder:
         self.engine, self.chip, self.stall = engine, chip, stall
         self.rng = random.Random(seed)
         self.retired = self.illegal = self.cycles = 0
-        self.first = self.last = None
 
     async def serve(self, ctx):
         engine, chip = self.engine, self.chip
