@@ -31,9 +31,9 @@ __all__ = ["Epilogue"]
 class Epilogue(wiring.Component):
     """Requantises, activates, masks and writes finished groups, ``epilogue_lanes`` outputs a cycle.
 
-    Jobs drain back to back: a row takes ``tile / epilogue_lanes`` cycles, a job as many more as it
-    has to wait. A row is written LATENCY cycles after its read is accepted, its statistic
-    a few cycles later. Golden models: ``requantise``, ``activation``.
+    Jobs drain back to back: a row takes ``tile / epilogue_lanes`` cycles, ``activation_interval``
+    times as many with ``activation``. From the read to the last write of a row there is a fixed
+    pipeline that nothing stalls. Golden models: ``requantise``, ``activation``.
 
     Members
     -------
@@ -95,7 +95,7 @@ class Epilogue(wiring.Component):
         m.submodules.requantiser = requantiser = Requantiser(cfg)
         m.submodules.activation = activation = Activation(cfg)
         m.submodules.writer = writer = RowWriter(cfg)
-        latency = requantiser.LATENCY + activation.LATENCY
+        latency = requantiser.LATENCY + activation.latency
         # one entry for each row under way
         rows_under_way = latency * cfg.epilogue_lanes // cfg.tile + 2
         m.submodules.results = results = Queue(reader.result.payload.shape(), rows_under_way)
@@ -110,7 +110,7 @@ class Epilogue(wiring.Component):
         for name in ("act_write", "stat_write", "rowstat_read", "rowstat_write", "observation"):
             connect(m, getattr(writer, name), flipped(getattr(self, name)))
 
-        bypass = delay(m, requantiser.o, activation.LATENCY, reset_less=True)
+        bypass = delay(m, requantiser.o, activation.latency, reset_less=True)
         m.d.comb += [
             reader.group_done.eq(self.group_done),
             self.slot_free.eq(reader.slot_free),
@@ -118,6 +118,9 @@ class Epilogue(wiring.Component):
             results.i.payload.eq(reader.result.payload),
             requantiser.i.eq(reader.beat),
             activation.i.eq(requantiser.o),
+            activation.i_valid.eq(
+                delay(m, reader.beat_valid & reader.beat_activated, requantiser.LATENCY)
+            ),
             writer.values.eq(Mux(results.o.payload.activation, activation.o, bypass)),
             writer.values_valid.eq(delay(m, reader.beat_valid, latency)),
             self.retire.eq(writer.retire),

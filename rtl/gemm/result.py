@@ -151,21 +151,21 @@ class RowWriter(wiring.Component):
         self._update_rowstat(m, largest, facts, complete)
 
     def _update_rowstat(self, m: Module, largest: Signal, facts: Value, complete: Value) -> None:
-        """Read and write in consecutive cycles; ``largest`` comes one cycle after ``complete``."""
+        """Read and write in consecutive cycles; ``largest`` comes one cycle after ``complete``.
+
+        Rows with the same entry belong to different jobs, which are at least two cycles apart, so
+        the write of one is seen by the read of the next.
+        """
         addr_bits = len(self.result.payload.rowstat)
         addr, keep, writes, retires = facts[:addr_bits], *facts[addr_bits:]
         read, write = self.rowstat_read, self.rowstat_write
-        kept, forwards = Signal(), Signal()
-        written = Signal(signed(len(write.data)))
+        kept = Signal()
         m.d.comb += [read.en.eq(complete & writes & keep), read.addr.eq(addr)]
         m.d.sync += [
             write.en.eq(complete & writes),
             write.addr.eq(addr),
             kept.eq(keep),
-            # rows of one beat: a read in the cycle of the write before would see the old value
-            forwards.eq(write.en & (write.addr == read.addr)),
-            written.eq(write.data),
             self.retire.eq(complete & retires),
         ]
-        found = Mux(forwards, written, read.data.as_signed())
+        found = read.data.as_signed()
         m.d.comb += write.data.eq(Mux(kept & (found > largest), found, largest))

@@ -14,6 +14,7 @@ from transept.rtl.gemm.descriptors import Statistic
 from transept.rtl.gemm.parameters import prepared_layout
 from transept.rtl.gemm.requantise import ROW_SHIFT_BITS, requantise_layout
 from transept.rtl.gemm.stationary import column_sums_layout
+from transept.rtl.gemm.table import activation_interval
 
 __all__ = ["RowReader", "result_layout"]
 
@@ -41,9 +42,9 @@ def result_layout(cfg: Config) -> data.StructLayout:
 class RowReader(wiring.Component):
     """Turns jobs into beats of ``epilogue_lanes`` accumulators with their parameters.
 
-    A row is ``tile / epilogue_lanes`` beats in consecutive cycles. A job begins once its
-    group is complete, in the cycle after the last beat of the job before if it is prepared by then
-    and a row has at least two beats.
+    A row is ``tile / epilogue_lanes`` beats in consecutive cycles, or ``activation_interval`` apart
+    if they go through the activation. A job begins once its group is complete; if it is prepared by
+    then and a row takes at least two cycles, there is no gap after the job before.
 
     Members
     -------
@@ -51,7 +52,7 @@ class RowReader(wiring.Component):
     group_done : In(1), one pulse for each finished group, in the order of the jobs
     acc_read : Out(accumulator_read); requests may be refused for any number of cycles
     columns : In(stream of column_sums_layout), one item for each job with ``columns``
-    beat : Out(requantise_layout), beat_valid : Out(1)
+    beat : Out(requantise_layout), beat_valid : Out(1), beat_activated : Out(1)
     result : Out(always-ready stream of result_layout), with the first beat of each row
     slot_free : Out(1), one pulse for each group that is read; its slot may be written
     """
@@ -62,12 +63,14 @@ class RowReader(wiring.Component):
     columns: stream.Interface
     beat: data.View
     beat_valid: Signal
+    beat_activated: Signal
     result: stream.Interface
     slot_free: Signal
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         self._beats = cfg.tile // cfg.epilogue_lanes
+        self._interval = activation_interval(cfg)
         super().__init__(
             {
                 "prepared": In(stream.Signature(prepared_layout(cfg))),
@@ -76,6 +79,7 @@ class RowReader(wiring.Component):
                 "columns": In(stream.Signature(column_sums_layout(cfg))),
                 "beat": Out(requantise_layout(cfg)),
                 "beat_valid": Out(1),
+                "beat_activated": Out(1),
                 "result": Out(stream.Signature(result_layout(cfg), always_ready=True)),
                 "slot_free": Out(1),
             }
@@ -95,7 +99,7 @@ class RowReader(wiring.Component):
         active = Signal(self.prepared.payload.shape())
         with m.If(opens):
             m.d.sync += active.eq(self.prepared.payload)
-        position = self._count_beats(m, arrives)
+        position = self._count_beats(m, active.job.activation, arrives)
         self._form_beats(m, active, position, arrives, opens)
         self._form_results(m, active, position, arrives, opens, closes)
         return m
@@ -105,7 +109,9 @@ class RowReader(wiring.Component):
         cfg, job = self._cfg, self.prepared.payload.job
         complete = Signal(range(2 * cfg.acc_slots + 1))  # groups not yet begun
         reading, first, begun = Signal(), Signal(), Signal()
-        left, pause = Signal(job.rows.shape()), Signal(range(self._beats))
+        left, pause = Signal(job.rows.shape()), Signal(range(self._beats * self._interval))
+        slow = Signal()
+        cycles = Mux(slow, self._beats * self._interval, self._beats)
         read = self.acc_read
 
         ready = self.prepared.valid & (~job.columns | self.columns.valid) & (complete != 0)
@@ -116,7 +122,7 @@ class RowReader(wiring.Component):
             complete.eq(complete + self.group_done - begin),
             # the job stays in place until its first row arrives
             begun.eq((begun | begin) & ~self.prepared.ready),
-            pause.eq(Mux(taken, self._beats - 1, Mux(pause == 0, 0, pause - 1))),
+            pause.eq(Mux(taken, cycles - 1, Mux(pause == 0, 0, pause - 1))),
         ]
         with m.If(taken):
             m.d.sync += [
@@ -129,22 +135,31 @@ class RowReader(wiring.Component):
             m.d.sync += [
                 reading.eq(1),
                 first.eq(1),
+                slow.eq(job.activation),
                 left.eq(job.rows),
                 read.slot.eq(job.slot),
                 read.row.eq(0),
             ]
         return taken, first, last
 
-    def _count_beats(self, m: Module, arrives: Value) -> Signal:
+    def _count_beats(self, m: Module, activated: Value, arrives: Value) -> Signal:
         """Beat of the row that arrived last."""
-        position = Signal(range(self._beats))
+        position, wait = Signal(range(self._beats)), Signal(range(self._interval))
+        due = wait == Mux(activated, self._interval - 1, 0)
+        more = Signal()  # beats of this row to come
+        m.d.comb += self.beat_activated.eq(activated)
         with m.If(arrives):
-            m.d.sync += [self.beat_valid.eq(1), position.eq(0)]
-        with m.Elif(self.beat_valid):
-            m.d.sync += [
-                self.beat_valid.eq(position != self._beats - 1),
-                position.eq(position + 1),
-            ]
+            m.d.sync += [self.beat_valid.eq(1), position.eq(0), wait.eq(0)]
+            m.d.sync += more.eq(self._beats > 1)
+        with m.Elif(due):
+            m.d.sync += [self.beat_valid.eq(more), wait.eq(0)]
+            with m.If(more):
+                m.d.sync += [
+                    position.eq(position + 1),
+                    more.eq(position + 2 < self._beats),
+                ]
+        with m.Else():
+            m.d.sync += [self.beat_valid.eq(0), wait.eq(wait + 1)]
         return position
 
     def _form_beats(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, Value, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,17 +14,25 @@ from transept.rtl.arith.pipeline import delay
 from transept.rtl.arith.shifter import RoundShift
 from transept.rtl.interfaces import stat_word
 
-__all__ = ["Activation", "table_write"]
+__all__ = ["Activation", "activation_interval", "table_write"]
 
 #: One segment and the header, as ``golden.layouts.pack_table`` lays them out in memory.
 SEGMENT = data.StructLayout({"c2": signed(16), "c1": signed(24), "c0": signed(24)})
 HEADER = data.StructLayout(
     {"start": signed(16), "width": 8, "slope_shift": 8, "out_shift": 8, "zero": 24}
 )
+#: Requantiser lanes that share one activation lane. A product with an activation has many k tiles,
+#: so that its groups leave the array more slowly than scores do.
+SHARE = 4
 INDEX_BITS = (SEGMENTS - 1).bit_length()
 WIDTH_BITS = 4
 SHIFT_BITS = 5
 OFFSET_BITS = 17  # of a difference of two int16, and of positions in a segment
+
+
+def activation_interval(cfg: Config) -> int:
+    """Least distance in cycles of two beats of ``epilogue_lanes`` values through the activation."""
+    return min(SHARE, cfg.epilogue_lanes)
 
 
 def table_write(cfg: Config) -> wiring.Signature:
@@ -83,42 +91,70 @@ class SegmentMemory(wiring.Component):
 
 
 class Activation(wiring.Component):
-    """``f(x)`` of the loaded table on ``epilogue_lanes`` int16 values a cycle.
+    """``f(x)`` of the loaded table on int16, ``epilogue_lanes`` values in ``interval`` cycles.
 
-    Latency LATENCY, never stalls; two DSP slices a lane. Golden model: ``activation``. The table
+    Values leave ``latency`` cycles after they enter, for one cycle. There are
+    ``epilogue_lanes / interval`` lanes of two DSP slices. Golden model: ``activation``. The table
     must not change while values are under way.
 
     Members
     -------
     table : In(table_write)
-    i : In(int16[epilogue_lanes])
+    i : In(int16[epilogue_lanes]), i_valid : In(1), at least ``interval`` cycles apart
     o : Out(int16[epilogue_lanes])
     """
 
     #: offset, index in two steps, segment, position; slope; value
-    LATENCY = 5 + (1 + RoundShift.LATENCY + 1) + (2 + RoundShift.LATENCY)
+    LANE_LATENCY = 5 + (1 + RoundShift.LATENCY + 1) + (2 + RoundShift.LATENCY)
 
     table: wiring.PureInterface
     i: data.View
+    i_valid: Signal
     o: data.View
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        self._interval = activation_interval(cfg)
         values = data.ArrayLayout(signed(16), cfg.epilogue_lanes)
-        super().__init__({"table": In(table_write(cfg)), "i": In(values), "o": Out(values)})
+        super().__init__(
+            {
+                "table": In(table_write(cfg)),
+                "i": In(values),
+                "i_valid": In(1),
+                "o": Out(values),
+            }
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles from values to results."""
+        return self._interval + self.LANE_LATENCY
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         header = self._header(m)
-        for lane in range(self._cfg.epilogue_lanes):
+        lanes = self._cfg.epilogue_lanes // self._interval
+        waiting = Signal(self.i.shape())
+        with m.If(self.i_valid):
+            m.d.sync += waiting.eq(self.i)
+        with m.Else():
+            m.d.sync += waiting.eq(waiting.as_value()[16 * lanes :])
+
+        results = []
+        for lane in range(lanes):
             m.submodules[f"segments_{lane}"] = segments = SegmentMemory(self._cfg)
             m.d.comb += [
                 segments.write.en.eq(self.table.en),
                 segments.write.addr.eq(self.table.addr),
                 segments.write.data.eq(self.table.data),
             ]
-            segment, position = self._locate(m, header, self.i[lane], segments)
-            m.d.comb += self.o[lane].eq(self._evaluate(m, lane, header, segment, position))
+            segment, position = self._locate(m, header, waiting[lane], segments)
+            results.append(self._evaluate(m, lane, header, segment, position))
+
+        latest = Cat(*results)
+        collected = Signal(len(latest) * (self._interval - 1), reset_less=True)
+        m.d.sync += collected.eq(Cat(collected, latest)[len(latest) :])
+        m.d.comb += self.o.eq(Cat(collected, latest))
         return m
 
     def _header(self, m: Module) -> data.View:

@@ -5,7 +5,7 @@ from amaranth.sim import Simulator
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.layouts import pack_table
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, activation
-from transept.rtl.gemm.table import Activation
+from transept.rtl.gemm.table import Activation, activation_interval
 
 TABLES = [  # start, width, slope_shift, out_shift
     (-32768, 10, 12, 16),
@@ -42,6 +42,7 @@ def test_matches_golden_and_holds_its_latency(cfg, facts):
     words = pack_table(table, cfg.tile).view(np.int8).reshape(-1, cfg.tile)
     x = values(table, cfg.epilogue_lanes, rng)
     dut = Activation(cfg)
+    interval = activation_interval(cfg)
     got = []
 
     async def bench(ctx):
@@ -51,10 +52,12 @@ def test_matches_golden_and_holds_its_latency(cfg, facts):
             ctx.set(dut.table.data, word.tolist())
             await ctx.tick()
         ctx.set(dut.table.en, 0)
-        for cycle in range(len(x) + dut.LATENCY):
-            if cycle < len(x):
-                ctx.set(dut.i, x[cycle].tolist())
-            if cycle >= dut.LATENCY:
+        for cycle in range(len(x) * interval + dut.latency):
+            beat, phase = divmod(cycle, interval)
+            ctx.set(dut.i_valid, phase == 0)
+            if beat < len(x):
+                ctx.set(dut.i, x[beat].tolist())
+            if cycle >= dut.latency and (cycle - dut.latency) % interval == 0:
                 got.append(list(ctx.get(dut.o)))
             await ctx.tick()
 
