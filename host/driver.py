@@ -115,25 +115,33 @@ class Driver:
         DeviceError
             If the run ends in an error or not at all; the device has been reset and can go on.
         """
-        program = loaded.program
+        self.place(loaded, inputs, lengths)
+        self.start(loaded)
+        report = self._finish(timeout_cycles)
+        io = loaded.windows[Window.IO]
+        self.device.invalidate(io)
+        output = loaded.program.output
+        return _view(io, output)[:, : output.width].copy(), report
+
+    def place(
+        self, loaded: Loaded, inputs: list[np.ndarray], lengths: list[int] | None = None
+    ) -> None:
+        """Write inputs and instructions to device memory (the first half of ``run``)."""
+        program, windows = loaded.program, loaded.windows
         if len(inputs) != len(program.inputs):
             raise ProgramError(f"program takes {len(program.inputs)} inputs, got {len(inputs)}")
         checked = [_rows(t, x) for t, x in zip(program.inputs, inputs, strict=True)]
         lengths = lengths or [program.tokens] * program.batch
         image = program.with_lengths(lengths) if program.tokens else program.instructions
-        windows = loaded.windows
         windows[Window.PROGRAM].array[: len(image)] = np.frombuffer(image, np.uint8)
         for tensor, rows in zip(program.inputs, checked, strict=True):
             _view(windows[Window.IO], tensor)[:, : tensor.width] = rows
         for window in (Window.PROGRAM, Window.IO):
             self.device.flush(windows[window])
-        self._start(windows)
-        report = self._finish(timeout_cycles)
-        self.device.invalidate(windows[Window.IO])
-        return _view(windows[Window.IO], program.output)[:, : program.output.width].copy(), report
 
-    def _start(self, windows: dict[Window, Buffer]) -> None:
-        for window, buffer in windows.items():
+    def start(self, loaded: Loaded) -> None:
+        """Set the windows and start; CONTROL is the last register written."""
+        for window, buffer in loaded.windows.items():
             self._write(f"WINDOW_BASE_{window.name}", buffer.address)
             self._write(f"WINDOW_LIMIT_{window.name}", buffer.nbytes)
         self._write("PROGRAM_OFFSET", 0)

@@ -1,0 +1,168 @@
+"""``bench sim``: the same RTL and the same program in three simulations."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from transept.golden import registers
+from transept.golden.config import Config
+from transept.golden.isa import Window
+from transept.host.devices.rtl import RtlDevice
+from transept.host.driver import Driver, Loaded
+from transept.host.gemm import Gemm, compile_gemm, reference
+
+__all__ = ["bench_sim", "run_in_cocotb"]
+
+SIZE = 256
+REPEATS = 3
+DRAM_BYTES = 4 << 20
+
+
+class _Timed(RtlDevice):
+    """Keeps the seconds that the clock ran."""
+
+    seconds = 0.0
+
+    def wait(self, timeout_cycles: int) -> bool:
+        start = time.perf_counter()
+        done = super().wait(timeout_cycles)
+        self.seconds = time.perf_counter() - start
+        return done
+
+
+def _operands(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(-127, 128, (2, size, size)).astype(np.int8)
+    return a, b
+
+
+def _native(config: Config, gemm: Gemm, a: np.ndarray, memory: str, seed: int) -> float:
+    """kHz of the native harness, the best of three runs on one device."""
+    device = _Timed(config, memory=memory, seed=seed, dram_bytes=DRAM_BYTES)
+    driver = Driver(device)
+    loaded = driver.load(gemm.launch)
+    best = 0.0
+    for _ in range(REPEATS):
+        _, report = driver.run(loaded, [a])
+        best = max(best, report.cycles / device.seconds / 1000)
+    return best
+
+
+def _ceiling(config: Config, gemm: Gemm, a: np.ndarray, memory: str, seed: int) -> float:
+    """kHz of the bare model on the recorded inputs of one run."""
+    from transept.sim.native import replay
+
+    device = RtlDevice(config, memory=memory, seed=seed, dram_bytes=DRAM_BYTES, record=True)
+    driver = Driver(device)
+    driver.run(driver.load(gemm.launch), [a])
+    recording = device.simulation.recording()
+    return max(replay(recording).khz for _ in range(REPEATS))
+
+
+def run_in_cocotb(
+    config: Config, gemm: Gemm, a: np.ndarray, *, backpressure: float = 0.0, seed: int = 1
+) -> dict:
+    """The program through cocotbext-axi: output, cycles and seconds."""
+    from transept.rtl.accelerator import Accelerator
+    from transept.sim.cocotb_runner import run_bench
+
+    recorder = _Recorder(config)
+    loaded = Driver(recorder).load(gemm.launch)
+    recorder.prepare(loaded, a)
+    with tempfile.TemporaryDirectory() as folder:
+        image, result = Path(folder) / "image.npy", Path(folder) / "result.npz"
+        np.save(image, recorder.dram)
+        facts = {
+            "image": str(image),
+            "result": str(result),
+            "registers": recorder.writes,
+            "backpressure": backpressure,
+        }
+        run_bench(
+            Accelerator(config),
+            "accelerator",
+            "transept.sim.program_bench",
+            facts,
+            seed=seed,
+            separator="_",
+        )
+        found = np.load(result)
+        tensor = gemm.launch.output
+        start = loaded.windows[Window.IO].address + tensor.offset
+        rows = found["dram"][start : start + tensor.nbytes].view(np.int8)
+        return {
+            "output": rows.reshape(tensor.rows, -1)[:, : tensor.width],
+            "cycles": float(found["cycles"]),
+            "seconds": float(found["seconds"]),
+        }
+
+
+class _Recorder:
+    """A device that only keeps what the driver writes: memory at address 0, and registers."""
+
+    name = "recorder"
+
+    def __init__(self, config: Config) -> None:
+        from transept.host.devices.base import BumpAllocator
+
+        self.config = config
+        self.dram = np.zeros(DRAM_BYTES, np.uint8)
+        self.writes: list[tuple[int, int]] = []
+        self._memory = BumpAllocator(self.dram, 0)
+        self._constants = {r.offset: r.constant or 0 for r in registers.table(config)}
+        self.allocate = self._memory.allocate
+        self.release_all = self._memory.release_all
+
+    def read(self, offset: int) -> int:
+        """A constant register."""
+        return self._constants[offset]
+
+    def write(self, offset: int, value: int) -> None:
+        """Remember a write."""
+        self.writes.append((offset, int(value)))
+
+    def flush(self, buffer: object) -> None:
+        """Nothing is cached."""
+
+    def invalidate(self, buffer: object) -> None:
+        """Nothing is cached."""
+
+    def wait(self, timeout_cycles: int) -> bool:
+        """It never runs."""
+        return False
+
+    def prepare(self, loaded: Loaded, a: np.ndarray) -> None:
+        """The image and the register writes of one run."""
+        driver = Driver(self)
+        driver.place(loaded, [a])
+        driver.start(loaded)
+
+
+def bench_sim(config: Config, *, memory: str, seed: int) -> dict:
+    """kHz of the native harness, of the bare model replaying the same inputs, and of cocotb.
+
+    Raises
+    ------
+    RuntimeError
+        If cocotb's result differs from the NumPy product.
+    """
+    a, b = _operands(SIZE, seed)
+    gemm = compile_gemm(config, SIZE, SIZE, SIZE, b)
+    native = _native(config, gemm, a, memory, seed)
+    ceiling = _ceiling(config, gemm, a, memory, seed)
+    cocotb = run_in_cocotb(config, gemm, a, seed=seed)
+    if not (cocotb["output"] == reference(a, b, gemm)).all():
+        raise RuntimeError("the run under cocotb gave another result than NumPy")
+    khz = cocotb["cycles"] / cocotb["seconds"] / 1000
+    return {
+        "native_khz": native,
+        "ceiling_khz": ceiling,
+        "cocotb_khz": khz,
+        "native_to_ceiling": native / ceiling,
+        "native_to_cocotb": native / khz,
+        "gemm": f"{SIZE}x{SIZE}x{SIZE}",
+    }
