@@ -1,0 +1,83 @@
+"""The GEMM engine on plain memories that accept everything, open to a host."""
+
+from __future__ import annotations
+
+from amaranth import Module
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from transept.golden.config import Config
+from transept.rtl.attention.selection import selection_read
+from transept.rtl.gemm.engine import GemmEngine
+from transept.rtl.gemm.table import table_write
+from transept.rtl.interfaces import ROWSTAT_BITS, engine_members
+
+__all__ = ["GemmSystem"]
+
+
+class GemmSystem(wiring.Component):
+    """The engine with ACT, STAT and rowstat. The host reads any word in the same cycle, and writes.
+
+    Members
+    -------
+    those of ``engine_members``, selection, table, array_active : of the engine
+    host : In({addr, act_in, act_write, act_out, and the same for stat and rowstat})
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        self._memories = {
+            "act": (16 * cfg.tile, cfg.act_words),
+            "stat": (8 * cfg.tile, cfg.stat_words),
+            "rowstat": (ROWSTAT_BITS, cfg.rowstat_entries),
+        }
+        host = {"addr": Out(16)}
+        for name, (bits, _) in self._memories.items():
+            host |= {f"{name}_in": Out(bits), f"{name}_write": Out(1), f"{name}_out": In(bits)}
+        super().__init__(
+            {
+                **engine_members(),
+                "selection": In(selection_read(cfg)),
+                "table": In(table_write(cfg)),
+                "array_active": Out(1),
+                "host": In(wiring.Signature(host)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.engine = engine = GemmEngine(self._cfg)
+        for name in ("instr", "selection", "table"):
+            connect(m, flipped(getattr(self, name)), getattr(engine, name))
+        for name in ("retire", "busy", "stall", "array_active"):
+            m.d.comb += getattr(self, name).eq(getattr(engine, name))
+        for name, (bits, depth) in self._memories.items():
+            m.submodules[name] = ram = memory.Memory(shape=bits, depth=depth, init=[])
+            put, get = ram.write_port(), ram.read_port()
+            poke, peek = ram.write_port(), ram.read_port(domain="comb")
+            write, read = getattr(engine, f"{name}_write"), getattr(engine, f"{name}_read")
+            m.d.comb += [
+                put.en.eq(write.en),
+                put.addr.eq(write.addr),
+                put.data.eq(write.data),
+                write.ready.eq(1),
+                get.en.eq(read.en),
+                get.addr.eq(read.addr),
+                poke.en.eq(getattr(self.host, f"{name}_write")),
+                poke.addr.eq(self.host.addr),
+                poke.data.eq(getattr(self.host, f"{name}_in")),
+                peek.addr.eq(self.host.addr),
+                getattr(self.host, f"{name}_out").eq(peek.data),
+            ]
+            if name == "rowstat":
+                other, port = ram.read_port(), engine.epilogue_rowstat_read
+                m.d.comb += [
+                    read.data.eq(get.data),
+                    other.en.eq(port.en),
+                    other.addr.eq(port.addr),
+                    port.data.eq(other.data),
+                ]
+            else:
+                m.d.comb += read.ready.eq(1)
+                m.d.sync += read.data.eq(get.data)
+        return m
