@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from transept.golden.isa import Engine
+from transept.golden.registers import Stall
 
 __all__ = [
     "ENGINE_BITS",
-    "STALLS",
     "EngineSummary",
     "Slice",
     "retirements",
@@ -30,8 +30,6 @@ ARRAY_BIT = ENGINE_BITS * len(Engine)
 #: ... and one bit for each engine that retires an instruction.
 RETIRE_BIT = ARRAY_BIT + 1
 
-#: Names of ``rtl.interfaces.Stall``, by code; the trace is also read where there is no Amaranth.
-STALLS = ("none", "token", "memory", "scratchpad", "weights", "accumulator", "filter", "reserved")
 ARRAY = "ARRAY"
 
 
@@ -88,8 +86,8 @@ def slices(changes: np.ndarray, end: int) -> list[Slice]:
             busy, stall = code & 1, code >> 1
             if busy or stall:
                 # an engine at work does not wait for the tokens of its next instruction
-                advancing = not stall or (busy and STALLS[stall] == "token")
-                state = "busy" if advancing else STALLS[stall]
+                advancing = stall == Stall.NONE or (busy and stall == Stall.TOKEN)
+                state = "busy" if advancing else Stall(stall).name.lower()
                 found.append(Slice(engine.name, state, start, stop))
     for active, start, stop in _runs(values >> ARRAY_BIT & 1, cycles, end):
         if active:
