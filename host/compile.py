@@ -25,7 +25,7 @@ __all__ = ["CompileError", "compile_chain", "compile_encoder"]
 
 
 class CompileError(ValueError):
-    """A model or a shape does not fit the accelerator; the message names the value and the limit."""
+    """A model or shape does not fit the accelerator; the message names the value and the limit."""
 
 
 def _tiles(elements: int, config: Config) -> int:
@@ -348,7 +348,7 @@ class _EncoderCompiler:
         )
 
     def _clear_values(self) -> None:
-        """Zero the V rows behind the last key: their probabilities are zero, but -128 is illegal."""
+        """Zero the V rows behind the last key: never multiplied by more than 0, but -128 is illegal."""
         shape = self.shape
         if shape.tokens % shape.config.tile == 0:
             return

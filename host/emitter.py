@@ -1,4 +1,4 @@
-"""Typed instruction emitters: operands and regions of every opcode, and the ring of weight blocks."""
+"""Typed instruction emitters: operands and regions of every opcode, and the weight ring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The float side of a compiled model: the layers that the importer recognises, with their weights."""
+"""The float side of a compiled model: the layers that the importer recognises."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """From a torch module to float layers: torch.export, then patterns over the graph.
 
-Two families are recognised: post-norm encoder stacks (embedding norm, then attention and feed-forward
-layers) and chains of linear layers. What stands before and behind the recognised region stays with
-torch; operators that no pattern takes are named with the reason.
+Two families are recognised: post-norm encoder stacks (embedding norm, then attention and
+feed-forward layers) and chains of linear layers. What stands before and behind the recognised
+region stays with torch; operators that no pattern takes are named with the reason.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class ImportedModel:
     """A recognised region inside an exported graph.
 
     entry: the node whose value the accelerator gets; exit: the node that it replaces; layers: the
-    float encoder or chain; mask: the graph input that marks real tokens, if any; fallback: (operator,
-    reason) of everything that stays with torch.
+    float encoder or chain; mask: the graph input that marks real tokens, if any; fallback:
+    (operator, reason) of everything that stays with torch.
     """
 
     module: fx.GraphModule

@@ -25,7 +25,7 @@ __all__ = ["SentenceEncoder", "TextModel", "load_function", "load_text_model"]
 
 
 class SentenceEncoder(torch.nn.Module):
-    """A transformers encoder with mean pooling: ids and mask int64[batch, tokens] -> unit vectors."""
+    """A transformers encoder with mean pooling: ids, mask int64[batch, tokens] to unit vectors."""
 
     def __init__(self, encoder: torch.nn.Module) -> None:
         super().__init__()

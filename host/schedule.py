@@ -1,9 +1,9 @@
 """Program order and dependency tokens: instructions in, a synchronised program out.
 
-An emitter says what each instruction reads and writes; the schedule finds the hazards and turns them
-into the fewest tokens. Engines run in order, so a token from the last of several producers on one
-engine covers the earlier ones, and what an engine already knows to be complete is never waited for
-again (vector clocks, Fidge 1988, Mattern 1989).
+An emitter says what each instruction reads and writes; the schedule finds the hazards and turns
+them into the fewest tokens. Engines run in order, so a token from the last of several producers on
+one engine covers the earlier ones, and what an engine already knows to be complete is never waited
+for again (vector clocks, Fidge 1988, Mattern 1989).
 """
 
 from __future__ import annotations

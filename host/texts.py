@@ -19,33 +19,12 @@ DEMO_SENTENCES = (
     "Quantised networks trade a little accuracy for a lot of speed and energy.",
 )
 
-_MODULES = [
-    "argparse",
-    "asyncio",
-    "collections",
-    "csv",
-    "datetime",
-    "decimal",
-    "email.message",
-    "functools",
-    "heapq",
-    "http.client",
-    "itertools",
-    "json",
-    "logging",
-    "os",
-    "pathlib",
-    "random",
-    "socket",
-    "sqlite3",
-    "statistics",
-    "subprocess",
-    "tarfile",
-    "threading",
-    "unittest",
-    "urllib.request",
-    "zipfile",
-]
+_MODULES = (
+    *("argparse", "asyncio", "collections", "csv", "datetime", "decimal", "email.message"),
+    *("functools", "heapq", "http.client", "itertools", "json", "logging", "os", "pathlib"),
+    *("random", "socket", "sqlite3", "statistics", "subprocess", "tarfile", "threading"),
+    *("unittest", "urllib.request", "zipfile"),
+)
 
 
 def calibration_texts(count: int = 64) -> list[str]:

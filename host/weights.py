@@ -16,8 +16,8 @@ __all__ = ["Block", "ColumnTile", "WeightImage"]
 
 @dataclass(frozen=True)
 class Block:
-    """Words of window WEIGHTS: ``k_tiles`` stationary tiles from tile ``k_start``; the last block of a
-    column ends with 8 words of channel parameters."""
+    """Words of window WEIGHTS: ``k_tiles`` stationary tiles from tile ``k_start``; the last block
+    of a column ends with 8 words of channel parameters."""
 
     offset: int
     words: int
@@ -27,7 +27,7 @@ class Block:
 
 @dataclass(frozen=True)
 class ColumnTile:
-    """One n tile of a linear layer: its blocks along k, and where its parameters lie in the last."""
+    """One n tile of a linear layer: its blocks along k."""
 
     blocks: tuple[Block, ...]
     k_tiles: int
@@ -52,7 +52,7 @@ class WeightImage:
     def linear(
         self, weight: np.ndarray, channel: ChannelParameters, chunk_tiles: int
     ) -> list[ColumnTile]:
-        """Blocks for ``x . weight^T``; weight: int8[n, k]. A block has at most chunk_tiles tiles."""
+        """Blocks of at most chunk_tiles tiles for ``x . weight^T``; weight: int8[n, k]."""
         tile = self._config.tile
         n, k = weight.shape
         packed = layouts.pack_weights(np.ascontiguousarray(weight.T), tile)

@@ -1,4 +1,4 @@
-"""The whole-tensor integer graph of an encoder in torch: the second executable form of the contract.
+"""The whole-tensor integer graph of an encoder in torch: the contract's second executable form.
 
 It knows neither instructions nor tiles. Products of int8 matrices are exact in float64, which torch
 multiplies much faster than int64.
@@ -86,7 +86,7 @@ def _scores(
 def attention(
     layer: quantized.Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, keys: int
 ) -> torch.Tensor:
-    """One sequence: int8[t, hidden] three times, ``keys`` of t rows are real -> int16[t, hidden]."""
+    """One sequence: int8[t, hidden] three times, ``keys`` rows are real -> int16[t, hidden]."""
     tokens, hidden = q.shape
     q, k, v = (t.view(tokens, layer.heads, -1).transpose(0, 1) for t in (q, k, v))  # (heads, t, d)
     scores = _scores(layer, q, k, keys)
