@@ -12,6 +12,7 @@ __all__ = [
     "narrow_shift",
     "normalise",
     "rank",
+    "round_saturate",
     "round_shift",
     "round_shift_by",
     "saturate",
@@ -52,6 +53,22 @@ def saturate(x: ValueLike, bits: int) -> Value:
     lost = _loses(x, bits - 1)
     under = negative & (lost | ~x[: bits - 1].any())
     return Mux(~negative & lost, limit, Mux(under, -limit, x))[:bits].as_signed()
+
+
+def round_saturate(x: ValueLike, bits: int, lost: ValueLike = 0) -> Value:
+    """``saturate((x + 1) >> 1, bits)`` in the one adder that the rounding takes: signed(bits).
+
+    x is signed; ``lost`` says that it stands for a value of its sign beyond its own range.
+    """
+    x = Value.cast(x)
+    negative = x[-1]
+    whole = x[1 : bits + 1]
+    lost = Value.cast(lost) | _loses(x, bits)
+    # from the lowest code the carry leads to -limit, at +limit there must be none
+    at_top, at_bottom = ~negative & whole[:-1].all(), negative & ~whole[:-1].any()
+    carry = Mux(lost, negative, (x[0] & ~at_top) | at_bottom)
+    floor = Mux(lost, Cat((~negative).replicate(bits - 1), negative), whole)
+    return (floor + carry)[:bits].as_signed()
 
 
 def narrow_shift(x: ValueLike, digit: Value, step: int, width: int) -> tuple[Value, Value]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, signed
+from amaranth import Cat, Const, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from transept.rtl.arith.fixed import narrow_shift, round_shift, saturate
+from transept.rtl.arith.fixed import narrow_shift, round_saturate
 
 __all__ = ["RoundShift"]
 
@@ -58,7 +58,5 @@ class RoundShift(wiring.Component):
             shifted_lost.eq(lost | coarse_lost),
         ]
 
-        limit = (1 << (bits - 1)) - 1
-        extreme = Mux(shifted[-1], -limit, limit)
-        m.d.sync += self.o.eq(Mux(shifted_lost, extreme, saturate(round_shift(shifted, 1), bits)))
+        m.d.sync += self.o.eq(round_saturate(shifted, bits, shifted_lost))
         return m

@@ -22,7 +22,7 @@ class PairReader(wiring.Component):
     Members
     -------
     i : In(stream of {y_addr, x_addr, paired: 0 if there is no x, tag})
-    o : Out(stream of {y, x: int16[tile], x = 0 unless paired, tag})
+    o : Out(stream of {y, x: int16[tile], paired, tag}), x is undefined unless paired
     port : Out(act_read)
     """
 
@@ -35,11 +35,11 @@ class PairReader(wiring.Component):
         addr = index_bits(cfg.act_words)
         self._tag = data.StructLayout({"paired": 1, "tag": tag})
         request = data.StructLayout({"y_addr": addr, "x_addr": addr, "paired": 1, "tag": tag})
-        answer = data.StructLayout({"y": act_word(cfg), "x": act_word(cfg), "tag": tag})
+        answer = {"y": act_word(cfg), "x": act_word(cfg), "paired": 1, "tag": tag}
         super().__init__(
             {
                 "i": In(stream.Signature(request)),
-                "o": Out(stream.Signature(answer)),
+                "o": Out(stream.Signature(data.StructLayout(answer))),
                 "port": Out(act_read(cfg)),
             }
         )
@@ -74,14 +74,14 @@ class PairReader(wiring.Component):
             x_words.i.payload.eq(self.port.data),
             self.o.valid.eq(y_words.o.valid & (x_words.o.valid | ~paired)),
             answer.y.eq(y_words.o.payload),
+            answer.x.eq(x_words.o.payload),
+            answer.paired.eq(paired),
             answer.tag.eq(tags.o.payload.tag),
             taken.eq(self.o.valid & self.o.ready),
             y_words.o.ready.eq(taken),
             x_words.o.ready.eq(taken & paired),
             tags.o.ready.eq(taken),
         ]
-        with m.If(paired):
-            m.d.comb += answer.x.eq(x_words.o.payload)
         with m.If(started != taken):
             m.d.sync += ahead.eq(Mux(started, ahead + 1, ahead - 1))
         return m

@@ -125,7 +125,7 @@ class VectorEngine(wiring.Component):
             keep = chunk.keep[number]
             m.d.comb += [
                 lane.y.eq(Mux(keep, chunk.y[number], 0)),
-                lane.x.eq(Mux(keep, chunk.x[number], 0)),
+                lane.x.eq(Mux(keep & chunk.paired, chunk.x[number], 0)),
                 lane.y_shift.eq(parameters.y_shift[number]),
                 lane.x_shift.eq(parameters.x_shift[number]),
                 lane.gamma.eq(parameters.gamma[number]),

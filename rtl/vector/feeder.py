@@ -15,7 +15,7 @@ __all__ = ["ChunkFeeder", "chunk_layout"]
 
 
 def chunk_layout(cfg: Config) -> data.StructLayout:
-    """``vector_lanes`` elements of Y and X; ``keep``: the element belongs to the row.
+    """``vector_lanes`` elements of Y and X; keep: the element belongs to the row; paired: X counts.
 
     ``first`` and ``last`` bound the row, ``word_last`` ends a word; ``row`` is the row of the
     parameter memory; addr and entry are those of the result.
@@ -25,6 +25,7 @@ def chunk_layout(cfg: Config) -> data.StructLayout:
         {
             "y": elements,
             "x": elements,
+            "paired": 1,
             "keep": cfg.vector_lanes,
             "row": index_bits(cfg.max_hidden // cfg.vector_lanes),
             "normalise": 1,
@@ -42,7 +43,7 @@ class ChunkFeeder(wiring.Component):
 
     Members
     -------
-    i : In(stream of {y, x, tag: visit_tag})
+    i : In(stream of {y, x, paired, tag: visit_tag})
     count : In, elements a row; param : In, first group of ``tile`` channels
     o : Out(stream of chunk_layout)
     """
@@ -52,7 +53,7 @@ class ChunkFeeder(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        word = {"y": act_word(cfg), "x": act_word(cfg), "tag": visit_tag(cfg)}
+        word = {"y": act_word(cfg), "x": act_word(cfg), "paired": 1, "tag": visit_tag(cfg)}
         super().__init__(
             {
                 "i": In(stream.Signature(data.StructLayout(word))),
@@ -83,6 +84,7 @@ class ChunkFeeder(wiring.Component):
             out.y.as_value().eq(word.y.as_value().word_select(number, 16 * lanes)),
             out.x.as_value().eq(word.x.as_value().word_select(number, 16 * lanes)),
             *(out.keep[k].eq((position < whole) | (ends & (rest > k))) for k in range(lanes)),
+            out.paired.eq(word.paired),
             out.row.eq(Cat(part, (tag.word + self.param)[:8])),
             out.normalise.eq(tag.normalise),
             out.first.eq((tag.word == 0) & (number == 0)),

@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.numerics.norm import SQUARE_SHIFT
-from transept.rtl.arith.fixed import round_shift, saturate
+from transept.rtl.arith.fixed import round_saturate, saturate
 from transept.rtl.arith.polynomial import VALUE_BITS
 from transept.rtl.arith.shifter import RoundShift
 
@@ -83,7 +83,7 @@ class NormLane(wiring.Component):
 
         a, b = Signal(signed(MEAN_BITS)), Signal(signed(ROUNDED_BITS))
         product = Signal(signed(MEAN_BITS + VALUE_BITS - 1))
-        rounded = saturate(round_shift(self.z, SQUARE_SHIFT), ROUNDED_BITS)
+        rounded = round_saturate(self.z >> (SQUARE_SHIFT - 1), ROUNDED_BITS)
         centred = saturate(self.z - self.mean, MEAN_BITS)
         m.d.sync += [
             a.eq(Mux(self.normalise, centred, rounded)),

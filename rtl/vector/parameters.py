@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal, Value
+from amaranth import Cat, Module, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,8 +13,13 @@ from transept.rtl.arith.fixed import index_bits
 __all__ = ["ParameterMemory", "vparam_write"]
 
 #: First byte and bits of each stored piece; none crosses a half record, the smallest unit written.
-_PIECES = {"gamma": (0, 18), "beta_low": (3, 8), "beta_high": (4, 16), "shifts": (6, 16)}
-_SHIFT_BITS = 4
+_PIECES = {
+    "gamma": (0, 18),
+    "beta_low": (3, 8),
+    "beta_high": (4, 16),
+    "y_shift": (6, 4),
+    "x_shift": (7, 4),
+}
 
 
 def vparam_write(cfg: Config) -> wiring.Signature:
@@ -58,8 +63,8 @@ class ParameterMemory(wiring.Component):
                 "shift_row": In(row),
                 "gamma_row": In(row),
                 "beta_row": In(row),
-                "y_shift": Out(data.ArrayLayout(_SHIFT_BITS, lanes)),
-                "x_shift": Out(data.ArrayLayout(_SHIFT_BITS, lanes)),
+                "y_shift": Out(data.ArrayLayout(4, lanes)),
+                "x_shift": Out(data.ArrayLayout(4, lanes)),
                 "gamma": Out(data.ArrayLayout(18, lanes)),
                 "beta": Out(data.ArrayLayout(24, lanes)),
             }
@@ -67,25 +72,28 @@ class ParameterMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        gamma = self._piece(m, "gamma", self.gamma_row)
+        m.d.comb += [
+            self.y_shift.eq(self._piece(m, "y_shift", self.shift_row)),
+            self.x_shift.eq(self._piece(m, "x_shift", self.shift_row)),
+            self.gamma.eq(self._piece(m, "gamma", self.gamma_row)),
+        ]
         beta_low = self._piece(m, "beta_low", self.beta_row)
         beta_high = self._piece(m, "beta_high", self.beta_row)
-        shifts = self._piece(m, "shifts", self.shift_row)
-        m.d.comb += self.gamma.eq(gamma)
-        for lane in range(self._cfg.vector_lanes):
-            m.d.comb += [
-                self.beta[lane].eq(Cat(beta_low[lane], beta_high[lane])),
-                self.y_shift[lane].eq(shifts[lane][:_SHIFT_BITS]),
-                self.x_shift[lane].eq(shifts[lane][8 : 8 + _SHIFT_BITS]),
-            ]
+        m.d.comb += [
+            beta.eq(Cat(low, high))
+            for beta, low, high in zip(self.beta, beta_low, beta_high, strict=True)
+        ]
         return m
 
-    def _piece(self, m: Module, name: str, row: Signal) -> data.View | Value:
+    def _piece(self, m: Module, name: str, row: Signal) -> data.View:
         """One memory of a piece of every channel, written lane by lane; its row ``row``."""
         tile, lanes = self._cfg.tile, self._cfg.vector_lanes
         first, bits = _PIECES[name]
         layout = data.ArrayLayout(bits, lanes)
-        m.submodules[name] = storage = memory.Memory(shape=layout, depth=self._rows, init=[])
+        # block RAM is what the scratchpads take most of
+        m.submodules[name] = storage = memory.Memory(
+            shape=layout, depth=self._rows, init=[], attrs={"ram_style": "distributed"}
+        )
         write, read = storage.write_port(granularity=1), storage.read_port(domain="comb")
         units = RECORD_BYTES * lanes // tile  # written units in a row, a power of two
         unit = self.write.addr[: units.bit_length() - 1]

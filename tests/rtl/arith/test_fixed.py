@@ -49,6 +49,16 @@ def test_saturate(bits):
     assert evaluate(unsigned(10), lambda x: fixed.saturate(x, bits), values) == expected
 
 
+@pytest.mark.parametrize("bits", range(2, 10))
+def test_round_saturate(bits):
+    values = range(-512, 512)
+    expected = [golden.saturate(golden.round_shift(v, 1), bits) for v in values]
+    assert evaluate(signed(10), lambda x: fixed.round_saturate(x, bits), values) == expected
+    limit = golden.saturate(1 << 20, bits)
+    lost = evaluate(signed(10), lambda x: fixed.round_saturate(x, bits, 1), values)
+    assert lost == [-limit if v < 0 else limit for v in values]
+
+
 def test_normalise_finds_the_leading_one():
     values = [1, 2, 3, 255, 256, 40000, 65535]
     steps = (8, 4, 2, 1)

@@ -100,15 +100,22 @@ class Case:
         return cycles
 
 
-@pytest.mark.parametrize("refuse", [0.0, 0.3, 0.8])
-@pytest.mark.parametrize("residual", [True, False])
-@pytest.mark.parametrize("count", [2, 4, 23, 64, 125])
-def test_tiny_equals_golden(count, residual, refuse):
-    rows = {2: 16, 4: 15, 23: 9, 64: 6, 125: 5}[count]
+@pytest.mark.parametrize(
+    ("rows", "count", "residual", "refuse"),
+    [
+        (16, 2, True, 0.0),
+        (15, 4, False, 0.3),
+        (9, 23, True, 0.8),
+        (6, 64, True, 0.3),
+        (4, 125, False, 0.0),
+        (4, 128, True, 0.0),
+    ],
+)
+def test_tiny_equals_golden(rows, count, residual, refuse):
     Case(TINY, rows=rows, count=count, residual=residual, refuse=refuse, seed=count).run()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_all_shifts_equal_golden(seed):
     Case(TINY, rows=8, count=30, residual=True, wide=True, in_place=False, seed=seed).run()
 
@@ -127,7 +134,7 @@ def test_one_row():
 def test_rows_take_two_sweeps():
     words = 384 // PYNQ_Z2.tile
     short, long = (
-        Case(PYNQ_Z2, rows=rows, count=384, residual=True, seed=rows).run() for rows in (4, 6)
+        Case(PYNQ_Z2, rows=rows, count=384, residual=True, seed=rows).run() for rows in (3, 5)
     )
     assert (long - short) / 2 <= 4 * words + 2
-    assert short <= 4 * 4 * words + 100
+    assert short <= 3 * 4 * words + 100
