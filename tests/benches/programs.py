@@ -185,7 +185,7 @@ def norm(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     y_addr, y_stride, _ = bench.load_act(rows, words, wide=True)
     x_addr, x_stride, _ = bench.load_act(rows, words, wide=True)
     first = int(rng.integers(0, config.max_hidden // tile - words + 1))
-    shifts = rng.integers(0, 9, (2, 1)) if rng.random() < 0.7 else rng.integers(0, 9, (2, count))
+    shifts = rng.integers(0, 16, (2, 1)) if rng.random() < 0.5 else rng.integers(0, 16, (2, count))
     parameters = NormParameters(
         rng.integers(-(1 << 15), 1 << 15, count),
         rng.integers(-(1 << 16), 1 << 16, count),

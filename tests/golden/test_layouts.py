@@ -55,8 +55,8 @@ def test_norm_roundtrip(tile):
     parameters = NormParameters(
         rng.integers(-(1 << 17), 1 << 17, 21),
         rng.integers(-(1 << 23), 1 << 23, 21),
-        rng.integers(0, 9, 21),
-        rng.integers(0, 9, 21),
+        rng.integers(0, 16, 21),
+        rng.integers(0, 16, 21),
     )
     _equal(
         parameters,

@@ -86,8 +86,8 @@ def test_softmax_and_norm(seed, count):
     parameters = norm.NormParameters(
         rng.integers(-(1 << 17), 1 << 17, count),
         rng.integers(-(1 << 23), 1 << 23, count),
-        rng.integers(0, 9, count),
-        rng.integers(0, 9, count),
+        rng.integers(0, 16, count),
+        rng.integers(0, 16, count),
     )
     y, x = rng.integers(-32768, 32768, (2, 4, count))
     options = {"epsilon": int(rng.integers(0, 1 << 32)), "out_shift": int(rng.integers(0, 20))}
