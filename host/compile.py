@@ -348,7 +348,7 @@ class _EncoderCompiler:
         )
 
     def _clear_values(self) -> None:
-        """Zero the V rows behind the last key: never multiplied by more than 0, but -128 is illegal."""
+        """Zero the V rows behind the last key: random bits may hold the illegal -128."""
         shape = self.shape
         if shape.tokens % shape.config.tile == 0:
             return

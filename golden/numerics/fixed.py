@@ -14,7 +14,7 @@ Array = Any
 
 
 def round_shift(x: Array, shift: Array) -> Array:
-    """``floor(x / 2**shift + 1/2)``: the nearest integer, ties up. ``shift`` >= 0, scalar or array."""
+    """``floor(x / 2**shift + 1/2)``: the nearest integer, ties up; ``shift`` >= 0."""
     return (x + ((1 << shift) >> 1)) >> shift
 
 

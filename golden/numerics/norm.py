@@ -1,6 +1,7 @@
 """LayerNorm of a residual sum, on int16 rows with a power-of-two scale for each channel.
 
-Var = E[x^2] - E[x]^2 in one pass (Lu et al. 2020), exact in integers, so the order of the sum is free.
+Var = E[x^2] - E[x]^2 in one pass (Lu et al. 2020), exact in integers: the order of the sum is
+free.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class NormParameters:
     """Per-channel constants, each int64[n].
 
     gamma: int18, the weight times ``count / 2**bit_length(count - 1)``, scaled for ``out_shift``;
-    beta: int24, in units of 2**(8 - out_shift) of the output; y_shift, x_shift: 0..8, left shifts
+    beta: int24, in units of 2**(8 - out_shift) of the output; y_shift, x_shift: 0..15, left shifts
     that bring a channel of Y and of X to the common scale of the residual sum.
     """
 

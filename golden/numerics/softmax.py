@@ -1,8 +1,8 @@
 """Softmax in base 2 on int16 scores with 8 fractional bits; no result depends on how a row is cut.
 
 Two phases: the maximum of the whole kept row is known before the first exponential is taken, so no
-running rescale ever drops bits. Probabilities stay unnormalised, 255 levels; the division is the row
-multiplier of the product with V.
+running rescale ever drops bits. Probabilities stay unnormalised, 255 levels; the division is the
+row multiplier of the product with V.
 """
 
 from __future__ import annotations
