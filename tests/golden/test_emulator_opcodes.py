@@ -1,0 +1,413 @@
+"""Every opcode against plain loops over Python integers, on random memories, one row at a time.
+
+The whole on-chip state is compared, so that an instruction writes what it must and nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from bench import instruction
+
+from transept.golden import isa, layouts
+from transept.golden.config import TINY
+from transept.golden.emulator import Emulator
+from transept.golden.emulator.memory import OnChip
+from transept.golden.isa import AMode, Filter, Memory, Opcode, OutMode, RowScale, Window
+from transept.golden.numerics.norm import NormParameters, inverse_count, layer_norm
+from transept.golden.numerics.polynomial import reciprocal
+from transept.golden.numerics.requantise import activation, quantise_row
+from transept.golden.numerics.softmax import MASKED, levels
+
+TILE = TINY.tile
+PROGRAM_BYTES = 1024
+DRAM_BYTES = 8192
+
+
+def emulator(seed: int) -> Emulator:
+    """Random memories without operands of -128."""
+    rng = np.random.default_rng(seed)
+    dram = rng.integers(0, 256, PROGRAM_BYTES + DRAM_BYTES, np.uint8)
+    dram[PROGRAM_BYTES:][dram[PROGRAM_BYTES:] == 0x80] = 0
+    windows = {Window.PROGRAM: (0, PROGRAM_BYTES), Window.IO: (PROGRAM_BYTES, DRAM_BYTES)}
+    machine = Emulator(TINY, dram, windows, seed)
+    machine.chip.stat[machine.chip.stat == -128] = 0
+    machine.chip.act[machine.chip.act & 0xFF == 0x80] = 0
+    machine.chip.rowstat[:] = rng.integers(0, 32768, TINY.rowstat_entries)
+    return machine
+
+
+def run(machine: Emulator, *program: isa.Instruction) -> OnChip:
+    """Run the instructions and return the on-chip state from before."""
+    before = copy.deepcopy(machine.chip)
+    text = isa.encode_program([*program, instruction(Opcode.END)])
+    machine.dram.data[: len(text)] = np.frombuffer(text, np.uint8)
+    machine.run()
+    return before
+
+
+def same(machine: Emulator, expected: OnChip) -> None:
+    """Every on-chip memory is the expected one."""
+    for name in ("act", "stat", "rowstat", "vparam", "table", "selection"):
+        assert (getattr(machine.chip, name) == getattr(expected, name)).all(), name
+
+
+def round_shift(x: int, shift: int) -> int:
+    return (2 * x + (1 << shift)) // (2 << shift)
+
+
+def saturate(x: int, bits: int) -> int:
+    return max(1 - 2 ** (bits - 1), min(2 ** (bits - 1) - 1, x))
+
+
+def low_byte(x: int) -> int:
+    return (int(x) + 128) % 256 - 128
+
+
+def requantise(acc, multiplier, shift, bias, row, *, pre, row_shift, out_shift, bits) -> int:
+    a = saturate(round_shift(int(acc), pre), 25)
+    v = saturate(round_shift(a * int(multiplier), int(shift)), 25)
+    z = saturate(round_shift(v * int(row[0]), row_shift + int(row[1])), 25)
+    return saturate(round_shift(z + int(bias), out_shift), bits)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("memory", "wide"), [*((memory, 0) for memory in Memory), (Memory.ACT, 1)])
+def test_load(seed, memory, wide):
+    rng = np.random.default_rng(seed)
+    machine = emulator(seed)
+    table = memory == Memory.TABLE
+    rows, words = (2, 3) if table else (int(rng.integers(1, 6)), int(rng.integers(1, 5)))
+    stride, pitch = words + int(rng.integers(0, 3)), (words << wide) + int(rng.integers(-1, 3))
+    i = instruction(
+        Opcode.LOAD,
+        window=Window.IO,
+        offset=TILE * int(rng.integers(0, 20)),
+        pitch=max(0, pitch),
+        rows=rows,
+        words=words,
+        memory=memory,
+        wide=wide,
+        stats=int(memory == Memory.ACT),
+        addr=int(rng.integers(0, 100)),
+        stride=stride,
+        rowstat=5,
+    )
+    expected = run(machine, i)
+    target = (expected.act, expected.stat, expected.vparam, expected.table)[memory]
+    data = machine.dram.data[PROGRAM_BYTES:].tobytes()
+    signed = memory in (Memory.ACT, Memory.STAT)
+    for m in range(rows):
+        row = []
+        for w in range(words):
+            for lane in range(TILE):
+                at = i.offset + m * i.pitch * TILE + ((w * TILE + lane) << wide)
+                value = int.from_bytes(data[at : at + 1 + wide], "little", signed=signed)
+                target[i.addr + m * stride + w, lane] = value
+                row.append(abs(value))
+        if memory == Memory.ACT:
+            expected.rowstat[5 + m] = max(row)
+    same(machine, expected)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("wide", [0, 1])
+def test_store(seed, wide):
+    rng = np.random.default_rng(seed)
+    machine = emulator(seed)
+    rows, words = (int(value) for value in rng.integers(1, 6, 2))
+    i = instruction(
+        Opcode.STORE,
+        window=Window.IO,
+        offset=TILE * int(rng.integers(0, 20)),
+        pitch=(words << wide) + int(rng.integers(0, 3)),
+        rows=rows,
+        words=words,
+        wide=wide,
+        addr=int(rng.integers(0, 100)),
+        stride=int(rng.integers(0, 9)),
+    )
+    dram = machine.dram.data[PROGRAM_BYTES:].copy()
+    same(machine, run(machine, i))
+    for m in range(rows):
+        for w in range(words):
+            for lane in range(TILE):
+                at = i.offset + m * i.pitch * TILE + ((w * TILE + lane) << wide)
+                value = int(machine.chip.act[i.addr + m * i.stride + w, lane]) & 0xFFFF
+                dram[at] = value & 0xFF
+                if wide:
+                    dram[at + 1] = value >> 8
+    assert (machine.dram.data[PROGRAM_BYTES:] == dram).all()
+
+
+def row_scale(chip: OnChip, mode: RowScale, entry: int) -> tuple[int, int]:
+    statistic = int(chip.rowstat[entry])
+    if mode == RowScale.ONE:
+        return 1 << 15, 0
+    if mode == RowScale.ROW_MAX:
+        return max(256, min(32767, statistic)), 0
+    mantissa, exponent = reciprocal(np.array([statistic]))
+    return mantissa[0], exponent[0]
+
+
+def finish(chip: OnChip, expected: OnChip, i: isa.Instruction, acc: list, rows: list) -> None:
+    """The epilogue of MATMUL and CONTEXT, word by word."""
+    activate = i.opcode == Opcode.MATMUL and i.activation
+    for m, sums in enumerate(acc):
+        row = []
+        for n in range(len(sums) // TILE):
+            for lane in range(TILE):
+                data = chip.stat[i.param + 8 * n : i.param + 8 * (n + 1)].tobytes()
+                record = data[8 * lane : 8 * lane + 8]
+                y = requantise(
+                    sums[n * TILE + lane],
+                    int.from_bytes(record[:2], "little"),
+                    record[2] & 31,
+                    int.from_bytes(record[3:6], "little", signed=True),
+                    rows[m],
+                    pre=i.pre,
+                    row_shift=i.row_shift,
+                    out_shift=i.out_shift,
+                    bits=16 if activate or i.out_mode == OutMode.ACT16 else 8,
+                )
+                if activate:
+                    table = layouts.unpack_table(chip.table.reshape(-1))
+                    y = int(activation(np.array([y]), table)[0])
+                    y = y if i.out_mode == OutMode.ACT16 else saturate(y, 8)
+                target = expected.stat if i.out_mode == OutMode.STAT8 else expected.act
+                target[i.out_addr + m * i.out_stride + n, lane] = y
+                row.append(abs(y))
+        if i.stats:
+            before = [int(chip.rowstat[i.out_rowstat + m])] if i.stats_keep else []
+            expected.rowstat[i.out_rowstat + m] = max(row + before)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_matmul(seed):
+    rng = np.random.default_rng(seed)
+    machine = emulator(seed)
+    rows, k_tiles, n_tiles = (int(value) for value in rng.integers(1, 4, 3))
+    i = instruction(
+        Opcode.MATMUL,
+        rows=rows - 1,
+        k_tiles=k_tiles,
+        n_tiles=n_tiles,
+        finish=1,
+        a_addr=3,
+        a_stride=int(rng.integers(0, 9)),
+        a_mode=AMode(seed % 2),
+        a_rowstat=7,
+        b_addr=50,
+        b_row=int(rng.integers(1, 9)),
+        b_k=int(rng.integers(0, 30)),
+        b_n=int(rng.integers(0, 30)),
+        b_transposed=int(rng.integers(0, 2)),
+        param=400,
+        out_addr=600,
+        out_stride=3,
+        out_mode=OutMode(seed % 3),
+        activation=int(rng.integers(0, 2)),
+        row_scale=RowScale(seed // 3 % 3),
+        stats=int(rng.integers(0, 2)),
+        stats_keep=int(rng.integers(0, 2)),
+        out_rowstat=60,
+        pre=int(rng.integers(0, 3)),
+        row_shift=int(rng.integers(0, 20)),
+        out_shift=int(rng.integers(0, 10)),
+    )
+    before = run(machine, i)
+    expected = copy.deepcopy(before)
+    acc = []
+    for m in range(rows):
+        a = before.act[3 + m * i.a_stride : 3 + m * i.a_stride + k_tiles].reshape(-1)
+        a = a.astype(np.int64)
+        if i.a_mode == AMode.DYNAMIC:
+            a = quantise_row(a, np.array(before.rowstat[7 + m]))
+        sums = []
+        for n in range(n_tiles * TILE):
+            total = 0
+            for k in range(k_tiles * TILE):
+                word, lane = (n, k) if i.b_transposed else (k, n)
+                at = 50 + k // TILE * i.b_k + n // TILE * i.b_n + word % TILE * i.b_row
+                total += low_byte(a[k]) * int(before.stat[at, lane % TILE])
+            sums.append(total)
+        acc.append(sums)
+    finish(before, expected, i, acc, [row_scale(before, i.row_scale, 7 + m) for m in range(rows)])
+    same(machine, expected)
+
+
+def head(seed: int, opcode: Opcode, **operands: int) -> tuple[Emulator, isa.Instruction, list]:
+    """An instruction of attention on random memories, and the recorded tiles of its blocks."""
+    rng = np.random.default_rng(seed)
+    machine = emulator(seed)
+    rows, keys = int(rng.integers(1, 11)), int(rng.integers(1, 30))
+    tiles = -(-keys // TILE)
+    kept = rng.random((-(-rows // TILE), TINY.key_tiles)) < 0.5
+    kept[:, tiles:] = False
+    kept[:, rng.integers(0, tiles)] = True
+    machine.chip.selection[1 : 1 + len(kept)] = kept
+    i = instruction(opcode, rows=rows - 1, keys=keys - 1, select=1, **operands)
+    return machine, i, [np.flatnonzero(block).tolist() for block in kept]
+
+
+@pytest.mark.parametrize("kind", Filter)
+@pytest.mark.parametrize("seed", range(8))
+def test_scores(seed, kind):
+    rng = np.random.default_rng(seed)
+    threshold = int(rng.integers(-50, 50)) * 1000
+    machine, i, _ = head(
+        seed,
+        Opcode.SCORES,
+        position=int(rng.integers(0, 30)),
+        d_tiles=2,
+        q_addr=9,
+        q_stride=3,
+        k_addr=100,
+        s_addr=500,
+        s_stride=9,
+        rowstat=20,
+        filter=kind,
+        threshold=threshold,
+        multiplier=50000,
+        channel_shift=12,
+        row_shift=20,
+    )
+    before = run(machine, i)
+    expected = copy.deepcopy(before)
+    rows, keys = i.rows + 1, i.keys + 1
+    q = [[low_byte(v) for v in before.act[9 + 3 * m : 11 + 3 * m].reshape(-1)] for m in range(rows)]
+    k = before.stat[100 : 100 + 2 * 32].reshape(32, -1).tolist()
+    for block in range(-(-rows // TILE)):
+        first, part = block * TILE, q[block * TILE : (block + 1) * TILE]
+        kept = []
+        for tile in range(-(-keys // TILE)):
+            inside = k[tile * TILE : min(keys, (tile + 1) * TILE)]
+            total = sum(a * b for x in part for y in inside for a, b in zip(x, y, strict=True))
+            keep = {
+                Filter.DENSE: True,
+                Filter.CAUSAL: tile * TILE <= i.position + first + TILE - 1,
+                Filter.TILE_THRESHOLD: total // 16 >= threshold,
+            }[kind]
+            kept += [tile] * keep
+        kept = kept or [0]
+        expected.selection[1 + block] = [tile in kept for tile in range(TINY.key_tiles)]
+        for m in range(first, first + len(part)):
+            row = []
+            for key in (tile * TILE + lane for tile in kept for lane in range(TILE)):
+                acc = sum(a * b for a, b in zip(q[m], k[key], strict=True))
+                shifts = {"pre": 0, "row_shift": 20, "out_shift": 0, "bits": 16}
+                score = requantise(acc, 50000, 12, 0, (1 << 15, 0), **shifts)
+                if key >= keys or (kind == Filter.CAUSAL and key > i.position + m):
+                    score = MASKED
+                expected.act[500 + 9 * m + key // TILE, key % TILE] = score
+                row.append(score)
+            expected.rowstat[20 + m] = max(row)
+    same(machine, expected)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_softmax(seed):
+    machine, i, kept = head(seed, Opcode.SOFTMAX, addr=500, stride=9, rowstat=20)
+    chip, rng = machine.chip, np.random.default_rng(seed)
+    for m in range(i.rows + 1):
+        lanes = [(500 + 9 * m + tile, lane) for tile in kept[m // TILE] for lane in range(TILE)]
+        for at in lanes:
+            chip.act[at] = MASKED if rng.random() < 0.2 or m == 3 else rng.integers(-1500, 1500)
+        chip.rowstat[20 + m] = max(chip.act[at] for at in lanes)
+    before = run(machine, i)
+    expected = copy.deepcopy(before)
+    for m in range(i.rows + 1):
+        maximum, total = np.array(before.rowstat[20 + m]), 0
+        for word in (500 + 9 * m + tile for tile in kept[m // TILE]):
+            level = levels(before.act[word].astype(np.int64), maximum)
+            expected.act[word] = level - 127
+            total += level.sum()
+        expected.rowstat[20 + m] = total
+    assert all(expected.rowstat[23:24] == 0) or i.rows < 3
+    same(machine, expected)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_context(seed):
+    rng = np.random.default_rng(seed)
+    machine, i, kept = head(
+        seed,
+        Opcode.CONTEXT,
+        d_tiles=2,
+        p_addr=500,
+        p_stride=9,
+        v_addr=100,
+        p_rowstat=20,
+        param=400,
+        out_addr=700,
+        out_stride=3,
+        out_mode=OutMode(seed % 3),
+        stats=int(rng.integers(0, 2)),
+        stats_keep=int(rng.integers(0, 2)),
+        out_rowstat=60,
+        row_shift=12,
+    )
+    machine.chip.stat[100:200] = rng.integers(-128, 128, (100, TILE))
+    before = run(machine, i)
+    expected = copy.deepcopy(before)
+    acc = []
+    for m in range(i.rows + 1):
+        sums = [0] * (2 * TILE)
+        for key in (tile * TILE + lane for tile in kept[m // TILE] for lane in range(TILE)):
+            p = low_byte(before.act[500 + 9 * m + key // TILE, key % TILE])
+            for d, v in enumerate(before.stat[100 + 2 * key : 102 + 2 * key].reshape(-1)):
+                sums[d] += (p + 127) * int(v)
+        acc.append(sums)
+    scales = [row_scale(before, RowScale.RECIPROCAL, 20 + m) for m in range(i.rows + 1)]
+    finish(before, expected, i, acc, scales)
+    same(machine, expected)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_norm(seed):
+    rng = np.random.default_rng(seed)
+    machine = emulator(seed)
+    rows, count = int(rng.integers(1, 6)), int(rng.integers(2, 21))
+    words = -(-count // TILE) + int(rng.integers(0, 2))
+    i = instruction(
+        Opcode.NORM,
+        rows=rows - 1,
+        words=words,
+        count=count,
+        residual=int(rng.integers(0, 2)),
+        y_addr=3,
+        y_stride=7,
+        x_addr=100,
+        x_stride=8,
+        out_addr=100 if seed % 2 else 300,
+        out_stride=8,
+        rowstat=40,
+        param=2,
+        inverse_count=inverse_count(count),
+        epsilon=int(rng.integers(0, 1 << 32)),
+        out_shift=int(rng.integers(0, 20)),
+    )
+    before = run(machine, i)
+    expected = copy.deepcopy(before)
+    records = [before.vparam.reshape(-1, 8)[2 * TILE + c].tobytes() for c in range(count)]
+    parameters = NormParameters(
+        np.array([(int.from_bytes(r[:3], "little") + (1 << 17)) % (1 << 18) for r in records])
+        - (1 << 17),
+        np.array([int.from_bytes(r[3:6], "little", signed=True) for r in records]),
+        np.array([r[6] & 15 for r in records]),
+        np.array([r[7] & 15 for r in records]),
+    )
+    for m in range(rows):
+        y, x = (
+            before.act[at : at + words].reshape(1, -1)[:, :count].astype(np.int64)
+            for at in (3 + 7 * m, 100 + 8 * m)
+        )
+        options = {"epsilon": i.epsilon, "out_shift": i.out_shift}
+        row = np.zeros(words * TILE, np.int64)
+        row[:count] = layer_norm(y, x if i.residual else None, parameters, **options)[0]
+        at = i.out_addr + 8 * m
+        expected.act[at : at + words] = row.reshape(words, TILE)
+        expected.rowstat[40 + m] = np.abs(row).max()
+    same(machine, expected)
