@@ -143,6 +143,8 @@ class Surroundings:
     def __init__(self, dut, work, rng, pace):
         self.dut, self.work, self.rng, self.pace = dut, work, rng, pace
         self.cycle = 0
+        self.rest = 20  # cycles after the last write, for what follows it
+        self.columns_offered = False
         self.jobs, self.columns = deque(work.jobs), deque(j for j in work.jobs if j["columns"])
         self.unfinished, self.undrained = deque(work.jobs), 0
         self.acc_reads = deque([None] * ACC_READ_LATENCY)
@@ -180,8 +182,6 @@ class Surroundings:
             assert self.cycle < limit, "stuck"
             await ctx.tick()
 
-    rest = 20
-
     def drive(self, ctx, job_offered):
         dut = self.dut
         job_offered = bool(self.jobs) and (job_offered or self.chance())
@@ -199,8 +199,11 @@ class Surroundings:
             self.undrained += 1
             job = self.unfinished.popleft()
             self.by_slot[job["slot"]] = job
-        ctx.set(dut.columns.valid, bool(self.columns))
-        if self.columns:
+        self.columns_offered = bool(self.columns) and (
+            self.columns_offered or self.rng.random() < 0.05
+        )
+        ctx.set(dut.columns.valid, self.columns_offered)
+        if self.columns_offered:
             ctx.set(dut.columns.payload, self.columns[0]["sums"].tolist())
         ctx.set(dut.acc_read.ready, self.chance())
         ctx.set(dut.param_read.ready, self.chance())
@@ -236,6 +239,7 @@ class Surroundings:
         dut = self.dut
         if ctx.get(dut.columns.valid) and ctx.get(dut.columns.ready):
             self.columns.popleft()
+            self.columns_offered = False
         read = None
         if ctx.get(dut.acc_read.en) and ctx.get(dut.acc_read.ready):
             read = (self.by_slot[ctx.get(dut.acc_read.slot)], ctx.get(dut.acc_read.row))
