@@ -235,7 +235,12 @@ FORMATS: dict[Opcode, Format] = {
                 _f("out_mode", 2, "where C goes", enum=OutMode),
                 _f("observe", 1, "show every word written to STAT to the key filter"),
                 _f("activation", 1, "apply the activation table"),
-                _f("row_scale", 2, "row multiplier of the requantiser", enum=RowScale),
+                _f(
+                    "row_scale",
+                    2,
+                    "row multiplier of the requantiser; RECIPROCAL with a_mode RAW only",
+                    enum=RowScale,
+                ),
                 _f("stats", 1, "collect the maximum magnitude of each row of C in rowstat"),
                 _f("stats_keep", 1, "the first n tile adds to the rowstat found (else replaces)"),
                 _f("out_rowstat", 12, "rowstat entry of the first row of C"),

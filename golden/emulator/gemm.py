@@ -138,9 +138,12 @@ def matmul(chip: OnChip, i: Instruction) -> int:
     ------
     EmulatorError
         If an address is outside its memory, an operand of B is -128, the accumulators are open
-        (closed) when they must not be, or a sum leaves 27 bits.
+        (closed) when they must not be, a sum leaves 27 bits, or the statistic of a row would be
+        both its maximum (DYNAMIC) and its sum (RECIPROCAL).
     """
     rows = chip.rows(i)
+    if i.a_mode == AMode.DYNAMIC and i.row_scale == RowScale.RECIPROCAL:
+        raise EmulatorError("row_scale RECIPROCAL needs a_mode RAW")
     if not i.k_tiles or not i.n_tiles:
         raise EmulatorError(f"k_tiles={i.k_tiles} and n_tiles={i.n_tiles} must be at least 1")
     a = chip.read_act(i.a_addr, i.a_stride, rows, i.k_tiles)

@@ -81,7 +81,9 @@ def matmul(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     bench, options = Bench(config, rng), Options(rng, fixed)
     rows, k_tiles = options.upto("rows", config.max_rows), options.upto("k_tiles", 6)
     n_tiles = options.upto("n_tiles", 4)
-    a_mode, row_scale = options.pick("a_mode", *AMode), options.pick("row_scale", *RowScale)
+    a_mode = options.pick("a_mode", *AMode)
+    scales = [*RowScale] if a_mode == AMode.RAW else [RowScale.ONE, RowScale.ROW_MAX]
+    row_scale = options.pick("row_scale", *scales)
     out_mode, table = options.pick("out_mode", *OutMode), options.pick("activation", 0, 1)
     transposed = options.pick("transposed", False, True)
     stats, keep = options.pick("stats", 0, 1), options.pick("stats_keep", 0, 1)
