@@ -189,6 +189,8 @@ def test_matmul(seed):
     rng = np.random.default_rng(seed)
     machine = emulator(seed)
     rows, k_tiles, n_tiles = (int(value) for value in rng.integers(1, 4, 3))
+    row_scale_mode = RowScale(seed // 3 % 3)
+    a_mode = AMode.RAW if row_scale_mode == RowScale.RECIPROCAL else AMode(seed % 2)
     i = instruction(
         Opcode.MATMUL,
         rows=rows - 1,
@@ -197,7 +199,7 @@ def test_matmul(seed):
         finish=1,
         a_addr=3,
         a_stride=int(rng.integers(0, 9)),
-        a_mode=AMode(seed % 2),
+        a_mode=a_mode,
         a_rowstat=7,
         b_addr=50,
         b_row=int(rng.integers(1, 9)),
@@ -209,7 +211,7 @@ def test_matmul(seed):
         out_stride=3,
         out_mode=OutMode(seed % 3),
         activation=int(rng.integers(0, 2)),
-        row_scale=RowScale(seed // 3 % 3),
+        row_scale=row_scale_mode,
         stats=int(rng.integers(0, 2)),
         stats_keep=int(rng.integers(0, 2)),
         out_rowstat=60,
