@@ -8,7 +8,6 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
-from transept.rtl.arith.fixed import tree_sum
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.vector.lane import ROUNDED_BITS, SQUARE_BITS, SUM_BITS
 
@@ -28,8 +27,9 @@ def sums_layout(cfg: Config) -> data.StructLayout:
 
 
 class RowSums(wiring.Component):
-    """Adds up ``vector_lanes`` elements a cycle; one result for each row, LATENCY cycles after its
-    ``last``.
+    """Adds up ``vector_lanes`` elements a cycle through trees with a register a level.
+
+    One result for each row, ``3 + log2(lanes)`` cycles after its ``last``.
 
     Members (w comes a cycle, square two cycles after the z of the same element)
     -------
@@ -38,13 +38,12 @@ class RowSums(wiring.Component):
     o : Out(always-ready stream of sums_layout)
     """
 
-    LATENCY = 4
-
     o: stream.Interface
 
     def __init__(self, cfg: Config) -> None:
         self._layout = sums_layout(cfg)
         lanes = cfg.vector_lanes
+        self._levels = (lanes - 1).bit_length()
         super().__init__(
             {
                 "valid": In(1),
@@ -59,15 +58,17 @@ class RowSums(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        valid, first = delay(m, self.valid, self.LATENCY - 1), delay(m, self.first, 3)
+        levels = self._levels
+        valid, first = delay(m, self.valid, levels + 2), delay(m, self.first, levels + 2)
         for name, lag in (("z", 0), ("w", 1), ("square", 2)):
-            terms = tree_sum(list(getattr(self, name)))
-            partial = Signal.like(terms, name=f"partial_{name}", reset_less=True)
-            m.d.sync += partial.eq(terms)
-            aligned = delay(m, partial, 2 - lag, reset_less=True)
+            terms = list(getattr(self, name))
+            while len(terms) > 1:
+                pairs = zip(terms[::2], terms[1::2], strict=True)
+                terms = [delay(m, a + b, 1, reset_less=True) for a, b in pairs]
+            aligned = delay(m, terms[0], 2 - lag, reset_less=True)
             total = Signal(Shape.cast(self._layout[name].shape), name=f"total_{name}")
             with m.If(valid):
                 m.d.sync += total.eq(Mux(first, 0, total) + aligned)
             m.d.comb += getattr(self.o.payload, name).eq(total)
-        m.d.comb += self.o.valid.eq(delay(m, self.valid & self.last, self.LATENCY))
+        m.d.comb += self.o.valid.eq(delay(m, self.valid & self.last, levels + 3))
         return m
