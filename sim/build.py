@@ -154,12 +154,12 @@ def accelerator_verilog(config: Config) -> str:
 
 def _write_accelerator(config: Config, scratch: Path) -> None:
     try:
-        from transept.rtl.accelerator import Accelerator
+        from transept.rtl.top import Top
     except ModuleNotFoundError as error:
         if error.name != "amaranth":
             raise
         raise ToolMissing("Amaranth is not installed; run: pip install 'transept[sim]'") from error
-    text = to_verilog(Accelerator(config), TOP, separator="_")
+    text = to_verilog(Top(config), TOP, separator="_")
     (scratch / f"{TOP}.v").write_text(text)
 
 

@@ -72,14 +72,14 @@ public:
         dut->final();
     }
 
+    // The design may register its reset, so nothing moves until one cycle after it.
     void reset(uint64_t cycles) {
-        dut->rst = 1;
-        for (uint64_t n = 0; n < cycles; ++n) {
-            memory.reset();
-            lite.reset();
+        memory.reset();
+        lite.reset();
+        for (uint64_t n = 0; n <= cycles; ++n) {
+            dut->rst = n < cycles;
             tick(true);
         }
-        dut->rst = 0;
     }
 
     Status run(uint64_t cycles, bool until_irq) {
