@@ -68,19 +68,17 @@ def _pack(layout: dict[str, tuple], source: object, count: int) -> np.ndarray:
     return records
 
 
-def _unpack(layout: dict[str, tuple], records: np.ndarray) -> dict[str, np.ndarray]:
-    """Every field of records uint8[count, 8], int64[count]; bits above a field are ignored."""
+def _unpack(layout: dict[str, tuple], data: np.ndarray) -> dict[str, np.ndarray]:
+    """Every field of 8-byte records, int64[count]; bits that belong to no field are ignored."""
+    records = np.ascontiguousarray(data).reshape(-1).view("<i8")
     fields = {}
-    for name, (first, size, signed, low, high) in layout.items():
+    for name, (first, _, signed, low, high) in layout.items():
         width = (high - low).bit_length()
-        values = sum(records[:, first + b].astype(np.int64) << (8 * b) for b in range(size))
-        values &= (1 << width) - 1
-        fields[name] = values - ((values >> (width - 1)) << width) if signed else values
+        if signed:  # shifted up to the sign bit and down again
+            fields[name] = records << (64 - 8 * first - width) >> (64 - width)
+        else:
+            fields[name] = (records >> (8 * first)) & ((1 << width) - 1)
     return fields
-
-
-def _records(data: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(data).view(np.uint8).reshape(-1, RECORD_BYTES)
 
 
 def _pad(count: int, tile: int) -> int:
@@ -106,7 +104,7 @@ def pack_channel_parameters(parameters: ChannelParameters, tile: int) -> np.ndar
 
 def unpack_channel_parameters(data: np.ndarray) -> ChannelParameters:
     """The inverse of ``pack_channel_parameters``, padding channels included."""
-    return ChannelParameters(**_unpack(_CHANNEL, _records(data)))
+    return ChannelParameters(**_unpack(_CHANNEL, data))
 
 
 def pack_norm_parameters(parameters: NormParameters, tile: int) -> np.ndarray:
@@ -128,7 +126,7 @@ def pack_norm_parameters(parameters: NormParameters, tile: int) -> np.ndarray:
 
 def unpack_norm_parameters(data: np.ndarray) -> NormParameters:
     """The inverse of ``pack_norm_parameters``, padding channels included."""
-    return NormParameters(**_unpack(_NORM, _records(data)))
+    return NormParameters(**_unpack(_NORM, data))
 
 
 def table_words(tile: int) -> int:
@@ -155,9 +153,9 @@ def pack_table(table: ActivationTable, tile: int) -> np.ndarray:
 
 def unpack_table(data: np.ndarray) -> ActivationTable:
     """The inverse of ``pack_table``."""
-    records = _records(data[:TABLE_BYTES])
-    header = {name: int(value[0]) for name, value in _unpack(_HEADER, records[SEGMENTS:]).items()}
-    return ActivationTable(**header, **_unpack(_SEGMENT, records[:SEGMENTS]))
+    segments, header = np.split(data[:TABLE_BYTES], [SEGMENTS * RECORD_BYTES])
+    scalars = {name: int(value[0]) for name, value in _unpack(_HEADER, header).items()}
+    return ActivationTable(**scalars, **_unpack(_SEGMENT, segments))
 
 
 def pack_weights(weights: np.ndarray, tile: int) -> np.ndarray:

@@ -30,11 +30,20 @@ ACCUMULATOR_BITS = 27
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``a @ b`` of integers, int64. In float64, where BLAS is fast and every sum is exact."""
-    return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
+    return (a.astype(np.float64, copy=False) @ b.astype(np.float64)).astype(np.int64)
 
 
 def _low_byte(words: np.ndarray) -> np.ndarray:
     return words.astype(np.int8).astype(np.int64)
+
+
+def _quantise(chip: OnChip, a: np.ndarray, maxima: np.ndarray) -> np.ndarray:
+    """``quantise_row``; remembers the last rows, which many MATMULs share (one for each n tile)."""
+    rows, row_maxima, result = chip.quantised
+    if not (np.array_equal(a, rows) and np.array_equal(maxima, row_maxima)):
+        result = quantise_row(a.astype(np.int64), maxima).astype(np.float64)
+        chip.quantised = (a, maxima.copy(), result)
+    return result
 
 
 def _stationary(chip: OnChip, i: Instruction) -> np.ndarray:
@@ -148,8 +157,7 @@ def matmul(chip: OnChip, i: Instruction) -> int:
         raise EmulatorError(f"k_tiles={i.k_tiles} and n_tiles={i.n_tiles} must be at least 1")
     a = chip.read_act(i.a_addr, i.a_stride, rows, i.k_tiles)
     if i.a_mode == AMode.DYNAMIC:
-        maxima = chip.rowstat[chip.stat_rows(i.a_rowstat, rows)]
-        a = quantise_row(a.astype(np.int64), maxima)
+        a = _quantise(chip, a, chip.rowstat[chip.stat_rows(i.a_rowstat, rows)])
     else:
         a = _low_byte(a)
     acc = _accumulate(chip, i, _product(a, _stationary(chip, i)))

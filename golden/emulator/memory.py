@@ -78,7 +78,8 @@ class OnChip:
 
     act: int16[words, tile]; stat: int8[words, tile]; rowstat: int64[entries], signed 24-bit values;
     vparam, table: uint8[units, tile]; selection: bool[query block, key tile]; accumulators:
-    int64[rows, tile] of the open group, None if there is none. The memories start with random
+    int64[rows, tile] of the open group, None if there is none. ``quantised`` is no state of the
+    hardware: it spares the emulator the same quantisation twice. The memories start with random
     bits, as those of the hardware do, so that no program can rely on their first contents.
     """
 
@@ -96,6 +97,7 @@ class OnChip:
         self.table = rng.integers(0, 256, (table_words(tile), tile), np.uint8)
         self.selection = rng.integers(0, 2, (config.query_blocks, config.key_tiles)) > 0
         self.accumulators: np.ndarray | None = None
+        self.quantised: tuple = (None, None, None)  # rows, their maxima, int8 values
 
     def memory(self, memory: Memory) -> np.ndarray:
         """The array behind a destination of LOAD."""
