@@ -426,11 +426,7 @@ class _EncoderCompiler:
     def _context(self, image: _LayerImage, head: int) -> None:
         shape, plan = self.shape, self.plan
         for sequence, row, scores, select in self._each_sequence(head):
-            column = ActRows(
-                plan.context.addr + head * shape.d_tiles,
-                plan.context.stride,
-                plan.context.rowstat,
-            )
+            column = plan.context.column(head * shape.d_tiles)
             index = self.emit.context(
                 image.layer.attention,
                 shape.tokens,

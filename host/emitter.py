@@ -28,8 +28,19 @@ class ActRows:
         return ActRows(self.addr + index * self.stride, self.stride, self.rowstat + index)
 
     def region(self, rows: int, words: int) -> Region:
-        """The words that ``rows`` rows of ``words`` words span."""
-        return Region("act", self.addr, self.addr + (rows - 1) * self.stride + words)
+        """``rows`` rows of ``words`` words."""
+        return self.region_in("act", rows, words)
+
+    def region_in(self, memory: str, rows: int, words: int) -> Region:
+        """The same rows in another memory."""
+        stop = self.addr + (rows - 1) * self.stride + words
+        if words >= self.stride:
+            return Region(memory, self.addr, stop)
+        return Region(memory, self.addr, stop, self.stride, words)
+
+    def column(self, index: int) -> ActRows:
+        """The rows from word ``index`` on."""
+        return ActRows(self.addr + index, self.stride, self.rowstat)
 
     def stats(self, rows: int) -> Region:
         """The rowstat entries of ``rows`` rows."""
@@ -211,8 +222,7 @@ class Emitter:
         writes = []
         if last:
             memory = "stat" if stat_out else "act"
-            first = out.addr + n
-            writes = [Region(memory, first, first + (rows - 1) * out.stride + 1)]
+            writes = [out.column(n).region_in(memory, rows, 1)]
             if stats:
                 writes.append(out.stats(rows))
             if layer.table is not None:

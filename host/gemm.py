@@ -52,10 +52,15 @@ def _requantisation(k: int) -> tuple[int, int]:
     return min(round(real * 2.0 ** (CHANNEL_SHIFT + row_shift - 15)), 0xFFFF), row_shift
 
 
-def _block_rows(config: Config, m: int, k_tiles: int, n_tiles: int) -> int:
-    """Rows of a block: two blocks of A and of C fit, and there are at least two blocks."""
-    rows = config.max_rows
-    while rows > 1 and (2 * rows * (k_tiles + n_tiles) > config.act_words or 2 * rows > m):
+#: Rows of a block while B stays on chip: a column of B streams in faster than a block uses it.
+RESIDENT_ROWS = 32
+
+
+def _block_rows(config: Config, m: int, k_tiles: int, n_tiles: int, *, resident: bool) -> int:
+    """Rows of a block: two blocks of A and of C fit. Small blocks start and end soon; large ones
+    load B less often, which matters only if it does not stay on chip."""
+    rows = min(config.max_rows, RESIDENT_ROWS) if resident else config.max_rows
+    while rows > 1 and (2 * rows * (k_tiles + n_tiles) > config.act_words or rows >= 2 * m):
         rows //= 2
     if 2 * rows * (k_tiles + n_tiles) > config.act_words:
         raise CompileError(
@@ -76,10 +81,11 @@ class _GemmCompiler:
         self.weights = WeightImage(config)
         chunk = max(1, min(48, (config.stat_words // 4 - 8) // tile))
         self.columns = self.weights.linear(b.T, channel, chunk)
-        self.rows = _block_rows(config, m, self.k_tiles, self.n_tiles)
         self.emit = Emitter(config, Ring(0, config.stat_words))
         words = sum(block.words for column in self.columns for block in column.blocks)
-        self.resident: dict[Block, int] | None = {} if words <= config.stat_words else None
+        fits = words <= config.stat_words
+        self.resident: dict[Block, int] | None = {} if fits else None
+        self.rows = _block_rows(config, m, self.k_tiles, self.n_tiles, resident=fits)
         self.a = Tensor(0, m, k, self.k_tiles * tile, 8)
         self.c = Tensor(-(-self.a.nbytes // 64) * 64, m, n, self.n_tiles * tile, 8)
 
@@ -104,7 +110,7 @@ class _GemmCompiler:
     def _rows(self, index: int, row: int, rows: int, last: bool) -> None:
         a_words, c_words = self.rows * self.k_tiles, self.rows * self.n_tiles
         a = ActRows((index % 2) * a_words, self.k_tiles)
-        c = ActRows(2 * a_words + (index % 2) * c_words, self.n_tiles)
+        c = ActRows(self._c_start(2 * a_words, 2 * c_words) + (index % 2) * c_words, self.n_tiles)
         offset = self.a.offset + row * self.a.pitch
         pitch, words = self.a.pitch, self.k_tiles
         self.emit.load_act("gemm", Window.IO, offset, pitch, rows, words, a, wide=False)
@@ -117,9 +123,15 @@ class _GemmCompiler:
                 first = n // part * part
                 self._store(c, row, rows, first, n + 1 - first)
 
+    def _c_start(self, after: int, words: int) -> int:
+        """C begins in another bank than A if it fits: the streamed operand never gives way."""
+        ends = np.cumsum(self.config.act_banks)
+        start = int(ends[np.searchsorted(ends, after)]) if after < ends[-1] else after
+        return start if start + words <= self.config.act_words else after
+
     def _store(self, c: ActRows, row: int, rows: int, first: int, words: int) -> None:
         offset = self.c.offset + row * self.c.pitch + first * self.config.tile
-        source = ActRows(c.addr + first, c.stride)
+        source = c.column(first)
         self.emit.store_act(
             "gemm", Window.IO, offset, self.c.pitch, rows, words, source, wide=False
         )
@@ -139,13 +151,12 @@ class _GemmCompiler:
     ) -> None:
         addr = self._place(block)
         last = block is column.blocks[-1]
-        first = c.addr + n
         self.emit.schedule.emit(
             Engine.GEMM,
             Opcode.MATMUL,
             "gemm",
             reads=[a.region(rows, self.k_tiles), Region("stat", addr, addr + block.words)],
-            writes=[Region("act", first, first + (rows - 1) * c.stride + 1)] if last else [],
+            writes=[c.column(n).region(rows, 1)] if last else [],
             rows=rows - 1,
             k_tiles=block.k_tiles,
             n_tiles=1,
@@ -161,7 +172,7 @@ class _GemmCompiler:
             b_n=0,
             b_transposed=0,
             param=addr + block.k_tiles * self.config.tile if last else 0,
-            out_addr=first,
+            out_addr=c.addr + n,
             out_stride=c.stride,
             out_mode=OutMode.ACT8,
             observe=0,

@@ -19,19 +19,31 @@ __all__ = ["Region", "Schedule"]
 
 
 class Region(NamedTuple):
-    """Words ``start`` to ``stop - 1`` of one memory (on chip, or a DRAM window in bytes)."""
+    """Words ``start`` to ``stop - 1`` of one memory (on chip, or a DRAM window in bytes).
+
+    With ``stride``: of these only ``width`` words in every ``stride``, from ``start`` on, as a
+    column of a row-major matrix has them.
+    """
 
     memory: str
     start: int
     stop: int
+    stride: int = 0
+    width: int = 0
 
     def overlaps(self, other: Region) -> bool:
-        """True if both share a word of the same memory."""
-        return self.start < other.stop and other.start < self.stop
+        """True if both may share a word of the same memory (exact for equal strides)."""
+        if self.start >= other.stop or other.start >= self.stop:
+            return False
+        if not self.stride or self.stride != other.stride:
+            return True
+        distance = (other.start - self.start) % self.stride
+        return distance < self.width or self.stride - distance < other.width
 
     def covers(self, other: Region) -> bool:
-        """True if every word of ``other`` lies in this region."""
-        return self.start <= other.start and other.stop <= self.stop
+        """True if every word of ``other`` surely lies in this region."""
+        inside = self.start <= other.start and other.stop <= self.stop
+        return inside and (not self.stride or self == other)
 
 
 @dataclass
