@@ -84,7 +84,8 @@ class NormLane(wiring.Component):
         a, b = Signal(signed(MEAN_BITS)), Signal(signed(ROUNDED_BITS))
         product = Signal(signed(MEAN_BITS + VALUE_BITS - 1))
         rounded = round_saturate(self.z >> (SQUARE_SHIFT - 1), ROUNDED_BITS)
-        centred = saturate(self.z - self.mean, MEAN_BITS)
+        # needs no saturation: a row's mean is at least 2 / count of the range from either end
+        centred = self.z - self.mean
         m.d.sync += [
             a.eq(Mux(self.normalise, centred, rounded)),
             b.eq(Mux(self.normalise, self.mantissa, rounded)),

@@ -29,7 +29,7 @@ def rows_of(rng, rows, count):
         elif kind == 1:
             result[m] = rng.integers(-32767, 32768)
         elif kind == 2:
-            result[m] = rng.choice([-32767, 32767], count)
+            result[m] = rng.choice([-32767, 32767], count, p=[1 / count, 1 - 1 / count])
         else:
             result[m] = np.clip(rng.normal(0, 5000, count), -32767, 32767).astype(np.int64)
     return result
