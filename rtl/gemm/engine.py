@@ -35,8 +35,8 @@ class GemmEngine(wiring.Component):
     """Runs MATMUL, SCORES and CONTEXT.
 
     A pass of R rows takes R cycles of the array, at least ``tile``; passes follow each other
-    without a bubble across groups and instructions as long as the epilogue keeps up. Golden functions:
-    ``golden.emulator.gemm``.
+    without a bubble across groups and instructions as long as the epilogue keeps up.
+    Golden functions: ``golden.emulator.gemm``.
 
     Members
     -------
@@ -138,7 +138,7 @@ class GemmEngine(wiring.Component):
             sums.tag.eq(streamer.tag),
             sums.tag_valid.eq(streamer.tag_valid),
             epilogue.group_done.eq(sums.group_done),
-            sequencer.slot_free.eq(epilogue.slot_free),
+            streamer.slot_free.eq(epilogue.slot_free),
             sequencer.job_retired.eq(epilogue.retire),
             sequencer.pass_retired.eq(streamer.retired),
             self.array_active.eq(streamer.row_valid),
@@ -156,11 +156,11 @@ class GemmEngine(wiring.Component):
         refused = loader.read.en & ~loader.read.ready
         with m.If(streamer.issuing):
             m.d.comb += self.stall.eq(Stall.NONE)
+        with m.Elif(streamer.no_slot):
+            m.d.comb += self.stall.eq(Stall.ACCUMULATOR)
         with m.Elif(streamer.passes.valid & refused):
             m.d.comb += self.stall.eq(Stall.SCRATCHPAD)
         with m.Elif(streamer.passes.valid):
             m.d.comb += self.stall.eq(Stall.WEIGHTS)
-        with m.Elif(sequencer.no_slot):
-            m.d.comb += self.stall.eq(Stall.ACCUMULATOR)
         with m.Elif(sequencer.no_answer):
             m.d.comb += self.stall.eq(Stall.FILTER)

@@ -40,26 +40,21 @@ def group_layout(cfg: Config) -> data.StructLayout:
 class GroupWalker(wiring.Component):
     """Expands groups into tiles, passes and jobs, one pass a cycle.
 
-    Accumulator slots are taken in rotation; a group that opens one waits until fewer than all
-    are unfinished. The three outputs of a pass leave in the same cycle, so no consumer sees a
-    descriptor whose counterpart is held back.
+    Accumulator slots are named in rotation; the row streamer waits for them. The three outputs of
+    a pass leave in the same cycle, so no consumer sees a descriptor whose counterpart is held back.
 
     Members
     -------
     groups : In(stream of group_layout)
     tiles, passes, jobs : Out(streams)
-    slot_free : In(1), one pulse for each finished slot
     retires : Out(stream of 1), for each instruction, at its last pass: 1 if it ends with a job
-    blocked : Out(1), a group waits for a slot
     """
 
     groups: stream.Interface
     tiles: stream.Interface
     passes: stream.Interface
     jobs: stream.Interface
-    slot_free: Signal
     retires: stream.Interface
-    blocked: Signal
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -72,9 +67,7 @@ class GroupWalker(wiring.Component):
                 "tiles": Out(stream.Signature(tile_layout(cfg))),
                 "passes": Out(stream.Signature(pass_layout(cfg))),
                 "jobs": Out(stream.Signature(job_layout(cfg))),
-                "slot_free": In(1),
                 "retires": Out(stream.Signature(1)),
-                "blocked": Out(1),
             }
         )
 
@@ -84,7 +77,7 @@ class GroupWalker(wiring.Component):
         move, walked = Signal(), Signal()
         emit, final = self._walk(m, move, walked)
         first = ~walked & ~group.row.observe
-        slot, free = self._slots(m, first & group.tile.first, emit & move)
+        slot = self._slot(m, first & group.tile.first, emit & move)
 
         # A pass moves only if everything that it hands over is taken; the consumers are queues,
         # whose ready does not depend on valid.
@@ -96,8 +89,7 @@ class GroupWalker(wiring.Component):
         }
         taken = Cat(port.ready | ~need for port, need in needed.items()).all()
         m.d.comb += [
-            self.blocked.eq(self.groups.valid & first & group.tile.first & ~free),
-            move.eq(self.groups.valid & ~self.blocked & taken),
+            move.eq(self.groups.valid & taken),
             self.groups.ready.eq(move & final),
             self.retires.payload.eq(group.tile.last),
             self.jobs.payload.eq(group.job),
@@ -147,17 +139,13 @@ class GroupWalker(wiring.Component):
             m.d.comb += [tile[name].eq(value), passing[name].eq(value)]
         return emit, final
 
-    def _slots(self, m: Module, opens: Value, emitted: Value) -> tuple[Value, Value]:
-        """The slot of the group at hand; whether one more may be opened."""
-        slots = 2 * self._cfg.acc_slots
-        following, current = Signal(range(slots)), Signal(range(slots))
-        unfinished = Signal(range(slots + 1))
-        opened = Signal()
-        m.d.comb += opened.eq(opens & emitted)
-        with m.If(opened):
+    def _slot(self, m: Module, opens: Value, emitted: Value) -> Value:
+        """The slot of the group at hand."""
+        last_slot = 2 * self._cfg.acc_slots - 1
+        following, current = Signal(range(last_slot + 1)), Signal(range(last_slot + 1))
+        with m.If(opens & emitted):
             m.d.sync += [
                 current.eq(following),
-                following.eq(Mux(following == slots - 1, 0, following + 1)),
+                following.eq(Mux(following == last_slot, 0, following + 1)),
             ]
-        m.d.sync += unfinished.eq(unfinished + opened - self.slot_free)
-        return Mux(opens, following, current), unfinished != slots
+        return Mux(opens, following, current)

@@ -36,11 +36,10 @@ class Sequencer(wiring.Component):
     tiles, passes, jobs : Out(streams of descriptors)
     request, select : the streams of the key filter
     selection : In(selection_read), the softmax engine's view of the kept key tiles
-    slot_free : In(1), the epilogue has finished a group
     job_retired, pass_retired : In(1), the last job (pass) of an instruction is complete
     retire : Out(1), one pulse for each instruction, in order
     busy : Out(1), some instruction is not retired
-    no_slot, no_answer : Out(1), expansion waits for an accumulator slot, for the filter
+    no_answer : Out(1), expansion waits for the filter
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -54,12 +53,10 @@ class Sequencer(wiring.Component):
                 "request": Out(stream.Signature(request_layout(cfg))),
                 "select": In(stream.Signature(select_layout(cfg))),
                 "selection": In(selection_read(cfg)),
-                "slot_free": In(1),
                 "job_retired": In(1),
                 "pass_retired": In(1),
                 "retire": Out(1),
                 "busy": Out(1),
-                "no_slot": Out(1),
                 "no_answer": Out(1),
             }
         )
@@ -91,8 +88,6 @@ class Sequencer(wiring.Component):
             connect(m, source, queue.i)
             connect(m, queue.o, flipped(sink))
         m.d.comb += [
-            walker.slot_free.eq(self.slot_free),
-            self.no_slot.eq(walker.blocked),
             self.no_answer.eq(scores.waiting),
             self.busy.eq(held | self._retire(m, walker)),
         ]

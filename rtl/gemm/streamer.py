@@ -31,21 +31,24 @@ class RowStreamer(wiring.Component):
     """Streams passes: row m is the word at ``addr + m * stride``, raw or quantised by its maximum.
 
     A row takes ENTRY_DELAY cycles from its issue to the array, always; rows of consecutive passes
-    follow each other without a bubble. A pass waits for ``tile_ready`` before its first row, never
-    later. The address of a row waits for its scale, so no data is buffered. On the last pass of a
-    group the scale of each row is written beside the accumulators: 2**15, the row maximum (256 to
-    32767), or the reciprocal of the row sum (``golden.numerics.polynomial.reciprocal``).
+    follow each other without a bubble. Before its first row a pass waits for ``tile_ready``, and
+    the first one of a group for an accumulator slot; never later. The address of a row waits for
+    its scale, so no data is buffered. On the last pass of a group the scale of each row is written
+    beside the accumulators: 2**15, the row maximum (256 to 32767), or the reciprocal of the row sum
+    (``golden.numerics.polynomial.reciprocal``).
 
     Members
     -------
     passes : In(stream of pass_layout)
     tile_ready : In(1), tile_taken : Out(1), of the stationary loader
+    slot_free : In(1), one pulse for each slot that the epilogue has read
     act_read : Out(act_read), always accepted; rowstat_read : Out(rowstat_read)
     row, row_valid, row_swap : Out, to SystolicArray
     tag, tag_valid : Out, scale_write : Out(scale_write), to Accumulators
     query : Out(stream of int8[tile], always ready), rows of ``observe`` passes
     retired : Out(1), the last row of a pass with ``retire`` enters the array
     issuing : Out(1), a row is issued in this cycle
+    no_slot : Out(1), a pass waits for an accumulator slot
     """
 
     ENTRY_DELAY = 1 + ROWSTAT_READ_LATENCY + RowFactor.LATENCY + RowQuantiser.LATENCY
@@ -53,6 +56,7 @@ class RowStreamer(wiring.Component):
     passes: stream.Interface
     tile_ready: Signal
     tile_taken: Signal
+    slot_free: Signal
     act_read: wiring.PureInterface
     rowstat_read: wiring.PureInterface
     row: data.View
@@ -64,6 +68,7 @@ class RowStreamer(wiring.Component):
     query: stream.Interface
     retired: Signal
     issuing: Signal
+    no_slot: Signal
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -86,6 +91,7 @@ class RowStreamer(wiring.Component):
                 "passes": In(stream.Signature(pass_layout(cfg))),
                 "tile_ready": In(1),
                 "tile_taken": Out(1),
+                "slot_free": In(1),
                 "act_read": Out(act_read(cfg)),
                 "rowstat_read": Out(rowstat_read(cfg)),
                 "row": Out(stat_word(cfg)),
@@ -97,6 +103,7 @@ class RowStreamer(wiring.Component):
                 "query": Out(stream.Signature(stat_word(cfg), always_ready=True)),
                 "retired": Out(1),
                 "issuing": Out(1),
+                "no_slot": Out(1),
             }
         )
 
@@ -144,9 +151,12 @@ class RowStreamer(wiring.Component):
         first, last = index == 0, index == current.rows
         row = Signal(self._row)
 
+        starts = first & ~current.observe
+        opens = starts & current.first
         m.d.comb += [
-            self.issuing.eq(self.passes.valid & (~first | current.observe | self.tile_ready)),
-            self.tile_taken.eq(self.issuing & first & ~current.observe),
+            self.no_slot.eq(self.passes.valid & opens & ~self._slot_left(m, opens)),
+            self.issuing.eq(self.passes.valid & (~starts | self.tile_ready) & ~self.no_slot),
+            self.tile_taken.eq(self.issuing & starts),
             self.passes.ready.eq(self.issuing & last),
             addr.eq(Mux(first, current.addr, next_addr)),
             rowstat.eq(Mux(first, current.rowstat, next_rowstat)),
@@ -171,6 +181,13 @@ class RowStreamer(wiring.Component):
                 next_rowstat.eq(rowstat + 1),
             ]
         return row, addr, rowstat
+
+    def _slot_left(self, m: Module, opens: Value) -> Value:
+        """Whether a slot is left. They are opened and freed in the same rotation."""
+        slots = 2 * self._cfg.acc_slots
+        unfinished = Signal(range(slots + 1))
+        m.d.sync += unfinished.eq(unfinished + (opens & self.issuing) - self.slot_free)
+        return unfinished != slots
 
     def _row_max(self, m: Module, cycles: int) -> Value:
         """The row maximum, limited, ``cycles`` after it was found."""
