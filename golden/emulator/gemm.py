@@ -46,14 +46,18 @@ def _quantise(chip: OnChip, a: np.ndarray, maxima: np.ndarray) -> np.ndarray:
     return result
 
 
+def _check_operands(words: np.ndarray) -> None:
+    if (words == -128).any():
+        raise EmulatorError("a stationary operand is -128")
+
+
 def _stationary(chip: OnChip, i: Instruction) -> np.ndarray:
     """B as int8[k, n], tiles put together."""
     tile = chip.tile
     words = chip.read_stat(
         i.b_addr, (i.k_tiles, i.b_k), (i.n_tiles, i.b_n), (tile, i.b_row)
     )  # [k tile, n tile, word, lane]
-    if (words == -128).any():
-        raise EmulatorError("a stationary operand is -128")
+    _check_operands(words)
     order = (0, 3, 1, 2) if i.b_transposed else (0, 2, 1, 3)
     return words.transpose(order).reshape(i.k_tiles * tile, i.n_tiles * tile)
 
@@ -179,7 +183,7 @@ def scores(chip: OnChip, i: Instruction) -> int:
     Raises
     ------
     EmulatorError
-        If an address is outside its memory, or accumulators are open.
+        If an address is outside its memory, an operand of K is -128, or accumulators are open.
     """
     _closed(chip)
     rows, keys, tile = chip.rows(i), i.keys + 1, chip.tile
@@ -187,6 +191,7 @@ def scores(chip: OnChip, i: Instruction) -> int:
     q = _low_byte(chip.read_act(i.q_addr, i.q_stride, rows, i.d_tiles))
     k = chip.read_stat(i.k_addr, (tiles * tile, i.d_tiles), (i.d_tiles, 1)).astype(np.int64)
     k = k.reshape(tiles * tile, -1)
+    _check_operands(k[:keys])
     kept = _select(chip, i, q, k[:keys], tiles)
     score = requantise(
         _product(q, k.T),
@@ -233,7 +238,8 @@ def context(chip: OnChip, i: Instruction) -> int:
     Raises
     ------
     EmulatorError
-        If an address is outside its memory, accumulators are open, or nothing is recorded.
+        If an address is outside its memory, an operand of V is -128, accumulators are open, or
+        nothing is recorded.
     """
     _closed(chip)
     rows, keys, tile = chip.rows(i), i.keys + 1, chip.tile
@@ -241,6 +247,7 @@ def context(chip: OnChip, i: Instruction) -> int:
     kept = chip.kept(i.select, rows, keys)
     p = _low_byte(chip.read_act(i.p_addr, i.p_stride, rows, tiles))
     v = chip.read_stat(i.v_addr, (tiles * tile, i.d_tiles), (i.d_tiles, 1))
+    _check_operands(v[:keys])
     level = np.where(kept.repeat(tile, 1), p + OFFSET, 0)
     acc = _product(level, v.reshape(tiles * tile, -1))
     _write(chip, i, acc, _row_scale(chip, RowScale.RECIPROCAL, i.p_rowstat, rows), table=False)

@@ -113,13 +113,19 @@ def _scores(bench: Bench, options: Options) -> Head:
     return head
 
 
+def _rows(bench: Bench, keys: int, d_tiles: int) -> np.ndarray:
+    """Random K or V; the rows beyond the last key are any bytes, -128 among them."""
+    tile = bench.tile
+    words = bench.int8(-(-keys // tile) * tile, d_tiles * tile)
+    words[keys:] = bench.rng.choice([-128, -1, 127], words[keys:].shape)
+    return words
+
+
 def _keys(bench: Bench, keys: int, d_tiles: int) -> int:
     """K in STAT, written by observed MATMULs of unit matrices: filters need to see it."""
     tile, step = bench.tile, bench.config.max_rows
-    depth, tiles = d_tiles * tile, -(-keys // tile)
-    words = tiles * tile * d_tiles
-    # rows beyond the last key are arbitrary
-    addr = bench.load_stat(bench.int8(words, tile), align=tile)
+    depth = d_tiles * tile
+    addr = bench.load_stat(_rows(bench, keys, d_tiles), align=tile)
     packed = np.eye(depth, dtype=np.int8).reshape(d_tiles, tile, d_tiles, tile)
     unit = bench.load_stat(packed.transpose(2, 0, 1, 3))
     param = bench.load_gain(d_tiles, 1)
@@ -165,8 +171,7 @@ def _context(bench: Bench, head: Head, options: Options) -> None:
     """LOAD of V, CONTEXT, STORE of its result."""
     tile, rows, d_tiles = bench.tile, head.rows, head.d_tiles
     out_mode = options.pick("out_mode", *OutMode)
-    tiles = -(-head.keys // tile)
-    v_addr = bench.load_stat(bench.int8(tiles * tile * d_tiles, tile))
+    v_addr = bench.load_stat(_rows(bench, head.keys, d_tiles))
     scale = bench.scale(21, 8, 16 if out_mode == OutMode.ACT16 else 8)
     param = bench.load_channels(d_tiles, scale.pop("channel_shift"), 8 + scale["out_shift"])
     entry = bench.load_act(rows, 1, wide=True)[2]

@@ -95,6 +95,18 @@ def test_the_stationary_operand_minus_128():
         machine.run()
 
 
+@pytest.mark.parametrize("opcode", [Opcode.SCORES, Opcode.CONTEXT])
+def test_keys_and_values_of_minus_128(opcode):
+    apart = {"s_addr": 9} if opcode == Opcode.SCORES else {"out_addr": 9, "param": 8}
+    machine = emulator(instruction(opcode, d_tiles=1, keys=2, **apart))
+    machine.chip.selection[0] = np.arange(TINY.key_tiles) == 0
+    machine.chip.stat[3] = -128  # beyond the last key
+    machine.run()
+    machine.chip.stat[2, 3] = -128
+    with pytest.raises(EmulatorError, match="a stationary operand is -128"):
+        machine.run()
+
+
 def test_open_accumulators():
     start = instruction(Opcode.MATMUL, **(MATMUL | {"finish": 0}))
     longer = instruction(Opcode.MATMUL, **(MATMUL | {"accumulate": 1, "rows": 1}))

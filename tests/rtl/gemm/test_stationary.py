@@ -198,3 +198,15 @@ def test_the_first_tile_is_ready_soon(cfg):
     bench = Bench(cfg, passes, memory, delay=0)
     bench.run()
     assert bench.entries[0] < 2 * cfg.tile + 2 + STAT_READ_LATENCY
+
+
+@CONFIGS
+def test_minus_128_counts_as_minus_127(cfg):
+    """In the array and in the column sums alike, so that rows beyond the last key cancel."""
+    rng = np.random.default_rng(0)
+    memory = random_memory(cfg, rng)
+    memory[rng.random(memory.shape) < 0.5] = -128
+    passes, sums, columns = random_passes(cfg, rng, memory.clip(-127), groups=4, lengths=[cfg.tile])
+    got = Bench(cfg, passes, memory, delay=3).run()
+    assert np.array_equal(got[0], sums)
+    assert np.array_equal(got[1], columns)
