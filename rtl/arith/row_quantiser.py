@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
-from transept.rtl.arith.fixed import round_shift, saturate
+from transept.rtl.arith.fixed import round_saturate
 
 __all__ = ["RowQuantiser"]
 
@@ -59,6 +59,6 @@ class RowQuantiser(wiring.Component):
             with m.If(loaded):
                 m.d.sync += [product.eq(element * scale), low.eq(element)]
             with m.If(multiplied):
-                rounded = saturate(round_shift(product, SCALE_SHIFT), 8)
+                rounded = round_saturate(product >> (SCALE_SHIFT - 1), 8)
                 m.d.sync += y.eq(Mux(raw_multiplied, low, rounded))
         return m
