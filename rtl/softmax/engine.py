@@ -11,6 +11,7 @@ from transept.golden.config import Config
 from transept.golden.numerics.softmax import OFFSET
 from transept.rtl.arith.fixed import index_bits, tree_sum
 from transept.rtl.arith.pipeline import delay
+from transept.rtl.attention.selection import selection_read
 from transept.rtl.interfaces import (
     ROWSTAT_BITS,
     act_read,
@@ -24,7 +25,7 @@ from transept.rtl.memory.row_engine import run_rows
 from transept.rtl.memory.row_writer import RowWriter
 from transept.rtl.memory.word_reader import WordReader
 from transept.rtl.softmax.exponential import LEVEL_BITS, Exponential
-from transept.rtl.softmax.walker import KeptTiles, score_tag, selection_read
+from transept.rtl.softmax.walker import KeptTiles, score_tag
 
 __all__ = ["SoftmaxEngine"]
 

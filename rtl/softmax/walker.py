@@ -9,16 +9,10 @@ from amaranth.lib.wiring import In, Out
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.rtl.arith.fixed import index_bits
+from transept.rtl.attention.selection import selection_read
 from transept.rtl.interfaces import instruction_layout, rowstat_read
 
-__all__ = ["KeptTiles", "score_tag", "selection_read"]
-
-
-def selection_read(cfg: Config) -> wiring.Signature:
-    """Read port of the selection memory: the bitmap of ``addr`` one cycle later."""
-    return wiring.Signature(
-        {"addr": Out(index_bits(cfg.query_blocks)), "bitmap": In(cfg.key_tiles)}
-    )
+__all__ = ["KeptTiles", "score_tag"]
 
 
 def score_tag(cfg: Config) -> data.StructLayout:
