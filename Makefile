@@ -1,10 +1,10 @@
-# make setup | test | test-slow | demo | lint
+# make setup | test | test-slow | demo | docs | lint
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup test test-slow demo lint clean
+.PHONY: setup test test-slow demo docs lint clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,9 @@ test-slow: $(STAMP)
 
 demo: $(STAMP)
 	$(VENV)/bin/transept demo
+
+docs: $(STAMP)
+	$(VENV)/bin/python -m transept.golden.pages docs
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
