@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,9 +29,9 @@ def parameters() -> dict[str, object]:
 
 
 def bench_executable(
-    component: wiring.Component, name: str, *, separator: str = "__", waves: bool = False
+    design: wiring.Component | str, name: str, *, separator: str = "__", waves: bool = False
 ) -> Path:
-    """The simulation of a component for cocotb, which sees its ports and nothing below.
+    """The simulation of a component or Verilog text; cocotb sees its ports and nothing below.
 
     Raises
     ------
@@ -40,12 +41,11 @@ def bench_executable(
     import cocotb
     from cocotb_tools import config
 
-    text = build.to_verilog(component, name, separator=separator)
-    ports = [
-        separator.join(map(str, path)) for path, _, _ in component.signature.flatten(component)
-    ]
+    text = design
+    if not isinstance(text, str):
+        text = build.to_verilog(design, name, separator=separator)
     # what is public is not optimised, so only ports are
-    visible = [f'public_flat_rw -module "{name}" -var "{port}"' for port in ("clk", "rst", *ports)]
+    visible = [f'public_flat_rw -module "{name}" -var "{port}"' for port in _ports(text, name)]
     public = "\n".join(["`verilator_config", *visible, ""])
     main = Path(config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     libraries = f"-Wl,-rpath,{config.libs_dir} -L{config.libs_dir} -lcocotbvpi_verilator"
@@ -71,8 +71,15 @@ def bench_executable(
     return build.cached(f"cocotb/{name}_{key}", make) / name
 
 
+def _ports(text: str, name: str) -> list[str]:
+    found = re.search(rf"^module {name}\(([^)]*)\)", text, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"the Verilog has no module {name}")
+    return found[1].replace(",", " ").split()
+
+
 def run_bench(
-    component: wiring.Component,
+    design: wiring.Component | str,
     name: str,
     test_module: str,
     parameters: Mapping[str, object] | None = None,
@@ -81,15 +88,15 @@ def run_bench(
     separator: str = "__",
     waves: Path | None = None,
 ) -> int:
-    """Run the cocotb tests of a module on a component; returns how many passed.
+    """Run the cocotb tests of a module on a design; returns how many passed.
 
     Parameters
     ----------
-    component, name : what is tested and the name of its Verilog module
+    design, name : a component or Verilog text, and the name of its Verilog module
     test_module : name of an importable module with cocotb tests
     parameters : JSON values that the tests get from ``parameters()``
     seed : of Python's ``random`` in the tests and of the initial contents of memories
-    separator : joins the parts of port names
+    separator : joins the parts of a component's port names
     waves : write a VCD to this file
 
     Raises
@@ -99,7 +106,7 @@ def run_bench(
     """
     from cocotb_tools.runner import get_runner
 
-    executable = bench_executable(component, name, separator=separator, waves=waves is not None)
+    executable = bench_executable(design, name, separator=separator, waves=waves is not None)
     arguments = ["--trace", "--trace-file", str(Path(waves).resolve())] if waves else []
     arguments += ["+verilator+rand+reset+2", f"+verilator+seed+{1 + seed % 0x7FFFFFFF}"]
     with tempfile.TemporaryDirectory(prefix=f"{name}.") as folder:

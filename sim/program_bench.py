@@ -13,10 +13,11 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, RisingEdge, with_timeout
+from cocotb.triggers import RisingEdge, with_timeout
 
 from transept.sim.axi import attach_memory, attach_registers
 from transept.sim.cocotb_runner import parameters
+from transept.sim.streams import reset
 
 PERIOD_NS = 10
 TIMEOUT_US = 100_000
@@ -32,9 +33,7 @@ async def runs_the_program(dut: Any) -> None:
     ram = attach_memory(dut, image.size, backpressure=backpressure)
     bus = attach_registers(dut)
     ram.write(0, image.tobytes())
-    dut.rst.value = 1
-    await ClockCycles(dut.clk, 4)
-    dut.rst.value = 0
+    await reset(dut, 4)
     *setup, start = facts["registers"]
     for offset, value in setup:
         await bus.write_dword(offset, value)

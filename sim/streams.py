@@ -29,11 +29,13 @@ def unpack(word: int, width: int, count: int, *, signed: bool = True) -> list[in
 
 
 async def reset(dut: Any, cycles: int = 2) -> None:
-    """Hold the synchronous reset for some cycles."""
+    """Hold the synchronous reset for some cycles; returns when a registered one has ended too."""
     dut.rst.value = 1
     for _ in range(cycles):
         await RisingEdge(dut.clk)
     dut.rst.value = 0
+    for _ in range(2):
+        await RisingEdge(dut.clk)
 
 
 class _Port:

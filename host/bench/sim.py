@@ -67,7 +67,7 @@ def run_in_cocotb(
     config: Config, gemm: Gemm, a: np.ndarray, *, backpressure: float = 0.0, seed: int = 1
 ) -> dict:
     """The program through cocotbext-axi: output, cycles and seconds."""
-    from transept.rtl.accelerator import Accelerator
+    from transept.sim.build import accelerator_verilog
     from transept.sim.cocotb_runner import run_bench
 
     recorder = _Recorder(config)
@@ -83,12 +83,11 @@ def run_in_cocotb(
             "backpressure": backpressure,
         }
         run_bench(
-            Accelerator(config),
+            accelerator_verilog(config),
             "accelerator",
             "transept.sim.program_bench",
             facts,
             seed=seed,
-            separator="_",
         )
         found = np.load(result)
         tensor = gemm.launch.output
