@@ -93,7 +93,7 @@ class Faults:
 class WaveWindow:
     """Write a VCD of the cycles ``start <= cycle < stop`` to ``path``.
 
-    ``scope`` names an instance below which signals are kept, e.g. ``"accelerator.gemm"``.
+    ``scope`` names an instance below which signals are kept, e.g. ``"accelerator.core.gemm"``.
     """
 
     path: Path
