@@ -1,0 +1,179 @@
+"""Counters, watchdog, error latch and soft reset."""
+
+import pytest
+from amaranth.sim import Simulator
+
+from transept.golden import registers
+from transept.golden.config import TINY
+from transept.golden.isa import Engine, Window
+from transept.golden.registers import ErrorCode, Stall, Unit
+from transept.rtl import interfaces
+from transept.rtl.control.counters import Counters
+from transept.rtl.control.errors import SOURCES, ErrorLatch
+from transept.rtl.control.reset import HOLD_CYCLES, SoftReset
+from transept.rtl.control.watchdog import Watchdog
+
+
+def run(dut, bench):
+    finished = []
+
+    async def wrapper(ctx):
+        await bench(ctx)
+        finished.append(True)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(wrapper)
+    sim.run_until(1e-4)
+    assert finished
+
+
+def states(**engines):
+    """One state for each engine: busy and stall."""
+    idle = {"busy": 0, "stall": interfaces.Stall.NONE}
+    return [
+        {"busy": engines[name][0], "stall": interfaces.Stall(engines[name][1])}
+        if (name := engine.name.lower()) in engines
+        else idle
+        for engine in Engine
+    ]
+
+
+def test_stall_reasons_are_those_of_the_engines():
+    assert {s.name: s.value for s in Stall} == {s.name: s.value for s in interfaces.Stall}
+
+
+def test_every_counter_has_its_register():
+    offsets = {entry.name for entry in registers.table(TINY)}
+    assert {name.upper() for name in Counters.NAMES} <= offsets
+
+
+def test_counters_count_their_events():
+    dut = Counters()
+
+    async def bench(ctx):
+        ctx.set(dut.running, 1)
+        ctx.set(dut.states, states(load=(1, Stall.MEMORY), gemm=(0, Stall.TOKEN)))
+        ctx.set(dut.retired, 3)
+        for cycle in range(10):
+            ctx.set(dut.array_active, cycle % 2)
+            await ctx.tick()
+        ctx.set(dut.running, 0)
+        ctx.set(dut.retired, 0)
+        for _ in range(5):
+            await ctx.tick()
+        counted = {
+            "cycles": 15,
+            "run_cycles": 10,
+            "array_cycles": 5,
+            "instructions": 30,
+            "load_busy": 10,
+            "load_stall_memory": 10,
+            "gemm_stall_token": 10,
+        }
+        for name in ("cycles", "run_cycles", "array_cycles", "instructions", *dut.NAMES):
+            assert ctx.get(getattr(dut, name)) == counted.get(name, 0), name
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        assert ctx.get(dut.load_busy) == ctx.get(dut.run_cycles) == 0
+        assert ctx.get(dut.cycles) == 16
+
+    run(dut, bench)
+
+
+@pytest.mark.parametrize(
+    ("engines", "unit", "stall"),
+    [
+        ({"gemm": (1, Stall.FILTER), "store": (0, Stall.TOKEN)}, Unit.GEMM, Stall.FILTER),
+        ({"load": (0, Stall.TOKEN), "vector": (1, Stall.NONE)}, Unit.VECTOR, Stall.NONE),
+        ({"softmax": (0, Stall.TOKEN), "store": (0, Stall.TOKEN)}, Unit.SOFTMAX, Stall.TOKEN),
+        ({}, Unit.CONTROL, Stall.NONE),
+    ],
+)
+def test_the_watchdog_blames_who_holds_up_others(engines, unit, stall):
+    dut, limit = Watchdog(), 7
+
+    async def bench(ctx):
+        ctx.set(dut.running, 1)
+        ctx.set(dut.limit, limit)
+        ctx.set(dut.states, states(**engines))
+        for _ in range(3):  # progress before the limit restarts the count
+            for cycle in range(limit - 1):
+                ctx.set(dut.progress, cycle == 0)
+                await ctx.tick()
+        assert not ctx.get(dut.report.fired)
+        ctx.set(dut.progress, 0)
+        for _ in range(limit):
+            await ctx.tick()
+        report = ctx.get(dut.report)
+        assert (report.fired, report.engine, report.stall) == (1, unit, stall)
+        assert report.busy == sum(s[0] << Engine[n.upper()] for n, s in engines.items())
+        ctx.set(dut.states, states())
+        await ctx.tick()
+        assert ctx.get(dut.report.engine) == unit
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        assert not ctx.get(dut.report.fired)
+
+    run(dut, bench)
+
+
+@pytest.mark.parametrize(("limit", "running"), [(0, 1), (5, 0)])
+def test_the_watchdog_can_be_off(limit, running):
+    dut = Watchdog()
+
+    async def bench(ctx):
+        ctx.set(dut.limit, limit)
+        ctx.set(dut.running, running)
+        for _ in range(50):
+            await ctx.tick()
+        assert not ctx.get(dut.report.fired)
+
+    run(dut, bench)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_first_error_stays(name):
+    dut = ErrorLatch()
+    code, unit = SOURCES[name]
+
+    async def bench(ctx):
+        ctx.set(getattr(dut, name), {"valid": 1, "window": Window.SCRATCH, "offset": 123})
+        await ctx.tick()
+        ctx.set(getattr(dut, name).valid, 0)
+        for other in SOURCES:
+            ctx.set(getattr(dut, other).valid, other != name)
+        await ctx.tick()
+        latched = [ctx.get(port) for port in (dut.code, dut.engine, dut.window, dut.offset)]
+        assert latched == [code, unit, Window.SCRATCH, 123]
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        assert ctx.get(dut.code) == ErrorCode.NONE
+
+    run(dut, bench)
+
+
+@pytest.mark.parametrize("wait", [0, 20])
+def test_reset_follows_the_bus(wait):
+    dut = SoftReset()
+
+    async def bench(ctx):
+        ctx.set(dut.request, 1)
+        await ctx.tick()
+        ctx.set(dut.request, 0)
+        for cycle in range(wait):
+            ctx.set(dut.idle, cycle == 0)  # not yet: a burst may just have been registered
+            assert ctx.get(dut.abort)
+            assert ctx.get(dut.resetting)
+            assert not ctx.get(dut.reset)
+            await ctx.tick()
+        ctx.set(dut.idle, 1)
+        held = 0
+        for _ in range(20):
+            held += ctx.get(dut.reset)
+            await ctx.tick()
+        assert held == HOLD_CYCLES
+        assert not ctx.get(dut.abort)
+        assert not ctx.get(dut.resetting)
+
+    run(dut, bench)
