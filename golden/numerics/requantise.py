@@ -76,7 +76,7 @@ def requantise(
     """
     a = saturate(round_shift(acc, pre), 25)
     v = saturate(round_shift(a * channel.multiplier, channel.shift), 25)
-    shift = row_shift + row_exponent[..., None]
+    shift = (row_shift + row_exponent[..., None]).clip(max=62)  # 0 from 44 on; int64 ends at 63
     z = saturate(round_shift(v * row_multiplier[..., None], shift), 25)
     return saturate(round_shift(z + channel.bias, out_shift), bits)
 

@@ -46,7 +46,7 @@ def test_fixed_and_polynomial(seed):
 
 
 @settings(deadline=None, max_examples=30)
-@given(rng_seeds, st.integers(0, 15), st.integers(0, 30), st.integers(0, 15))
+@given(rng_seeds, st.integers(0, 15), st.integers(0, 63), st.integers(0, 15))
 def test_requantise(seed, pre, row_shift, out_shift):
     rng = np.random.default_rng(seed)
     channel = requantise.ChannelParameters(

@@ -75,6 +75,14 @@ def test_requantise_saturates_every_step():
         assert y.item() == sign * 32767
 
 
+def test_the_largest_shift_leaves_the_bias():
+    acc = np.array([[(1 << 26) - 1, 1 - (1 << 26)]])
+    channel = ChannelParameters(*np.array([[65535, 65535], [0, 0], [5, -7]]))
+    row = np.array([1 << 16]), np.array([23])
+    y = requantise(acc, channel, *row, pre=0, row_shift=63, out_shift=0, bits=16)
+    assert y.tolist() == [[5, -7]]
+
+
 def _gelu(x: float) -> float:
     return x * 0.5 * (1 + math.erf(x / math.sqrt(2)))
 
