@@ -217,7 +217,7 @@ def _show_model(result: dict, config: Config, memory: MemoryName) -> None:
         console.print(f"note: {note}")
     if result.get("cycles"):
         _show_cycles(result, config, memory)
-    report.show_layers(result["layers"])
+    report.show_layers(result["layers"], config.macs)
 
 
 def _show_cycles(result: dict, config: Config, memory: MemoryName) -> None:

@@ -86,7 +86,7 @@ def import_model(model: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> I
             + ", ".join(sorted({_name(n) for n in module.graph.nodes if n.op == "call_function"}))
         )
     entry, exit_, layers, mask, used = found
-    fallback = _fallback(module, used)
+    fallback = _fallback(module, used, exit_)
     return ImportedModel(module, entry, exit_, layers, mask, fallback)
 
 
@@ -94,24 +94,32 @@ def _name(node: fx.Node) -> str:
     return str(node.target).removeprefix("aten.").split(".")[0]
 
 
-def _fallback(module: fx.GraphModule, used: set[fx.Node]) -> tuple[tuple[str, str], ...]:
-    """Operators outside the region that do arithmetic, each once, with the reason."""
-    reasons = {
-        "embedding": "table lookup, no arithmetic to speed up",
-        "layer_norm": "no encoder layer follows it",
-        "linear": "not part of a recognised chain",
-    }
+def _fallback(
+    module: fx.GraphModule, used: set[fx.Node], exit_: fx.Node
+) -> tuple[tuple[str, str], ...]:
+    """Operators outside the region that do arithmetic, before and behind it, with the reason."""
     silent = {str(op).split(".")[1] for op in _SHAPES} | {"getitem"}
-    rows: dict[str, str] = {}
+    before: dict[str, None] = {}
+    behind: dict[str, None] = {}
+    names = before
     for node in module.graph.nodes:
+        if node is exit_:
+            names = behind
         if node.op != "call_function" or node in used or node.target is operator.getitem:
             continue
         value = node.meta.get("val")
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-            continue
-        if _name(node) not in silent:
-            rows.setdefault(_name(node), reasons.get(_name(node), "outside the encoder layers"))
-    return tuple(rows.items())
+        floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+        if floating and _name(node) not in silent:
+            names.setdefault(_name(node))
+    lookup = "embedding" in before
+    reasons = (
+        (
+            before,
+            "embedding lookup: no arithmetic to speed up" if lookup else "no pattern takes it",
+        ),
+        (behind, "behind the last accelerated layer (pooling, heads): no pattern takes it"),
+    )
+    return tuple((", ".join(names), reason) for names, reason in reasons if names)
 
 
 class _Matcher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,24 +69,25 @@ def cycle_bar(parts: Iterable[tuple[str, int, str]], total: int) -> None:
     console.print("  ".join(legend))
 
 
-def show_layers(layers: list[dict]) -> None:
-    """What ran where, and why: layers of the same kind together."""
+def show_layers(layers: list[dict], macs_per_cycle: int) -> None:
+    """What ran where, and why: the same part of every layer in one row."""
     table = Table(title="what ran where", title_justify="left")
     for name, side in (
-        ("layer", "left"),
+        ("part", "left"),
+        ("layers", "right"),
         ("device", "left"),
         ("cycles", "right"),
         ("utilisation", "right"),
         ("reason", "left"),
     ):
         table.add_column(name, justify=side)  # type: ignore[arg-type]
+    groups: dict[tuple[str, str, str], list[dict]] = {}
     for layer in layers:
-        share = layer["utilisation"]
-        table.add_row(
-            layer["name"],
-            layer["device"],
-            cell(layer["cycles"]),
-            "-" if share is None else f"{share:.1%}",
-            layer["reason"],
-        )
+        part = re.sub(r"^.*\.\d+\.", "", layer["name"])
+        groups.setdefault((part, layer["device"], layer["reason"]), []).append(layer)
+    for (part, device, reason), members in groups.items():
+        cycles = sum(layer["cycles"] or 0 for layer in members)
+        macs = sum(layer["macs"] or 0 for layer in members)
+        share = f"{macs / macs_per_cycle / cycles:.1%}" if cycles else "-"
+        table.add_row(part, str(len(members)), device, cell(cycles or None), share, reason)
     console.print(table)

@@ -50,6 +50,7 @@ def _layers(program: Program, config: Config, cycles: dict[str, int], device: st
         {
             "name": name,
             "device": device,
+            "macs": macs,
             "cycles": cycles.get(name),
             "utilisation": macs / config.macs / cycles[name] if cycles.get(name) else None,
             "reason": "",
@@ -57,7 +58,14 @@ def _layers(program: Program, config: Config, cycles: dict[str, int], device: st
         for name, macs in program.launch.macs.items()
     ]
     return rows + [
-        {"name": name, "device": "cpu", "cycles": None, "utilisation": None, "reason": reason}
+        {
+            "name": name,
+            "device": "cpu",
+            "macs": None,
+            "cycles": None,
+            "utilisation": None,
+            "reason": reason,
+        }
         for name, reason in program.fallback
     ]
 
