@@ -91,8 +91,10 @@ def _cells(design: dict) -> Counter[str]:
 
 def _run(text: str, scratch: Path) -> None:
     (scratch / "accelerator.v").write_text(text)
+    # hidden names: ABC9 of this Yosys release stumbles over some public ones after flattening
     script = (
-        "read_verilog accelerator.v; synth_xilinx -family xc7 -flatten -top accelerator; "
+        "read_verilog accelerator.v; hierarchy -top accelerator; proc; flatten; opt_clean; "
+        "rename -hide w:*; synth_xilinx -family xc7 -top accelerator; "
         "tee -q -o stat.json stat -json; check -assert"
     )
     # a second run without flattening tells where the resources are
