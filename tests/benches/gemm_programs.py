@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 from bench import instruction
 
 from transept.golden.config import Config
 from transept.golden.isa import AMode, Filter, Instruction, Opcode, OutMode, RowScale
+from transept.golden.layouts import pack_table
 from transept.golden.numerics.filters import tile_estimate
+from transept.golden.numerics.requantise import SEGMENTS, ActivationTable
 
 __all__ = ["GemmPrograms"]
 
@@ -100,10 +103,27 @@ class GemmPrograms:
             "a_mode": a_mode,
             "a_rowstat": rng.randrange(self.rowstat - rows + 1),
             "b_transposed": rng.randint(0, 1),
+            "activation": rng.randint(0, 1),
             "row_scale": rng.choice(scales + [RowScale.RECIPROCAL] * (a_mode == AMode.RAW)),
         }
         operands |= self._stationary(k_tiles, n_tiles) | output | fixed
         return [instruction(Opcode.MATMUL, **operands)]
+
+    def table(self) -> np.ndarray:
+        """Words of a random activation table, uint8[words, tile]."""
+        rng = self.rng
+        coefficients = {
+            name: np.array([rng.randrange(-limit, limit) for _ in range(SEGMENTS)])
+            for name, limit in (("c0", 1 << 22), ("c1", 1 << 16), ("c2", 1 << 15))
+        }
+        table = ActivationTable(
+            start=-rng.randint(0, 1 << 15),
+            width=rng.randint(6, 10),
+            slope_shift=rng.randint(0, 15),
+            out_shift=rng.randint(8, 15),
+            **coefficients,
+        )
+        return pack_table(table, self.cfg.tile).reshape(-1, self.cfg.tile)
 
     def chain(self) -> list[Instruction]:
         """A sum over k in several MATMULs."""
@@ -147,6 +167,26 @@ class GemmPrograms:
             "position": rng.randrange(keys + cfg.tile),
         }
 
+    def long_attention(self, *, blocks: int, d_tiles: int) -> dict[str, int]:
+        """The longest attention that fits, over ``blocks`` blocks of query rows."""
+        cfg = self.cfg
+        keys = min(cfg.max_keys, self.stat // 2 // d_tiles // cfg.tile * cfg.tile)
+        rows, tiles = blocks * cfg.tile, keys // cfg.tile
+        return {
+            "rows": rows,
+            "keys": keys,
+            "d_tiles": d_tiles,
+            "tiles": tiles,
+            "q_addr": 0,
+            "q_stride": d_tiles,
+            "k_addr": self._place("stat", keys * d_tiles),
+            "v_addr": 0,
+            "s_addr": self._place("act", rows * tiles),
+            "rowstat": self._place("rowstat", rows),
+            "select": 0,
+            "position": keys,
+        }
+
     def keys(self, a: dict[str, int]) -> list[Instruction]:
         """The MATMULs that write K and show it to the filters."""
         program = []
@@ -158,6 +198,7 @@ class GemmPrograms:
                 "out_mode": OutMode.STAT8,
                 "observe": 1,
                 "stats": 0,
+                "activation": 0,
                 "pre": 0,
                 "out_addr": a["k_addr"] + first * a["d_tiles"],
                 "out_stride": a["d_tiles"],
