@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from transept.golden import isa
@@ -20,6 +21,9 @@ __all__ = ["app", "main"]
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure, and compare with golden forms.")
 app.add_typer(bench_app, name="bench")
+
+#: typer brings its own click in some versions
+UsageError = typer.BadParameter.__bases__[0]
 
 #: Bytes a cycle of the simulated memories, for memory-bound figures.
 RATES = {"default": 12.8, "board": 6.4}
@@ -153,7 +157,7 @@ def run(
     memory: MemoryOption = MemoryName.default,
     seed: SeedOption = 1,
     tokens: TokensOption = 32,
-    batch: Annotated[int, typer.Option("--batch", help="0: as many as there are texts")] = 0,
+    batch: Annotated[int, typer.Option("--batch", min=0, help="0: as many as texts")] = 0,
 ) -> None:
     """Run a model on texts (or module:function on its example) and show what happened."""
     if ":" in model:
@@ -199,7 +203,7 @@ def _run_function(
     cosine = torch.nn.functional.cosine_similarity(got.flatten(), want.flatten(), dim=0)
     console.print(f"cosine to float32 {cosine.item():.5f}, shape {tuple(got.shape)}")
     for note in program.notes:
-        console.print(f"note: {note}")
+        console.print(f"note: {escape(note)}")
 
 
 def _show_model(result: dict, config: Config, memory: MemoryName) -> None:
@@ -208,13 +212,13 @@ def _show_model(result: dict, config: Config, memory: MemoryName) -> None:
         names = ("accelerator", "float32")
         report.matrix("similarity", result["similarity"], result["similarity_float32"], names)
     for text, cosine in zip(result["texts"], result["cosine"], strict=True):
-        console.print(f"cosine to float32 {cosine:.5f}  {text[:70]}")
+        console.print(f"cosine to float32 {cosine:.5f}  {escape(text[:70])}")
     wrong = result["mismatches_vs_emulator"], result["mismatches_vs_golden"]
     console.print(
         f"mismatches: {wrong[0]} against the emulator, {wrong[1]} against the golden model"
     )
     for note in result["notes"]:
-        console.print(f"note: {note}")
+        console.print(f"note: {escape(note)}")
     if result.get("cycles"):
         _show_cycles(result, config, memory)
     report.show_layers(result["layers"], config.macs)
@@ -265,6 +269,7 @@ def compile_command(
     batch: BatchOption = 1,
 ) -> None:
     """Compile a model to a program file."""
+    report.writable(output)
     chosen = _config(config, memory)
     with _progress(f"compiling {model} for {chosen.name}"):
         if ":" in model:
@@ -307,8 +312,9 @@ def trace(
     from transept.host.program import open_device
     from transept.sim.timeline import write_trace
 
+    report.writable(output)
     launch = Launch.load(file)
-    config = preset(launch.config)
+    config = launch.config
     _build(config, DeviceName.rtl)
     device = open_device("rtl", config, launch, memory=memory.value, seed=seed, timeline=True)
     rng = np.random.default_rng(seed)
@@ -373,6 +379,7 @@ def synth(
     """Count the resources of the whole accelerator with Yosys."""
     from transept.host.synth import synthesise
 
+    report.writable(json)
     with _progress("synthesising (minutes)"):
         result = synthesise(_config(config, memory))
     rows = [
@@ -396,6 +403,7 @@ def bench_gemm_command(
     """Cycles of INT8 GEMMs whose operands and results are in memory."""
     from transept.host.bench.gemm import DEFAULT_SHAPES, bench_gemm
 
+    report.writable(json)
     chosen = _config(config, memory)
     _build(chosen, device)
     options = _options(device, memory, seed)
@@ -418,6 +426,7 @@ def bench_softmax_command(
     """Error of a softmax row against float64, and cycles of the unit."""
     from transept.host.bench.softmax import bench_softmax
 
+    report.writable(json)
     chosen = _config(config, memory)
     _build(chosen, device)
     rows = bench_softmax(chosen, device=device.value, **_options(device, memory, seed))
@@ -440,6 +449,7 @@ def bench_model_command(
     from transept.host.bench.model import bench_model
     from transept.host.models import load_text_model
 
+    report.writable(json)
     chosen = _config(config, memory)
     _build(chosen, device)
     with _progress(f"running {model}, {batch} x {tokens} tokens, on {device.value}"):
@@ -459,7 +469,7 @@ def bench_model_command(
 @bench_app.command("accuracy")
 def bench_accuracy_command(
     texts: Annotated[Path | None, typer.Option("--texts", help="one passage a line")] = None,
-    count: Annotated[int, typer.Option("--count", help="built-in passages without --texts")] = 200,
+    count: Annotated[int, typer.Option("--count", min=1, help="built-in passages")] = 200,
     model: ModelOption = "minilm",
     config: ConfigOption = "pynq_z2",
     device: DeviceOption = DeviceName.emulator,
@@ -470,6 +480,7 @@ def bench_accuracy_command(
     from transept.host.models import load_text_model
     from transept.host.texts import passages, read_passages
 
+    report.writable(json)
     chosen = read_passages(texts) if texts else passages(count)
     with Progress(console=console) as progress:
         task = progress.add_task(f"{len(chosen)} passages on {device.value}", total=len(chosen))
@@ -494,6 +505,7 @@ def bench_sim_command(
     """Speed of the native harness, of the bare model, and of cocotb on the same program."""
     from transept.host.bench.sim import bench_sim
 
+    report.writable(json)
     chosen = _config(config, memory)
     _build(chosen, DeviceName.rtl)
     with _progress("running the same GEMM three ways"):
@@ -503,11 +515,15 @@ def bench_sim_command(
 
 
 def main() -> None:
-    """Run the command line; an error is one line and exit status 1."""
+    """Run the command line; an error is one line, with exit status 1, or 2 for wrong usage."""
     try:
-        app()
-    except (ValueError, RuntimeError, OSError, TimeoutError, KeyError) as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False)
+        sys.exit(app(standalone_mode=False) or 0)
+    except UsageError as error:
+        if message := error.format_message():  # empty where help was shown instead
+            report.show_error(message)
+        sys.exit(2)
+    except (ValueError, RuntimeError, OSError, ImportError, KeyError) as error:
+        report.show_error(error.args[0] if isinstance(error, KeyError) else error)
         sys.exit(1)
 
 

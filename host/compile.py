@@ -64,8 +64,7 @@ def _program(
 ) -> Launch:
     config = emitter.config
     return Launch(
-        config=config.name,
-        digest=config.digest,
+        config=config,
         contract=CONTRACT_VERSION,
         instructions=isa.encode_program(emitter.schedule.program()),
         weights=weights.image(),

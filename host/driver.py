@@ -111,7 +111,8 @@ class Driver:
         Raises
         ------
         ProgramError
-            If an input has another shape or dtype, holds -128 (int8), or a length does not fit.
+            If an input has another shape or dtype, holds -128 (int8) or -32768 (int16), or a length
+            does not fit.
         DeviceError
             If the run ends in an error or not at all; the device has been reset and can go on.
         """
@@ -153,11 +154,11 @@ class Driver:
         status = registers.decode("STATUS", self._read("STATUS"))
         if answered and status["done"] and not status["error"]:
             return self.report()
-        message = self._diagnosis(answered)
+        message = self._diagnosis(answered, timeout_cycles)
         self.reset()
         raise DeviceError(message)
 
-    def _diagnosis(self, answered: bool) -> str:
+    def _diagnosis(self, answered: bool, timeout_cycles: int) -> str:
         """What went wrong, in one sentence."""
         name = self.device.name
         error = registers.decode("ERROR", self._read("ERROR"))
@@ -166,15 +167,17 @@ class Driver:
             return f"{name}: {failure}"
         if error["code"] != ErrorCode.NONE:
             return (
-                f"{name}: {ErrorCode(error['code']).name} in {error['engine'].name}, "
-                f"window {error['window'].name}, offset {self._read('ERROR_OFFSET'):#x}"
+                f"{name}: {_name(error['code'])} in {_name(error['engine'])}, "
+                f"window {_name(error['window'])}, offset {self._read('ERROR_OFFSET'):#x}"
             )
         if watchdog["fired"]:
             return (
-                f"{name}: watchdog: {watchdog['engine'].name} made no progress, "
-                f"waiting for {watchdog['stall'].name}"
+                f"{name}: watchdog: {_name(watchdog['engine'])} made no progress, "
+                f"waiting for {_name(watchdog['stall'])}"
             )
-        return f"{name}: no interrupt in time" if not answered else f"{name}: run not done"
+        if answered:
+            return f"{name}: the run ended, but is not done"
+        return f"{name}: no interrupt within {timeout_cycles} cycles"
 
     def reset(self) -> None:
         """Abort what runs; outstanding bus transfers are ended first.
@@ -207,6 +210,11 @@ class Driver:
         )
 
 
+def _name(code: int) -> str:
+    """The name of an enumerated field; a broken device may hold a number that has none."""
+    return str(getattr(code, "name", code))
+
+
 def _view(buffer: Buffer, tensor: Tensor) -> np.ndarray:
     """The rows of a tensor in the IO window, padding included."""
     data = buffer.array[tensor.offset : tensor.offset + tensor.nbytes]
@@ -221,6 +229,9 @@ def _rows(tensor: Tensor, value: np.ndarray) -> np.ndarray:
         raise ProgramError(
             f"input has shape {value.shape}, the program takes {(tensor.rows, tensor.width)}"
         )
-    if tensor.bits == 8 and value.size and value.min() == -128:
-        raise ProgramError("input holds -128; int8 operands are -127 to 127")
+    limit = np.iinfo(dtype).max
+    if value.size and value.min() < -limit:
+        raise ProgramError(
+            f"input holds {value.min()}; {np.dtype(dtype)} operands are {-limit} to {limit}"
+        )
     return value

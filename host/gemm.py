@@ -94,8 +94,7 @@ class _GemmCompiler:
         for index, row in enumerate(starts):
             self._rows(index, row, min(self.rows, self.m - row), row == starts[-1])
         return Launch(
-            config=self.config.name,
-            digest=self.config.digest,
+            config=self.config,
             contract=CONTRACT_VERSION,
             instructions=isa.encode_program(self.emit.schedule.program()),
             weights=self.weights.image(),

@@ -139,6 +139,11 @@ class _Matcher:
         assert isinstance(value, torch.Tensor)
         return value.detach().float()
 
+    @staticmethod
+    def _constant(*nodes: object) -> bool:
+        """Whether these are parameters or buffers, not computed."""
+        return all(node is None or node.op == "get_attr" for node in nodes)  # type: ignore
+
     def _through(self, node: object, allowed: set) -> fx.Node | None:
         while isinstance(node, fx.Node) and node.target in allowed:
             self.used.add(node)
@@ -155,6 +160,8 @@ class _Matcher:
         if not self._is(node, aten.linear.default):
             return None
         assert isinstance(node, fx.Node)
+        if not self._constant(*node.args[1:]):
+            return None
         weight = self._tensor(node.args[1])
         has_bias = len(node.args) > 2 and node.args[2] is not None
         bias = self._tensor(node.args[2]) if has_bias else torch.zeros(weight.shape[0])
@@ -165,7 +172,8 @@ class _Matcher:
         if not self._is(node, aten.layer_norm.default):
             return None
         assert isinstance(node, fx.Node)
-        if len(node.args) < 4:
+        # without gamma and beta, or over more than the last dimension, it is another operator
+        if len(node.args) < 4 or not self._constant(*node.args[2:4]) or len(node.args[1]) != 1:
             return None
         epsilon = float(node.args[4]) if len(node.args) > 4 else 1e-5  # type: ignore[arg-type]
         name = str(node.args[2].target).removesuffix(".weight")  # type: ignore[union-attr]
@@ -208,6 +216,8 @@ class _Matcher:
         if self._is(scores, aten.add.Tensor):
             mask, scores = scores.args[1], self._through(scores.args[0], _TRANSPARENT)
         if self._is(scores, aten.mul.Tensor, aten.div.Tensor):
+            if not isinstance(scores.args[1], (int, float)):
+                return None
             factor = float(scores.args[1])
             scale = 1 / factor if scores.target is aten.div.Tensor else factor
             scores = self._through(scores.args[0], _TRANSPARENT)
@@ -280,13 +290,16 @@ class _Matcher:
             embedding_norm = self._norm(x) if layers else None
             if embedding_norm is None:
                 continue
-            encoder = graph.Encoder(embedding_norm, tuple(reversed(layers)))
             entry = self._through(x.args[0], _TRANSPARENT)  # type: ignore[union-attr]
-            return entry, node, encoder, self._mask_input(masks[0]), self.used
+            if entry is None or entry.meta["val"].ndim != 3:
+                continue
+            encoder = graph.Encoder(embedding_norm, tuple(reversed(layers)))
+            mask = self._mask_input(masks[0], entry.meta["val"].shape[:2])
+            return entry, node, encoder, mask, self.used
         return None
 
-    def _mask_input(self, mask: object) -> fx.Node | None:
-        """The graph input that an attention mask is made from."""
+    def _mask_input(self, mask: object, shape: tuple[int, ...]) -> fx.Node | None:
+        """The graph input [batch, tokens] that an attention mask is made from."""
         seen: set[fx.Node] = set()
         stack = [mask] if isinstance(mask, fx.Node) else []
         while stack:
@@ -294,7 +307,7 @@ class _Matcher:
             if node in seen:
                 continue
             seen.add(node)
-            if node.op == "placeholder":
+            if node.op == "placeholder" and node.meta["val"].shape == shape:
                 self.used |= seen
                 return node
             stack += node.all_input_nodes

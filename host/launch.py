@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from transept.golden import isa
-from transept.golden.config import CONTRACT_VERSION, Config, preset
+from transept.golden.config import CONTRACT_VERSION, Config
 
 __all__ = ["Launch", "ProgramError", "Tensor"]
 
@@ -46,13 +47,13 @@ class Tensor:
 class Launch:
     """One accelerator launch.
 
-    instructions: the encoded program, END included. weights: the image of window WEIGHTS.
-    labels: the layer of each instruction. macs: multiply-accumulates of the layers with that label.
-    sequences: (instruction, sequence) pairs whose ``keys`` operand is the length of the sequence.
+    config: the hardware that it was compiled for. instructions: the encoded program, END included.
+    weights: the image of window WEIGHTS. labels: the layer of each instruction. macs:
+    multiply-accumulates of the layers with that label. sequences: (instruction, sequence) pairs
+    whose ``keys`` operand is the length of the sequence.
     """
 
-    config: str
-    digest: int
+    config: Config
     contract: int
     instructions: bytes
     weights: np.ndarray  # uint8
@@ -65,12 +66,6 @@ class Launch:
     tokens: int = 0
     batch: int = 1
     sequences: tuple[tuple[int, int], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.contract != CONTRACT_VERSION:
-            raise ProgramError(
-                f"program has contract version {self.contract}, this is {CONTRACT_VERSION}"
-            )
 
     def decoded(self) -> list[isa.Instruction]:
         """The instructions."""
@@ -105,15 +100,24 @@ class Launch:
         ProgramError
             If the program was compiled for a configuration with another digest.
         """
-        if config.digest != self.digest:
+        if config.digest != self.config.digest:
             raise ProgramError(
-                f"program was compiled for {self.config} ({self.digest:08x}), "
+                f"program was compiled for {self.config.name} ({self.config.digest:08x}), "
                 f"this accelerator is {config.name} ({config.digest:08x})"
             )
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file with a JSON manifest in its metadata."""
+        """Write a safetensors file with a JSON manifest in its metadata.
+
+        Raises
+        ------
+        ProgramError
+            If the folder does not exist.
+        """
         from safetensors.numpy import save_file
+
+        if not Path(path).parent.is_dir():
+            raise ProgramError(f"no folder {Path(path).parent} for {Path(path).name}")
 
         arrays = {
             "instructions": np.frombuffer(self.instructions, np.uint8),
@@ -121,7 +125,13 @@ class Launch:
         }
         fields = dataclasses.asdict(self)
         manifest = {name: value for name, value in fields.items() if name not in arrays}
-        save_file(arrays, path, {"format": FORMAT, "manifest": json.dumps(manifest)})
+        manifest["digest"] = self.config.digest
+        metadata = {"format": FORMAT, "manifest": json.dumps(manifest)}
+        # renamed when it is complete: a full disk or an interrupt leaves no half program behind
+        with tempfile.TemporaryDirectory(dir=Path(path).parent, prefix=".transept-") as folder:
+            whole = Path(folder) / "program"
+            save_file(arrays, whole, metadata)
+            whole.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Launch:
@@ -153,21 +163,51 @@ class Launch:
         cls, path: object, manifest: dict, instructions: bytes, weights: np.ndarray
     ) -> Launch:
         try:
+            contract = manifest["contract"]
+            if contract != CONTRACT_VERSION:
+                raise ProgramError(
+                    f"{path} has contract version {contract}, this is {CONTRACT_VERSION}"
+                )
+            manifest["config"] = _config(manifest["config"], manifest.pop("digest"))
             manifest["inputs"] = tuple(_tensor(entry) for entry in manifest["inputs"])
             manifest["output"] = _tensor(manifest["output"])
             manifest["labels"] = tuple(manifest["labels"])
             manifest["sequences"] = tuple(tuple(pair) for pair in manifest["sequences"])
             program = cls(instructions=instructions, weights=weights, **manifest)
-            isa.decode_program(program.instructions)
-        except (KeyError, TypeError) as error:
-            raise ProgramError(f"{path} is corrupt: {error}") from None
+            _check(program)
         except ProgramError:
             raise
-        except ValueError as error:
+        except KeyError as error:
+            raise ProgramError(f"{path} is corrupt: its manifest lacks {error}") from None
+        except (AttributeError, TypeError, ValueError) as error:
             raise ProgramError(f"{path} is corrupt: {error}") from None
-        program.check(preset(program.config))
         return program
 
 
 def _tensor(entry: dict) -> Tensor:
     return Tensor(**{**entry, "scale": tuple(entry["scale"])})
+
+
+def _config(fields: dict, digest: int) -> Config:
+    config = Config(**{**fields, "act_banks": tuple(fields["act_banks"])})
+    if config.digest != digest:
+        raise ValueError(f"digest of {config.name} is {config.digest:08x}, not {digest:08x}")
+    return config
+
+
+def _check(program: Launch) -> None:
+    """ValueError if the parts of a program that was read do not fit each other."""
+    count = len(isa.decode_program(program.instructions))
+    if len(program.labels) != count:
+        raise ValueError(f"{len(program.labels)} labels for {count} instructions")
+    if program.weights.dtype != np.uint8 or program.weights.ndim != 1:
+        raise ValueError(f"weights are {program.weights.dtype}{list(program.weights.shape)}")
+    for tensor in (*program.inputs, program.output):
+        end = tensor.offset + tensor.nbytes
+        if tensor.offset < 0 or end > program.io_bytes:
+            raise ValueError(f"a tensor ends at byte {end}, the IO window has {program.io_bytes}")
+        if tensor.width * tensor.bits > 8 * tensor.pitch:
+            raise ValueError(f"{tensor.width} elements exceed a pitch of {tensor.pitch} bytes")
+    for index, sequence in program.sequences:
+        if not (0 <= index < count and 0 <= sequence < program.batch):
+            raise ValueError(f"instruction {index} for sequence {sequence} is not there")

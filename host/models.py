@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,9 +117,11 @@ def load_function(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]
         If there is no such function or it returns something else.
     """
     module_name, _, function_name = name.partition(":")
+    if "" not in sys.path:
+        sys.path.append("")  # the user's own module is in the working directory
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"cannot load {name!r}: {error}") from None
     result = function()
     if not (

@@ -45,7 +45,7 @@ def open_device(name: str, config: Config, launch: Launch, **options: Any) -> De
         from transept.host.devices.emulator import EmulatorDevice
 
         return EmulatorDevice(config, dram_bytes=dram_bytes, seed=options.get("seed", 1))
-    raise ValueError(f"unknown device {name!r}, there is rtl, emulator, cpu")
+    raise ValueError(f"no accelerator {name!r}, there is rtl and emulator")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Program:
     @property
     def config(self) -> Config:
         """The configuration that the program was compiled for."""
-        return preset(self.launch.config)
+        return self.launch.config
 
     def run(self, *inputs: torch.Tensor, device: str = "emulator", **options: Any) -> torch.Tensor:
         """Run the whole model on ``rtl``, ``emulator`` or ``cpu`` (the torch golden model).
@@ -93,13 +93,32 @@ class Program:
         Raises
         ------
         ValueError
-            If an input has another shape than the example, or holds NaN or infinity.
+            If an input has another shape or type than the example or holds NaN or infinity, or a
+            mask is not ones, then zeros.
         """
         self.notes = []
         if self.graph is None:
-            return self._accelerate(inputs[0], None, device, options)
+            if not 1 <= len(inputs) <= 2:
+                raise ProgramError(f"a loaded program takes values and a mask, got {len(inputs)}")
+            return self._accelerate(*(*inputs, None)[:2], device, options)
+        self._check_inputs(inputs)
         self.graph.accelerator.call = lambda x, mask: self._accelerate(x, mask, device, options)
         return self.graph(*inputs)
+
+    def _check_inputs(self, inputs: Sequence[torch.Tensor]) -> None:
+        """The exported graph would name its guard, not the input."""
+        assert self.graph is not None
+        nodes = [node for node in self.graph.graph.nodes if node.op == "placeholder"]
+        if len(inputs) != len(nodes):
+            raise ProgramError(f"the model takes {len(nodes)} inputs, got {len(inputs)}")
+        for node, value in zip(nodes, inputs, strict=True):
+            example = node.meta["val"]
+            want = (tuple(example.shape), example.dtype)
+            if (tuple(value.shape), value.dtype) != want:
+                raise ProgramError(
+                    f"input {node.target} is {value.dtype}{list(value.shape)}, "
+                    f"the program takes {want[1]}{list(want[0])}"
+                )
 
     def _accelerate(
         self, x: torch.Tensor, mask: torch.Tensor | None, device: str, options: dict
@@ -107,7 +126,7 @@ class Program:
         import torch
 
         lengths = None if mask is None else mask_lengths(mask)
-        values = self.quantise(x.detach().numpy())
+        values = self.quantise(x.detach().cpu().double().numpy())
         integers = self.run_integers(values, lengths, device=device, **options)
         scale = np.array(self.launch.output.scale)
         return torch.as_tensor((integers * scale).reshape(*x.shape[:-1], -1), dtype=x.dtype)
@@ -121,13 +140,17 @@ class Program:
             If a value is NaN or infinite, or the shape does not fit.
         """
         tensor = self.launch.inputs[0]
-        rows = x.reshape(-1, x.shape[-1])
+        rows = x.reshape(-1, x.shape[-1] if x.ndim else 1)
         if rows.shape != (tensor.rows, tensor.width):
             raise ProgramError(
                 f"input has shape {rows.shape}, the program takes {(tensor.rows, tensor.width)}"
             )
         if not np.isfinite(rows).all():
-            raise ProgramError(f"input holds {rows[~np.isfinite(rows)][0]}")
+            row, column = np.argwhere(~np.isfinite(rows))[0]
+            raise ProgramError(
+                f"input holds {rows[row, column]} in row {row}, element {column}; "
+                "only finite values can be quantised"
+            )
         steps = np.rint(rows.astype(np.float64) / np.array(tensor.scale))
         return np.clip(steps, -INT16, INT16).astype(np.int16)
 
@@ -151,8 +174,8 @@ class Program:
     ) -> tuple[np.ndarray, RunReport | None]:
         if device == "cpu":
             return self.golden(values, lengths), None
-        driver, loaded = self.session(device, **options)
         try:
+            driver, loaded = self.session(device, **options)
             return driver.run(loaded, [values], lengths)
         except DeviceError as error:
             if self.model is None:
@@ -209,13 +232,17 @@ def mask_lengths(mask: torch.Tensor) -> list[int]:
     ProgramError
         If padding is not at the end of a sequence.
     """
-    lengths = mask.long().sum(1)
-    import torch
-
-    expected = torch.arange(mask.shape[1])[None] < lengths[:, None]
-    if not bool((mask.bool() == expected).all()) or bool((lengths < 1).any()):
-        raise ProgramError("attention masks must be ones, then zeros, with at least one token")
-    return lengths.tolist()
+    lengths = []
+    for index, row in enumerate(mask.bool().tolist()):
+        length = sum(row)
+        if not length or not all(row[:length]):
+            found = "".join("01"[keep] for keep in row)
+            raise ProgramError(
+                f"attention mask of sequence {index} is {found}; "
+                "masks must be ones, then zeros, with at least one 1"
+            )
+        lengths.append(length)
+    return lengths
 
 
 def compile(
@@ -238,24 +265,27 @@ def compile(
     CompileError
         If a shape exceeds the accelerator.
     ValueError
-        If weights hold NaN or infinity.
+        If weights or calibration inputs hold NaN or infinity.
     """
     import torch
 
     from transept.host import importer
-    from transept.host.compile import compile_chain, compile_encoder
-    from transept.host.partition import calibrate, replace_region
+    from transept.host.compile import CompileError, compile_chain, compile_encoder
+    from transept.host.partition import calibrate, check_region, replace_region
     from transept.host.quantize import Ranges, quantize_chain, quantize_encoder
 
     config = preset(config) if isinstance(config, str) else config
     with torch.no_grad():
         imported = importer.import_model(model, tuple(example))
+        shape = imported.entry.meta["val"].shape
+        if 0 in shape:
+            raise CompileError(f"{imported.entry} has shape {tuple(shape)}, there is nothing to do")
+        check_region(imported, example)
         ranges = (
             calibration
             if isinstance(calibration, Ranges)
             else calibrate(imported, calibration or [example])
         )
-        shape = imported.entry.meta["val"].shape
         if isinstance(imported.layers, importer.graph.Encoder):
             quantised = quantize_encoder(imported.layers, ranges, max_tokens=config.max_tokens)
             launch = compile_encoder(config, quantised, tokens=shape[1], batch=shape[0])

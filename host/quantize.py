@@ -36,20 +36,33 @@ class Ranges:
         self._largest: dict[str, torch.Tensor] = {}
 
     def __call__(self, name: str, value: torch.Tensor) -> None:
-        largest = value.detach().abs().flatten(0, -2).amax(0)
+        largest = value.detach().abs().reshape(-1, value.shape[-1]).amax(0)
         seen = self._largest.get(name)
         self._largest[name] = largest if seen is None else torch.maximum(seen, largest)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """float64[channels], at least 1e-6."""
-        return np.maximum(self._largest[name].double().numpy(), 1e-6)
+        """float64[channels], at least 1e-6.
+
+        Raises
+        ------
+        ValueError
+            If calibration saw NaN or infinity.
+        """
+        largest = self._largest[name].double().numpy()
+        if not np.isfinite(largest).all():
+            bad = largest[~np.isfinite(largest)][0]
+            raise ValueError(f"calibration saw {bad} in {name}; calibrate with finite inputs")
+        return np.maximum(largest, 1e-6)
 
 
-def _check_finite(name: str, *tensors: torch.Tensor) -> None:
-    for tensor in tensors:
-        if not bool(torch.isfinite(tensor).all()):
-            bad = tensor[~torch.isfinite(tensor)][0].item()
-            raise ValueError(f"weights of {name} hold {bad}; only finite weights can be quantised")
+def _check_weights(*layers: graph.Linear | graph.Norm) -> None:
+    for layer in layers:
+        for tensor in (layer.weight, layer.bias):
+            if not bool(torch.isfinite(tensor).all()):
+                bad = tensor[~torch.isfinite(tensor)][0].item()
+                raise ValueError(
+                    f"weights of {layer.name} hold {bad}; only finite weights can be quantised"
+                )
 
 
 def _multipliers(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +81,6 @@ def _linear(
     table: ActivationTable | None = None,
 ) -> quantized.Linear:
     """Weights per output channel; in_scale and out_scale are the real value of one step."""
-    _check_finite(layer.name, layer.weight, layer.bias)
     real = layer.weight.double().numpy() * in_scale / out_scale[:, None]
     step = np.maximum(np.abs(real).max(1), 1e-12) / INT8
     weight = np.rint(real / step[:, None]).astype(np.int8)
@@ -163,7 +175,6 @@ def _norm(
     out_exponents: np.ndarray,
 ) -> tuple[quantized.Norm, np.ndarray, np.ndarray]:
     """The integer norm and the exponents of Y and X, raised to at least those of the sum."""
-    _check_finite(layer.name, layer.weight, layer.bias)
     sum_exponent = _power_of_two(float(largest_sum.max()) * MARGIN16, (1 << 23) - 1)
     y_shift = np.clip(y_exponents - sum_exponent, 0, 15)
     x_shift = np.clip(x_exponents - sum_exponent, 0, 15)
@@ -280,6 +291,10 @@ def quantize_encoder(
     ValueError
         If weights hold NaN or infinity; the message names the layer.
     """
+    _check_weights(encoder.embedding_norm)
+    for layer in encoder.layers:
+        _check_weights(layer.query, layer.key, layer.value, layer.output, layer.attention_norm)
+        _check_weights(layer.up, layer.down, layer.output_norm)
     consumers = [
         [layer.query.weight, layer.key.weight, layer.value.weight] for layer in encoder.layers
     ] + [[]]
@@ -311,6 +326,7 @@ def quantize_chain(chain: graph.Chain, ranges: Ranges) -> quantized.LinearChain:
     ValueError
         If weights hold NaN or infinity; the message names the layer.
     """
+    _check_weights(*chain.layers)
     scale = _smooth_scale(ranges["input"], [chain.layers[0].weight])
     input_scale = scale
     layers = []

@@ -9,13 +9,45 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["cell", "console", "cycle_bar", "matrix", "show_layers", "show_rows", "write_json"]
+__all__ = [
+    "cell",
+    "console",
+    "cycle_bar",
+    "matrix",
+    "show_error",
+    "show_layers",
+    "show_rows",
+    "writable",
+    "write_json",
+]
 
 console = Console()
+errors = Console(stderr=True)
 
 BAR_WIDTH = 60
+
+
+def show_error(error: object) -> None:
+    """One line on standard error, whatever the message holds."""
+    text = escape(" ".join(str(error).split()))
+    errors.print(f"[red]error:[/red] {text}", highlight=False, soft_wrap=True)
+
+
+def writable(path: Path | None) -> None:
+    """Look before hours of work whether their result can be written.
+
+    Raises
+    ------
+    ValueError
+        If the folder does not exist, or the path is a folder.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"no folder {path.parent} for {path.name}")
+    if path is not None and path.is_dir():
+        raise ValueError(f"{path} is a folder")
 
 
 def write_json(path: Path | None, result: Any) -> None:

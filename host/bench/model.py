@@ -18,6 +18,8 @@ from transept.host.texts import passages
 
 __all__ = ["bench_model", "layer_cycles", "long_texts"]
 
+LONGEST = 1 << 20  # tokens; no text has so many
+
 
 def long_texts(model: TextModel, tokens: int, batch: int) -> list[str]:
     """``batch`` passages that fill ``tokens`` tokens, as far as there are such."""
@@ -89,7 +91,7 @@ def bench_model(
     with torch.no_grad():
         got = program.run(*inputs, device=device, **options)
         want = model.module(*inputs)
-    notes, last = program.notes, program.last
+    notes, last = program.notes + _cut_texts(model, texts, tokens), program.last
     assert last is not None
     emulated = program.run_integers(last.values, last.lengths, device="emulator")
     golden = program.golden(last.values, last.lengths)
@@ -105,6 +107,16 @@ def bench_model(
         "cosine": cosine.tolist(),
         "notes": notes,
     }
+
+
+def _cut_texts(model: TextModel, texts: list[str], tokens: int) -> list[str]:
+    """A note for each text that is longer than the program."""
+    lengths = [model.longest([text], LONGEST) for text in texts]
+    return [
+        f"text {index} has {length} tokens, cut to {tokens}"
+        for index, length in enumerate(lengths)
+        if length > tokens
+    ]
 
 
 def _figures(program: Program, config: Config, device: str, options: dict, last: Execution) -> dict:

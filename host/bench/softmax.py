@@ -83,8 +83,7 @@ def _launch(config: Config, rows: int, keys: int) -> Launch:
     emitter.softmax("softmax", rows, keys, scores, 0)
     emitter.store_act("softmax", Window.IO, output.offset, output.pitch, rows, tiles, scores)
     return Launch(
-        config=config.name,
-        digest=config.digest,
+        config=config,
         contract=CONTRACT_VERSION,
         instructions=isa.encode_program(emitter.schedule.program()),
         weights=weights.image(),
@@ -117,12 +116,13 @@ def _unit(config: Config, scores: np.ndarray, device: str, options: dict) -> dic
 
 
 def bench_softmax(config: Config, *, device: str, seed: int, **options: Any) -> list[dict]:
-    """One row for each length and distribution of scores."""
+    """One row for each length and distribution of scores.
+
+    A configuration that is too small for any of ``LENGTHS`` gets its longest row.
+    """
     rng = np.random.default_rng(seed)
     table = []
-    for length in LENGTHS:
-        if length > config.max_keys:
-            continue
+    for length in [n for n in LENGTHS if n <= config.max_keys] or [config.max_keys]:
         for name, draw in DISTRIBUTIONS.items():
             scores = np.rint(draw(rng, (ROWS, length)) * SCORE_STEP).astype(np.int64)
             row = {"length": length, "rows": ROWS, "distribution": name}

@@ -74,6 +74,7 @@ class EmulatorDevice:
         }
 
     def _run(self) -> None:
+        self.failure = ""
         try:
             emulator = Emulator(self.config, self._dram, self._windows(), seed=self._seed)
             statistics = emulator.run(self._values[registers.offset("PROGRAM_OFFSET")])
