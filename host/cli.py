@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from transept.golden import isa
 from transept.golden.config import PRESETS, Config, preset
@@ -79,6 +88,21 @@ def _progress(text: str) -> Progress:
     )
     progress.add_task(text)
     return progress
+
+
+@contextlib.contextmanager
+def _running(text: str, cycles: float, options: dict[str, Any]) -> Iterator[None]:
+    """A bar of simulated cycles, for devices that have them."""
+    if "memory" not in options:
+        with _progress(text):
+            yield
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task(text, total=cycles)
+        options["progress"] = lambda done: progress.update(task, completed=done)
+        yield
+        progress.update(task, completed=cycles)
 
 
 def _build(config: Config, device: DeviceName) -> None:
@@ -172,16 +196,13 @@ def run(
         raise ValueError(f"--batch {batch}, but {len(texts)} texts")
     chosen = _config(config, memory)
     _build(chosen, device)
-    with _progress(f"running {len(texts)} texts of {tokens} tokens on {device.value}"):
-        result = bench_model(
-            load_text_model(model),
-            chosen,
-            tokens=tokens,
-            batch=len(texts),
-            device=device.value,
-            texts=texts,
-            **_options(device, memory, seed),
-        )
+    options = _options(device, memory, seed)
+    with _progress(f"compiling {model} for {len(texts)} texts of {tokens} tokens"):
+        loaded = load_text_model(model)
+        program = loaded.compile(chosen, tokens=tokens, batch=len(texts))
+    cycles = program.launch.total_macs / chosen.macs
+    with _running(f"running on {device.value}", cycles, options):
+        result = bench_model(loaded, program, device=device.value, texts=texts, **options)
     _show_model(result, chosen, memory)
     return None
 
@@ -452,15 +473,13 @@ def bench_model_command(
     report.writable(json)
     chosen = _config(config, memory)
     _build(chosen, device)
-    with _progress(f"running {model}, {batch} x {tokens} tokens, on {device.value}"):
-        result = bench_model(
-            load_text_model(model),
-            chosen,
-            tokens=tokens,
-            batch=batch,
-            device=device.value,
-            **_options(device, memory, seed),
-        )
+    options = _options(device, memory, seed)
+    with _progress(f"compiling {model} for {batch} x {tokens} tokens"):
+        loaded = load_text_model(model)
+        program = loaded.compile(chosen, tokens=tokens, batch=batch)
+    cycles = program.launch.total_macs / chosen.macs
+    with _running(f"running on {device.value}", cycles, options):
+        result = bench_model(loaded, program, device=device.value, **options)
     result["memory"] = memory.value
     _show_model(result, chosen, memory)
     report.write_json(json, result)

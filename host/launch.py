@@ -67,6 +67,11 @@ class Launch:
     batch: int = 1
     sequences: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def total_macs(self) -> int:
+        """Multiply-accumulates of all layers at full length."""
+        return sum(self.macs.values())
+
     def decoded(self) -> list[isa.Instruction]:
         """The instructions."""
         return isa.decode_program(self.instructions)

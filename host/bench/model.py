@@ -74,18 +74,19 @@ def _layers(program: Program, config: Config, cycles: dict[str, int], device: st
 
 def bench_model(
     model: TextModel,
-    config: Config,
+    program: Program,
     *,
-    tokens: int,
-    batch: int,
     device: str,
     texts: list[str] | None = None,
     **options: Any,
 ) -> dict:
-    """Run the model once; every figure of one report."""
-    texts = texts or long_texts(model, tokens, batch)
+    """Run a compiled model once; every figure of one report.
+
+    texts: as many as the program's batch; passages that fill its tokens by default.
+    """
+    tokens, config = program.launch.tokens, program.config
+    texts = texts or long_texts(model, tokens, program.launch.batch)
     inputs = model.tokens(texts, tokens)
-    program = model.compile(config, tokens=tokens, batch=batch)
     if device == "rtl":
         options["timeline"] = True
     with torch.no_grad():
@@ -155,4 +156,4 @@ def _figures(program: Program, config: Config, device: str, options: dict, last:
 def _memory_figures(device: RtlDevice) -> dict:
     """Bytes as the memory model counted them."""
     counters = device.simulation.counters()
-    return {"bytes_read": counters.bytes_read, "bytes_written": counters.bytes_written}
+    return {"bytes_read": counters.read_bytes, "bytes_written": counters.write_bytes}

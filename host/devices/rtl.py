@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from transept.golden.config import Config
 from transept.golden.isa import Engine
@@ -13,14 +14,19 @@ from transept.sim.timeline import retirements
 
 __all__ = ["RtlDevice"]
 
+PROGRESS_CYCLES = 100_000
+
 
 class RtlDevice:
-    """A Verilated accelerator with its DRAM. Options are those of ``NativeSimulation``."""
+    """A Verilated accelerator with its DRAM. Other options are those of ``NativeSimulation``."""
 
     name = "rtl"
 
-    def __init__(self, config: Config, **options: object) -> None:
+    def __init__(
+        self, config: Config, *, progress: Callable[[int], None] | None = None, **options: object
+    ) -> None:
         self.config = config
+        self._progress = progress
         self.simulation = NativeSimulation(config, **options)  # type: ignore[arg-type]
         self._memory = BumpAllocator(self.simulation.dram, self.simulation.dram_base)
 
@@ -47,12 +53,17 @@ class RtlDevice:
         """Nothing to do: host and simulation share the memory."""
 
     def wait(self, timeout_cycles: int) -> bool:
-        """Run the clock until the interrupt."""
-        try:
-            self.simulation.run_until_irq(timeout_cycles)
-        except SimulationTimeout:
-            return False
-        return True
+        """Run the clock until the interrupt; ``progress`` hears how many cycles have passed."""
+        chunk = PROGRESS_CYCLES if self._progress else timeout_cycles
+        for done in range(0, timeout_cycles, chunk):
+            try:
+                self.simulation.run_until_irq(min(chunk, timeout_cycles - done))
+            except SimulationTimeout:
+                if self._progress:
+                    self._progress(done + chunk)
+            else:
+                return True
+        return False
 
     @property
     def rtl_sha256(self) -> str:
