@@ -188,14 +188,16 @@ class Emitter:
         rows: int,
         out: ActRows,
         *,
+        first: int = 0,
         stat_out: bool = False,
         stats: bool = False,
     ) -> None:
         """``rows`` rows of a linear layer, one n tile after the other, weights streamed.
 
-        stat_out: int8 result to the stationary scratchpad (K and V), else to ACT.
+        first: n tile of the first of ``columns``; tile 0 resets the row maxima that ``stats``
+        collects. stat_out: int8 result to the stationary scratchpad (K and V), else to ACT.
         """
-        for n, column in enumerate(columns):
+        for n, column in enumerate(columns, first):
             for block in column.blocks:
                 addr = self.take(block.words)
                 self.load_block(layer.name, block, Memory.STAT, addr)
