@@ -72,9 +72,7 @@ def random_case(rng, generator, cfg):
     queries = generator.integers(-scale, scale + 1, (rng.randint(1, cfg.tile), d))
     if rng.random() < 0.1:
         keys[:], queries[:] = 127, -127
-    estimates = [
-        tile_estimate(queries, keys[t : t + cfg.tile]) for t in range(0, count, cfg.tile)
-    ]
+    estimates = [tile_estimate(queries, keys[t : t + cfg.tile]) for t in range(0, count, cfg.tile)]
     threshold = rng.choice([sorted(estimates)[len(estimates) // 2], max(estimates) + 1, -(1 << 23)])
     return kind, rng.randrange(2 * count), keys, queries, max(-(1 << 23), threshold)
 
