@@ -65,6 +65,9 @@ _MEMORY_WORD = re.compile(
     re.MULTILINE,
 )
 
+#: An object of Verilator's runtime in the makefile of a model.
+_RUNTIME = re.compile(r"^  (verilated\w*) ", re.MULTILINE)
+
 
 class ToolMissing(RuntimeError):  # noqa: N818
     """A program that the simulation needs is not installed; the message says how to get it."""
@@ -124,11 +127,12 @@ def _locked(path: Path) -> Iterator[None]:
 def to_verilog(component: wiring.Component, name: str, *, separator: str = "__") -> str:
     """The Verilog of a component: the same text on every run, which is simulated and synthesised.
 
-    Ports are named by the path of their member, joined by ``separator``. Memories whose initial
-    contents are all zero lose them: on chip they start with anything, so in simulation they do too.
+    Ports are named by the path of their member, joined by ``separator``; a ``ready`` that is always
+    1 is no port. Memories whose initial contents are all zero lose them: on chip they start with
+    anything, so in simulation they do too.
     """
     from amaranth.back import verilog
-    from amaranth.hdl import Value
+    from amaranth.hdl import Const, Value
     from amaranth.hdl._ir import PortDirection
     from amaranth.lib.wiring import In
 
@@ -136,7 +140,8 @@ def to_verilog(component: wiring.Component, name: str, *, separator: str = "__")
     for path, member, value in component.signature.flatten(component):
         # left to itself, Amaranth takes an output that nothing drives for an input
         direction = PortDirection.Input if member.flow is In else PortDirection.Output
-        ports[separator.join(map(str, path))] = (Value.cast(value), direction)
+        if not isinstance(value, Const):
+            ports[separator.join(map(str, path))] = (Value.cast(value), direction)
     text = verilog.convert(
         component, name=name, ports=ports, emit_src=False, strip_internal_attrs=True
     )
@@ -261,9 +266,31 @@ def verilate(
     run_tool(command, env=env, cwd=scratch)
     for source in objects.glob("*.cpp"):
         source.write_text(_vary_memory_words(source.read_text()))
-    jobs = str(len(os.sched_getaffinity(0)))
-    run_tool(["make", "-j", jobs, "-f", f"{prefix}.mk", f"OPT_FAST={speed}"], env=env, cwd=objects)
+    make = ["make", "-j", str(len(os.sched_getaffinity(0))), "-f", f"{prefix}.mk"]
+    runtime = _RUNTIME.findall((objects / f"{prefix}_classes.mk").read_text())
+    recipe = {"flags": flags, "cflags": cflags, "names": runtime, "tools": tool_versions()}
+    _take_runtime(objects, [f"{name}.o" for name in runtime], make, env, recipe)
+    run_tool([*make, f"OPT_FAST={speed}"], env=env, cwd=objects)
     shutil.rmtree(objects)
+
+
+def _take_runtime(
+    objects: Path,
+    names: list[str],
+    make: list[str],
+    env: Mapping[str, str],
+    recipe: Mapping[str, object],
+) -> None:
+    """Put Verilator's own objects, the same for every design, where make would compile them."""
+
+    def compile_them(scratch: Path) -> None:
+        run_tool([*make, *names], env=env, cwd=objects)
+        for name in names:
+            shutil.copy(objects / name, scratch)
+
+    folder = cached(f"runtime/{content_hash(recipe)}", compile_them)
+    for name in names:
+        shutil.copy(folder / name, objects)
 
 
 def _vary_memory_words(source: str) -> str:

@@ -1,0 +1,57 @@
+"""What a block's test and its cocotb bench agree on: configuration, seed, waveforms."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transept.golden.config import Config
+from transept.sim.build import cache_dir
+from transept.sim.cocotb_runner import parameters, run_bench
+
+if TYPE_CHECKING:
+    from amaranth.lib import wiring
+
+__all__ = ["config", "generator", "prove", "python_random", "seed", "waves"]
+
+
+def seed() -> int:
+    """The seed of this run, from ``transept test --seed``."""
+    return int(os.environ.get("TRANSEPT_SEED", "1"))
+
+
+def waves(name: str) -> Path | None:
+    """Where the waveforms of a bench go; None unless ``transept test --waves`` asked for them."""
+    if os.environ.get("TRANSEPT_WAVES", "0") != "1":
+        return None
+    folder = cache_dir() / "waves"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.vcd"
+
+
+def prove(design: wiring.Component, block: str, cfg: Config, **facts: Any) -> int:
+    """Run the cocotb tests of ``<block>_bench`` on a design; returns how many passed."""
+    values = {"config": dataclasses.asdict(cfg), "seed": seed(), **facts}
+    where = waves(f"{block}_{cfg.name}")
+    return run_bench(design, block, f"{block}_bench", values, seed=seed(), waves=where)
+
+
+def config() -> Config:
+    """In a bench: the configuration under test."""
+    fields = dict(parameters()["config"])  # type: ignore[call-overload]
+    return Config(**{**fields, "act_banks": tuple(fields["act_banks"])})
+
+
+def generator(*case: int) -> np.random.Generator:
+    """In a bench: random numbers of this run for one case."""
+    return np.random.default_rng([parameters()["seed"], *case])  # type: ignore[list-item]
+
+
+def python_random(*case: int) -> random.Random:
+    """In a bench: as ``generator``, of Python's own."""
+    return random.Random(f"{parameters()['seed']}/{case}")

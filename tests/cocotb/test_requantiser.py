@@ -1,0 +1,12 @@
+"""The epilogue's requantiser lanes against ``requantise``."""
+
+import pytest
+from settings import prove
+
+from transept.golden.config import PYNQ_Z2, TINY
+from transept.rtl.gemm.requantise import Requantiser
+
+
+@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+def test_requantiser(cfg):
+    assert prove(Requantiser(cfg), "requantiser", cfg) == 3
