@@ -192,12 +192,14 @@ def compile_gemm(config: Config, m: int, n: int, k: int, b: np.ndarray) -> Gemm:
     Raises
     ------
     CompileError
-        If a size is not positive or a row does not fit the accelerator.
+        If a size is not positive, B is not int8[k, n], or a row does not fit the accelerator.
     """
     for name, value in (("M", m), ("N", n), ("K", k)):
         if value < 1:
             raise CompileError(f"{name}={value} must be at least 1")
     if max(n, k) > 255 * config.tile:
         raise CompileError(f"K={k} and N={n} must be at most {255 * config.tile}")
+    if b.dtype != np.int8 or b.shape != (k, n):
+        raise CompileError(f"B is {b.dtype}{list(b.shape)}, must be int8[{k}, {n}]")
     compiler = _GemmCompiler(config, m, n, k, b)
     return Gemm(compiler.compile(), compiler.multiplier, compiler.row_shift)
