@@ -100,7 +100,7 @@ def _run(text: str, scratch: Path) -> None:
     # a second run without flattening tells where the resources are
     blocks = (
         "read_verilog accelerator.v; synth_xilinx -family xc7 -top accelerator; "
-        "tee -q -o blocks.json stat -json -hierarchy"
+        "tee -q -o blocks.json stat -json"
     )
     for commands in (script, blocks):
         build.run_tool(
@@ -109,18 +109,21 @@ def _run(text: str, scratch: Path) -> None:
 
 
 def _blocks(hierarchy: dict) -> dict[str, dict[str, float]]:
-    """Counts of every module below the top with its submodules, by name."""
-    modules = {name.removeprefix("\\\\"): module for name, module in hierarchy["modules"].items()}
+    """Counts of every block of the accelerator, its parts included, by name."""
+    modules = {name.lstrip("\\"): module for name, module in hierarchy["modules"].items()}
+
+    def children(name: str) -> list[str]:
+        return [cell for cell in modules[name]["num_cells_by_type"] if cell in modules]
 
     def total(name: str) -> Counter[str]:
         cells: Counter[str] = Counter()
         for cell, number in modules[name]["num_cells_by_type"].items():
-            if cell in modules:
-                for inner, inside in total(cell).items():
-                    cells[inner] += number * inside
-            else:
-                cells[cell] += number
+            inside = total(cell) if cell in modules else Counter({cell: 1})
+            for inner, count_inside in inside.items():
+                cells[inner] += number * count_inside
         return cells
 
-    children = [cell for cell in modules["accelerator"]["num_cells_by_type"] if cell in modules]
-    return {name.removeprefix("accelerator."): count(total(name)) for name in children}
+    top = "accelerator"
+    while len(children(top)) == 1:
+        (top,) = children(top)
+    return {name.rpartition(".")[2]: count(total(name)) for name in children(top)}
