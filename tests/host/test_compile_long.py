@@ -24,7 +24,7 @@ def check(launch, model, lengths, orders=0):
     assert np.unique(want).size > 1
 
 
-@pytest.mark.parametrize("length", [1, 16, 33, 64])
+@pytest.mark.parametrize("length", [1, 33, 64])
 @pytest.mark.parametrize("tokens", [17, 33, 64])
 def test_long_sequence_is_golden(tokens, length):
     model = quantised_encoder(*SIZES)
@@ -49,7 +49,7 @@ def test_short_sequence_may_be_spilled_too(tokens):
 def test_no_interleaving_changes_a_bit(tokens, batch):
     model = quantised_encoder(*SIZES)
     launch = compile_encoder(TINY, model, tokens=tokens, batch=batch)
-    check(launch, model, [tokens, 17][:batch], orders=8)
+    check(launch, model, [tokens, 17][:batch], orders=5)
 
 
 @pytest.mark.parametrize(
