@@ -1,0 +1,145 @@
+"""Random jobs for the epilogue and what the golden model makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from transept.golden.config import Config
+from transept.golden.isa import OutMode
+from transept.golden.layouts import pack_channel_parameters
+from transept.golden.numerics.fixed import saturate
+from transept.golden.numerics.requantise import (
+    SEGMENTS,
+    ActivationTable,
+    ChannelParameters,
+    activation,
+    requantise,
+)
+from transept.rtl.gemm.descriptors import Statistic
+
+__all__ = ["Workload"]
+
+PARAM_BASE = 64
+
+
+def random_table(rng):
+    coefficients = [rng.integers(-(1 << b), 1 << b, SEGMENTS) for b in (23, 16, 12)]
+    return ActivationTable(-32768, 10, 10, 16, *coefficients)
+
+
+class Workload:
+    """Random jobs with their accumulators, and what the golden model makes of them.
+
+    ``writes`` are (to STAT, address, row), ``statistics`` (entry, value), ``observations`` (index,
+    first, low bytes), ``retired`` the (writes, statistics) at least seen at each retirement.
+    """
+
+    def __init__(
+        self, cfg: Config, count: int, rng: np.random.Generator, *, kind: str = "random", **fixed
+    ) -> None:
+        self.cfg, self.rng, self.kind, self.fixed = cfg, rng, kind, fixed
+        self.table = random_table(rng)
+        self.stat = {}
+        self.jobs = [self.random_job(number) for number in range(count)]
+        self.writes, self.statistics, self.observations, self.retired = [], [], [], []
+        rowstat = {}
+        for job in self.jobs:
+            self.expect(job, rowstat)
+
+    def random_job(self, number):
+        cfg, rng = self.cfg, self.rng
+        masked = rng.random() < 0.3
+        rows = int(
+            rng.integers(1, (cfg.tile if masked else 2 * cfg.tile) + 1) ** rng.integers(0, 2)
+        )
+        job = {
+            "rows": max(1, min(rows, cfg.max_rows)),
+            "slot": number % (2 * cfg.acc_slots),
+            "out_addr": int(rng.integers(0, cfg.stat_words // 2)),
+            "out_stride": int(rng.integers(1, 5)),
+            "out_mode": int(OutMode.ACT16 if masked else rng.choice(list(OutMode))),
+            "immediate": int(rng.integers(0, 2)),
+            "multiplier": int(rng.integers(1 << 12, 1 << 16)),
+            "channel_shift": int(rng.integers(8, 24)),
+            "param": PARAM_BASE + 8 * number,
+            "pre": int(rng.integers(0, 4)),
+            "row_shift": int(rng.integers(10, 24)),
+            "out_shift": int(rng.integers(0, 6)),
+            "columns": int(rng.integers(0, 2)),
+            "activation": int(rng.integers(0, 2)),
+            "masked": int(masked),
+            "mask": rng.random((cfg.tile, cfg.tile)) < 0.3,
+            "statistic": Statistic.MAXIMUM if masked else Statistic(int(rng.integers(0, 2))),
+            "keep": int(rng.integers(0, 2)),
+            "rowstat": int(rng.integers(0, 4)),
+            "observe": int(rng.integers(0, 2)),
+            "column": int(rng.integers(0, 4)),
+            "retire": int(rng.integers(0, 2)),
+        } | self.fixed
+        self.add_operands(job)
+        return job
+
+    def add_operands(self, job):
+        cfg, rng, shape = self.cfg, self.rng, (job["rows"], self.cfg.tile)
+        job["acc"] = self.accumulators(shape)
+        job["row_multiplier"] = rng.integers(0, (1 << 16) + 1, job["rows"])
+        job["row_exponent"] = rng.integers(0, 16, job["rows"])
+        job["sums"] = rng.integers(-127 * cfg.max_keys, 127 * cfg.max_keys + 1, cfg.tile)
+        job["channels"] = ChannelParameters(
+            rng.integers(1 << 12, 1 << 16, cfg.tile),
+            rng.integers(4, 28, cfg.tile),
+            rng.integers(-(1 << 23), 1 << 23, cfg.tile) >> rng.integers(0, 16, cfg.tile),
+        )
+        words = pack_channel_parameters(job["channels"], cfg.tile).view(np.int8)
+        for offset, word in enumerate(words.reshape(-1, cfg.tile).tolist()):
+            self.stat[job["param"] + offset] = word
+
+    def accumulators(self, shape):
+        """Of every magnitude; the largest ones; or those of a product of ordinary operands."""
+        rng = self.rng
+        if self.kind == "extreme":
+            return rng.choice([-(1 << 26), (1 << 26) - 1], shape)
+        if self.kind == "real":
+            return np.rint(rng.normal(0, 1 << 15, shape)).astype(np.int64)
+        return rng.integers(-(1 << 26), 1 << 26, shape) >> rng.integers(0, 20, shape)
+
+    def outputs(self, job):
+        channels = job["channels"]
+        if job["immediate"]:
+            same = np.ones(self.cfg.tile, dtype=np.int64)
+            channels = ChannelParameters(
+                same * job["multiplier"], same * job["channel_shift"], 0 * same
+            )
+        y = requantise(
+            job["acc"] + 127 * job["columns"] * job["sums"],
+            channels,
+            job["row_multiplier"],
+            job["row_exponent"],
+            **{name: job[name] for name in ("pre", "row_shift", "out_shift")},
+            bits=16,
+        )
+        if job["activation"]:
+            y = activation(y, self.table)
+        if job["out_mode"] != OutMode.ACT16:
+            y = saturate(y, 8)
+        return np.where(job["mask"][: len(y)], y, -32768) if job["masked"] else y
+
+    def expect(self, job, rowstat):
+        for m, row in enumerate(self.outputs(job).tolist()):
+            addr = job["out_addr"] + m * job["out_stride"]
+            self.writes.append((job["out_mode"] == OutMode.STAT8, addr, row))
+            if job["observe"]:
+                first = job["out_addr"] + m // self.cfg.tile * self.cfg.tile * job["out_stride"]
+                index = ((first - job["column"]) // self.cfg.tile + job["column"]) & 0xFFFF
+                low_bytes = np.array(row).astype(np.int8).tolist()
+                self.observations.append((index, m % self.cfg.tile == 0, low_bytes))
+            if job["statistic"] != Statistic.NONE:
+                entry = job["rowstat"] + m
+                magnitudes = job["statistic"] == Statistic.MAGNITUDE
+                value = max(abs(y) for y in row) if magnitudes else max(row)
+                if job["keep"]:
+                    value = max(value, rowstat.get(entry, 0))
+                rowstat[entry] = value
+                self.statistics.append((entry, value))
+        if job["retire"]:
+            self.retired.append((len(self.writes), len(self.statistics)))

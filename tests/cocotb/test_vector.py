@@ -1,0 +1,19 @@
+"""The vector unit against ``layer_norm``."""
+
+import pytest
+from settings import prove
+
+from transept.golden.config import PYNQ_Z2, TINY
+from transept.rtl.vector.engine import VectorEngine
+
+#: (rows, elements, residual)
+SHAPES = {
+    TINY.name: [(16, 2, True), (15, 4, False), (9, 23, True), (1, 16, True), (4, 128, True)],
+    PYNQ_Z2.name: [(4, 1024, True), (4, 384, True), (4, 100, True), (4, 37, False)],
+}
+
+
+@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+def test_vector(cfg):
+    shapes = SHAPES[cfg.name]
+    assert prove(VectorEngine(cfg), "vector", cfg, shapes=shapes) == 3 * len(shapes) + 5
