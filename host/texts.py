@@ -13,14 +13,22 @@ __all__ = ["DEMO_SENTENCES", "calibration_texts", "passages", "read_passages"]
 MIN_WORDS = 25
 
 DEMO_SENTENCES = (
-    "A systolic array multiplies two matrices while the data flows through a grid of small "
-    "processing elements, each number used many times.",
-    "Matrix products are computed by streaming the operands across many multipliers, so that each "
-    "number read from memory is used over and over again.",
-    "The old cat slept all afternoon on the warm windowsill, and neither the rain nor the "
-    "neighbour's barking dog could wake her up.",
-    "Quantised neural networks give up a little of their accuracy, and in return they run faster, "
-    "need less memory and use far less energy.",
+    (
+        "A systolic array multiplies two matrices while the data flows through a grid of small "
+        "processing elements, each number used many times."
+    ),
+    (
+        "Matrix products are computed by streaming the operands across many multipliers, so that "
+        "each number read from memory is used over and over again."
+    ),
+    (
+        "The old cat slept all afternoon on the warm windowsill, and neither the rain nor the "
+        "neighbour's barking dog could wake her up."
+    ),
+    (
+        "Quantised neural networks give up a little of their accuracy, and in return they run "
+        "faster, need less memory and use far less energy."
+    ),
 )
 
 _MODULES = (

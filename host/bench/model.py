@@ -16,16 +16,21 @@ from transept.host.models import TextModel
 from transept.host.program import Execution, Program
 from transept.host.texts import passages
 
+#: Share of letters in plain text, the rest being spaces and punctuation.
+PLAIN = 0.75
+CHARACTERS_PER_TOKEN = 7
+
 __all__ = ["bench_model", "layer_cycles", "long_texts"]
 
 LONGEST = 1 << 20  # tokens; no text has so many
 
 
 def long_texts(model: TextModel, tokens: int, batch: int) -> list[str]:
-    """``batch`` passages that fill ``tokens`` tokens, as far as there are such."""
-    texts = sorted(passages(), key=lambda text: -len(text))[: 64 + batch]
-    full = [text for text in texts if model.longest([text], tokens) == tokens]
-    return [*full, *texts][:batch]
+    """``batch`` passages of plain words that fill ``tokens`` tokens, as far as there are such."""
+    plain = [text for text in passages() if sum(map(str.isalpha, text)) > PLAIN * len(text)]
+    plain.sort(key=lambda text: abs(len(text) - CHARACTERS_PER_TOKEN * tokens))
+    full = [text for text in plain if model.longest([text], tokens) == tokens]
+    return [*full, *plain][:batch]
 
 
 def layer_cycles(launch: Launch, retired: dict[Engine, list[int]]) -> dict[str, int]:
