@@ -30,6 +30,7 @@ PRODUCT_LIMIT = (1 << 24) - 1
 #: Activations reach their asymptotes within 1e-3 at half of these widths, silu within 3e-3.
 SPANS = {"silu": 16, "sigmoid": 16}
 SPAN = 8
+WHOLE_WIDTH = 10  # segments of this width cover all of int16
 
 
 class Ranges:
@@ -66,6 +67,12 @@ def _check_weights(*layers: graph.Linear | graph.Norm) -> None:
                 raise ValueError(
                     f"weights of {layer.name} hold {bad}; only finite weights can be quantised"
                 )
+
+
+def _reach(layer: graph.Linear, ranges: Ranges) -> np.ndarray:
+    """Largest magnitude of each output and of its bias, which must fit the same scale even where
+    the product cancels it."""
+    return np.maximum(ranges[layer.name], layer.bias.abs().double().numpy())
 
 
 def _multipliers(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,24 +116,27 @@ def activation_table(name: str, in_exponent: int, out_exponent: int) -> Activati
     """A table of ``graph.ACTIVATIONS[name]`` on [-4, 4), or [-8, 8), with asymptotes beyond.
 
     in_exponent, out_exponent: one int16 step is ``2**exponent``. Each segment is a least-squares
-    quadratic; the outer two are the lines that the function approaches.
+    quadratic; the outer two are the lines that the function approaches, unless int16 ends before.
     """
     function = graph.ACTIVATIONS[name]
-    width = max(0, int(math.log2(SPANS.get(name, SPAN) / SEGMENTS)) - in_exponent)
+    width = int(math.log2(SPANS.get(name, SPAN) / SEGMENTS)) - in_exponent
+    width = min(max(0, width), WHOLE_WIDTH)
     start = -(SEGMENTS // 2) << width
-    out_shift, slope_shift = 16, 10
     rows = []
     for segment in range(SEGMENTS):
         low = start + (segment << width)
-        if segment in (0, SEGMENTS - 1):
+        if segment in (0, SEGMENTS - 1) and width < WHOLE_WIDTH:
             base, slope = _line(function, low * 2.0**in_exponent, 1 if segment else -1)
             coefficients = (base, slope * 2.0**in_exponent, 0.0)
         else:
             d = torch.arange(1 << width, dtype=torch.float64)
             y = function((low + d) * 2.0**in_exponent).numpy()
-            coefficients = tuple(np.polynomial.polynomial.polyfit(d.numpy(), y, 2))
+            fit = np.polynomial.polynomial.polyfit(d.numpy(), y, min(2, len(d) - 1))
+            coefficients = (*fit, 0.0, 0.0)[:3]
         rows.append([value * 2.0**-out_exponent for value in coefficients])
     c0, c1, c2 = np.array(rows).T
+    out_shift = _largest_shift(c1, (1 << 23) - 1, 8, 16)
+    slope_shift = _largest_shift(c2 * 2.0**out_shift, INT16, 0, 10)
     return ActivationTable(
         start,
         width,
@@ -136,6 +146,12 @@ def activation_table(name: str, in_exponent: int, out_exponent: int) -> Activati
         _int24(np.rint(c1 * 2.0**out_shift)),
         np.clip(np.rint(c2 * 2.0 ** (out_shift + slope_shift)), -INT16, INT16).astype(np.int64),
     )
+
+
+def _largest_shift(values: np.ndarray, limit: int, low: int, high: int) -> int:
+    """The shift within low to high at which the values still fit the limit."""
+    largest = max(np.abs(values).max(), 1e-9)
+    return int(np.clip(np.floor(np.log2(limit / largest)), low, high))
 
 
 def _line(function: object, at: float, side: int) -> tuple[float, float]:
@@ -252,18 +268,18 @@ def _layer(
     attention_norm, attention_y, _ = _norm(
         layer.attention_norm,
         ranges[f"{layer.attention_norm.name}.input"],
-        _residual_exponents(ranges[layer.output.name], []),
+        _residual_exponents(_reach(layer.output, ranges), []),
         x_exponents,
         middle,
     )
     output_norm, down_y, _ = _norm(
         layer.output_norm,
         ranges[f"{layer.output_norm.name}.input"],
-        _residual_exponents(ranges[layer.down.name], []),
+        _residual_exponents(_reach(layer.down, ranges), []),
         middle,
         out,
     )
-    up = _power_of_two(float(ranges[layer.up.name].max()) * MARGIN16, INT16)
+    up = _power_of_two(float(_reach(layer.up, ranges).max()) * MARGIN16, INT16)
     activated = f"{layer.up.name}.{layer.up.activation}"
     hidden = _power_of_two(float(ranges[activated].max()) * MARGIN16, INT16)
     ones = np.ones(layer.up.weight.shape[0])
@@ -336,11 +352,11 @@ def quantize_chain(chain: graph.Chain, ranges: Ranges) -> quantized.LinearChain:
     for index, layer in enumerate(chain.layers):
         if layer.activation is None:
             following = [part.weight for part in chain.layers[index + 1 : index + 2]]
-            largest = ranges[layer.name]
+            largest = _reach(layer, ranges)
             out = _smooth_scale(largest, following) if following else largest * MARGIN16 / INT16
             layers.append(_linear(layer, scale, out, 16))
         else:
-            before = _power_of_two(float(ranges[layer.name].max()) * MARGIN16, INT16)
+            before = _power_of_two(float(_reach(layer, ranges).max()) * MARGIN16, INT16)
             activated = float(ranges[f"{layer.name}.{layer.activation}"].max())
             after = _power_of_two(activated * MARGIN16, INT16)
             table = activation_table(layer.activation, before, after)
