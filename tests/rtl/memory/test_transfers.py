@@ -88,37 +88,6 @@ def _bits(instruction):
     return int.from_bytes(encode(instruction), "little")
 
 
-def _shape(rng, cfg, wide, most_words):
-    """Random rows, words and pitch of a transfer that fits its window, and some of nothing."""
-    rows, words = rng.choice([1, rng.randint(1, 12)]), rng.randint(1, most_words)
-    if rng.random() < 0.1:
-        rows, words = rng.choice([(0, words), (rows, 0)])
-    pitch = rng.choice([words << wide, (words << wide) + rng.randint(0, 5)])
-    span = rows * max(pitch, words << wide) * cfg.tile
-    offset = rng.randrange((LIMIT - span) // cfg.tile) * cfg.tile
-    return {"rows": rows, "words": words, "pitch": pitch, "offset": offset, "wide": wide}
-
-
-def _random_loads(rng, cfg, count):
-    limits = {
-        Memory.ACT: cfg.act_words,
-        Memory.STAT: cfg.stat_words,
-        Memory.VPARAM: cfg.max_hidden * 8 // cfg.tile,
-        Memory.TABLE: 65 * 8 // cfg.tile,
-    }
-    for _ in range(count):
-        memory = rng.choice([Memory.ACT, Memory.ACT, *Memory])
-        wide = rng.randrange(2) if memory == Memory.ACT else 0
-        stats = rng.randrange(2) if memory == Memory.ACT else 0
-        shape = _shape(rng, cfg, wide, 12)
-        stride = shape["words"] + rng.randint(0, 3)
-        if shape["rows"] * stride > limits[memory]:
-            shape["rows"] = 1
-        addr = rng.randrange(limits[memory] - max(1, shape["rows"] * stride) + 1)
-        rowstat = rng.randrange(cfg.rowstat_entries - shape["rows"] + 1)
-        yield _load(**shape, memory=memory, stats=stats, addr=addr, stride=stride, rowstat=rowstat)
-
-
 def _without_lowest_codes(memory):
     """Bytes of -128 would be refused as int8 operands."""
     for n, byte in enumerate(memory.bytes):
@@ -193,15 +162,6 @@ def _run_loads(cfg, program, memory, *, stall, cycles=30000, done=None):
     assert recorder.illegal == 0
     assert recorder.retired == len(program)
     return dut
-
-
-@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
-@pytest.mark.parametrize("stall", [0.0, 0.3])
-def test_loads_equal_the_emulator(cfg, stall):
-    rng = random.Random(f"{cfg.name}/{stall}")
-    memory = AxiMemory(SIZE, cfg.axi_bytes, stall=stall, seed=4)
-    _without_lowest_codes(memory)
-    _run_loads(cfg, list(_random_loads(rng, cfg, 25)), memory, stall=stall)
 
 
 EXTREMES = [0x8000, 0x7FFF, 0x8001, 0xFFFF, 0x0000, 0x0001]
@@ -347,20 +307,6 @@ def _run_stores(cfg, program, memory, *, stall, done=None):
 
     simulate(dut, issue, watch, background=[memory.writes(dut.master.axi), pad.serve], cycles=30000)
     return retired
-
-
-@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
-@pytest.mark.parametrize("stall", [0.0, 0.3])
-def test_stores_equal_the_emulator(cfg, stall):
-    rng = random.Random(f"{cfg.name}/{stall}")
-    memory = AxiMemory(SIZE, cfg.axi_bytes, stall=stall, seed=7)
-    program = []
-    for _ in range(25):
-        shape = _shape(rng, cfg, rng.randrange(2), 12)
-        stride = shape["words"] + rng.randint(0, 3)
-        addr = rng.randrange(cfg.act_words - max(1, shape["rows"] * stride) + 1)
-        program.append(_store(**shape, addr=addr, stride=stride))
-    _run_stores(cfg, program, memory, stall=stall)
 
 
 @pytest.mark.parametrize(

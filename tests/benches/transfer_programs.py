@@ -1,0 +1,67 @@
+"""Random LOADs and STOREs that stay inside one window."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from bench import instruction
+
+from transept.golden.config import Config
+from transept.golden.isa import Instruction, Memory, Opcode, Window
+
+__all__ = ["random_loads", "random_stores"]
+
+MOST_WORDS = 12
+MOST_ROWS = 12
+
+
+def _shape(rng: random.Random, cfg: Config, limit: int, wide: int) -> dict[str, int]:
+    """Random rows, words and pitch of a transfer that fits its window, and some of nothing."""
+    rows, words = rng.choice([1, rng.randint(1, MOST_ROWS)]), rng.randint(1, MOST_WORDS)
+    if rng.random() < 0.1:
+        rows, words = rng.choice([(0, words), (rows, 0)])
+    pitch = rng.choice([words << wide, (words << wide) + rng.randint(0, 5)])
+    span = rows * max(pitch, words << wide) * cfg.tile
+    offset = rng.randrange((limit - span) // cfg.tile) * cfg.tile
+    return {"rows": rows, "words": words, "pitch": pitch, "offset": offset, "wide": wide}
+
+
+def random_loads(
+    rng: random.Random, cfg: Config, window: Window, limit: int, count: int
+) -> Iterator[Instruction]:
+    """LOADs from a window of ``limit`` bytes to every memory."""
+    limits = {
+        Memory.ACT: cfg.act_words,
+        Memory.STAT: cfg.stat_words,
+        Memory.VPARAM: cfg.max_hidden * 8 // cfg.tile,
+        Memory.TABLE: 65 * 8 // cfg.tile,
+    }
+    for _ in range(count):
+        memory = rng.choice([Memory.ACT, Memory.ACT, *Memory])
+        to_act = int(memory == Memory.ACT)
+        shape = _shape(rng, cfg, limit, rng.randrange(2) * to_act)
+        stride = shape["words"] + rng.randint(0, 3)
+        if shape["rows"] * stride > limits[memory]:
+            shape["rows"] = 1
+        yield instruction(
+            Opcode.LOAD,
+            window=window,
+            memory=memory,
+            stats=rng.randrange(2) * to_act,
+            addr=rng.randrange(limits[memory] - max(1, shape["rows"] * stride) + 1),
+            stride=stride,
+            rowstat=rng.randrange(cfg.rowstat_entries - shape["rows"] + 1),
+            **shape,
+        )
+
+
+def random_stores(
+    rng: random.Random, cfg: Config, window: Window, limit: int, count: int
+) -> Iterator[Instruction]:
+    """STOREs to a window of ``limit`` bytes."""
+    for _ in range(count):
+        shape = _shape(rng, cfg, limit, rng.randrange(2))
+        stride = shape["words"] + rng.randint(0, 3)
+        addr = rng.randrange(cfg.act_words - max(1, shape["rows"] * stride) + 1)
+        yield instruction(Opcode.STORE, window=window, addr=addr, stride=stride, **shape)
