@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch import nn
@@ -116,6 +118,7 @@ def float_encoder(
     )
 
 
+@functools.cache
 def quantised_encoder(
     hidden: int, heads: int, ffn: int, layers: int, activation: str = "gelu", seed: int = 0
 ) -> quantized.Encoder:
