@@ -1,7 +1,8 @@
 """A cocotb test that runs one accelerator program from a DRAM image, through cocotbext-axi.
 
 Parameters (JSON): ``image``, a .npy file with DRAM; ``registers``, (offset, value) pairs written in
-order, the last one starts the run; ``result``, a file that gets cycles, seconds and DRAM.
+order, the last one starts the run; ``result``, a file that gets cycles, seconds and DRAM;
+``backpressure``, the probability that a channel withholds a cycle, and its ``seed``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge, with_timeout
 
+from transept.golden import registers
 from transept.sim.axi import attach_memory, attach_registers
 from transept.sim.cocotb_runner import parameters
 from transept.sim.streams import reset
@@ -27,11 +29,11 @@ TIMEOUT_US = 100_000
 async def runs_the_program(dut: Any) -> None:
     """Load DRAM, start, wait for the interrupt, keep DRAM."""
     facts: dict[str, Any] = parameters()
-    backpressure = float(facts.get("backpressure", 0.0))
+    pace = {"backpressure": facts["backpressure"], "seed": facts["seed"]}
     image = np.load(facts["image"])
     Clock(dut.clk, PERIOD_NS, unit="ns").start()
-    ram = attach_memory(dut, image.size, backpressure=backpressure)
-    bus = attach_registers(dut)
+    ram = attach_memory(dut, image.size, **pace)
+    bus = attach_registers(dut, **pace)
     ram.write(0, image.tobytes())
     await reset(dut, 4)
     *setup, start = facts["registers"]
@@ -42,5 +44,8 @@ async def runs_the_program(dut: Any) -> None:
     await with_timeout(RisingEdge(dut.irq), TIMEOUT_US, "us")
     seconds = time.perf_counter() - begin
     cycles = (cocotb.utils.get_sim_time("ns") - begin_ns) / PERIOD_NS
+    status = registers.decode("STATUS", await bus.read_dword(registers.offset("STATUS")))
+    assert status["done"], status
+    assert not status["error"], status
     dram = np.frombuffer(ram.read(0, image.size), np.uint8)
     np.savez(Path(facts["result"]), cycles=cycles, seconds=seconds, dram=dram)

@@ -14,6 +14,7 @@ from transept.golden.isa import Window
 from transept.host.devices.rtl import RtlDevice
 from transept.host.driver import Driver, Loaded
 from transept.host.gemm import Gemm, compile_gemm, reference
+from transept.host.launch import Launch
 
 __all__ = ["bench_sim", "run_in_cocotb"]
 
@@ -64,15 +65,30 @@ def _ceiling(config: Config, gemm: Gemm, a: np.ndarray, memory: str, seed: int) 
 
 
 def run_in_cocotb(
-    config: Config, gemm: Gemm, a: np.ndarray, *, backpressure: float = 0.0, seed: int = 1
+    launch: Launch,
+    inputs: list[np.ndarray],
+    *,
+    backpressure: float = 0.0,
+    seed: int = 1,
+    waves: Path | None = None,
 ) -> dict:
-    """The program through cocotbext-axi: output, cycles and seconds."""
+    """The program through cocotbext-axi: output [rows, width], cycles and seconds.
+
+    backpressure: probability that a channel of either bus withholds a cycle.
+
+    Raises
+    ------
+    AssertionError
+        If the run ends in an error or not at all.
+    """
     from transept.sim.build import accelerator_verilog
     from transept.sim.cocotb_runner import run_bench
 
-    recorder = _Recorder(config)
-    loaded = Driver(recorder).load(gemm.launch)
-    recorder.prepare(loaded, a)
+    recorder = _Recorder(launch.config)
+    driver = Driver(recorder)
+    loaded = driver.load(launch)
+    driver.place(loaded, inputs)
+    driver.start(loaded)
     with tempfile.TemporaryDirectory() as folder:
         image, result = Path(folder) / "image.npy", Path(folder) / "result.npz"
         np.save(image, recorder.dram)
@@ -81,23 +97,24 @@ def run_in_cocotb(
             "result": str(result),
             "registers": recorder.writes,
             "backpressure": backpressure,
+            "seed": seed,
         }
-        run_bench(
-            accelerator_verilog(config),
-            "accelerator",
-            "transept.sim.program_bench",
-            facts,
-            seed=seed,
-        )
+        verilog, bench = accelerator_verilog(launch.config), "transept.sim.program_bench"
+        run_bench(verilog, "accelerator", bench, facts, seed=seed, waves=waves)
         found = np.load(result)
-        tensor = gemm.launch.output
-        start = loaded.windows[Window.IO].address + tensor.offset
-        rows = found["dram"][start : start + tensor.nbytes].view(np.int8)
         return {
-            "output": rows.reshape(tensor.rows, -1)[:, : tensor.width],
+            "output": _output(found["dram"], loaded),
             "cycles": float(found["cycles"]),
             "seconds": float(found["seconds"]),
         }
+
+
+def _output(dram: np.ndarray, loaded: Loaded) -> np.ndarray:
+    """The output tensor in a DRAM image."""
+    tensor = loaded.program.output
+    start = loaded.windows[Window.IO].address + tensor.offset
+    rows = dram[start : start + tensor.nbytes].view(np.int8 if tensor.bits == 8 else np.int16)
+    return rows.reshape(tensor.rows, -1)[:, : tensor.width]
 
 
 class _Recorder:
@@ -134,12 +151,6 @@ class _Recorder:
         """It never runs."""
         return False
 
-    def prepare(self, loaded: Loaded, a: np.ndarray) -> None:
-        """The image and the register writes of one run."""
-        driver = Driver(self)
-        driver.place(loaded, [a])
-        driver.start(loaded)
-
 
 def bench_sim(config: Config, *, memory: str, seed: int) -> dict:
     """kHz of the native harness, of the bare model replaying the same inputs, and of cocotb.
@@ -153,7 +164,7 @@ def bench_sim(config: Config, *, memory: str, seed: int) -> dict:
     gemm = compile_gemm(config, SIZE, SIZE, SIZE, b)
     native = _native(config, gemm, a, memory, seed)
     ceiling = _ceiling(config, gemm, a, memory, seed)
-    cocotb = run_in_cocotb(config, gemm, a, seed=seed)
+    cocotb = run_in_cocotb(gemm.launch, [a], seed=seed)
     if not (cocotb["output"] == reference(a, b, gemm)).all():
         raise RuntimeError("the run under cocotb gave another result than NumPy")
     khz = cocotb["cycles"] / cocotb["seconds"] / 1000
