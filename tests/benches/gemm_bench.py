@@ -5,11 +5,11 @@ from collections import Counter
 
 import cocotb
 import numpy as np
+import settings
 from bench import instruction
 from gemm_driver import GemmDriver
 from gemm_programs import GemmPrograms
 
-from transept.golden.config import preset
 from transept.golden.emulator.rowwise import softmax
 from transept.golden.isa import Filter, Instruction, Opcode
 from transept.rtl.attention.filters import FILTERS
@@ -17,7 +17,8 @@ from transept.rtl.gemm.streamer import RowStreamer
 from transept.sim.cocotb_runner import parameters
 
 PARAMETERS = parameters()
-CFG = preset(PARAMETERS["config"])
+CFG = settings.config()
+SEEDS = range(PARAMETERS["seed"], PARAMETERS["seed"] + PARAMETERS["seeds"])
 #: The epilogue's shortest job.
 JOB_CYCLES = 12
 #: Pipelines from the last query row to the first group.
@@ -33,7 +34,7 @@ async def started(dut, seed):
 
 
 @cocotb.test()
-@cocotb.parametrize(seed=range(PARAMETERS["seeds"]))
+@cocotb.parametrize(seed=SEEDS)
 async def matmul(dut, seed):
     driver, programs = await started(dut, seed)
     await driver.load_table(programs.table())
@@ -47,7 +48,7 @@ async def matmul(dut, seed):
 
 
 @cocotb.test()
-@cocotb.parametrize(seed=range(PARAMETERS["seeds"]))
+@cocotb.parametrize(seed=SEEDS)
 async def attention(dut, seed):
     driver, programs = await started(dut, seed)
     chip = driver.chip

@@ -2,21 +2,25 @@
 
 import pytest
 from gemm_system import GemmSystem
+from settings import prove
 
 from transept.golden.config import PYNQ_Z2, TINY
-from transept.sim.cocotb_runner import run_bench
 
 #: Tests of the bench that do not depend on a seed.
 FIXED = 5
 
 
 def check(cfg, *, seeds, batches):
-    parameters = {"config": cfg.name, "seeds": seeds, "batches": batches}
-    assert run_bench(GemmSystem(cfg), "gemm", "gemm_bench", parameters) == 2 * seeds + FIXED
+    facts = {"seeds": seeds, "batches": batches}
+    assert prove(GemmSystem(cfg), "gemm", cfg, **facts) == 2 * seeds + FIXED
 
 
 def test_tiny():
     check(TINY, seeds=4, batches=6)
+
+
+def test_pynq_z2():
+    check(PYNQ_Z2, seeds=1, batches=1)
 
 
 @pytest.mark.slow
@@ -25,5 +29,5 @@ def test_tiny_at_length():
 
 
 @pytest.mark.slow
-def test_pynq_z2():
+def test_pynq_z2_at_length():
     check(PYNQ_Z2, seeds=3, batches=3)
