@@ -28,9 +28,10 @@ START_CYCLES = 2 * CFG.tile + RowStreamer.ENTRY_DELAY + 20
 
 
 async def started(dut, seed):
-    driver = GemmDriver(dut, CFG, seed)
+    driver, programs = GemmDriver(dut, CFG, seed), GemmPrograms(CFG, random.Random(seed))
+    driver.place_stat(0, programs.channels())
     await driver.start()
-    return driver, GemmPrograms(CFG, random.Random(seed))
+    return driver, programs
 
 
 @cocotb.test()

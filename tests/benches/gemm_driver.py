@@ -54,6 +54,10 @@ class GemmDriver:
         chip.rowstat[rng.random(self.cfg.rowstat_entries) < 0.1] = 0
         return chip
 
+    def place_stat(self, addr: int, words: np.ndarray) -> None:
+        """Words of STAT at the start, without the operand -128."""
+        self.chip.stat[addr : addr + len(words)] = np.where(words == -128, 5, words)
+
     async def start(self) -> None:
         """Clock, reset, and the emulator's memories."""
         dut = self.dut

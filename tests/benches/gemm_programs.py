@@ -9,11 +9,14 @@ from bench import instruction
 
 from transept.golden.config import Config
 from transept.golden.isa import AMode, Filter, Instruction, Opcode, OutMode, RowScale
-from transept.golden.layouts import pack_table
+from transept.golden.layouts import pack_channel_parameters, pack_table
 from transept.golden.numerics.filters import tile_estimate
-from transept.golden.numerics.requantise import SEGMENTS, ActivationTable
+from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
 
 __all__ = ["GemmPrograms"]
+
+#: n tiles of channel parameters at the start of STAT.
+PARAMETER_TILES = 8
 
 
 class GemmPrograms:
@@ -57,11 +60,30 @@ class GemmPrograms:
             "out_rowstat": entry,
             "stats": rng.randint(0, 1),
             "stats_keep": rng.randint(0, 1),
-            "param": rng.randrange(self.stat - 8 * words),
+            "param": self._parameters(words),
             "pre": rng.randint(0, 4),
             "row_shift": rng.randint(14, 26),
             "out_shift": rng.randint(0, 3),
         }
+
+    def _parameters(self, n_tiles: int) -> int:
+        """Where channel parameters are: mostly those of ``channels``, else any bytes at all, whose
+        biases saturate nearly every output."""
+        if self.rng.random() < 0.2:
+            return self.rng.randrange(self.stat - 8 * n_tiles)
+        return 8 * self.rng.randrange(PARAMETER_TILES - n_tiles + 1)
+
+    def channels(self) -> np.ndarray:
+        """Words of channel parameters for the start of STAT: outputs of every magnitude."""
+        rng = np.random.default_rng(self.rng.randrange(1 << 32))
+        count = PARAMETER_TILES * self.cfg.tile
+        parameters = ChannelParameters(
+            rng.integers(1 << 15, 1 << 16, count),
+            rng.integers(6, 19, count),
+            rng.integers(-(1 << 10), 1 << 10, count),
+        )
+        packed = pack_channel_parameters(parameters, self.cfg.tile)
+        return packed.view(np.int8).reshape(-1, self.cfg.tile)
 
     def _stationary(self, k_tiles: int, n_tiles: int) -> dict[str, int]:
         """B of any layout that fits."""
