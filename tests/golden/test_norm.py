@@ -1,5 +1,7 @@
 """LayerNorm in integers against float64."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,30 @@ def test_a_constant_row_gives_the_bias():
     for value in (0, 5, -32768, 32767):
         out = layer_norm(np.full((1, 16), value), None, parameters, epsilon=0, out_shift=OUT_SHIFT)
         assert np.abs(out - bias / OUT_SCALE).max() <= 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_residual_sum_saturates_at_24_bits(sign):
+    y = sign * np.array([[32767, 16384, -3000, -32767]])
+    x = sign * np.array([[255, 0, 0, -255]])
+    weight, bias = np.ones(4), np.zeros(4)
+    shift = {"epsilon": 0, "out_shift": OUT_SHIFT}
+    exact = _parameters(weight, bias, 8, 0)  # elements 0 and 3 are the limits themselves
+    beyond = dataclasses.replace(exact, y_shift=np.array([15, 8, 8, 15]))
+    assert (layer_norm(y, x, beyond, **shift) == layer_norm(y, x, exact, **shift)).all()
+
+
+@pytest.mark.parametrize("count", [4, 1024])
+def test_a_row_whose_rounded_squares_vanish_has_variance_one(count):
+    """Elements up to 31 round to no multiple of 64. They are then divided by 1, with ``5 + b``
+    fractional bits, which leave 18 bits in long rows."""
+    z = np.tile([31, -31, 5, -5], count // 4)[None]
+    zero = np.zeros(count, np.int64)
+    parameters = NormParameters(zero + 1, zero, zero, zero)
+    out = layer_norm(z, None, parameters, epsilon=0, out_shift=2)
+    bits = (count - 1).bit_length()
+    u = (z << (5 + bits)).clip(-(1 << 17) + 1, (1 << 17) - 1)
+    assert (out == np.floor(u / 4 + 0.5).clip(-32767, 32767)).all()
 
 
 def test_inverse_count():

@@ -66,13 +66,33 @@ def test_requantise_against_exact_arithmetic(seed):
     assert (narrow == y.clip(-127, 127)).all()
 
 
-def test_requantise_saturates_every_step():
-    big = np.full((1, 1), (1 << 26) - 1)
-    channel = ChannelParameters(np.array([65535]), np.array([0]), np.array([0]))
-    one, zero = np.array([1 << 16]), np.array([0])
-    for sign in (1, -1):
-        y = requantise(sign * big, channel, one, zero, pre=0, row_shift=0, out_shift=0, bits=16)
-        assert y.item() == sign * 32767
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("acc", "multiplier", "shift", "row", "row_shift", "bias", "out_shift", "expected"),
+    [
+        # the accumulator: without its limit four times as much
+        ((1 << 26) - 1, 1, 8, 1 << 15, 15, 0, 2, 1 << 14),
+        # the channel product, the row product, and the result
+        (1 << 20, 1 << 15, 0, 1, 8, 0, 2, 1 << 14),
+        (1 << 20, 1, 0, 1 << 15, 0, 1 - (1 << 23), 9, 1 << 14),
+        (1 << 20, 1, 0, 1 << 15, 15, 0, 0, 32767),
+    ],
+)
+def test_requantise_saturates_every_step(
+    sign, acc, multiplier, shift, row, row_shift, bias, out_shift, expected
+):
+    channel = ChannelParameters(*np.array([[multiplier], [shift], [sign * bias]]))
+    y = requantise(
+        np.array([[sign * acc]]),
+        channel,
+        np.array([row]),
+        np.array([0]),
+        pre=0,
+        row_shift=row_shift,
+        out_shift=out_shift,
+        bits=16,
+    )
+    assert y.item() == sign * expected
 
 
 def test_the_largest_shift_leaves_the_bias():

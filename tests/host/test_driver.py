@@ -9,8 +9,8 @@ from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.isa import Engine, Window
 from transept.golden.registers import ErrorCode, Stall, Unit
 from transept.host.compile import compile_chain, compile_encoder
-from transept.host.devices.base import BumpAllocator, DeviceError, OutOfMemoryError
-from transept.host.devices.emulator import EmulatorDevice
+from transept.host.devices.base import Buffer, BumpAllocator, DeviceError, OutOfMemoryError
+from transept.host.devices.emulator import DRAM_BASE, EmulatorDevice
 from transept.host.driver import RESET_POLLS, Driver
 from transept.host.gemm import compile_gemm, reference
 from transept.host.launch import ProgramError
@@ -55,6 +55,25 @@ class Scripted(EmulatorDevice):
             self._set("STATUS", busy=1, resetting=1)
 
 
+class Cached(EmulatorDevice):
+    """The host has its own copy of every buffer, as behind a cache; ``flush`` and ``invalidate``
+    are all that moves bytes between the two."""
+
+    def _shared(self, buffer):
+        start = buffer.address - DRAM_BASE
+        return self._dram[start : start + buffer.nbytes]
+
+    def allocate(self, nbytes):
+        buffer = super().allocate(nbytes)
+        return Buffer(buffer.address, buffer.array.copy())
+
+    def flush(self, buffer):
+        self._shared(buffer)[:] = buffer.array
+
+    def invalidate(self, buffer):
+        buffer.array[:] = self._shared(buffer)
+
+
 def run(device, gemm):
     driver = Driver(device)
     return driver.run(driver.load(gemm.launch), [A])
@@ -76,6 +95,26 @@ def run(device, gemm):
 def test_other_hardware_is_refused(register, value, message):
     with pytest.raises(DeviceError, match=f"scripted: {message}"):
         Driver(Scripted(**{register: value}))
+
+
+# --- runs that succeed
+def test_caches_are_flushed_and_invalidated(gemm):
+    driver = Driver(Cached(TINY))
+    loaded = driver.load(gemm.launch)
+    for a in (A, -A):
+        assert (driver.run(loaded, [a])[0] == reference(a, B, gemm)).all()
+
+
+def test_a_run_starts_without_the_interrupt_of_the_one_before(gemm):
+    class Strict(EmulatorDevice):
+        def _run(self):
+            assert not self._values[registers.offset("IRQ")]
+            super()._run()
+
+    driver = Driver(Strict(TINY))
+    loaded = driver.load(gemm.launch)
+    for _ in range(2):
+        driver.run(loaded, [A])
 
 
 # --- runs that fail

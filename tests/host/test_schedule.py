@@ -3,8 +3,8 @@ superfluous."""
 
 import itertools
 
-import numpy as np
 import pytest
+from hazards import edges, ends_before_starts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,40 +27,6 @@ def schedule(*steps):
     for engine, reads, writes in steps:
         made.emit(engine, OPCODES[engine], engine.name, reads=reads, writes=writes)
     return made.program()[:-1]
-
-
-def edges(program):
-    """(producer, consumer) of every token: the n-th given is the n-th taken."""
-    given_, taken = {}, {}
-    for index, i in enumerate(program):
-        for engine in i.signal:
-            given_.setdefault((i.engine, engine), []).append(index)
-        for engine in i.wait:
-            taken.setdefault((engine, i.engine), []).append(index)
-    assert {k: len(v) for k, v in given_.items()} == {k: len(v) for k, v in taken.items()}
-    return {edge for key in given_ for edge in zip(given_[key], taken[key], strict=True)}
-
-
-def ends_before_starts(program, tokens):
-    """bool[i, j]: the end of i is before the start of j in every legal execution.
-
-    Engines start and end their instructions in order, but may overlap neighbours.
-    """
-    n = len(program)
-    before = np.zeros((n, n), bool)  # end of i before start of j
-    for j in range(n):
-        for i in (i for i, consumer in tokens if consumer == j):
-            before[i, j] = True
-            before[:, j] |= before[:, i]
-            same = [p for p in range(i) if program[p].engine == program[i].engine]
-            before[same, j] = True
-        for i in (p for p in range(j) if program[p].engine == program[j].engine):
-            before[:, j] |= before[:, i]
-    # the end of an earlier instruction of one engine is before that of a later one
-    for i in reversed(range(n)):
-        for p in (p for p in range(i) if program[p].engine == program[i].engine):
-            before[p] |= before[i]
-    return before
 
 
 def test_read_after_write():
@@ -135,6 +101,14 @@ def test_columns_of_one_matrix(first, second):
     left, right = (columns(start, 3, 8, 5) for start in (first, second))
     program = schedule((Engine.GEMM, [], [left]), (Engine.STORE, [right], []))
     assert bool(program[1].wait) == bool(words(left) & words(right))
+
+
+def test_a_column_does_not_hide_what_was_written_beside_it():
+    whole, left, right = Region("act", 0, 40), columns(0, 3, 8, 5), columns(4, 3, 8, 5)
+    program = schedule(
+        (Engine.LOAD, [], [whole]), (Engine.GEMM, [], [left]), (Engine.STORE, [right], [])
+    )
+    assert program[2].wait == {Engine.LOAD}
 
 
 regions = st.builds(
