@@ -104,7 +104,7 @@ def test_columns_of_one_matrix(first, second):
 
 
 def test_a_column_does_not_hide_what_was_written_beside_it():
-    whole, left, right = Region("act", 0, 40), columns(0, 3, 8, 5), columns(4, 3, 8, 5)
+    whole, left, right = Region("act", 0, 35), columns(0, 3, 8, 5), columns(4, 3, 8, 5)
     program = schedule(
         (Engine.LOAD, [], [whole]), (Engine.GEMM, [], [left]), (Engine.STORE, [right], [])
     )
