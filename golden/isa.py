@@ -51,6 +51,8 @@ class Engine(enum.IntEnum):
 
 
 class Opcode(enum.IntEnum):
+    """Instructions; FORMATS says what each does."""
+
     END = 0
     LOAD = 1
     STORE = 2

@@ -370,7 +370,7 @@ def verilog(
 
 @app.command("test")
 def test_command(
-    block: Annotated[str, typer.Argument(help="a folder under tests or part of a file name, e.g. softmax")],
+    block: Annotated[str, typer.Argument(help="a folder of tests or part of a file's name")],
     seed: SeedOption = 1,
     waves: Annotated[bool, typer.Option("--waves", help="keep waveforms")] = False,
 ) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from transept.golden import quantized
 from transept.golden.config import Config
 from transept.golden.isa import Memory, Window
+from transept.golden.layouts import RECORD_BYTES
 from transept.host.emitter import ActRows, Emitter
 from transept.host.launch import Launch, Tensor
 from transept.host.long_plan import (
@@ -246,7 +247,7 @@ class _LongCompiler:
                 plan.scores[turn & 1],
                 self.stat.v[head % len(plan.q)],
                 self._select(turn),
-                self.stat.context_param + 8 * column,
+                self.stat.context_param + RECORD_BYTES * column,
                 out,
                 first=True,
             )

@@ -16,6 +16,7 @@ import numpy as np
 from transept.golden import quantized
 from transept.golden.config import Config
 from transept.golden.isa import Memory, Window
+from transept.golden.layouts import RECORD_BYTES
 from transept.host.emitter import ActRows, Emitter, Ring
 from transept.host.launch import Launch, Tensor
 from transept.host.lowering import (
@@ -118,9 +119,9 @@ def _stat_plan(shape: EncoderShape) -> dict:
     config = shape.config
     words = (shape.rows + config.tile) * shape.d_tiles  # a tile of slack: ragged last key tile
     words = -(-words // config.tile) * config.tile
-    parameters = 8 * shape.context_tiles
+    parameters = RECORD_BYTES * shape.context_tiles
     ring = Ring(4 * words + parameters, config.stat_words)
-    if ring.words < 4 * (config.tile + 8):
+    if ring.words < 4 * (config.tile + RECORD_BYTES):
         raise CompileError(
             f"K and V of {shape.rows} rows need {4 * words} stationary words, "
             f"{config.name} has {config.stat_words}"
@@ -191,7 +192,6 @@ class _ShortCompiler:
     def _group(self, inputs: Tensor, output: Tensor, norm: Block, images: list[LayerImage]) -> None:
         """All layers for the sequences from ``self._first`` on."""
         start = self._first * self.shape.tokens
-        self._clear_values()
         self._embed(inputs, start, norm)
         for image in images:
             self._layer(image)
@@ -205,16 +205,6 @@ class _ShortCompiler:
                 self.shape.hidden_tiles,
                 self.plan.x.row(row),
             )
-
-    def _clear_values(self) -> None:
-        """Zero the V rows behind the last key: random bits may hold the illegal -128."""
-        shape = self.shape
-        if shape.tokens % shape.config.tile == 0:
-            return
-        words = shape.config.tile * shape.d_tiles
-        block = self.weights.zeros(words)
-        for v in self.plan.v:
-            self.emit.load_block("clear", block, Memory.STAT, v + shape.rows * shape.d_tiles)
 
     def _embed(self, inputs: Tensor, start: int, norm: Block) -> None:
         shape, plan = self.shape, self.plan
@@ -294,7 +284,7 @@ class _ShortCompiler:
                 scores,
                 plan.v[head & 1] + row * shape.d_tiles,
                 select,
-                plan.context_param + 8 * head * shape.d_tiles,
+                plan.context_param + RECORD_BYTES * head * shape.d_tiles,
                 column.row(row),
                 first=head == 0,
             )

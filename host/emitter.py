@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from transept.golden import quantized
 from transept.golden.config import Config
 from transept.golden.isa import AMode, Engine, Filter, Memory, Opcode, OutMode, RowScale, Window
+from transept.golden.layouts import RECORD_BYTES
 from transept.golden.numerics.norm import inverse_count
 from transept.host.schedule import Region, Schedule
 from transept.host.weights import Block, ColumnTile
@@ -55,6 +56,7 @@ class Ring:
 
     @property
     def words(self) -> int:
+        """Size of the ring."""
         return self._stop - self._start
 
     def take(self, words: int) -> int:
@@ -360,7 +362,7 @@ class Emitter:
                 p.stats(rows),
                 Region("select", select, select + blocks),
                 Region("stat", v_addr, v_addr + -(-keys // tile) * tile * d_tiles),
-                Region("stat", param, param + 8 * d_tiles),
+                Region("stat", param, param + RECORD_BYTES * d_tiles),
             ],
             writes=[out.region(rows, d_tiles), out.stats(rows)],
             rows=rows - 1,
@@ -396,7 +398,7 @@ class Emitter:
         half = self.config.max_hidden // self.config.tile // 2
         first = half * self._norm_bank if words <= half else 0  # in tiles of channels
         self._norm_bank ^= 1
-        self.load_block(layer.name, block, Memory.VPARAM, 8 * first)
+        self.load_block(layer.name, block, Memory.VPARAM, RECORD_BYTES * first)
         for rows, y, x, out in parts:
             self._norm(layer, first, rows, words, y, x, out)
 
@@ -411,7 +413,8 @@ class Emitter:
         out: ActRows,
     ) -> None:
         count = len(layer.parameters.gamma)
-        reads = [y.region(rows, words), Region("vparam", 8 * first, 8 * (first + words))]
+        start, stop = RECORD_BYTES * first, RECORD_BYTES * (first + words)
+        reads = [y.region(rows, words), Region("vparam", start, stop)]
         if x is not None:
             reads.append(x.region(rows, words))
         self.schedule.emit(

@@ -13,6 +13,7 @@ import numpy as np
 from transept.golden import isa
 from transept.golden.config import CONTRACT_VERSION, Config
 from transept.golden.isa import AMode, Engine, Memory, Opcode, OutMode, RowScale, Window
+from transept.golden.layouts import RECORD_BYTES
 from transept.golden.numerics.fixed import round_shift, saturate
 from transept.golden.numerics.requantise import ChannelParameters
 from transept.host.compile import CompileError
@@ -29,7 +30,7 @@ OUT_SHIFT = 8
 
 @dataclass(frozen=True)
 class Gemm:
-    """A compiled GEMM and its requantisation: multiplier * 2**-(15 + row_shift - 15 + 8)."""
+    """A compiled GEMM and its requantisation: ``multiplier * 2**-(row_shift + OUT_SHIFT)``."""
 
     launch: Launch
     multiplier: int
@@ -79,7 +80,7 @@ class _GemmCompiler:
         ones = np.ones(n, np.int64)
         channel = ChannelParameters(ones * self.multiplier, ones * CHANNEL_SHIFT, 0 * ones)
         self.weights = WeightImage(config)
-        chunk = max(1, min(48, (config.stat_words // 4 - 8) // tile))
+        chunk = max(1, min(48, (config.stat_words // 4 - RECORD_BYTES) // tile))
         self.columns = self.weights.linear(b.T, channel, chunk)
         self.emit = Emitter(config, Ring(0, config.stat_words))
         words = sum(block.words for column in self.columns for block in column.blocks)

@@ -97,6 +97,7 @@ class Encoder:
 
     @property
     def hidden(self) -> int:
+        """Channels of a row."""
         return self.embedding_norm.weight.numel()
 
     def __call__(

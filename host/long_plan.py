@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transept.golden.layouts import RECORD_BYTES
 from transept.host.emitter import ActRows, Ring
 from transept.host.lowering import CompileError, EncoderShape, check_limits
 
@@ -100,8 +101,8 @@ def plan_stationary(shape: EncoderShape) -> StationaryPlan:
     words = shape.key_tiles * config.tile * shape.d_tiles
     for heads, ring_tiles in ((2, 4), (1, 1)):
         parameters = 2 * heads * words
-        ring = Ring(parameters + 8 * shape.context_tiles, config.stat_words)
-        if ring.words >= 4 * (ring_tiles * config.tile + 8):
+        ring = Ring(parameters + RECORD_BYTES * shape.context_tiles, config.stat_words)
+        if ring.words >= 4 * (ring_tiles * config.tile + RECORD_BYTES):
             k = tuple(2 * head * words for head in range(heads))
             return StationaryPlan(k, tuple(addr + words for addr in k), parameters, ring)
     raise CompileError(

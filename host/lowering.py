@@ -9,6 +9,7 @@ import numpy as np
 
 from transept.golden import isa, quantized
 from transept.golden.config import CONTRACT_VERSION, Config
+from transept.golden.layouts import RECORD_BYTES
 from transept.golden.numerics.requantise import ChannelParameters
 from transept.host.emitter import Emitter
 from transept.host.launch import Launch, Tensor
@@ -52,7 +53,7 @@ def tiles(elements: int, config: Config) -> int:
 
 def chunk_tiles(config: Config, ring_words: int) -> int:
     """Stationary tiles of one weight block: a block is one LOAD, and at least four fit the ring."""
-    return max(1, min(24, (ring_words // 4 - 8) // config.tile))
+    return max(1, min(24, (ring_words // 4 - RECORD_BYTES) // config.tile))
 
 
 @dataclass(frozen=True)
@@ -74,26 +75,32 @@ class EncoderShape:
 
     @property
     def rows(self) -> int:
+        """Rows of all sequences."""
         return self.tokens * self.batch
 
     @property
     def hidden_tiles(self) -> int:
+        """Words of a row between layers."""
         return tiles(self.hidden, self.config)
 
     @property
     def ffn_tiles(self) -> int:
+        """Words of a hidden row of the feed-forward part."""
         return tiles(self.ffn, self.config)
 
     @property
     def d_tiles(self) -> int:
+        """Words of a row of one head, padded."""
         return tiles(self.hidden // self.heads, self.config)
 
     @property
     def key_tiles(self) -> int:
+        """Words of a score row, and query blocks of a sequence."""
         return tiles(self.tokens, self.config)
 
     @property
     def context_tiles(self) -> int:
+        """Words of a context row: all heads, each padded."""
         return self.heads * self.d_tiles
 
 

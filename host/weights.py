@@ -59,7 +59,7 @@ class WeightImage:
         parameters = layouts.pack_channel_parameters(channel, tile)
         n_tiles, k_tiles = -(-n // tile), -(-k // tile)
         tiles = packed.reshape(n_tiles, k_tiles, tile * tile)
-        parameters = parameters.reshape(n_tiles, 8 * tile)
+        parameters = parameters.reshape(n_tiles, layouts.RECORD_BYTES * tile)
         starts = _even_cuts(k_tiles, chunk_tiles)
         return [
             ColumnTile(tuple(self._blocks(tiles[j], parameters[j], starts)), k_tiles)
@@ -92,7 +92,7 @@ class WeightImage:
         return Block(self._append(data), data.size // self._config.tile, 0, 0)
 
     def zeros(self, words: int) -> Block:
-        """Zero words, to clear stationary memory that a short sequence leaves unwritten."""
+        """Zero words."""
         return Block(self._append(np.zeros(words * self._config.tile, np.uint8)), words, 0, 0)
 
     def raw(self, data: np.ndarray) -> int:

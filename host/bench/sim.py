@@ -11,6 +11,7 @@ import numpy as np
 from transept.golden import registers
 from transept.golden.config import Config
 from transept.golden.isa import Window
+from transept.host.devices.base import BumpAllocator
 from transept.host.devices.rtl import RtlDevice
 from transept.host.driver import Driver, Loaded
 from transept.host.gemm import Gemm, compile_gemm, reference
@@ -117,21 +118,17 @@ def _output(dram: np.ndarray, loaded: Loaded) -> np.ndarray:
     return rows.reshape(tensor.rows, -1)[:, : tensor.width]
 
 
-class _Recorder:
+class _Recorder(BumpAllocator):
     """A device that only keeps what the driver writes: memory at address 0, and registers."""
 
     name = "recorder"
 
     def __init__(self, config: Config) -> None:
-        from transept.host.devices.base import BumpAllocator
-
         self.config = config
         self.dram = np.zeros(DRAM_BYTES, np.uint8)
         self.writes: list[tuple[int, int]] = []
-        self._memory = BumpAllocator(self.dram, 0)
+        super().__init__(self.dram, 0)
         self._constants = {r.offset: r.constant or 0 for r in registers.table(config)}
-        self.allocate = self._memory.allocate
-        self.release_all = self._memory.release_all
 
     def read(self, offset: int) -> int:
         """A constant register."""
@@ -140,12 +137,6 @@ class _Recorder:
     def write(self, offset: int, value: int) -> None:
         """Remember a write."""
         self.writes.append((offset, int(value)))
-
-    def flush(self, buffer: object) -> None:
-        """Nothing is cached."""
-
-    def invalidate(self, buffer: object) -> None:
-        """Nothing is cached."""
 
     def wait(self, timeout_cycles: int) -> bool:
         """It never runs."""

@@ -64,7 +64,10 @@ class Device(Protocol):
 
 
 class BumpAllocator:
-    """Buffers one after the other in one array, all released together."""
+    """The memory of a device whose DRAM is an array of the host, at physical address ``base``.
+
+    Buffers lie one after the other and are released together. Nothing is cached.
+    """
 
     def __init__(self, memory: np.ndarray, base: int) -> None:
         self._memory, self._base, self._next = memory, base, 0
@@ -83,3 +86,9 @@ class BumpAllocator:
     def release_all(self) -> None:
         """Start again from the beginning."""
         self._next = 0
+
+    def flush(self, buffer: Buffer) -> None:
+        """Nothing to do."""
+
+    def invalidate(self, buffer: Buffer) -> None:
+        """Nothing to do."""

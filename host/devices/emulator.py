@@ -8,14 +8,14 @@ from transept.golden import registers
 from transept.golden.config import Config
 from transept.golden.emulator import Emulator, EmulatorError
 from transept.golden.isa import Window
-from transept.host.devices.base import Buffer, BumpAllocator
+from transept.host.devices.base import BumpAllocator
 
 __all__ = ["EmulatorDevice"]
 
 DRAM_BASE = 0x1000_0000
 
 
-class EmulatorDevice:
+class EmulatorDevice(BumpAllocator):
     """A register file in front of ``golden.emulator``; a start runs the program to its end."""
 
     name = "emulator"
@@ -23,7 +23,7 @@ class EmulatorDevice:
     def __init__(self, config: Config, *, seed: int = 1, dram_bytes: int = 64 << 20) -> None:
         self.config = config
         self._dram = np.zeros(dram_bytes, np.uint8)
-        self._memory = BumpAllocator(self._dram, DRAM_BASE)
+        super().__init__(self._dram, DRAM_BASE)
         self._seed = seed
         table = registers.table(config)
         self._values = {r.offset: r.reset if r.constant is None else r.constant for r in table}
@@ -92,20 +92,6 @@ class EmulatorDevice:
         }
         for name, count in counters.items():
             self._values[registers.offset(name)] = count
-
-    def allocate(self, nbytes: int) -> Buffer:
-        """Memory of the emulated DRAM."""
-        return self._memory.allocate(nbytes)
-
-    def release_all(self) -> None:
-        """Give back every buffer."""
-        self._memory.release_all()
-
-    def flush(self, buffer: Buffer) -> None:
-        """Nothing to do: host and emulator share the memory."""
-
-    def invalidate(self, buffer: Buffer) -> None:
-        """Nothing to do: host and emulator share the memory."""
 
     def wait(self, timeout_cycles: int) -> bool:
         """Whether the last start ended; it did before ``write`` returned."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from transept.golden.config import Config
 from transept.golden.isa import Engine
-from transept.host.devices.base import Buffer, BumpAllocator
+from transept.host.devices.base import BumpAllocator
 from transept.sim.build import accelerator_verilog
 from transept.sim.native import NativeSimulation, SimulationTimeout
 from transept.sim.timeline import retirements
@@ -17,7 +17,7 @@ __all__ = ["RtlDevice"]
 PROGRESS_CYCLES = 100_000
 
 
-class RtlDevice:
+class RtlDevice(BumpAllocator):
     """A Verilated accelerator with its DRAM. Other options are those of ``NativeSimulation``."""
 
     name = "rtl"
@@ -28,7 +28,7 @@ class RtlDevice:
         self.config = config
         self._progress = progress
         self.simulation = NativeSimulation(config, **options)  # type: ignore[arg-type]
-        self._memory = BumpAllocator(self.simulation.dram, self.simulation.dram_base)
+        super().__init__(self.simulation.dram, self.simulation.dram_base)
 
     def read(self, offset: int) -> int:
         """The value of a register, over AXI4-Lite."""
@@ -37,20 +37,6 @@ class RtlDevice:
     def write(self, offset: int, value: int) -> None:
         """Write a register, over AXI4-Lite."""
         self.simulation.write32(offset, value)
-
-    def allocate(self, nbytes: int) -> Buffer:
-        """Memory of the simulated DRAM."""
-        return self._memory.allocate(nbytes)
-
-    def release_all(self) -> None:
-        """Give back every buffer."""
-        self._memory.release_all()
-
-    def flush(self, buffer: Buffer) -> None:
-        """Nothing to do: host and simulation share the memory."""
-
-    def invalidate(self, buffer: Buffer) -> None:
-        """Nothing to do: host and simulation share the memory."""
 
     def wait(self, timeout_cycles: int) -> bool:
         """Run the clock until the interrupt; ``progress`` hears how many cycles have passed."""
