@@ -49,6 +49,21 @@ def test_encoder_is_close_to_float(sizes, seed):
     assert (got - want).abs().max() < 0.1 * want.abs().max()
 
 
+def test_an_outlying_channel_is_smoothed():
+    """Without smoothing, the row scale of one channel a hundred times the others costs 18 %."""
+    torch.manual_seed(0)
+    weight, x = torch.randn(32, 48), torch.randn(64, 48)
+    x[:, 5] *= 100
+    weight[:, 5] /= 100
+    chain = graph.Chain((graph.Linear("layer", weight, torch.zeros(32)),))
+    ranges = Ranges()
+    want = chain(x, ranges)
+    quantised = quantize_chain(chain, ranges)
+    steps = torch.as_tensor(np.rint(x.numpy() / quantised.input_scale)).long()
+    got = golden.linear_chain(quantised, steps) * torch.as_tensor(quantised.output_scale)
+    assert (got - want).abs().mean() < 0.02 * want.abs().mean()
+
+
 @pytest.mark.parametrize("activation", [None, *graph.ACTIVATIONS])
 def test_chain_is_close_to_float(activation):
     torch.manual_seed(1)
