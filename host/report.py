@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from transept.golden.config import Config
+
 __all__ = [
     "cell",
     "console",
@@ -19,6 +21,7 @@ __all__ = [
     "matrix",
     "show_error",
     "show_layers",
+    "show_model",
     "show_rows",
     "writable",
     "write_json",
@@ -26,6 +29,9 @@ __all__ = [
 
 console = Console()
 errors = Console(stderr=True)
+
+#: Bytes a cycle of the simulated memories, for memory-bound figures.
+RATES = {"default": 12.8, "board": 6.4}
 
 BAR_WIDTH = 60
 
@@ -123,3 +129,53 @@ def show_layers(layers: list[dict], macs_per_cycle: int) -> None:
         share = f"{macs / macs_per_cycle / cycles:.1%}" if cycles else "-"
         table.add_row(part, str(len(members)), device, cell(cycles or None), share, reason)
     console.print(table)
+
+
+def show_model(result: dict, config: Config, memory: str) -> None:
+    """The report of one run of ``bench.model``; memory: name of the simulated memory."""
+    if len(result["texts"]) > 1:
+        names = ("accelerator", "float32")
+        matrix("similarity", result["similarity"], result["similarity_float32"], names)
+    for text, cosine in zip(result["texts"], result["cosine"], strict=True):
+        console.print(f"cosine to float32 {cosine:.5f}  {escape(text[:70])}")
+    wrong = result["mismatches_vs_emulator"], result["mismatches_vs_golden"]
+    console.print(
+        f"mismatches: {wrong[0]} against the emulator, {wrong[1]} against the golden model"
+    )
+    for note in result["notes"]:
+        console.print(f"note: {escape(note)}")
+    if result.get("cycles"):
+        _show_cycles(result, config, memory)
+    show_layers(result["layers"], config.macs)
+
+
+def _show_cycles(result: dict, config: Config, memory: str) -> None:
+    cycles = result["cycles"]
+    console.print(
+        f"{cycles:,} cycles = {cycles / config.clock_mhz / 1000:.2f} ms at {config.clock_mhz} MHz, "
+        f"{result['utilisation']:.1%} of the array's peak, memory {memory} "
+        f"({RATES[memory]} bytes a cycle)"
+    )
+    console.print(
+        f"{result['bytes_read']:,} bytes read, {result['bytes_written']:,} written; simulated in "
+        f"{result['wall_seconds']:.1f} s ({result['simulated_khz']:.0f} kHz)"
+    )
+    attention = sum(
+        layer["cycles"] or 0 for layer in result["layers"] if layer["name"].endswith(".attention")
+    )
+    stalls = result["stalls"]["GEMM"]
+    array = result["array_cycles"]
+    products = max(0, array - min(array, attention))
+    vector = stalls["TOKEN"] + stalls["ACCUMULATOR"] + stalls["FILTER"]
+    waiting = stalls["WEIGHTS"] + stalls["SCRATCHPAD"]
+    rest = max(0, cycles - products - min(array, attention) - vector - waiting)
+    cycle_bar(
+        (
+            ("GEMM", products, "green"),
+            ("attention", min(array, attention), "cyan"),
+            ("vector", vector, "yellow"),
+            ("memory", waiting, "red"),
+            ("pipeline", rest, "white"),
+        ),
+        cycles,
+    )

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import transept
 from transept.golden.config import TINY
-from transept.host import cli
+from transept.host import cli, cli_bench
 from transept.host.bench.gemm import bench_gemm, parse_shape
 from transept.host.bench.softmax import bench_softmax
 
@@ -75,7 +75,7 @@ def test_help(command):
 
 def test_every_command_is_here():
     names = {tuple(command) for command in COMMANDS}
-    registered = [*cli.app.registered_commands, *cli.bench_app.registered_commands]
+    registered = [*cli.app.registered_commands, *cli_bench.app.registered_commands]
     assert len(registered) == len(names) - 2  # without () and ("bench",)
 
 

@@ -1,0 +1,154 @@
+"""The ``bench`` commands: measure, and compare with golden forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from transept.host import report
+from transept.host.cli_options import (
+    BatchOption,
+    ConfigOption,
+    DeviceName,
+    DeviceOption,
+    JsonOption,
+    MemoryName,
+    MemoryOption,
+    ModelOption,
+    SeedOption,
+    TokensOption,
+    build_simulation,
+    choose_config,
+    device_options,
+    running,
+    working,
+)
+from transept.host.report import console
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Measure, and compare with golden forms.")
+
+
+@app.command("gemm")
+def bench_gemm_command(
+    shapes: Annotated[list[str] | None, typer.Argument(help="MxNxK ...")] = None,
+    config: ConfigOption = "pynq_z2",
+    device: DeviceOption = DeviceName.rtl,
+    memory: MemoryOption = MemoryName.default,
+    seed: SeedOption = 1,
+    json: JsonOption = None,
+) -> None:
+    """Cycles of INT8 GEMMs whose operands and results are in memory."""
+    from transept.host.bench.gemm import DEFAULT_SHAPES, bench_gemm
+
+    report.writable(json)
+    chosen = choose_config(config, memory)
+    build_simulation(chosen, device)
+    options = device_options(device, memory, seed)
+    del options["seed"]
+    rate = report.RATES[memory.value]
+    wanted = shapes or list(DEFAULT_SHAPES)
+    rows = bench_gemm(chosen, wanted, device=device.value, seed=seed, rate=rate, **options)
+    report.show_rows(f"bench gemm, {chosen.name}, memory {memory.value}", rows)
+    report.write_json(json, rows)
+
+
+@app.command("softmax")
+def bench_softmax_command(
+    config: ConfigOption = "pynq_z2",
+    device: DeviceOption = DeviceName.rtl,
+    memory: MemoryOption = MemoryName.default,
+    seed: SeedOption = 1,
+    json: JsonOption = None,
+) -> None:
+    """Error of a softmax row against float64, and cycles of the unit."""
+    from transept.host.bench.softmax import bench_softmax
+
+    report.writable(json)
+    chosen = choose_config(config, memory)
+    build_simulation(chosen, device)
+    rows = bench_softmax(chosen, device=device.value, **device_options(device, memory, seed))
+    report.show_rows(f"bench softmax, {chosen.name}, memory {memory.value}", rows)
+    report.write_json(json, rows)
+
+
+@app.command("model")
+def bench_model_command(
+    model: ModelOption = "minilm",
+    config: ConfigOption = "pynq_z2",
+    device: DeviceOption = DeviceName.rtl,
+    memory: MemoryOption = MemoryName.default,
+    seed: SeedOption = 1,
+    tokens: TokensOption = 128,
+    batch: BatchOption = 1,
+    json: JsonOption = None,
+) -> None:
+    """One whole model: cycles, utilisation, bytes, and mismatches against both golden forms."""
+    from transept.host.bench.model import bench_model
+    from transept.host.models import load_text_model
+
+    report.writable(json)
+    chosen = choose_config(config, memory)
+    build_simulation(chosen, device)
+    options = device_options(device, memory, seed)
+    with working(f"compiling {model} for {batch} x {tokens} tokens"):
+        loaded = load_text_model(model)
+        program = loaded.compile(chosen, tokens=tokens, batch=batch)
+    cycles = program.launch.total_macs / chosen.macs
+    with running(f"running on {device.value}", cycles, options):
+        result = bench_model(loaded, program, device=device.value, **options)
+    result["memory"] = memory.value
+    report.show_model(result, chosen, memory.value)
+    report.write_json(json, result)
+
+
+@app.command("accuracy")
+def bench_accuracy_command(
+    texts: Annotated[Path | None, typer.Option("--texts", help="one passage a line")] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="built-in passages")] = 200,
+    model: ModelOption = "minilm",
+    config: ConfigOption = "pynq_z2",
+    device: DeviceOption = DeviceName.emulator,
+    json: JsonOption = None,
+) -> None:
+    """Cosine of embeddings to torch's float32 on real passages."""
+    from transept.host.bench.accuracy import bench_accuracy
+    from transept.host.models import load_text_model
+    from transept.host.texts import passages, read_passages
+
+    report.writable(json)
+    chosen = read_passages(texts) if texts else passages(count)
+    with Progress(console=console) as progress:
+        task = progress.add_task(f"{len(chosen)} passages on {device.value}", total=len(chosen))
+        result = bench_accuracy(
+            load_text_model(model),
+            chosen,
+            choose_config(config),
+            device=device.value,
+            progress=lambda done: progress.update(task, completed=done),
+        )
+    report.show_rows("bench accuracy", [result])
+    report.write_json(json, result)
+
+
+@app.command("sim")
+def bench_sim_command(
+    config: ConfigOption = "pynq_z2",
+    memory: MemoryOption = MemoryName.default,
+    seed: SeedOption = 1,
+    json: JsonOption = None,
+) -> None:
+    """Speed of the native harness, of the bare model, and of cocotb on the same program."""
+    from transept.host.bench.sim import bench_sim
+
+    report.writable(json)
+    chosen = choose_config(config, memory)
+    build_simulation(chosen, DeviceName.rtl)
+    with working("running the same GEMM three ways"):
+        result = bench_sim(chosen, memory=memory.value, seed=seed)
+    report.show_rows(f"bench sim, {chosen.name}, memory {memory.value}", [result])
+    report.write_json(json, result)

@@ -1,0 +1,118 @@
+"""Options and progress that the commands share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from transept.golden.config import PRESETS, Config, preset
+from transept.host.report import console
+
+__all__ = [
+    "BatchOption",
+    "ConfigOption",
+    "DeviceName",
+    "DeviceOption",
+    "JsonOption",
+    "MemoryName",
+    "MemoryOption",
+    "ModelOption",
+    "SeedOption",
+    "TokensOption",
+    "build_simulation",
+    "choose_config",
+    "device_options",
+    "running",
+    "working",
+]
+
+
+class DeviceName(str, Enum):
+    """Where a program runs."""
+
+    rtl = "rtl"
+    emulator = "emulator"
+    cpu = "cpu"
+
+
+class MemoryName(str, Enum):
+    """Timing of the simulated DRAM."""
+
+    default = "default"
+    board = "board"
+
+
+ConfigOption = Annotated[str, typer.Option("--config", help=f"one of {', '.join(PRESETS)}")]
+DeviceOption = Annotated[DeviceName, typer.Option("--device")]
+MemoryOption = Annotated[MemoryName, typer.Option("--memory", help="12.8 or 6.4 bytes a cycle")]
+SeedOption = Annotated[int, typer.Option("--seed")]
+TokensOption = Annotated[int, typer.Option("--tokens", min=1)]
+BatchOption = Annotated[int, typer.Option("--batch", min=1)]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="write the result here")]
+ModelOption = Annotated[str, typer.Option("--model", help="minilm or a folder")]
+
+
+def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:
+    """The configuration; the board's memory has a 64-bit port."""
+    config = preset(name)
+    if memory == MemoryName.board and config.axi_data_bits > 64:
+        return preset(f"{name}_board")
+    return config
+
+
+def device_options(device: DeviceName, memory: MemoryName, seed: int) -> dict[str, Any]:
+    """What ``Program.run`` needs to open the device."""
+    options: dict[str, Any] = {"seed": seed}
+    if device == DeviceName.rtl:
+        options["memory"] = memory.value
+    return options
+
+
+def working(text: str) -> Progress:
+    """A spinner with the time that has passed."""
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=False,
+    )
+    progress.add_task(text)
+    return progress
+
+
+@contextlib.contextmanager
+def running(text: str, cycles: float, options: dict[str, Any]) -> Iterator[None]:
+    """A bar of simulated cycles, for devices that have them."""
+    if "memory" not in options:
+        with working(text):
+            yield
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task(text, total=cycles)
+        options["progress"] = lambda done: progress.update(task, completed=done)
+        yield
+        progress.update(task, completed=cycles)
+
+
+def build_simulation(config: Config, device: DeviceName) -> None:
+    """Build the simulation with progress shown, so that later steps only run."""
+    if device == DeviceName.rtl:
+        from transept.sim.build import accelerator_library
+
+        with working(f"building the {config.name} RTL (kept for later runs)"):
+            accelerator_library(config)
