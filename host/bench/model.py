@@ -60,7 +60,7 @@ def _layers(program: Program, config: Config, cycles: dict[str, int], device: st
             "macs": macs,
             "cycles": cycles.get(name),
             "utilisation": macs / config.macs / cycles[name] if cycles.get(name) else None,
-            "reason": "",
+            "reason": "golden model" if device == "cpu" else "part of a post-norm encoder layer",
         }
         for name, macs in program.launch.macs.items()
     ]
