@@ -54,7 +54,7 @@ def bench_gemm_command(
     wanted = shapes or list(DEFAULT_SHAPES)
     rows = bench_gemm(chosen, wanted, device=device.value, seed=seed, rate=rate, **options)
     report.show_rows(f"bench gemm, {chosen.name}, memory {memory.value}", rows)
-    report.write_json(json, rows)
+    report.write_json(json, [row | {"memory": memory.value} for row in rows])
 
 
 @app.command("softmax")
@@ -73,7 +73,7 @@ def bench_softmax_command(
     build_simulation(chosen, device)
     rows = bench_softmax(chosen, device=device.value, **device_options(device, memory, seed))
     report.show_rows(f"bench softmax, {chosen.name}, memory {memory.value}", rows)
-    report.write_json(json, rows)
+    report.write_json(json, [row | {"memory": memory.value} for row in rows])
 
 
 @app.command("model")
@@ -151,4 +151,4 @@ def bench_sim_command(
     with working("running the same GEMM three ways"):
         result = bench_sim(chosen, memory=memory.value, seed=seed)
     report.show_rows(f"bench sim, {chosen.name}, memory {memory.value}", [result])
-    report.write_json(json, result)
+    report.write_json(json, result | {"memory": memory.value})
