@@ -119,11 +119,11 @@ def run(
     if batch and batch != len(texts):
         raise ValueError(f"--batch {batch}, but {len(texts)} texts")
     chosen = choose_config(config, memory)
-    build_simulation(chosen, device)
     options = device_options(device, memory, seed)
     with working(f"compiling {model} for {len(texts)} texts of {tokens} tokens"):
         loaded = load_text_model(model)
         program = loaded.compile(chosen, tokens=tokens, batch=len(texts))
+    build_simulation(chosen, device)
     cycles = program.launch.total_macs / chosen.macs
     with running(f"running on {device.value}", cycles, options):
         result = bench_model(loaded, program, device=device.value, texts=texts, **options)

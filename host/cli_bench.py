@@ -93,11 +93,11 @@ def bench_model_command(
 
     report.writable(json)
     chosen = choose_config(config, memory)
-    build_simulation(chosen, device)
     options = device_options(device, memory, seed)
     with working(f"compiling {model} for {batch} x {tokens} tokens"):
         loaded = load_text_model(model)
         program = loaded.compile(chosen, tokens=tokens, batch=batch)
+    build_simulation(chosen, device)
     cycles = program.launch.total_macs / chosen.macs
     with running(f"running on {device.value}", cycles, options):
         result = bench_model(loaded, program, device=device.value, **options)

@@ -75,8 +75,26 @@ class TextModel:
         ]
         return measure_ranges(self.module, inputs)
 
+    def _check(self, config: Config, tokens: int) -> None:
+        facts = self.module.encoder.config
+        positions = getattr(facts, "max_position_embeddings", tokens)
+        for name, value, limit, where in (
+            ("sequence length", tokens, config.max_tokens, config.name),
+            ("sequence length", tokens, positions, self.name),
+            ("hidden size", facts.hidden_size, config.max_hidden, config.name),
+        ):
+            if value > limit:
+                raise ValueError(f"{name} {value} exceeds {limit} of {where}")
+
     def compile(self, config: Config, *, tokens: int, batch: int) -> Program:
-        """A program for ``batch`` texts of up to ``tokens`` tokens."""
+        """A program for ``batch`` texts of up to ``tokens`` tokens.
+
+        Raises
+        ------
+        ValueError
+            If the sequence or the model is too large, before anything is computed.
+        """
+        self._check(config, tokens)
         example = self.tokens(["example"] * batch, tokens)
         return compile(self.module, example, config=config, calibration=self.ranges)
 

@@ -106,6 +106,9 @@ ERRORS = [
     ("trace nothing -o x", 1, "no program file nothing"),
     ("test no_such_block", 1, "no test 'no_such_block' under tests/"),
     ("nonsense", 2, "No such command 'nonsense'"),
+    ("run minilm --tokens 700 --text a", 1, "sequence length 700 exceeds 512 of pynq_z2"),
+    ("run minilm --config tiny --text a", 1, "hidden size 384 exceeds 128 of tiny"),
+    ("bench model --tokens 600", 1, "sequence length 600 exceeds 512 of pynq_z2"),
 ]
 
 
