@@ -117,7 +117,7 @@ class MemoryCounters:
 class Recording:
     """All inputs of a run, from the first cycle, and how it ended."""
 
-    library: Path
+    model: Path  # the shared library that ran
     seed: int
     cycles: int
     irq: bool
@@ -448,7 +448,7 @@ def replay(recording: Recording) -> Replay:
     RuntimeError
         If the run ends otherwise than the recorded one.
     """
-    library = _load(recording.library)
+    library = _load(recording.model)
     cycles, irq = _U64(), _INT()
     seconds = library.transept_replay(
         recording.words.ctypes.data_as(_WORDS),
