@@ -13,7 +13,7 @@ from transept.golden.numerics.norm import inverse_count
 from transept.host.schedule import Region, Schedule
 from transept.host.weights import Block, ColumnTile
 
-__all__ = ["ActRows", "Emitter", "Ring"]
+__all__ = ["ActRows", "Emitter", "Product", "Ring"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,19 @@ class ActRows:
     def stats(self, rows: int) -> Region:
         """The rowstat entries of ``rows`` rows."""
         return Region("rowstat", self.rowstat, self.rowstat + rows)
+
+
+@dataclass(frozen=True)
+class Product:
+    """How MATMULs take their operand and write their result."""
+
+    a_mode: AMode
+    row_scale: RowScale
+    out_mode: OutMode
+    row_shift: int
+    out_shift: int
+    activation: bool = False
+    stats: bool = False
 
 
 class Ring:
@@ -199,16 +212,26 @@ class Emitter:
         first: n tile of the first of ``columns``; tile 0 resets the row maxima that ``stats``
         collects. stat_out: int8 result to the stationary scratchpad (K and V), else to ACT.
         """
+        narrow = OutMode.ACT8 if layer.bits == 8 else OutMode.ACT16
+        how = Product(
+            a_mode=AMode.DYNAMIC,
+            row_scale=RowScale.ROW_MAX,
+            out_mode=OutMode.STAT8 if stat_out else narrow,
+            row_shift=layer.row_shift,
+            out_shift=layer.out_shift,
+            activation=layer.table is not None,
+            stats=stats,
+        )
         for n, column in enumerate(columns, first):
             for block in column.blocks:
                 addr = self.take(block.words)
                 self.load_block(layer.name, block, Memory.STAT, addr)
-                last = block is column.blocks[-1]
-                self._matmul(layer, column, block, addr, n, a, rows, out, stat_out, stats, last)
+                self.matmul(layer.name, how, column, block, addr, n, a, rows, out)
 
-    def _matmul(
+    def matmul(
         self,
-        layer: quantized.Linear,
+        label: str,
+        how: Product,
         column: ColumnTile,
         block: Block,
         addr: int,
@@ -216,26 +239,25 @@ class Emitter:
         a: ActRows,
         rows: int,
         out: ActRows,
-        stat_out: bool,
-        stats: bool,
-        last: bool,
     ) -> None:
-        tile = self.config.tile
-        reads = [a.region(rows, column.k_tiles), a.stats(rows)]
-        reads.append(Region("stat", addr, addr + block.words))
+        """One block of column ``n``, which lies at STAT word ``addr``; the last one finishes it."""
+        last = block is column.blocks[-1]
+        reads = [a.region(rows, column.k_tiles), Region("stat", addr, addr + block.words)]
         writes = []
+        if how.a_mode == AMode.DYNAMIC:
+            reads.append(a.stats(rows))
         if last:
-            memory = "stat" if stat_out else "act"
-            writes = [out.column(n).region_in(memory, rows, 1)]
-            if stats:
+            memory = "stat" if how.out_mode == OutMode.STAT8 else "act"
+            writes.append(out.column(n).region_in(memory, rows, 1))
+            if how.stats:
                 writes.append(out.stats(rows))
-            if layer.table is not None:
+            if how.activation:
                 reads.append(Region("table", 0, 1))
-        mode = OutMode.STAT8 if stat_out else OutMode.ACT8 if layer.bits == 8 else OutMode.ACT16
+        tile = self.config.tile
         self.schedule.emit(
             Engine.GEMM,
             Opcode.MATMUL,
-            layer.name,
+            label,
             reads=reads,
             writes=writes,
             rows=rows - 1,
@@ -245,7 +267,7 @@ class Emitter:
             finish=int(last),
             a_addr=a.addr + block.k_start,
             a_stride=a.stride,
-            a_mode=AMode.DYNAMIC,
+            a_mode=how.a_mode,
             a_rowstat=a.rowstat,
             b_addr=addr,
             b_row=1,
@@ -255,16 +277,16 @@ class Emitter:
             param=addr + block.k_tiles * tile if last else 0,
             out_addr=out.addr + n,
             out_stride=out.stride,
-            out_mode=mode,
+            out_mode=how.out_mode,
             observe=0,
-            activation=int(layer.table is not None),
-            row_scale=RowScale.ROW_MAX,
-            stats=int(stats),
-            stats_keep=int(n > 0),
+            activation=int(how.activation),
+            row_scale=how.row_scale,
+            stats=int(how.stats),
+            stats_keep=int(how.stats and n > 0),
             out_rowstat=out.rowstat,
             pre=0,
-            row_shift=layer.row_shift,
-            out_shift=layer.out_shift,
+            row_shift=how.row_shift,
+            out_shift=how.out_shift,
         )
 
     def scores(

@@ -12,15 +12,14 @@ import numpy as np
 
 from transept.golden import isa
 from transept.golden.config import CONTRACT_VERSION, Config
-from transept.golden.isa import AMode, Engine, Memory, Opcode, OutMode, RowScale, Window
+from transept.golden.isa import AMode, Memory, OutMode, RowScale, Window
 from transept.golden.layouts import RECORD_BYTES
 from transept.golden.numerics.fixed import round_shift, saturate
 from transept.golden.numerics.requantise import ChannelParameters
 from transept.host.compile import CompileError
-from transept.host.emitter import ActRows, Emitter, Ring
+from transept.host.emitter import ActRows, Emitter, Product, Ring
 from transept.host.launch import Launch, Tensor
-from transept.host.schedule import Region
-from transept.host.weights import Block, ColumnTile, WeightImage
+from transept.host.weights import Block, WeightImage
 
 __all__ = ["Gemm", "compile_gemm", "reference"]
 
@@ -82,6 +81,13 @@ class _GemmCompiler:
         self.weights = WeightImage(config)
         chunk = max(1, min(48, (config.stat_words // 4 - RECORD_BYTES) // tile))
         self.columns = self.weights.linear(b.T, channel, chunk)
+        self.how = Product(
+            a_mode=AMode.RAW,
+            row_scale=RowScale.ONE,
+            out_mode=OutMode.ACT8,
+            row_shift=self.row_shift,
+            out_shift=OUT_SHIFT,
+        )
         self.emit = Emitter(config, Ring(0, config.stat_words))
         words = sum(block.words for column in self.columns for block in column.blocks)
         fits = words <= config.stat_words
@@ -118,7 +124,8 @@ class _GemmCompiler:
         part = max(1, self.n_tiles // 4) if last else self.n_tiles
         for n, column in enumerate(self.columns):
             for block in column.blocks:
-                self._matmul(a, rows, c, n, column, block)
+                addr = self._place(block)
+                self.emit.matmul("gemm", self.how, column, block, addr, n, a, rows, c)
             if (n + 1) % part == 0 or n + 1 == self.n_tiles:
                 first = n // part * part
                 self._store(c, row, rows, first, n + 1 - first)
@@ -145,46 +152,6 @@ class _GemmCompiler:
         if self.resident is not None:
             self.resident[block] = addr
         return addr
-
-    def _matmul(
-        self, a: ActRows, rows: int, c: ActRows, n: int, column: ColumnTile, block: Block
-    ) -> None:
-        addr = self._place(block)
-        last = block is column.blocks[-1]
-        self.emit.schedule.emit(
-            Engine.GEMM,
-            Opcode.MATMUL,
-            "gemm",
-            reads=[a.region(rows, self.k_tiles), Region("stat", addr, addr + block.words)],
-            writes=[c.column(n).region(rows, 1)] if last else [],
-            rows=rows - 1,
-            k_tiles=block.k_tiles,
-            n_tiles=1,
-            accumulate=int(block.k_start > 0),
-            finish=int(last),
-            a_addr=a.addr + block.k_start,
-            a_stride=a.stride,
-            a_mode=AMode.RAW,
-            a_rowstat=0,
-            b_addr=addr,
-            b_row=1,
-            b_k=self.config.tile,
-            b_n=0,
-            b_transposed=0,
-            param=addr + block.k_tiles * self.config.tile if last else 0,
-            out_addr=c.addr + n,
-            out_stride=c.stride,
-            out_mode=OutMode.ACT8,
-            observe=0,
-            activation=0,
-            row_scale=RowScale.ONE,
-            stats=0,
-            stats_keep=0,
-            out_rowstat=0,
-            pre=0,
-            row_shift=self.row_shift,
-            out_shift=OUT_SHIFT,
-        )
 
 
 def compile_gemm(config: Config, m: int, n: int, k: int, b: np.ndarray) -> Gemm:
