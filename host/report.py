@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -75,9 +76,14 @@ def cell(value: object) -> str:
     return str(value)
 
 
+def _table(title: str) -> Table:
+    """A table without lines between columns, so that eight of them fit a narrow terminal."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+
+
 def show_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
     """A table with the keys of the first row as its columns."""
-    table = Table(title=title, title_justify="left")
+    table = _table(title)
     for name in rows[0]:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
@@ -87,7 +93,7 @@ def show_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
 
 def matrix(title: str, left: list[list[float]], right: list[list[float]], names: tuple) -> None:
     """Two square matrices side by side."""
-    table = Table(title=title, title_justify="left")
+    table = _table(title)
     for name in names:
         for index in range(len(left)):
             table.add_column(f"{name} {index}" if index == 0 else str(index), justify="right")
@@ -109,7 +115,7 @@ def cycle_bar(parts: Iterable[tuple[str, int, str]], total: int) -> None:
 
 def show_layers(layers: list[dict], macs_per_cycle: int) -> None:
     """What ran where, and why: the same part of every layer in one row."""
-    table = Table(title="what ran where", title_justify="left")
+    table = _table("what ran where")
     for name, side in (
         ("part", "left"),
         ("layers", "right"),
