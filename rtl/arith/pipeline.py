@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal, Value
-from amaranth.hdl import ValueLike
+from amaranth import EnableInserter, Module, Signal, Value
+from amaranth.hdl import Elaboratable, ValueLike
 
-__all__ = ["delay"]
+__all__ = ["delay", "resting"]
 
 
 def delay(m: Module, value: ValueLike, cycles: int, *, reset_less: bool = False) -> Value:
@@ -19,3 +19,25 @@ def delay(m: Module, value: ValueLike, cycles: int, *, reset_less: bool = False)
         m.d.sync += later.eq(value)
         value = later
     return value
+
+
+def resting(
+    m: Module,
+    pipeline: Elaboratable,
+    latency: int,
+    entering: ValueLike,
+    *,
+    unless: ValueLike = 0,
+) -> Elaboratable:
+    """``pipeline`` with its registers held while nothing is under way: idle logic takes no power.
+
+    It moves in the cycles in which something is ``entering``, for ``latency`` cycles after them and
+    in the cycles of ``unless``.
+    """
+    left = Signal(range(latency + 1), name="cycles_left")
+    moving = Value.cast(entering) | (left != 0)
+    with m.If(entering):
+        m.d.sync += left.eq(latency)
+    with m.Elif(left != 0):
+        m.d.sync += left.eq(left - 1)
+    return EnableInserter(moving | unless)(pipeline)

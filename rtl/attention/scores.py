@@ -178,7 +178,7 @@ class ScoresExpander(wiring.Component):
         """What all groups of a block have in common."""
         group = self.groups.payload
         m.d.comb += [
-            group.passes.eq(op.d_tiles - 1),
+            group.passes.eq((op.d_tiles - 1)[: len(op.d_tiles)]),
             group.tile_step.eq(1),
             group.tile.row_stride.eq(op.d_tiles),
             group.tile.transposed.eq(1),

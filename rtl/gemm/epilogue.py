@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden.config import Config
-from transept.rtl.arith.pipeline import delay
+from transept.rtl.arith.pipeline import delay, resting
 from transept.rtl.gemm.accumulator import accumulator_read
 from transept.rtl.gemm.descriptors import job_layout, observation_layout
 from transept.rtl.gemm.parameters import ParameterFetch
@@ -92,10 +92,8 @@ class Epilogue(wiring.Component):
         cfg = self._cfg
         m.submodules.parameters = parameters = ParameterFetch(cfg)
         m.submodules.reader = reader = RowReader(cfg)
-        m.submodules.requantiser = requantiser = Requantiser(cfg)
-        m.submodules.activation = activation = Activation(cfg)
         m.submodules.writer = writer = RowWriter(cfg)
-        latency = requantiser.LATENCY + activation.latency
+        requantised, activated, latency = self._compute(m, reader)
         # one entry for each row under way
         rows_under_way = latency * cfg.epilogue_lanes // cfg.tile + 2
         m.submodules.results = results = Queue(reader.result.payload.shape(), rows_under_way)
@@ -105,24 +103,38 @@ class Epilogue(wiring.Component):
         connect(m, parameters.prepared, reader.prepared)
         connect(m, reader.acc_read, flipped(self.acc_read))
         connect(m, flipped(self.columns), reader.columns)
-        connect(m, flipped(self.table), activation.table)
         connect(m, results.o, writer.result)
         for name in ("act_write", "stat_write", "rowstat_read", "rowstat_write", "observation"):
             connect(m, getattr(writer, name), flipped(getattr(self, name)))
 
-        bypass = delay(m, requantiser.o, activation.latency, reset_less=True)
         m.d.comb += [
             reader.group_done.eq(self.group_done),
             self.slot_free.eq(reader.slot_free),
             results.i.valid.eq(reader.result.valid),
             results.i.payload.eq(reader.result.payload),
-            requantiser.i.eq(reader.beat),
-            activation.i.eq(requantiser.o),
-            activation.i_valid.eq(
-                delay(m, reader.beat_valid & reader.beat_activated, requantiser.LATENCY)
-            ),
-            writer.values.eq(Mux(results.o.payload.activation, activation.o, bypass)),
+            writer.values.eq(Mux(results.o.payload.activation, activated, requantised)),
             writer.values_valid.eq(delay(m, reader.beat_valid, latency)),
             self.retire.eq(writer.retire),
         ]
         return m
+
+    def _compute(self, m: Module, reader: RowReader) -> tuple[Value, Value, int]:
+        """Requantised values, the same with activation, and the cycles that either takes."""
+        requantiser, activation = Requantiser(self._cfg), Activation(self._cfg)
+        bypass = Module()
+        requantised = delay(bypass, requantiser.o, activation.latency, reset_less=True)
+        latency = requantiser.LATENCY + activation.latency
+
+        beat, table = reader.beat_valid, activation.table
+        connect(m, flipped(self.table), table)
+        m.d.comb += [
+            requantiser.i.eq(reader.beat),
+            activation.i.eq(requantiser.o),
+            activation.i_valid.eq(delay(m, beat & reader.beat_activated, requantiser.LATENCY)),
+        ]
+        m.submodules.requantiser = resting(m, requantiser, requantiser.LATENCY, beat)
+        m.submodules.bypass = resting(m, bypass, latency, beat)
+        m.submodules.activation = resting(
+            m, activation, activation.latency, activation.i_valid, unless=table.en
+        )
+        return requantised, activation.o, latency

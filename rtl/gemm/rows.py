@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
-from transept.rtl.arith.fixed import index_bits
+from transept.rtl.arith.fixed import index_bits, select
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.gemm.accumulator import ACC_READ_LATENCY, accumulator_read
 from transept.rtl.gemm.descriptors import Statistic
@@ -187,13 +187,15 @@ class RowReader(wiring.Component):
             beat.pre.eq(job.pre),
             beat.out_shift.eq(job.out_shift),
         ]
+        lanes = self._cfg.epilogue_lanes
         for target, source in (
             (beat.acc, accumulators),
             (beat.column_sum, sums),
             (beat.channel, active.channels),
         ):
-            bits = len(target.as_value())
-            m.d.comb += target.as_value().eq(source.as_value().word_select(position, bits))
+            elements = [Value.cast(element) for element in source]
+            for lane in range(lanes):
+                m.d.comb += Value.cast(target[lane]).eq(select(elements[lane::lanes], position))
 
     def _form_results(
         self,
