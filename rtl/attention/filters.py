@@ -258,6 +258,7 @@ class FilterBank(wiring.Component):
     """All filters behind one set of ports; the request's ``kind`` says which one answers.
 
     Unknown kinds get the dense filter. A request is taken when the answer before it is complete.
+    Answers pass a register, for the walk behind them is long.
     """
 
     observe: stream.Interface
@@ -293,6 +294,9 @@ class FilterBank(wiring.Component):
 
         known = Cat(self.request.payload.kind == kind for kind in filters).any()
         wanted = Mux(known, self.request.payload.kind, isa.Filter.DENSE)
+        answer = Signal(self.select.payload.shape())
+        offered, taken = Signal(), Signal()
+        m.d.comb += taken.eq(offered & (~self.select.valid | self.select.ready))
         for kind, part in filters.items():
             with m.If(~busy & (wanted == kind)):
                 m.d.comb += [
@@ -301,12 +305,16 @@ class FilterBank(wiring.Component):
                 ]
             with m.If(busy & (owner == kind)):
                 m.d.comb += [
-                    self.select.valid.eq(part.select.valid),
-                    self.select.payload.eq(part.select.payload),
-                    part.select.ready.eq(self.select.ready),
+                    offered.eq(part.select.valid),
+                    answer.eq(part.select.payload),
+                    part.select.ready.eq(taken),
                 ]
         with m.If(self.request.valid & self.request.ready):
             m.d.sync += [busy.eq(1), owner.eq(wanted)]
-        with m.If(self.select.valid & self.select.ready & self.select.payload.last):
-            m.d.sync += busy.eq(0)
+        with m.If(self.select.ready):
+            m.d.sync += self.select.valid.eq(0)
+        with m.If(taken):
+            m.d.sync += [self.select.valid.eq(1), self.select.payload.eq(answer)]
+            with m.If(answer.last):
+                m.d.sync += busy.eq(0)
         return m

@@ -30,7 +30,7 @@ class TokenCounters(wiring.Component):
     take : In(masks), ``take[t]``: engines of which t takes a token; only what is ``there``
     there : Out(masks), ``there[t]``: engines that have a token for t
     clear : In(1), forget all tokens
-    overflow : Out(bit for each giving engine), high for one cycle; the token is lost
+    overflow : Out(bit for each giving engine), high for one cycle, the next; the token is lost
     """
 
     def __init__(self) -> None:
@@ -47,18 +47,26 @@ class TokenCounters(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for giver in Engine:
-            lost = []
-            for taker in Engine:
-                count = Signal(range(MAX_TOKENS + 1), name=f"{giver.name}_{taker.name}".lower())
-                give, take = self.give[giver][taker], self.take[taker][giver]
-                m.d.comb += self.there[taker][giver].eq(count != 0)
-                lost.append(give & ~take & (count == MAX_TOKENS))
-                with m.If(self.clear):
-                    m.d.sync += count.eq(0)
-                with m.Elif(give & ~take & (count != MAX_TOKENS)):
-                    m.d.sync += count.eq(count + 1)
-                with m.Elif(take & ~give):
-                    m.d.sync += count.eq(count - 1)
-            m.d.comb += self.overflow[giver].eq(Cat(lost).any())
+        counts = {
+            (giver, taker): Signal(range(MAX_TOKENS + 1), name=f"{giver.name}_{taker.name}".lower())
+            for giver in Engine
+            for taker in Engine
+        }
+        for (giver, taker), count in counts.items():
+            m.d.comb += self.there[taker][giver].eq(count != 0)
+        m.d.sync += self.overflow.eq(0)
+        with m.If(Cat(self.give, self.take, self.clear).any()):
+            for (giver, taker), count in counts.items():
+                self._move(m, giver, taker, count)
         return m
+
+    def _move(self, m: Module, giver: Engine, taker: Engine, count: Signal) -> None:
+        give, take = self.give[giver][taker], self.take[taker][giver]
+        with m.If(self.clear):
+            m.d.sync += count.eq(0)
+        with m.Elif(give & ~take & (count == MAX_TOKENS)):
+            m.d.sync += self.overflow[giver].eq(1)
+        with m.Elif(give & ~take):
+            m.d.sync += count.eq(count + 1)
+        with m.Elif(take & ~give):
+            m.d.sync += count.eq(count - 1)

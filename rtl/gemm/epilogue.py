@@ -92,7 +92,8 @@ class Epilogue(wiring.Component):
         cfg = self._cfg
         m.submodules.parameters = parameters = ParameterFetch(cfg)
         m.submodules.reader = reader = RowReader(cfg)
-        m.submodules.writer = writer = RowWriter(cfg)
+        writer = RowWriter(cfg)
+        m.submodules.writer = resting(m, writer, writer.latency, writer.values_valid)
         requantised, activated, latency = self._compute(m, reader)
         # one entry for each row under way
         rows_under_way = latency * cfg.epilogue_lanes // cfg.tile + 2

@@ -49,6 +49,8 @@ class RowWriter(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        #: Cycles from a row's last values to its last write.
+        self.latency = 3 + (cfg.epilogue_lanes - 1).bit_length()
         self._beats = cfg.tile // cfg.epilogue_lanes
         observation = stream.Signature(observation_layout(cfg), always_ready=True)
         super().__init__(

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.numerics.requantise import ONE, ROW_MAX_FLOOR
-from transept.rtl.arith.pipeline import delay
+from transept.rtl.arith.pipeline import delay, resting
 from transept.rtl.arith.reciprocal import RowFactor
 from transept.rtl.arith.row_quantiser import RowQuantiser
 from transept.rtl.gemm.accumulator import row_tag_layout, scale_write
@@ -109,7 +109,8 @@ class RowStreamer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.factor = factor = RowFactor()
+        factor = RowFactor()
+        m.submodules.factor = resting(m, factor, factor.LATENCY, factor.i.valid)
         m.submodules.quantiser = quantiser = RowQuantiser(self._cfg)
         row, addr, rowstat = self._issue(m)
 

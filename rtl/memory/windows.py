@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
 from transept.golden.isa import Window
+from transept.rtl.arith.fixed import select
 
 __all__ = ["WindowCheck", "access_layout", "request_layout", "violation_layout", "windows_layout"]
 
@@ -77,12 +78,12 @@ class WindowCheck(wiring.Component):
         with m.If(advance):
             m.d.sync += valid.eq(self.i.valid)
             with m.If(self.i.valid):
-                window = self.windows[self.i.payload.window]
+                index = self.i.payload.window
                 m.d.sync += [
                     asked.eq(self.i.payload),
                     end.eq(self.i.payload.offset + self.i.payload.bytes),
-                    base.eq(window.base),
-                    limit.eq(window.limit),
+                    base.eq(select([window.base for window in self.windows], index)),
+                    limit.eq(select([window.limit for window in self.windows], index)),
                 ]
         self._decide(m, advance & valid, asked, base, end <= limit)
         return m

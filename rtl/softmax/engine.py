@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.numerics.softmax import OFFSET
-from transept.rtl.arith.fixed import index_bits, tree_sum
+from transept.rtl.arith.fixed import index_bits, select, tree_sum
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.attention.selection import selection_read
 from transept.rtl.interfaces import (
@@ -95,12 +95,12 @@ class SoftmaxEngine(wiring.Component):
         with m.If(go):
             m.d.sync += chunk.eq(Mux(last_chunk, 0, chunk + 1))
 
-        scores = reader.o.payload.word.as_value().word_select(chunk, 16 * cfg.exp_lanes)
+        scores = list(reader.o.payload.word)
         levels = []
         for number in range(cfg.exp_lanes):
             m.submodules[f"lane_{number}"] = lane = Exponential()
             m.d.comb += [
-                lane.score.eq(scores.word_select(number, 16)),
+                lane.score.eq(select(scores[number :: cfg.exp_lanes], chunk)),
                 lane.maximum.eq(tag.maximum),
             ]
             levels.append(lane.level)

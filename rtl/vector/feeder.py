@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
-from transept.rtl.arith.fixed import index_bits
+from transept.rtl.arith.fixed import index_bits, select
 from transept.rtl.interfaces import act_word
 from transept.rtl.vector.walker import visit_tag
 
@@ -81,8 +81,8 @@ class ChunkFeeder(wiring.Component):
         whole, rest = self.count >> (lanes.bit_length() - 1), self.count & (lanes - 1)
         ends = position == whole
         m.d.comb += [
-            out.y.as_value().eq(word.y.as_value().word_select(number, 16 * lanes)),
-            out.x.as_value().eq(word.x.as_value().word_select(number, 16 * lanes)),
+            *(out.y[k].eq(select(list(word.y)[k::lanes], number)) for k in range(lanes)),
+            *(out.x[k].eq(select(list(word.x)[k::lanes], number)) for k in range(lanes)),
             *(out.keep[k].eq((position < whole) | (ends & (rest > k))) for k in range(lanes)),
             out.paired.eq(word.paired),
             out.row.eq(Cat(part, (tag.word + self.param)[:8])),
