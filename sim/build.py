@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from amaranth.lib import wiring
 
 __all__ = [
+    "FAST",
+    "QUICK",
     "BuildError",
     "ToolMissing",
     "accelerator_library",
@@ -67,6 +69,9 @@ _INTERNAL = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding
 #: ``--x-initial unique`` gives whatever has no reset value seeded random bits.
 VERILATOR_FLAGS = ("-O3", "-Wno-lint", "-Wno-fatal", "--no-timing", "--x-assign", "fast")
 VERILATOR_FLAGS += ("--x-initial", "unique", "--output-split", "20000")
+
+#: How the code of a model is compiled that runs every cycle: for this processor, or in less time.
+FAST, QUICK = "-O3 -march=native", "-O1"
 
 #: Several models live in one process: nothing of one may be found by the linker of another.
 LIBRARY_FLAGS = "-fPIC -fvisibility=hidden -fno-gnu-unique -fno-semantic-interposition"
@@ -241,9 +246,10 @@ def tool_environment() -> dict[str, str]:
 
 @functools.cache
 def tool_versions() -> str:
-    """What Verilator and the compiler say of themselves."""
+    """What Verilator and the compiler say of themselves, and of the processor."""
     env = tool_environment()
-    commands = (["verilator", "--version"], ["g++", "--version"])
+    target = ["g++", *FAST.split(), "-Q", "--help=target"]
+    commands = (["verilator", "--version"], ["g++", "--version"], target)
     return "\n".join(run_tool(command, env=env) for command in commands)
 
 
@@ -279,9 +285,12 @@ def verilate(
     flags: tuple[str, ...],
     cflags: str,
     ldflags: str,
-    speed: str = "-O3",
+    speed: str = FAST,
 ) -> None:
-    """Verilate ``text`` in the folder ``scratch``; link it with C++ ``sources`` to ``output``."""
+    """Verilate ``text`` in the folder ``scratch``; link it with C++ ``sources`` to ``output``.
+
+    speed: compiler options of what runs every cycle, FAST or QUICK.
+    """
     env = tool_environment()
     verilog = scratch / f"{name}.v"
     verilog.write_text(text)
@@ -342,7 +351,7 @@ def native_library(text: str, *, name: str = TOP, trace: bool = False) -> Path:
         If it cannot be built.
     """
     flags = VERILATOR_FLAGS + (("--trace",) if trace else ())
-    recipe = {"flags": flags, "cflags": LIBRARY_FLAGS, "name": name, "tools": tool_versions()}
+    recipe = {"flags": flags, "cflags": LIBRARY_FLAGS, "speed": FAST, "name": name}
     harness = [source.read_bytes() for source in HARNESS]
 
     def make(scratch: Path) -> None:
@@ -358,7 +367,8 @@ def native_library(text: str, *, name: str = TOP, trace: bool = False) -> Path:
             ldflags="-shared -Wl,-Bsymbolic",
         )
 
-    return cached(f"native/{name}_{content_hash(text, recipe, *harness)}", make) / "libdut.so"
+    key = content_hash(text, recipe, tool_versions(), *harness)
+    return cached(f"native/{name}_{key}", make) / "libdut.so"
 
 
 def accelerator_library(config: Config, *, trace: bool = False) -> Path:

@@ -29,9 +29,16 @@ def parameters() -> dict[str, object]:
 
 
 def bench_executable(
-    design: wiring.Component | str, name: str, *, separator: str = "__", waves: bool = False
+    design: wiring.Component | str,
+    name: str,
+    *,
+    separator: str = "__",
+    waves: bool = False,
+    speed: str = build.QUICK,
 ) -> Path:
     """The simulation of a component or Verilog text; cocotb sees its ports and nothing below.
+
+    speed: build.QUICK to build, or build.FAST to run.
 
     Raises
     ------
@@ -50,7 +57,7 @@ def bench_executable(
     main = Path(config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     libraries = f"-Wl,-rpath,{config.libs_dir} -L{config.libs_dir} -lcocotbvpi_verilator"
     flags = (*build.VERILATOR_FLAGS, "--vpi", "public.vlt", *(("--trace",) if waves else ()))
-    recipe = {"flags": flags, "link": libraries, "cocotb": cocotb.__version__}
+    recipe = {"flags": flags, "link": libraries, "speed": speed, "cocotb": cocotb.__version__}
 
     def make(scratch: Path) -> None:
         (scratch / "public.vlt").write_text(public)
@@ -64,7 +71,7 @@ def bench_executable(
             flags=flags,
             cflags="",
             ldflags=libraries,
-            speed="-O1",
+            speed=speed,
         )
 
     key = build.content_hash(text, public, recipe, build.tool_versions(), main.read_bytes())
@@ -87,6 +94,7 @@ def run_bench(
     seed: int = 1,
     separator: str = "__",
     waves: Path | None = None,
+    speed: str = build.QUICK,
 ) -> int:
     """Run the cocotb tests of a module on a design; returns how many passed.
 
@@ -98,6 +106,7 @@ def run_bench(
     seed : of Python's ``random`` in the tests and of the initial contents of memories
     separator : joins the parts of a component's port names
     waves : write a VCD to this file
+    speed : build.QUICK for runs shorter than the build, else build.FAST
 
     Raises
     ------
@@ -106,7 +115,9 @@ def run_bench(
     """
     from cocotb_tools.runner import get_runner
 
-    executable = bench_executable(design, name, separator=separator, waves=waves is not None)
+    executable = bench_executable(
+        design, name, separator=separator, waves=waves is not None, speed=speed
+    )
     arguments = ["--trace", "--trace-file", str(Path(waves).resolve())] if waves else []
     arguments += ["+verilator+rand+reset+2", f"+verilator+seed+{1 + seed % 0x7FFFFFFF}"]
     with tempfile.TemporaryDirectory(prefix=f"{name}.") as folder:
