@@ -74,18 +74,20 @@ def round_saturate(x: ValueLike, bits: int, lost: ValueLike = 0) -> Value:
 def narrow_shift(x: ValueLike, digit: Value, step: int, width: int) -> tuple[Value, Value]:
     """One digit of a right shifter that ends in saturation: ``x >> (digit * step)``, cut.
 
+    ``step`` is a power of two.
+
     Returns the low ``width`` bits (unsigned) and whether a bit above them differs from the sign.
     """
     x = Value.cast(x)
-    choices = [x >> min(step * i, len(x) - 1) for i in range(1 << len(digit))]
-    window = select([choice[:width] for choice in choices], digit)
-    return window, select([_loses(choice, width) for choice in choices], digit)
+    window = (x >> Cat(Const(0, step.bit_length() - 1), digit))[:width]
+    lost = [_loses(x, min(step * i + width, len(x))) for i in range(1 << len(digit))]
+    return window, select(lost, digit)
 
 
 def _loses(x: Value, width: int) -> Value:
     """Whether any bit of x from ``width`` up differs from its sign."""
     high = x[width:]
-    return Mux(x[-1], ~high.all(), high.any()) if len(high) else Const(0, 1)
+    return (high ^ x[-1].replicate(len(high))).any() if len(high) else Const(0, 1)
 
 
 def select(choices: Sequence[Value], index: Value) -> Value:
