@@ -45,6 +45,19 @@ class Memories(wiring.Component):
         return m
 
 
+class Held(wiring.Component):
+    """A register that counts while it is told to."""
+
+    def __init__(self):
+        super().__init__({"en": In(1), "o": Out(4)})
+
+    def elaborate(self, platform):
+        m = Module()
+        with m.If(self.en):
+            m.d.sync += self.o.eq(self.o + 1)
+        return m
+
+
 def test_text_is_the_same_under_another_hash_seed():
     here = build.to_verilog(MockAccelerator(TINY), "top", separator="_")
     env = dict(os.environ, PYTHONHASHSEED="7", PYTHONPATH=os.pathsep.join(sys.path))
@@ -63,6 +76,18 @@ def test_only_tables_keep_their_initial_contents():
     text = build.to_verilog(Memories(), "memories")
     assert text.count("initial begin") == 1
     assert "[2] = 8'h07;" in text
+
+
+def test_what_a_register_keeps_is_a_clock_enable():
+    text = build.to_verilog(Held(), "held")
+    assert "if (en) o <= " in " ".join(text.split())
+
+
+def test_no_circular_logic_makes_a_simulator_iterate(tmp_path):
+    (tmp_path / "accelerator.v").write_text(build.accelerator_verilog(TINY))
+    lint = ["verilator", "--lint-only", "--no-timing", "-Wno-lint", "-Wno-fatal"]
+    lint += ["-Werror-UNOPTFLAT", "accelerator.v"]
+    build.run_tool(lint, env=build.tool_environment(), cwd=tmp_path)
 
 
 def test_cache_is_filled_once(cache):
