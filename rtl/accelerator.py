@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, EnableInserter, Module, ResetInserter, Signal, Value
-from amaranth.hdl import ValueLike
+from amaranth import Cat, Module, ResetInserter, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -11,6 +10,7 @@ from transept.golden import registers
 from transept.golden.config import Config
 from transept.golden.isa import Engine
 from transept.rtl.control.controller import Controller
+from transept.rtl.control.idle import rest_when_idle
 from transept.rtl.gemm.engine import GemmEngine
 from transept.rtl.interfaces import axi4, axi_lite
 from transept.rtl.memory.activation import ActivationScratchpad
@@ -69,11 +69,11 @@ class Accelerator(wiring.Component):
         }
         load, gemm, softmax, vector, store = (engines[name] for name in Engine)
         resting = {
-            Engine.LOAD: self._rest(m, load),
+            Engine.LOAD: rest_when_idle(m, load),
             Engine.GEMM: gemm,  # always at work, but for parts that rest by themselves
-            Engine.SOFTMAX: self._rest(m, softmax),
-            Engine.VECTOR: self._rest(m, vector, unless=vector.vparam.en),
-            Engine.STORE: self._rest(m, store),
+            Engine.SOFTMAX: rest_when_idle(m, softmax),
+            Engine.VECTOR: rest_when_idle(m, vector, unless=vector.vparam.en),
+            Engine.STORE: rest_when_idle(m, store),
         }
         for name, engine in engines.items():
             m.submodules[name.name.lower()] = ResetInserter(control.reset)(resting[name])
@@ -102,17 +102,6 @@ class Accelerator(wiring.Component):
             ),
         ]
         return m
-
-    def _rest(
-        self, m: Module, engine: wiring.Component, *, unless: ValueLike = 0
-    ) -> wiring.Component:
-        """The engine with its registers held while it has no work: idle logic takes no power.
-
-        It moves for a cycle more than it is busy, in which the last pulses of its outputs end.
-        """
-        lately = Signal()
-        m.d.sync += lately.eq(engine.busy)
-        return EnableInserter(engine.instr.valid | engine.busy | lately | unless)(engine)
 
     def _scratchpads(
         self,
