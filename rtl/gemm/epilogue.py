@@ -12,7 +12,7 @@ from transept.rtl.gemm.accumulator import accumulator_read
 from transept.rtl.gemm.descriptors import job_layout, observation_layout
 from transept.rtl.gemm.parameters import ParameterFetch
 from transept.rtl.gemm.requantise import Requantiser
-from transept.rtl.gemm.result import RowWriter
+from transept.rtl.gemm.result import ResultWriter
 from transept.rtl.gemm.rows import RowReader
 from transept.rtl.gemm.stationary import column_sums_layout
 from transept.rtl.gemm.table import Activation, table_write
@@ -92,7 +92,7 @@ class Epilogue(wiring.Component):
         cfg = self._cfg
         m.submodules.parameters = parameters = ParameterFetch(cfg)
         m.submodules.reader = reader = RowReader(cfg)
-        writer = RowWriter(cfg)
+        writer = ResultWriter(cfg)
         m.submodules.writer = resting(m, writer, writer.latency, writer.values_valid)
         requantised, activated, latency = self._compute(m, reader)
         # one entry for each row under way

@@ -15,10 +15,10 @@ from transept.rtl.gemm.descriptors import Statistic, observation_layout
 from transept.rtl.gemm.rows import result_layout
 from transept.rtl.interfaces import act_write, rowstat_read, rowstat_write, stat_write
 
-__all__ = ["RowWriter"]
+__all__ = ["ResultWriter"]
 
 
-class RowWriter(wiring.Component):
+class ResultWriter(wiring.Component):
     """``epilogue_lanes`` outputs a cycle to words of ``tile`` outputs and a statistic for each row.
 
     Results of 8 bits are saturated; then a masked element becomes -32768. The statistic is taken of
