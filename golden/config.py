@@ -5,17 +5,63 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["CONTRACT_VERSION", "PRESETS", "PYNQ_Z2", "PYNQ_Z2_BOARD", "TINY", "Config", "preset"]
+__all__ = [
+    "CONTRACT_VERSION",
+    "PRESETS",
+    "PYNQ_Z2",
+    "PYNQ_Z2_BOARD",
+    "TINY",
+    "Config",
+    "Engines",
+    "Geometry",
+    "Memories",
+    "preset",
+]
 
 #: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
 CONTRACT_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """The array and the largest shapes that one instruction describes."""
+
+    tile: int  # rows = columns of the MAC array, elements of an on-chip word
+    dsp_chain: int  # MAC rows summed in one DSP cascade before the fields are split
+    max_rows: int  # rows of one MATMUL, also the depth of one accumulator slot
+    acc_slots: int  # accumulator slots in each of the two accumulator banks
+    max_keys: int  # keys of one attention row
+    max_tokens: int  # longest sequence the compiler accepts
+    max_hidden: int  # longest LayerNorm row, in elements
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memories:
+    """On-chip memories, in words, and the port to DRAM."""
+
+    act_banks: tuple[int, ...]  # words in each bank of the activation scratchpad
+    stat_words: int  # words of the stationary scratchpad (weights, K, V, channel parameters)
+    rowstat_entries: int  # row maxima and row sums kept on chip
+    axi_data_bits: int  # data bus of the AXI4 master
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engines:
+    """Work per cycle of the engines beside the array, and how far they run ahead."""
+
+    epilogue_lanes: int  # outputs requantised per cycle
+    exp_lanes: int  # exponentials per cycle
+    vector_lanes: int  # vector-unit elements per cycle
+    queue_depth: int  # instructions waiting in front of each engine
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Geometry of one accelerator. Stored values are independent; everything else is derived.
+    """One accelerator. Stored values are independent; everything else is derived.
 
     A *word* of the activation scratchpad is ``tile`` int16 elements, a word of the stationary
     scratchpad is ``tile`` int8 elements; all on-chip addresses count words.
@@ -27,59 +73,56 @@ class Config:
     """
 
     name: str
-    tile: int  # rows = columns of the MAC array
-    dsp_chain: int  # MAC rows summed in one DSP cascade before the fields are split
-    act_banks: tuple[int, ...]  # words in each bank of the activation scratchpad
-    stat_words: int  # words of the stationary scratchpad (weights, K, V, channel parameters)
-    max_rows: int  # rows of one MATMUL, also the depth of one accumulator slot
-    acc_slots: int  # accumulator slots in each of the two accumulator banks
-    rowstat_entries: int  # row maxima and row sums kept on chip
-    max_keys: int  # keys of one attention row
-    max_tokens: int  # longest sequence the compiler accepts
-    max_hidden: int  # longest LayerNorm row, in elements
-    epilogue_lanes: int  # outputs requantised per cycle
-    exp_lanes: int  # exponentials per cycle
-    vector_lanes: int  # vector-unit elements per cycle
-    axi_data_bits: int  # data bus of the AXI4 master
-    queue_depth: int  # instructions waiting in front of each engine
+    geometry: Geometry
+    memories: Memories
+    engines: Engines
     clock_mhz: int  # clock of the board target; simulation reports times at this clock
 
     def __post_init__(self) -> None:
-        for field in ("tile", "epilogue_lanes", "exp_lanes", "vector_lanes", "axi_data_bits"):
-            value = getattr(self, field)
+        geometry, memories, engines = self.geometry, self.memories, self.engines
+        lanes = dataclasses.asdict(engines)
+        del lanes["queue_depth"]
+        powers = {"tile": self.tile, **lanes, "axi_data_bits": memories.axi_data_bits}
+        for field, value in powers.items():
             if value < 1 or value & (value - 1):
                 raise ValueError(f"{field} must be a power of two, got {value}")
-        for field in ("epilogue_lanes", "exp_lanes", "vector_lanes"):
-            if getattr(self, field) > self.tile:
-                raise ValueError(f"{field}={getattr(self, field)} exceeds tile={self.tile}")
-        if self.axi_bytes > self.tile or self.axi_data_bits < 32:
+        for field, value in lanes.items():
+            if value > self.tile:
+                raise ValueError(f"{field}={value} exceeds tile={self.tile}")
+        if self.axi_bytes > self.tile or memories.axi_data_bits < 32:
             raise ValueError(
-                f"axi_data_bits={self.axi_data_bits} must be 32 to {8 * self.tile} (one int8 word)"
+                f"axi_data_bits={memories.axi_data_bits} must be 32 to {8 * self.tile} "
+                "(one int8 word)"
             )
-        if not 1 <= self.dsp_chain <= 4 or self.tile % self.dsp_chain:
+        if not 1 <= geometry.dsp_chain <= 4 or self.tile % geometry.dsp_chain:
             raise ValueError(
-                f"dsp_chain={self.dsp_chain} must divide tile={self.tile} and be at most 4: "
+                f"dsp_chain={geometry.dsp_chain} must divide tile={self.tile} and be at most 4: "
                 "the 17-bit field of a packed product holds four products of 127 x 127"
             )
-        if self.max_rows < self.tile or self.max_rows & (self.max_rows - 1):
-            raise ValueError(f"max_rows must be a power of two >= tile, got {self.max_rows}")
-        if self.max_keys % self.tile:
-            raise ValueError(f"max_keys={self.max_keys} must be a multiple of tile={self.tile}")
+        if geometry.max_rows < self.tile or geometry.max_rows & (geometry.max_rows - 1):
+            raise ValueError(f"max_rows must be a power of two >= tile, got {geometry.max_rows}")
+        if geometry.max_keys % self.tile:
+            raise ValueError(f"max_keys={geometry.max_keys} must be a multiple of tile={self.tile}")
+
+    @property
+    def tile(self) -> int:
+        """Rows and columns of the MAC array, elements of an on-chip word."""
+        return self.geometry.tile
 
     @property
     def axi_bytes(self) -> int:
         """Bytes of one AXI data beat."""
-        return self.axi_data_bits // 8
+        return self.memories.axi_data_bits // 8
 
     @property
     def act_words(self) -> int:
         """Words of the activation scratchpad, all banks."""
-        return sum(self.act_banks)
+        return sum(self.memories.act_banks)
 
     @property
     def key_tiles(self) -> int:
         """Key tiles of the longest attention row."""
-        return self.max_keys // self.tile
+        return self.geometry.max_keys // self.tile
 
     @property
     def query_blocks(self) -> int:
@@ -88,7 +131,7 @@ class Config:
         Four times the blocks of ``max_rows`` rows: short sequences of a batch end in partial
         blocks, and one head's selection is written while another's is read.
         """
-        return 4 * self.max_rows // self.tile
+        return 4 * self.geometry.max_rows // self.tile
 
     @property
     def macs(self) -> int:
@@ -103,49 +146,94 @@ class Config:
         return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
     def replace(self, **changes: object) -> Config:
-        """A copy with some fields changed (checked again)."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        """A copy with some values changed (checked again), each named without its section.
+
+        Raises
+        ------
+        ValueError
+            If there is no such value, or it is outside its limits.
+        """
+        parts: dict[str, object] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if dataclasses.is_dataclass(value):
+                names = {part.name for part in dataclasses.fields(value)} & set(changes)
+                mine = {name: changes.pop(name) for name in names}
+                parts[field.name] = dataclasses.replace(value, **mine)  # type: ignore[type-var]
+        if unknown := set(changes) - {field.name for field in dataclasses.fields(self)}:
+            raise ValueError(f"a configuration has no {', '.join(sorted(unknown))}")
+        return dataclasses.replace(self, **(parts | changes))  # type: ignore[arg-type]
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Config:
+        """The inverse of ``dataclasses.asdict``; lists are taken for tuples.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a value is missing, unknown or outside its limits.
+        """
+        sections = {"geometry": Geometry, "memories": Memories, "engines": Engines}
+        built = {
+            name: section(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in fields[name].items()}
+            )
+            for name, section in sections.items()
+        }
+        return cls(**{**fields, **built})
 
 
 #: 4x4 MACs: block tests that finish in seconds.
 TINY = Config(
     name="tiny",
-    tile=4,
-    dsp_chain=4,
-    act_banks=(192, 192, 192, 192, 192, 192, 192, 256),
-    stat_words=1024,
-    max_rows=16,
-    acc_slots=4,
-    rowstat_entries=128,
-    max_keys=64,
-    max_tokens=64,
-    max_hidden=128,
-    epilogue_lanes=2,
-    exp_lanes=2,
-    vector_lanes=2,
-    axi_data_bits=32,
-    queue_depth=8,
+    geometry=Geometry(
+        tile=4,
+        dsp_chain=4,
+        max_rows=16,
+        acc_slots=4,
+        max_keys=64,
+        max_tokens=64,
+        max_hidden=128,
+    ),
+    memories=Memories(
+        act_banks=(192, 192, 192, 192, 192, 192, 192, 256),
+        stat_words=1024,
+        rowstat_entries=128,
+        axi_data_bits=32,
+    ),
+    engines=Engines(
+        epilogue_lanes=2,
+        exp_lanes=2,
+        vector_lanes=2,
+        queue_depth=8,
+    ),
     clock_mhz=100,
 )
 
 #: 16x16 INT8 MACs for the XC7Z020 of a PYNQ-Z2 board: two MACs per DSP slice, 100 MHz.
 PYNQ_Z2 = Config(
     name="pynq_z2",
-    tile=16,
-    dsp_chain=4,
-    act_banks=(1536, 1536, 1536, 1536, 1536, 1536, 1536, 1024),
-    stat_words=6144,
-    max_rows=128,
-    acc_slots=4,
-    rowstat_entries=512,
-    max_keys=1024,
-    max_tokens=512,
-    max_hidden=1024,
-    epilogue_lanes=8,
-    exp_lanes=4,
-    vector_lanes=8,
-    axi_data_bits=128,
-    queue_depth=16,
+    geometry=Geometry(
+        tile=16,
+        dsp_chain=4,
+        max_rows=128,
+        acc_slots=4,
+        max_keys=1024,
+        max_tokens=512,
+        max_hidden=1024,
+    ),
+    memories=Memories(
+        act_banks=(1536, 1536, 1536, 1536, 1536, 1536, 1536, 1024),
+        stat_words=6144,
+        rowstat_entries=512,
+        axi_data_bits=128,
+    ),
+    engines=Engines(
+        epilogue_lanes=8,
+        exp_lanes=4,
+        vector_lanes=8,
+        queue_depth=16,
+    ),
     clock_mhz=100,
 )
 

@@ -73,8 +73,8 @@ def devices() -> None:
             "config": c.name,
             "array": f"{c.tile}x{c.tile}",
             "act_KiB": c.act_words * c.tile * 2 / 1024,
-            "stat_KiB": c.stat_words * c.tile / 1024,
-            "bus_bits": c.axi_data_bits,
+            "stat_KiB": c.memories.stat_words * c.tile / 1024,
+            "bus_bits": c.memories.axi_data_bits,
             "digest": f"{c.digest:08x}",
         }
         for c in PRESETS.values()

@@ -68,7 +68,7 @@ ModelOption = Annotated[str, typer.Option("--model", help="minilm or a folder")]
 def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:
     """The configuration; the board's memory has a 64-bit port."""
     config = preset(name)
-    if memory == MemoryName.board and config.axi_data_bits > 64:
+    if memory == MemoryName.board and config.memories.axi_data_bits > 64:
         return preset(f"{name}_board")
     return config
 

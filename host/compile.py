@@ -32,7 +32,7 @@ def compile_encoder(config: Config, model: quantized.Encoder, *, tokens: int, ba
     """
     if tokens < 1 or batch < 1:
         raise CompileError(f"tokens={tokens} and batch={batch} must be at least 1")
-    for group in range(min(batch, config.max_rows // tokens), 0, -1):
+    for group in range(min(batch, config.geometry.max_rows // tokens), 0, -1):
         even = -(-batch // -(-batch // group))  # groups of nearly the same size
         with suppress(CompileError):
             return compile_short_encoder(config, model, tokens=tokens, batch=batch, group=even)
@@ -50,12 +50,12 @@ def compile_chain(config: Config, model: quantized.LinearChain, *, rows: int) ->
     CompileError
         If the shape exceeds the accelerator; the message names the value and the limit.
     """
-    limit = min(config.max_rows, config.rowstat_entries // 2)
+    limit = min(config.geometry.max_rows, config.memories.rowstat_entries // 2)
     if not 1 <= rows <= limit:
         raise CompileError(f"rows {rows} is outside 1 to {limit} of {config.name}")
     weights = WeightImage(config)
-    emitter = Emitter(config, Ring(0, config.stat_words))
-    chunk = chunk_tiles(config, config.stat_words)
+    emitter = Emitter(config, Ring(0, config.memories.stat_words))
+    chunk = chunk_tiles(config, config.memories.stat_words)
     widths = [model.layers[0].weight.shape[1], *(part.weight.shape[0] for part in model.layers)]
     place = _alternating(config, rows, widths)
     inputs = tensor(0, rows, widths[0], config, 16, model.input_scale)

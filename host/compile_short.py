@@ -67,7 +67,7 @@ def _plan(shape: EncoderShape) -> _Plan:
     first y during attention and the hidden rows after it; scores have the last bank.
     """
     config = shape.config
-    bank_ends = np.cumsum(config.act_banks).tolist()
+    bank_ends = np.cumsum(config.memories.act_banks).tolist()
     scores_addr = bank_ends[-2]
     block = _blocks(shape)[0][1]
     y_words = block * shape.hidden_tiles
@@ -91,10 +91,10 @@ def _plan(shape: EncoderShape) -> _Plan:
                 f"{config.name} has {scores_addr}"
             )
     score_words = shape.rows * shape.key_tiles
-    if score_words > config.act_banks[-1]:
+    if score_words > config.memories.act_banks[-1]:
         raise CompileError(
             f"scores of {shape.batch} x {shape.tokens} tokens need {score_words} words, "
-            f"{config.name} has {config.act_banks[-1]}"
+            f"{config.name} has {config.memories.act_banks[-1]}"
         )
     y_last = ActRows(y_addr, shape.hidden_tiles)
     y_first = ActRows(y0_addr, shape.hidden_tiles)
@@ -120,11 +120,11 @@ def _stat_plan(shape: EncoderShape) -> dict:
     words = (shape.rows + config.tile) * shape.d_tiles  # a tile of slack: ragged last key tile
     words = -(-words // config.tile) * config.tile
     parameters = RECORD_BYTES * shape.context_tiles
-    ring = Ring(4 * words + parameters, config.stat_words)
+    ring = Ring(4 * words + parameters, config.memories.stat_words)
     if ring.words < 4 * (config.tile + RECORD_BYTES):
         raise CompileError(
             f"K and V of {shape.rows} rows need {4 * words} stationary words, "
-            f"{config.name} has {config.stat_words}"
+            f"{config.name} has {config.memories.stat_words}"
         )
     return {
         "k": (0, 2 * words),
@@ -137,12 +137,12 @@ def _stat_plan(shape: EncoderShape) -> dict:
 def _check_shape(shape: EncoderShape) -> None:
     config = shape.config
     limits = {
-        "sequence length": (shape.tokens, config.max_tokens),
-        "hidden size": (shape.hidden, config.max_hidden),
-        "rows of a launch": (shape.rows, config.max_rows),
+        "sequence length": (shape.tokens, config.geometry.max_tokens),
+        "hidden size": (shape.hidden, config.geometry.max_hidden),
+        "rows of a launch": (shape.rows, config.geometry.max_rows),
         "rowstat entries": (
             3 * shape.rows + _blocks(shape)[0][1],
-            config.rowstat_entries,
+            config.memories.rowstat_entries,
         ),
         "query blocks": (shape.batch * shape.key_tiles, config.query_blocks // 2),
         "hidden tiles": (max(shape.ffn_tiles, shape.context_tiles), 255),

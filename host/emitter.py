@@ -417,7 +417,7 @@ class Emitter:
         """LayerNorm of several row blocks (rows, Y, X or None, result) with one parameter load."""
         count = len(layer.parameters.gamma)
         words = -(-count // self.config.tile)
-        half = self.config.max_hidden // self.config.tile // 2
+        half = self.config.geometry.max_hidden // self.config.tile // 2
         first = half * self._norm_bank if words <= half else 0  # in tiles of channels
         self._norm_bank ^= 1
         self.load_block(layer.name, block, Memory.VPARAM, RECORD_BYTES * first)

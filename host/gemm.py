@@ -59,7 +59,7 @@ RESIDENT_ROWS = 32
 def _block_rows(config: Config, m: int, k_tiles: int, n_tiles: int, *, resident: bool) -> int:
     """Rows of a block: two blocks of A and of C fit. Small blocks start and end soon; large ones
     load B less often, which matters only if it does not stay on chip."""
-    rows = min(config.max_rows, RESIDENT_ROWS) if resident else config.max_rows
+    rows = min(config.geometry.max_rows, RESIDENT_ROWS) if resident else config.geometry.max_rows
     while rows > 1 and (2 * rows * (k_tiles + n_tiles) > config.act_words or rows >= 2 * m):
         rows //= 2
     if 2 * rows * (k_tiles + n_tiles) > config.act_words:
@@ -79,7 +79,7 @@ class _GemmCompiler:
         ones = np.ones(n, np.int64)
         channel = ChannelParameters(ones * self.multiplier, ones * CHANNEL_SHIFT, 0 * ones)
         self.weights = WeightImage(config)
-        chunk = max(1, min(48, (config.stat_words // 4 - RECORD_BYTES) // tile))
+        chunk = max(1, min(48, (config.memories.stat_words // 4 - RECORD_BYTES) // tile))
         self.columns = self.weights.linear(b.T, channel, chunk)
         self.how = Product(
             a_mode=AMode.RAW,
@@ -88,9 +88,9 @@ class _GemmCompiler:
             row_shift=self.row_shift,
             out_shift=OUT_SHIFT,
         )
-        self.emit = Emitter(config, Ring(0, config.stat_words))
+        self.emit = Emitter(config, Ring(0, config.memories.stat_words))
         words = sum(block.words for column in self.columns for block in column.blocks)
-        fits = words <= config.stat_words
+        fits = words <= config.memories.stat_words
         self.resident: dict[Block, int] | None = {} if fits else None
         self.rows = _block_rows(config, m, self.k_tiles, self.n_tiles, resident=fits)
         self.a = Tensor(0, m, k, self.k_tiles * tile, 8)
@@ -132,7 +132,7 @@ class _GemmCompiler:
 
     def _c_start(self, after: int, words: int) -> int:
         """C begins in another bank than A if it fits: the streamed operand never gives way."""
-        ends = np.cumsum(self.config.act_banks)
+        ends = np.cumsum(self.config.memories.act_banks)
         start = int(ends[np.searchsorted(ends, after)]) if after < ends[-1] else after
         return start if start + words <= self.config.act_words else after
 

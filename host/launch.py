@@ -194,7 +194,7 @@ def _tensor(entry: dict) -> Tensor:
 
 
 def _config(fields: dict, digest: int) -> Config:
-    config = Config(**{**fields, "act_banks": tuple(fields["act_banks"])})
+    config = Config.from_fields(fields)
     if config.digest != digest:
         raise ValueError(f"digest of {config.name} is {config.digest:08x}, not {digest:08x}")
     return config

@@ -81,10 +81,13 @@ def check_shape(shape: EncoderShape) -> None:
     """
     config = shape.config
     limits = {
-        "sequence length": (shape.tokens, min(config.max_tokens, config.max_keys)),
-        "hidden size": (shape.hidden, config.max_hidden),
+        "sequence length": (
+            shape.tokens,
+            min(config.geometry.max_tokens, config.geometry.max_keys),
+        ),
+        "hidden size": (shape.hidden, config.geometry.max_hidden),
         "hidden tiles": (max(shape.ffn_tiles, shape.context_tiles), 255),
-        "score, query and other areas": (4, len(config.act_banks)),
+        "score, query and other areas": (4, len(config.memories.act_banks)),
     }
     check_limits(limits, config)
 
@@ -101,21 +104,21 @@ def plan_stationary(shape: EncoderShape) -> StationaryPlan:
     words = shape.key_tiles * config.tile * shape.d_tiles
     for heads, ring_tiles in ((2, 4), (1, 1)):
         parameters = 2 * heads * words
-        ring = Ring(parameters + RECORD_BYTES * shape.context_tiles, config.stat_words)
+        ring = Ring(parameters + RECORD_BYTES * shape.context_tiles, config.memories.stat_words)
         if ring.words >= 4 * (ring_tiles * config.tile + RECORD_BYTES):
             k = tuple(2 * head * words for head in range(heads))
             return StationaryPlan(k, tuple(addr + words for addr in k), parameters, ring)
     raise CompileError(
         f"K and V of {shape.tokens} tokens need {2 * words} stationary words, "
-        f"{config.name} has {config.stat_words}"
+        f"{config.name} has {config.memories.stat_words}"
     )
 
 
 def _group_rows(shape: EncoderShape) -> int:
     """Queries whose scores fit one bank; half of ``max_rows`` at most, to have room for others."""
     config = shape.config
-    bank = min(config.act_banks[-3:-1])
-    rows = min(bank // shape.key_tiles, config.max_rows // 2) // config.tile * config.tile
+    bank = min(config.memories.act_banks[-3:-1])
+    rows = min(bank // shape.key_tiles, config.geometry.max_rows // 2) // config.tile * config.tile
     if not rows:
         raise CompileError(
             f"scores of {config.tile} x {shape.tokens} tokens need "
@@ -134,7 +137,7 @@ def plan_attention(shape: EncoderShape, heads: int) -> AttentionPlan:
         If the rows of a sequence do not fit.
     """
     config, tokens, d_tiles = shape.config, shape.tokens, shape.d_tiles
-    ends = np.cumsum(config.act_banks).tolist()
+    ends = np.cumsum(config.memories.act_banks).tolist()
     groups = _cut(tokens, _group_rows(shape), config.tile)
     group = groups[0][1]
     tops = {ends[-2]: ends[-1], 0: ends[-4]}  # areas, filled from their end
@@ -144,7 +147,7 @@ def plan_attention(shape: EncoderShape, heads: int) -> AttentionPlan:
         tops[area] -= rows * stride
         return ActRows(tops[area], stride, rowstat)
 
-    stats = config.rowstat_entries - 3 * group
+    stats = config.memories.rowstat_entries - 3 * group
     q = tuple(place(tokens, d_tiles) for _ in range(heads))
     out = (place(group, d_tiles, stats + 2 * group), place(group, d_tiles, stats + 2 * group))
     room = min(tops[0] // shape.hidden_tiles, stats)
@@ -153,7 +156,7 @@ def plan_attention(shape: EncoderShape, heads: int) -> AttentionPlan:
             f"attention of {tokens} tokens leaves {max(0, tops[0])} words for its input, two rows "
             f"need {2 * shape.hidden_tiles} on {config.name}"
         )
-    blocks = _cut(tokens, max(1, min(config.max_rows, room // 3)))
+    blocks = _cut(tokens, max(1, min(config.geometry.max_rows, room // 3)))
     block = blocks[0][1]
     buffers = min(len(blocks), room // block)
     scores = (
@@ -177,7 +180,11 @@ def plan_feed_forward(shape: EncoderShape) -> FeedForwardPlan:
     """
     config = shape.config
     widths = (shape.context_tiles, *(shape.hidden_tiles,) * 4, shape.ffn_tiles)
-    limit = min(config.max_rows, config.act_words // sum(widths), config.rowstat_entries // 6)
+    limit = min(
+        config.geometry.max_rows,
+        config.act_words // sum(widths),
+        config.memories.rowstat_entries // 6,
+    )
     if not limit:
         raise CompileError(
             f"feed-forward of one row needs {sum(widths)} activation words, "

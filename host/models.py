@@ -79,9 +79,9 @@ class TextModel:
         facts = self.module.encoder.config
         positions = getattr(facts, "max_position_embeddings", tokens)
         for name, value, limit, where in (
-            ("sequence length", tokens, config.max_tokens, config.name),
+            ("sequence length", tokens, config.geometry.max_tokens, config.name),
             ("sequence length", tokens, positions, self.name),
-            ("hidden size", facts.hidden_size, config.max_hidden, config.name),
+            ("hidden size", facts.hidden_size, config.geometry.max_hidden, config.name),
         ):
             if value > limit:
                 raise ValueError(f"{name} {value} exceeds {limit} of {where}")

@@ -287,7 +287,9 @@ def compile(
             else calibrate(imported, calibration or [example])
         )
         if isinstance(imported.layers, importer.graph.Encoder):
-            quantised = quantize_encoder(imported.layers, ranges, max_tokens=config.max_tokens)
+            quantised = quantize_encoder(
+                imported.layers, ranges, max_tokens=config.geometry.max_tokens
+            )
             launch = compile_encoder(config, quantised, tokens=shape[1], batch=shape[0])
         else:
             quantised = quantize_chain(imported.layers, ranges)

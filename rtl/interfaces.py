@@ -122,7 +122,7 @@ def stat_read(cfg: Config) -> wiring.Signature:
     return wiring.Signature(
         {
             "en": Out(1),
-            "addr": Out(_bits(cfg.stat_words)),
+            "addr": Out(_bits(cfg.memories.stat_words)),
             "ready": In(1),
             "data": In(stat_word(cfg)),
         }
@@ -134,7 +134,7 @@ def stat_write(cfg: Config) -> wiring.Signature:
     return wiring.Signature(
         {
             "en": Out(1),
-            "addr": Out(_bits(cfg.stat_words)),
+            "addr": Out(_bits(cfg.memories.stat_words)),
             "data": Out(stat_word(cfg)),
             "ready": In(1),
         }
@@ -146,7 +146,7 @@ def rowstat_read(cfg: Config) -> wiring.Signature:
     return wiring.Signature(
         {
             "en": Out(1),
-            "addr": Out(_bits(cfg.rowstat_entries)),
+            "addr": Out(_bits(cfg.memories.rowstat_entries)),
             "data": In(ROWSTAT_BITS),
         }
     )
@@ -157,7 +157,7 @@ def rowstat_write(cfg: Config) -> wiring.Signature:
     return wiring.Signature(
         {
             "en": Out(1),
-            "addr": Out(_bits(cfg.rowstat_entries)),
+            "addr": Out(_bits(cfg.memories.rowstat_entries)),
             "data": Out(ROWSTAT_BITS),
             "ready": In(1),
         }
@@ -193,7 +193,7 @@ def axi_lite(addr_bits: int) -> wiring.Signature:
 
 def axi4(cfg: Config) -> wiring.Signature:
     """AXI4 of ``axi_data_bits`` with 32-bit addresses and one ID, as seen by the master."""
-    width = cfg.axi_data_bits
+    width = cfg.memories.axi_data_bits
     channel = {"addr": 32, "len": 8, "size": 3, "burst": 2, "cache": 4, "prot": 3}
     members: dict[str, wiring.Member] = {}
     for letter in ("aw", "ar"):

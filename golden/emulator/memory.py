@@ -89,10 +89,10 @@ class OnChip:
         self.config = config
         self.tile = tile
         self.act = rng.integers(-(1 << 15), 1 << 15, (config.act_words, tile), np.int16)
-        self.stat = rng.integers(-128, 128, (config.stat_words, tile), np.int8)
+        self.stat = rng.integers(-128, 128, (config.memories.stat_words, tile), np.int8)
         half = 1 << (ROWSTAT_BITS - 1)
-        self.rowstat = rng.integers(-half, half, config.rowstat_entries)
-        units = config.max_hidden * RECORD_BYTES // tile
+        self.rowstat = rng.integers(-half, half, config.memories.rowstat_entries)
+        units = config.geometry.max_hidden * RECORD_BYTES // tile
         self.vparam = rng.integers(0, 256, (units, tile), np.uint8)
         self.table = rng.integers(0, 256, (table_words(tile), tile), np.uint8)
         self.selection = rng.integers(0, 2, (config.query_blocks, config.key_tiles)) > 0
@@ -160,13 +160,13 @@ class OnChip:
 
     def key_tiles(self, keys: int) -> int:
         """Key tiles of a row; EmulatorError if there are more than the configuration allows."""
-        if keys > self.config.max_keys:
-            raise EmulatorError(f"keys={keys} exceeds max_keys={self.config.max_keys}")
+        if keys > self.config.geometry.max_keys:
+            raise EmulatorError(f"keys={keys} exceeds max_keys={self.config.geometry.max_keys}")
         return -(-keys // self.tile)
 
     def rows(self, instruction: object) -> int:
         """Operand ``rows`` (minus one); EmulatorError if there are more than max_rows."""
         rows = instruction.rows + 1
-        if rows > self.config.max_rows:
-            raise EmulatorError(f"rows={rows} exceeds max_rows={self.config.max_rows}")
+        if rows > self.config.geometry.max_rows:
+            raise EmulatorError(f"rows={rows} exceeds max_rows={self.config.geometry.max_rows}")
         return rows

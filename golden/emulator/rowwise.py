@@ -47,9 +47,9 @@ def norm(chip: OnChip, i: Instruction) -> None:
         ``inverse_count`` is not that of ``count``.
     """
     rows, count, tile = chip.rows(i), i.count, chip.tile
-    if not 2 <= count <= min(i.words * tile, chip.config.max_hidden):
+    if not 2 <= count <= min(i.words * tile, chip.config.geometry.max_hidden):
         raise EmulatorError(
-            f"count={count} is outside 2 to {min(i.words * tile, chip.config.max_hidden)}"
+            f"count={count} is outside 2 to {min(i.words * tile, chip.config.geometry.max_hidden)}"
         )
     if i.inverse_count != inverse_count(count):
         raise EmulatorError(f"inverse_count={i.inverse_count} is not {inverse_count(count)}")

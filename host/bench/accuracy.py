@@ -30,7 +30,7 @@ def bench_accuracy(
     """
     groups: dict[int, list[int]] = defaultdict(list)
     for index, text in enumerate(texts):
-        length = model.longest([text], min(TOKENS, config.max_rows))
+        length = model.longest([text], min(TOKENS, config.geometry.max_rows))
         groups[-(-length // config.tile) * config.tile].append(index)
     found: dict[int, torch.Tensor] = {}
     wanted: dict[int, torch.Tensor] = {}

@@ -68,7 +68,7 @@ def _launch(config: Config, rows: int, keys: int) -> Launch:
     weights = WeightImage(config)
     emitter = Emitter(config, Ring(0, 1))
     tiles = -(-keys // config.tile)
-    scores = ActRows(config.act_words - config.act_banks[-1], tiles, 0)
+    scores = ActRows(config.act_words - config.memories.act_banks[-1], tiles, 0)
     inputs = Tensor(0, rows, keys, tiles * config.tile * 2, 16)
     output = Tensor(inputs.nbytes, rows, keys, inputs.pitch, 16)
     emitter.load_block("zeros", weights.zeros(tiles * config.tile), Memory.STAT, 0)
@@ -102,7 +102,9 @@ def _no_channels() -> ChannelParameters:
 
 def _unit(config: Config, scores: np.ndarray, device: str, options: dict) -> dict:
     """The unit itself on as many rows as fit on chip: cycles and mismatches."""
-    rows = min(config.max_rows, config.act_banks[-1] * config.tile // scores.shape[1])
+    rows = min(
+        config.geometry.max_rows, config.memories.act_banks[-1] * config.tile // scores.shape[1]
+    )
     launch = _launch(config, rows, scores.shape[1])
     driver = Driver(open_device(device, config, launch, **options))
     positive = scores[:rows] - scores[:rows].min() + 1
@@ -122,7 +124,9 @@ def bench_softmax(config: Config, *, device: str, seed: int, **options: Any) -> 
     """
     rng = np.random.default_rng(seed)
     table = []
-    for length in [n for n in LENGTHS if n <= config.max_keys] or [config.max_keys]:
+    for length in [n for n in LENGTHS if n <= config.geometry.max_keys] or [
+        config.geometry.max_keys
+    ]:
         for name, draw in DISTRIBUTIONS.items():
             scores = np.rint(draw(rng, (ROWS, length)) * SCORE_STEP).astype(np.int64)
             row = {"length": length, "rows": ROWS, "distribution": name}

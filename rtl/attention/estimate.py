@@ -65,7 +65,7 @@ class TileEstimator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cfg = self._cfg
-        depth = cfg.stat_words // cfg.tile
+        depth = cfg.memories.stat_words // cfg.tile
         m.submodules.keys = keys = memory.Memory(shape=self._word_sum, depth=depth, init=[])
         m.submodules.queries = queries = memory.Memory(shape=self._word_sum, depth=D_TILES, init=[])
         self._sum_keys(m, keys.write_port())

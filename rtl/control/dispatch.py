@@ -87,7 +87,7 @@ class Dispatch(wiring.Component):
         m.submodules.tokens = tokens = TokenCounters()
         queues, empty = {}, []
         for engine in Engine:
-            queue = queues[engine] = Queue(_used_bits(engine), self._cfg.queue_depth)
+            queue = queues[engine] = Queue(_used_bits(engine), self._cfg.engines.queue_depth)
             m.submodules[f"{engine.name.lower()}_queue"] = queue
             in_flight = self._hand_over(m, engine, queue.o, tokens)
             empty.append(~queue.o.valid & ~in_flight & ~self.busy[engine])
@@ -124,7 +124,7 @@ class Dispatch(wiring.Component):
         """Join queue, tokens and engine; whether an instruction is in flight."""
         port = self.engines[engine]
         m.submodules[f"{engine.name.lower()}_signals"] = signals = Queue(
-            len(Engine), self._cfg.queue_depth
+            len(Engine), self._cfg.engines.queue_depth
         )
         header = _header(head.payload)
         wait = header.wait[: len(Engine)]

@@ -50,8 +50,8 @@ class Fetch(wiring.Component):
     beats: stream.Interface
 
     def __init__(self, cfg: Config) -> None:
-        if _BITS % cfg.axi_data_bits:
-            raise ValueError(f"axi_data_bits={cfg.axi_data_bits} must divide {_BITS}")
+        if _BITS % cfg.memories.axi_data_bits:
+            raise ValueError(f"axi_data_bits={cfg.memories.axi_data_bits} must divide {_BITS}")
         self._cfg = cfg
         super().__init__(
             {
@@ -81,7 +81,7 @@ class Fetch(wiring.Component):
 
     def _assemble(self, m: Module, ahead: Queue, ended: Signal, arrived: Signal) -> None:
         """Collect the beats of an instruction; END and what follows it end the program."""
-        beats = _BITS // self._cfg.axi_data_bits
+        beats = _BITS // self._cfg.memories.axi_data_bits
         word, number = Signal(_BITS), Signal(range(beats))
         whole = Signal()
         accepted = self.beats.valid & self.beats.ready

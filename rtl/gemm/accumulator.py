@@ -39,7 +39,7 @@ def row_tag_layout(cfg: Config) -> data.StructLayout:
     else add; ``last``: the last row of the last pass of a group.
     """
     return data.StructLayout(
-        {"slot": slot_bits(cfg), "row": range(cfg.max_rows), "first": 1, "last": 1}
+        {"slot": slot_bits(cfg), "row": range(cfg.geometry.max_rows), "first": 1, "last": 1}
     )
 
 
@@ -50,7 +50,7 @@ def accumulator_read(cfg: Config) -> wiring.Signature:
         {
             "en": Out(1),
             "slot": Out(slot_bits(cfg)),
-            "row": Out(range(cfg.max_rows)),
+            "row": Out(range(cfg.geometry.max_rows)),
             "ready": In(1),
             "data": In(data.ArrayLayout(signed(ACC_BITS), cfg.tile)),
             "multiplier": In(MULTIPLIER_BITS),
@@ -65,7 +65,7 @@ def scale_write(cfg: Config) -> wiring.Signature:
         {
             "en": Out(1),
             "slot": Out(slot_bits(cfg)),
-            "row": Out(range(cfg.max_rows)),
+            "row": Out(range(cfg.geometry.max_rows)),
             "multiplier": Out(MULTIPLIER_BITS),
             "exponent": Out(EXPONENT_BITS),
         }
@@ -145,7 +145,9 @@ class Accumulators(wiring.Component):
     ) -> data.View:
         """One bank of accumulators; returns its read data, one cycle after the request."""
         m.submodules[f"bank_{bank}"] = ram = memory.Memory(
-            shape=totals.shape(), depth=self._cfg.acc_slots * self._cfg.max_rows, init=[]
+            shape=totals.shape(),
+            depth=self._cfg.geometry.acc_slots * self._cfg.geometry.max_rows,
+            init=[],
         )
         put, get = ram.write_port(), ram.read_port()
         valid, tag = tags[self._latency - 1]
@@ -179,7 +181,9 @@ class Accumulators(wiring.Component):
         """Accumulators and scale of the row that was asked for."""
         scale = data.StructLayout({"multiplier": MULTIPLIER_BITS, "exponent": EXPONENT_BITS})
         m.submodules.scales = scales = memory.Memory(
-            shape=scale, depth=2 * self._cfg.acc_slots * self._cfg.max_rows, init=[]
+            shape=scale,
+            depth=2 * self._cfg.geometry.acc_slots * self._cfg.geometry.max_rows,
+            init=[],
         )
         put, get = scales.write_port(), scales.read_port()
         accepted = self.read.en & self.read.ready

@@ -26,7 +26,7 @@ def skew(cfg: Config, k: int) -> int:
     The wavefront moves one array row a cycle within a DSP cascade, and each cascade starts one
     cycle after the one above it, just in time for the partial sums that come down.
     """
-    return k % cfg.dsp_chain + k // cfg.dsp_chain
+    return k % cfg.geometry.dsp_chain + k // cfg.geometry.dsp_chain
 
 
 def load_lead(cfg: Config) -> int:
@@ -109,7 +109,7 @@ class SystolicArray(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from ``row_valid`` to the ``sums_valid`` of the same row."""
-        return self._cfg.dsp_chain + self._cfg.tile // self._cfg.dsp_chain + 1
+        return self._cfg.geometry.dsp_chain + self._cfg.tile // self._cfg.geometry.dsp_chain + 1
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -117,7 +117,7 @@ class SystolicArray(wiring.Component):
         operands = self._skewed(m, valid)
         weights = self._weights(m, swap)
         sums: list[Value] = [Const(0, signed(2))] * self._cfg.tile
-        for cascade in range(self._cfg.tile // self._cfg.dsp_chain):
+        for cascade in range(self._cfg.tile // self._cfg.geometry.dsp_chain):
             packed = self._cascade(m, cascade, operands, weights, valid)
             sums = self._add(m, cascade, packed, sums, valid)
         m.d.comb += [port.eq(total) for port, total in zip(self.sums, sums, strict=True)]
@@ -181,7 +181,7 @@ class SystolicArray(wiring.Component):
         """Packed sums of each column pair over the rows of one cascade."""
         cfg = self._cfg
         sums: list[Value] = [Const(0)] * (cfg.tile // 2)
-        for k in range(cascade * cfg.dsp_chain, (cascade + 1) * cfg.dsp_chain):
+        for k in range(cascade * cfg.geometry.dsp_chain, (cascade + 1) * cfg.geometry.dsp_chain):
             above, sums = sums, []
             with m.If(valid[skew(cfg, k) + 1]):
                 for pair, weight in enumerate(weights[k]):
@@ -204,7 +204,7 @@ class SystolicArray(wiring.Component):
             Signal(signed(sum_bits(cfg)), name=f"sum_{cascade}_{n}", reset_less=True)
             for n in range(cfg.tile)
         ]
-        with m.If(valid[cfg.dsp_chain + cascade + 1]):
+        with m.If(valid[cfg.geometry.dsp_chain + cascade + 1]):
             for pair, total in enumerate(packed):
                 low, high = _add_fields(total, (above[2 * pair], above[2 * pair + 1]))
                 m.d.sync += [sums[2 * pair].eq(low), sums[2 * pair + 1].eq(high)]

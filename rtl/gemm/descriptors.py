@@ -31,7 +31,7 @@ def tile_layout(cfg: Config) -> data.StructLayout:
 
 def slot_bits(cfg: Config) -> int:
     """Bits of an accumulator slot number; bit 0 is the bank."""
-    return (2 * cfg.acc_slots - 1).bit_length()
+    return (2 * cfg.geometry.acc_slots - 1).bit_length()
 
 
 def pass_layout(cfg: Config) -> data.StructLayout:

@@ -96,7 +96,7 @@ class Epilogue(wiring.Component):
         m.submodules.writer = resting(m, writer, writer.latency, writer.values_valid)
         requantised, activated, latency = self._compute(m, reader)
         # one entry for each row under way
-        rows_under_way = latency * cfg.epilogue_lanes // cfg.tile + 2
+        rows_under_way = latency * cfg.engines.epilogue_lanes // cfg.tile + 2
         m.submodules.results = results = Queue(reader.result.payload.shape(), rows_under_way)
 
         connect(m, flipped(self.jobs), parameters.jobs)

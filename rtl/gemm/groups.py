@@ -141,7 +141,7 @@ class GroupWalker(wiring.Component):
 
     def _slot(self, m: Module, opens: Value, emitted: Value) -> Value:
         """The slot of the group at hand."""
-        last_slot = 2 * self._cfg.acc_slots - 1
+        last_slot = 2 * self._cfg.geometry.acc_slots - 1
         following, current = Signal(range(last_slot + 1)), Signal(range(last_slot + 1))
         with m.If(opens & emitted):
             m.d.sync += [

@@ -31,7 +31,7 @@ def requantise_layout(cfg: Config) -> data.StructLayout:
     ``column_sum`` is that of the stationary tiles for CONTEXT, else 0; ``row_shift`` includes the
     exponent of the row.
     """
-    lanes = cfg.epilogue_lanes
+    lanes = cfg.engines.epilogue_lanes
     column_sum = column_sums_layout(cfg).elem_shape
     return data.StructLayout(
         {
@@ -73,7 +73,7 @@ class Requantiser(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        outputs = data.ArrayLayout(signed(16), cfg.epilogue_lanes)
+        outputs = data.ArrayLayout(signed(16), cfg.engines.epilogue_lanes)
         super().__init__({"i": In(requantise_layout(cfg)), "o": Out(outputs)})
 
     def elaborate(self, platform: object) -> Module:
@@ -91,7 +91,7 @@ class Requantiser(wiring.Component):
         row_shift = later(self.i.row_shift, at_row + PRODUCT_LATENCY)
         out_shift = later(self.i.out_shift, at_bias + self.SUM_LATENCY)
 
-        for lane in range(self._cfg.epilogue_lanes):
+        for lane in range(self._cfg.engines.epilogue_lanes):
             channel = self.i.channel[lane]
             total = Signal(signed(ACC_BITS + 1), name=f"total_{lane}")
             column_sum = self.i.column_sum[lane]

@@ -50,12 +50,12 @@ class ResultWriter(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         #: Cycles from a row's last values to its last write.
-        self.latency = 3 + (cfg.epilogue_lanes - 1).bit_length()
-        self._beats = cfg.tile // cfg.epilogue_lanes
+        self.latency = 3 + (cfg.engines.epilogue_lanes - 1).bit_length()
+        self._beats = cfg.tile // cfg.engines.epilogue_lanes
         observation = stream.Signature(observation_layout(cfg), always_ready=True)
         super().__init__(
             {
-                "values": In(data.ArrayLayout(signed(16), cfg.epilogue_lanes)),
+                "values": In(data.ArrayLayout(signed(16), cfg.engines.epilogue_lanes)),
                 "values_valid": In(1),
                 "result": In(stream.Signature(result_layout(cfg))),
                 "act_write": Out(act_write(cfg)),
@@ -91,7 +91,7 @@ class ResultWriter(wiring.Component):
 
     def _finish(self, m: Module, position: Signal) -> list[Signal]:
         """Elements as they are written."""
-        result, lanes = self.result.payload, self._cfg.epilogue_lanes
+        result, lanes = self.result.payload, self._cfg.engines.epilogue_lanes
         narrow = result.out_mode != OutMode.ACT16
         kept = result.mask.word_select(position, lanes)
         elements = []

@@ -69,7 +69,7 @@ class RowReader(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        self._beats = cfg.tile // cfg.epilogue_lanes
+        self._beats = cfg.tile // cfg.engines.epilogue_lanes
         self._interval = activation_interval(cfg)
         super().__init__(
             {
@@ -107,7 +107,7 @@ class RowReader(wiring.Component):
     def _request(self, m: Module) -> tuple[Value, Value, Value]:
         """Read the rows of one job after the other; results: accepted, first row, last row."""
         cfg, job = self._cfg, self.prepared.payload.job
-        complete = Signal(range(2 * cfg.acc_slots + 1))  # groups not yet begun
+        complete = Signal(range(2 * cfg.geometry.acc_slots + 1))  # groups not yet begun
         reading, first, begun = Signal(), Signal(), Signal()
         left, pause = Signal(job.rows.shape()), Signal(range(self._beats * self._interval))
         slow = Signal()
@@ -187,7 +187,7 @@ class RowReader(wiring.Component):
             beat.pre.eq(job.pre),
             beat.out_shift.eq(job.out_shift),
         ]
-        lanes = self._cfg.epilogue_lanes
+        lanes = self._cfg.engines.epilogue_lanes
         for target, source in (
             (beat.acc, accumulators),
             (beat.column_sum, sums),

@@ -81,7 +81,7 @@ class Sequencer(wiring.Component):
         connect(m, context.selection, selections.context)
         connect(m, flipped(self.selection), selections.softmax)
 
-        depths = {"tiles": PASSES_AHEAD, "passes": PASSES_AHEAD, "jobs": 2 * cfg.acc_slots}
+        depths = {"tiles": PASSES_AHEAD, "passes": PASSES_AHEAD, "jobs": 2 * cfg.geometry.acc_slots}
         for name, depth in depths.items():
             source, sink = getattr(walker, name), getattr(self, name)
             m.submodules[name] = queue = Queue(sink.payload.shape(), depth)

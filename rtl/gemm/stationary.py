@@ -18,7 +18,7 @@ __all__ = ["StationaryLoader", "column_sums_layout"]
 
 def column_sums_layout(cfg: Config) -> data.ArrayLayout:
     """Sum of each column over the stationary tiles of one group (up to ``max_keys`` rows)."""
-    return data.ArrayLayout(signed(8 + (cfg.max_keys - 1).bit_length()), cfg.tile)
+    return data.ArrayLayout(signed(8 + (cfg.geometry.max_keys - 1).bit_length()), cfg.tile)
 
 
 def _delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
@@ -169,11 +169,13 @@ class StationaryLoader(wiring.Component):
         index = Signal(range(self._cfg.tile))
         complete = Signal(range(self._slots + 1))
         unused = Signal()  # the tile last begun has not been taken
-        unclaimed = Signal(range(self._cfg.acc_slots + 1))  # groups whose sums are not taken
+        unclaimed = Signal(
+            range(self._cfg.geometry.acc_slots + 1)
+        )  # groups whose sums are not taken
         word = Signal(_COMMAND)
 
         opens = tile.first & tile.sums
-        full = opens & (unclaimed == self._cfg.acc_slots)
+        full = opens & (unclaimed == self._cfg.geometry.acc_slots)
         begin = (index == 0) & (complete != 0) & ~unused & ~full
         m.d.comb += [
             word.go.eq((index != 0) | begin),
@@ -212,7 +214,9 @@ class StationaryLoader(wiring.Component):
     def _sum(self, m: Module, command: data.View) -> None:
         """Column sums of the words that have just been written."""
         shape = column_sums_layout(self._cfg)
-        m.submodules.waiting = waiting = fifo.SyncFIFO(width=shape.size, depth=self._cfg.acc_slots)
+        m.submodules.waiting = waiting = fifo.SyncFIFO(
+            width=shape.size, depth=self._cfg.geometry.acc_slots
+        )
         total = Signal(shape, reset_less=True)
         written = _COMMAND(_delayed(m, command.as_value(), 1, "written"))
         with m.If(written.adds):

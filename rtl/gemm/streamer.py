@@ -185,7 +185,7 @@ class RowStreamer(wiring.Component):
 
     def _slot_left(self, m: Module, opens: Value) -> Value:
         """Whether a slot is left. They are opened and freed in the same rotation."""
-        slots = 2 * self._cfg.acc_slots
+        slots = 2 * self._cfg.geometry.acc_slots
         unfinished = Signal(range(slots + 1))
         m.d.sync += unfinished.eq(unfinished + (opens & self.issuing) - self.slot_free)
         return unfinished != slots

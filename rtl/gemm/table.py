@@ -32,7 +32,7 @@ OFFSET_BITS = 17  # of a difference of two int16, and of positions in a segment
 
 def activation_interval(cfg: Config) -> int:
     """Least distance in cycles of two beats of ``epilogue_lanes`` values through the activation."""
-    return min(SHARE, cfg.epilogue_lanes)
+    return min(SHARE, cfg.engines.epilogue_lanes)
 
 
 def table_write(cfg: Config) -> wiring.Signature:
@@ -115,7 +115,7 @@ class Activation(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         self._interval = activation_interval(cfg)
-        values = data.ArrayLayout(signed(16), cfg.epilogue_lanes)
+        values = data.ArrayLayout(signed(16), cfg.engines.epilogue_lanes)
         super().__init__(
             {
                 "table": In(table_write(cfg)),
@@ -133,7 +133,7 @@ class Activation(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         header = self._header(m)
-        lanes = self._cfg.epilogue_lanes // self._interval
+        lanes = self._cfg.engines.epilogue_lanes // self._interval
         waiting = Signal(self.i.shape())
         with m.If(self.i_valid):
             m.d.sync += waiting.eq(self.i)

@@ -20,7 +20,7 @@ _WRITERS = ("gemm_write", "softmax_write", "vector_write", "load_write")
 
 
 class ActivationScratchpad(wiring.Component):
-    """``cfg.act_words`` words of ``tile`` int16, contiguous over ``cfg.act_banks``.
+    """``cfg.act_words`` words of ``tile`` int16, contiguous over ``cfg.memories.act_banks``.
 
     Each cycle accepts the read of GEMM, one other read if it lies in another bank, and one write.
     Softmax, vector unit and store share the other read in turn, and the write, which GEMM's
@@ -54,7 +54,7 @@ class ActivationScratchpad(wiring.Component):
         return m
 
     def _banks(self, m: Module, write: wiring.PureInterface) -> list[Bank]:
-        sizes = self._cfg.act_banks
+        sizes = self._cfg.memories.act_banks
         banks = []
         for first, words in zip(accumulate(sizes, initial=0), sizes, strict=False):
             bank = Bank(act_word(self._cfg), Span(first, words), addr_bits=len(write.addr))

@@ -59,7 +59,9 @@ class BurstSplitter(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         if BURST_BEATS * cfg.axi_bytes > 4096:
-            raise ValueError(f"axi_data_bits={cfg.axi_data_bits}: a burst would exceed 4 KiB")
+            raise ValueError(
+                f"axi_data_bits={cfg.memories.axi_data_bits}: a burst would exceed 4 KiB"
+            )
         self._beat_log2 = cfg.axi_bytes.bit_length() - 1
         super().__init__(
             {

@@ -41,7 +41,7 @@ class Packer(wiring.Component):
             {
                 "i": In(stream.Signature(source_layout())),
                 "read": Out(act_read(cfg)),
-                "o": Out(stream.Signature(cfg.axi_data_bits)),
+                "o": Out(stream.Signature(cfg.memories.axi_data_bits)),
             }
         )
 
@@ -79,7 +79,7 @@ class Packer(wiring.Component):
     def _pack(self, m: Module, words: stream.Interface) -> None:
         int8_beats = self._cfg.tile // self._cfg.axi_bytes
         beat, last, wide = Signal(range(2 * int8_beats)), Signal(), words.payload.tag.wide
-        width = self._cfg.axi_data_bits
+        width = self._cfg.memories.axi_data_bits
 
         def current(bits: Value, count: int) -> Value:
             return select([bits.word_select(i, width) for i in range(count)], beat)

@@ -22,7 +22,7 @@ __all__ = ["ReadMaster", "beat_layout"]
 
 def beat_layout(cfg: Config) -> data.StructLayout:
     """One beat of read data; ``last`` ends its request."""
-    return data.StructLayout({"data": cfg.axi_data_bits, "last": 1})
+    return data.StructLayout({"data": cfg.memories.axi_data_bits, "last": 1})
 
 
 class ReadMaster(wiring.Component):
@@ -70,7 +70,8 @@ class ReadMaster(wiring.Component):
             data.StructLayout({"load": 1, "last": 1}), self._outstanding
         )
         m.submodules.beats = beats = Queue(
-            data.StructLayout({"data": self._cfg.axi_data_bits, "last": 1, "load": 1}), BURST_BEATS
+            data.StructLayout({"data": self._cfg.memories.axi_data_bits, "last": 1, "load": 1}),
+            BURST_BEATS,
         )
         self._issue(m, under_way)
         self._receive(m, under_way, beats)

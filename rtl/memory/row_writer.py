@@ -46,7 +46,7 @@ class RowWriter(wiring.Component):
                 "word": data.ArrayLayout(signed(bits), cfg.tile),
                 "addr": index_bits(cfg.act_words),
                 "last": 1,
-                "entry": index_bits(cfg.rowstat_entries),
+                "entry": index_bits(cfg.memories.rowstat_entries),
                 "statistic": ROWSTAT_BITS,
             }
         )

@@ -17,7 +17,7 @@ _WRITERS = ("epilogue_write", "softmax_write", "vector_write", "load_write")
 
 
 class RowStatistics(wiring.Component):
-    """``cfg.rowstat_entries`` values of 24 bits; three reads (latency 1) and one write a cycle.
+    """``rowstat_entries`` values of 24 bits; three reads (latency 1) and one write a cycle.
 
     The epilogue writes first, the others share what is left in turn. A read in the cycle of a write
     returns the old value.
@@ -38,7 +38,7 @@ class RowStatistics(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.memory = values = memory.Memory(
-            shape=ROWSTAT_BITS, depth=self._cfg.rowstat_entries, init=[]
+            shape=ROWSTAT_BITS, depth=self._cfg.memories.rowstat_entries, init=[]
         )
         for name in _READERS:
             read, port = values.read_port(), getattr(self, name)

@@ -14,7 +14,7 @@ __all__ = ["StationaryScratchpad"]
 
 
 class StationaryScratchpad(wiring.Component):
-    """``cfg.stat_words`` words of ``tile`` int8; one read and one write a cycle.
+    """``cfg.memories.stat_words`` words of ``tile`` int8; one read and one write a cycle.
 
     Read data comes STAT_READ_LATENCY cycles after the request. The load engine waits for
     the epilogue's writes.
@@ -40,7 +40,7 @@ class StationaryScratchpad(wiring.Component):
         m = Module()
         cfg, read, gemm, load = self._cfg, self.gemm_read, self.gemm_write, self.load_write
         m.submodules.bank = bank = Bank(
-            stat_word(cfg), Span(0, cfg.stat_words), addr_bits=len(read.addr)
+            stat_word(cfg), Span(0, cfg.memories.stat_words), addr_bits=len(read.addr)
         )
         m.d.comb += [
             gemm.ready.eq(1),

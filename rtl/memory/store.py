@@ -55,7 +55,7 @@ class StoreEngine(wiring.Component):
                 "windows": In(windows_layout()),
                 "act_read": Out(act_read(cfg)),
                 "request": Out(stream.Signature(request_layout())),
-                "beats": Out(stream.Signature(cfg.axi_data_bits)),
+                "beats": Out(stream.Signature(cfg.memories.axi_data_bits)),
                 "done": In(1),
                 "violation": Out(violation_layout()),
             }

@@ -71,7 +71,7 @@ class Unpacker(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(placement_layout())),
-                "beats": In(stream.Signature(cfg.axi_data_bits)),
+                "beats": In(stream.Signature(cfg.memories.axi_data_bits)),
                 "o": Out(stream.Signature(word_layout(cfg))),
             }
         )

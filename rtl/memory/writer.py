@@ -42,7 +42,7 @@ class WriteMaster(wiring.Component):
         super().__init__(
             {
                 "request": In(stream.Signature(request_layout())),
-                "data": In(stream.Signature(cfg.axi_data_bits)),
+                "data": In(stream.Signature(cfg.memories.axi_data_bits)),
                 "axi": Out(axi_write(cfg)),
                 "done": Out(1),
                 "abort": In(1),

@@ -82,7 +82,7 @@ class SoftmaxEngine(wiring.Component):
     def _exponentials(self, m: Module, reader: WordReader, writer: RowWriter) -> None:
         """Lanes, and behind them the word being assembled and the sum of the row."""
         cfg = self._cfg
-        chunks = cfg.tile // cfg.exp_lanes
+        chunks = cfg.tile // cfg.engines.exp_lanes
         chunk = Signal(index_bits(chunks))
         go, last_chunk = Signal(), Signal()
         tag = reader.o.payload.tag
@@ -97,22 +97,22 @@ class SoftmaxEngine(wiring.Component):
 
         scores = list(reader.o.payload.word)
         levels = []
-        for number in range(cfg.exp_lanes):
+        for number in range(cfg.engines.exp_lanes):
             m.submodules[f"lane_{number}"] = lane = Exponential()
             m.d.comb += [
-                lane.score.eq(select(scores[number :: cfg.exp_lanes], chunk)),
+                lane.score.eq(select(scores[number :: cfg.engines.exp_lanes], chunk)),
                 lane.maximum.eq(tag.maximum),
             ]
             levels.append(lane.level)
 
         word = Signal(cfg.tile * LEVEL_BITS)
-        partial, total = Signal(range(256 * cfg.exp_lanes)), Signal(ROWSTAT_BITS)
+        partial, total = Signal(range(256 * cfg.engines.exp_lanes)), Signal(ROWSTAT_BITS)
         running = Signal(ROWSTAT_BITS)
         computed = delay(m, go, Exponential.LATENCY)
         with m.If(computed):
             operands = [(level - OFFSET)[:LEVEL_BITS] for level in levels]
             m.d.sync += [
-                word.eq(Cat(word, *operands)[LEVEL_BITS * cfg.exp_lanes :]),
+                word.eq(Cat(word, *operands)[LEVEL_BITS * cfg.engines.exp_lanes :]),
                 partial.eq(tree_sum(levels)),
             ]
         added = delay(m, computed, 1)

@@ -21,7 +21,7 @@ def score_tag(cfg: Config) -> data.StructLayout:
         {
             "addr": index_bits(cfg.act_words),
             "maximum": signed(16),
-            "entry": index_bits(cfg.rowstat_entries),
+            "entry": index_bits(cfg.memories.rowstat_entries),
             "last": 1,
         }
     )

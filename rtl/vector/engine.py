@@ -120,7 +120,7 @@ class VectorEngine(wiring.Component):
         )
         shift = delay(m, scalars.shift, NormLane.SHIFT, reset_less=True)
         lanes = []
-        for number in range(self._cfg.vector_lanes):
+        for number in range(self._cfg.engines.vector_lanes):
             m.submodules[f"lane_{number}"] = lane = NormLane()
             keep = chunk.keep[number]
             m.d.comb += [

@@ -20,20 +20,20 @@ def chunk_layout(cfg: Config) -> data.StructLayout:
     ``first`` and ``last`` bound the row, ``word_last`` ends a word; ``row`` is the row of the
     parameter memory; addr and entry are those of the result.
     """
-    elements = data.ArrayLayout(signed(16), cfg.vector_lanes)
+    elements = data.ArrayLayout(signed(16), cfg.engines.vector_lanes)
     return data.StructLayout(
         {
             "y": elements,
             "x": elements,
             "paired": 1,
-            "keep": cfg.vector_lanes,
-            "row": index_bits(cfg.max_hidden // cfg.vector_lanes),
+            "keep": cfg.engines.vector_lanes,
+            "row": index_bits(cfg.geometry.max_hidden // cfg.engines.vector_lanes),
             "normalise": 1,
             "first": 1,
             "last": 1,
             "word_last": 1,
             "addr": index_bits(cfg.act_words),
-            "entry": index_bits(cfg.rowstat_entries),
+            "entry": index_bits(cfg.memories.rowstat_entries),
         }
     )
 
@@ -65,7 +65,10 @@ class ChunkFeeder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes, chunks = self._cfg.vector_lanes, self._cfg.tile // self._cfg.vector_lanes
+        lanes, chunks = (
+            self._cfg.engines.vector_lanes,
+            self._cfg.tile // self._cfg.engines.vector_lanes,
+        )
         word, tag, out = self.i.payload, self.i.payload.tag, self.o.payload
         number = Signal(index_bits(chunks))
         m.d.comb += [

@@ -25,7 +25,7 @@ _PIECES = {
 def vparam_write(cfg: Config) -> wiring.Signature:
     """Write port of the parameters: ``tile`` bytes, addressed in units of ``tile`` bytes; never
     refused. A channel is 8 bytes, see ``golden.layouts.pack_norm_parameters``."""
-    units = cfg.max_hidden * RECORD_BYTES // cfg.tile
+    units = cfg.geometry.max_hidden * RECORD_BYTES // cfg.tile
     return wiring.Signature(
         {"en": Out(1), "addr": Out(index_bits(units)), "data": Out(8 * cfg.tile)}
     )
@@ -49,13 +49,13 @@ class ParameterMemory(wiring.Component):
     """
 
     def __init__(self, cfg: Config) -> None:
-        lanes = cfg.vector_lanes
+        lanes = cfg.engines.vector_lanes
         if cfg.tile > RECORD_BYTES * lanes:
             raise ValueError(
                 f"vector_lanes={lanes} must be at least tile / {RECORD_BYTES}: "
                 "a written word lies within one row of parameters"
             )
-        self._cfg, self._rows = cfg, cfg.max_hidden // lanes
+        self._cfg, self._rows = cfg, cfg.geometry.max_hidden // lanes
         row = index_bits(self._rows)
         super().__init__(
             {
@@ -87,7 +87,7 @@ class ParameterMemory(wiring.Component):
 
     def _piece(self, m: Module, name: str, row: Signal) -> data.View:
         """One memory of a piece of every channel, written lane by lane; its row ``row``."""
-        tile, lanes = self._cfg.tile, self._cfg.vector_lanes
+        tile, lanes = self._cfg.tile, self._cfg.engines.vector_lanes
         first, bits = _PIECES[name]
         layout = data.ArrayLayout(bits, lanes)
         # block RAM is what the scratchpads take most of

@@ -94,9 +94,9 @@ class RowScalars(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._sums = sums_layout(cfg)
-        if (cfg.max_hidden - 1).bit_length() > U_FRACTION_BITS:
+        if (cfg.geometry.max_hidden - 1).bit_length() > U_FRACTION_BITS:
             raise ValueError(
-                f"max_hidden={cfg.max_hidden} must be at most {1 << U_FRACTION_BITS}: "
+                f"max_hidden={cfg.geometry.max_hidden} must be at most {1 << U_FRACTION_BITS}: "
                 "the normalised value has 11 fractional bits"
             )
         super().__init__(

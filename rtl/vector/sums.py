@@ -16,7 +16,7 @@ __all__ = ["RowSums", "sums_layout"]
 
 def sums_layout(cfg: Config) -> data.StructLayout:
     """``sum(z)``, ``sum(w)`` and ``sum(w**2)`` of one row of up to ``max_hidden`` elements."""
-    growth = (cfg.max_hidden - 1).bit_length()
+    growth = (cfg.geometry.max_hidden - 1).bit_length()
     return data.StructLayout(
         {
             "z": signed(SUM_BITS + growth),
@@ -42,7 +42,7 @@ class RowSums(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._layout = sums_layout(cfg)
-        lanes = cfg.vector_lanes
+        lanes = cfg.engines.vector_lanes
         self._levels = (lanes - 1).bit_length()
         super().__init__(
             {

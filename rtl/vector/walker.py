@@ -23,7 +23,7 @@ def visit_tag(cfg: Config) -> data.StructLayout:
             "word": 8,
             "last": 1,
             "addr": index_bits(cfg.act_words),
-            "entry": index_bits(cfg.rowstat_entries),
+            "entry": index_bits(cfg.memories.rowstat_entries),
         }
     )
 

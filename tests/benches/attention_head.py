@@ -79,7 +79,7 @@ class AttentionHead:
         )
 
     def _places(self, d_tiles: int, key_tiles: int) -> _Places:
-        first, second, *_ = np.cumsum(self.config.act_banks)
+        first, second, *_ = np.cumsum(self.config.memories.act_banks)
         words = key_tiles * self.config.tile * d_tiles
         return _Places(
             q=ActRows(0, d_tiles),

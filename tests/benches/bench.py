@@ -71,7 +71,7 @@ class Bench:
 
     def room(self, memory: Memory, words: int, align: int = 1) -> int:
         """The address of fresh words."""
-        size = self.config.act_words if memory == Memory.ACT else self.config.stat_words
+        size = self.config.act_words if memory == Memory.ACT else self.config.memories.stat_words
         addr = self._free[memory] + int(self.rng.integers(0, 4))
         addr = -(-addr // align) * align
         if addr + words > size:
@@ -82,8 +82,10 @@ class Bench:
     def rowstat(self, rows: int) -> int:
         """The first of fresh rowstat entries."""
         self._rowstat += rows
-        if self._rowstat > self.config.rowstat_entries:
-            raise ValueError(f"{self._rowstat} rows exceed {self.config.rowstat_entries} entries")
+        if self._rowstat > self.config.memories.rowstat_entries:
+            raise ValueError(
+                f"{self._rowstat} rows exceed {self.config.memories.rowstat_entries} entries"
+            )
         return self._rowstat - rows
 
     def int8(self, *shape: int) -> np.ndarray:

@@ -82,7 +82,7 @@ class Surroundings:
         hurry = self.pins.cycle // 256 % 2 or self.pace == 1  # else the epilogue waits for groups
         done = (
             self.unfinished
-            and self.undrained < 2 * CFG.acc_slots
+            and self.undrained < 2 * CFG.geometry.acc_slots
             and self.rng.random() < (self.pace if hurry else 0.02)
         )
         self.pins.set("group_done", bool(done))
@@ -183,5 +183,5 @@ async def score_tiles_drain_without_a_bubble(dut, immediate):
     seen = Surroundings(dut, work, rng, 1.0)
     await seen.run()
     assert seen.writes == work.writes
-    if CFG.tile * CFG.tile // CFG.epilogue_lanes >= parameters()["job_cycles"]:
-        assert set(np.diff(seen.write_cycles)) == {CFG.tile // CFG.epilogue_lanes}
+    if CFG.tile * CFG.tile // CFG.engines.epilogue_lanes >= parameters()["job_cycles"]:
+        assert set(np.diff(seen.write_cycles)) == {CFG.tile // CFG.engines.epilogue_lanes}

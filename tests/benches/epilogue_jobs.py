@@ -53,9 +53,9 @@ class Workload:
             rng.integers(1, (cfg.tile if masked else 2 * cfg.tile) + 1) ** rng.integers(0, 2)
         )
         job = {
-            "rows": max(1, min(rows, cfg.max_rows)),
-            "slot": number % (2 * cfg.acc_slots),
-            "out_addr": int(rng.integers(0, cfg.stat_words // 2)),
+            "rows": max(1, min(rows, cfg.geometry.max_rows)),
+            "slot": number % (2 * cfg.geometry.acc_slots),
+            "out_addr": int(rng.integers(0, cfg.memories.stat_words // 2)),
             "out_stride": int(rng.integers(1, 5)),
             "out_mode": int(OutMode.ACT16 if masked else rng.choice(list(OutMode))),
             "immediate": int(rng.integers(0, 2)),
@@ -84,7 +84,9 @@ class Workload:
         job["acc"] = self.accumulators(shape)
         job["row_multiplier"] = rng.integers(0, (1 << 16) + 1, job["rows"])
         job["row_exponent"] = rng.integers(0, 16, job["rows"])
-        job["sums"] = rng.integers(-127 * cfg.max_keys, 127 * cfg.max_keys + 1, cfg.tile)
+        job["sums"] = rng.integers(
+            -127 * cfg.geometry.max_keys, 127 * cfg.geometry.max_keys + 1, cfg.tile
+        )
         job["channels"] = ChannelParameters(
             rng.integers(1 << 12, 1 << 16, cfg.tile),
             rng.integers(4, 28, cfg.tile),

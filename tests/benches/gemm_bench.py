@@ -96,7 +96,7 @@ async def passes_have_no_bubbles(dut):
     """Several groups and instructions: the array works in every cycle."""
     driver, programs = await started(dut, 1)
     plain = {"stats": 0, "activation": 0}
-    batch = programs.matmul(rows=CFG.max_rows, k_tiles=6, n_tiles=2, **plain)
+    batch = programs.matmul(rows=CFG.geometry.max_rows, k_tiles=6, n_tiles=2, **plain)
     batch += programs.matmul(rows=2 * CFG.tile, k_tiles=3, n_tiles=1, **plain)
     batch += programs.matmul(rows=2 * CFG.tile + 1, k_tiles=6, n_tiles=1, **plain)
     await driver.batch(batch)

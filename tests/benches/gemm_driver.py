@@ -50,8 +50,8 @@ class GemmDriver:
         chip.stat[chip.stat == -128] = 5
         chip.act[(chip.act & 0xFF) == 0x80] += 1
         rng = np.random.default_rng(seed)
-        chip.rowstat[:] = rng.integers(0, 33_000, self.cfg.rowstat_entries)
-        chip.rowstat[rng.random(self.cfg.rowstat_entries) < 0.1] = 0
+        chip.rowstat[:] = rng.integers(0, 33_000, self.cfg.memories.rowstat_entries)
+        chip.rowstat[rng.random(self.cfg.memories.rowstat_entries) < 0.1] = 0
         return chip
 
     def place_stat(self, addr: int, words: np.ndarray) -> None:

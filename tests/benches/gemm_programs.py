@@ -25,8 +25,8 @@ class GemmPrograms:
 
     def __init__(self, cfg: Config, rng: random.Random) -> None:
         self.cfg, self.rng = cfg, rng
-        self.act, self.stat = cfg.act_words // 2, cfg.stat_words // 2
-        self.rowstat = cfg.rowstat_entries // 2
+        self.act, self.stat = cfg.act_words // 2, cfg.memories.stat_words // 2
+        self.rowstat = cfg.memories.rowstat_entries // 2
         self.fresh()
 
     def fresh(self) -> None:
@@ -43,7 +43,9 @@ class GemmPrograms:
     def rows(self) -> int:
         """Rows of an instruction, often at a boundary."""
         cfg = self.cfg
-        return self.rng.choice([1, 2, cfg.tile, cfg.max_rows, self.rng.randint(1, cfg.max_rows)])
+        return self.rng.choice(
+            [1, 2, cfg.tile, cfg.geometry.max_rows, self.rng.randint(1, cfg.geometry.max_rows)]
+        )
 
     def _output(self, mode: OutMode, rows: int, words: int) -> dict[str, int] | None:
         """Output operands of MATMUL and CONTEXT."""
@@ -167,7 +169,9 @@ class GemmPrograms:
         """Shape and addresses of one attention, all in the lower halves but K and the results."""
         rng, cfg = self.rng, self.cfg
         d_tiles = rng.randint(1, 3)
-        keys = rng.choice([1, 2, cfg.tile, cfg.max_keys, rng.randint(1, cfg.max_keys)])
+        keys = rng.choice(
+            [1, 2, cfg.tile, cfg.geometry.max_keys, rng.randint(1, cfg.geometry.max_keys)]
+        )
         keys = min(keys, self.stat // 2 // d_tiles)
         rows = min(self.rows(), cfg.query_blocks * cfg.tile)
         tiles = -(-keys // cfg.tile)
@@ -192,7 +196,7 @@ class GemmPrograms:
     def long_attention(self, *, blocks: int, d_tiles: int) -> dict[str, int]:
         """The longest attention that fits, over ``blocks`` blocks of query rows."""
         cfg = self.cfg
-        keys = min(cfg.max_keys, self.stat // 2 // d_tiles // cfg.tile * cfg.tile)
+        keys = min(cfg.geometry.max_keys, self.stat // 2 // d_tiles // cfg.tile * cfg.tile)
         rows, tiles = blocks * cfg.tile, keys // cfg.tile
         return {
             "rows": rows,
@@ -212,9 +216,9 @@ class GemmPrograms:
     def keys(self, a: dict[str, int]) -> list[Instruction]:
         """The MATMULs that write K and show it to the filters."""
         program = []
-        for first in range(0, a["keys"], self.cfg.max_rows):
+        for first in range(0, a["keys"], self.cfg.geometry.max_rows):
             fixed = {
-                "rows": min(self.cfg.max_rows, a["keys"] - first),
+                "rows": min(self.cfg.geometry.max_rows, a["keys"] - first),
                 "n_tiles": a["d_tiles"],
                 "k_tiles": self.rng.randint(1, 2),
                 "out_mode": OutMode.STAT8,

@@ -28,8 +28,8 @@ class GemmSystem(wiring.Component):
         self._cfg = cfg
         self._memories = {
             "act": (16 * cfg.tile, cfg.act_words),
-            "stat": (8 * cfg.tile, cfg.stat_words),
-            "rowstat": (ROWSTAT_BITS, cfg.rowstat_entries),
+            "stat": (8 * cfg.tile, cfg.memories.stat_words),
+            "rowstat": (ROWSTAT_BITS, cfg.memories.rowstat_entries),
         }
         host = {"addr": Out(16)}
         for name, (bits, _) in self._memories.items():

@@ -72,8 +72,8 @@ def attention(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
 def _scores(bench: Bench, options: Options) -> Head:
     """LOAD of Q, K by way of an observed MATMUL, SCORES."""
     rng, config, tile = bench.rng, bench.config, bench.tile
-    rows, d_tiles = options.upto("rows", config.max_rows), options.upto("d_tiles", 2)
-    keys = options.upto("keys", min(config.max_keys, 6 * tile))
+    rows, d_tiles = options.upto("rows", config.geometry.max_rows), options.upto("d_tiles", 2)
+    keys = options.upto("keys", min(config.geometry.max_keys, 6 * tile))
     depth, tiles, blocks = d_tiles * tile, -(-keys // tile), -(-rows // tile)
     q_addr, q_stride, _ = bench.load_act(rows, d_tiles, wide=False)
     k_addr = _keys(bench, keys, d_tiles)
@@ -123,7 +123,7 @@ def _rows(bench: Bench, keys: int, d_tiles: int) -> np.ndarray:
 
 def _keys(bench: Bench, keys: int, d_tiles: int) -> int:
     """K in STAT, written by observed MATMULs of unit matrices: filters need to see it."""
-    tile, step = bench.tile, bench.config.max_rows
+    tile, step = bench.tile, bench.config.geometry.max_rows
     depth = d_tiles * tile
     addr = bench.load_stat(_rows(bench, keys, d_tiles), align=tile)
     packed = np.eye(depth, dtype=np.int8).reshape(d_tiles, tile, d_tiles, tile)

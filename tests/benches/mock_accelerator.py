@@ -56,7 +56,7 @@ class MockAccelerator(wiring.Component):
         m = Module()
         cfg, axi = self._cfg, self.m_axi
         m.submodules.buffer = buffer = memory.Memory(
-            shape=cfg.axi_data_bits, depth=BURST_BEATS, init=[]
+            shape=cfg.memories.axi_data_bits, depth=BURST_BEATS, init=[]
         )
         regs = {register: Signal(32, name=register.name.lower()) for register in Register}
         store, fetch = buffer.write_port(), buffer.read_port(domain="comb")

@@ -41,7 +41,7 @@ def load(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     """LOAD to ACT with statistics, or to STAT. Options: memory, wide, rows, words."""
     bench, options = Bench(config, rng), Options(rng, fixed)
     memory = options.pick("memory", Memory.ACT, Memory.STAT)
-    wide, rows = options.pick("wide", 0, 1), options.upto("rows", config.max_rows)
+    wide, rows = options.pick("wide", 0, 1), options.upto("rows", config.geometry.max_rows)
     words = options.upto("words", 8)
     options.done()
     if memory == Memory.STAT:
@@ -57,7 +57,7 @@ def load(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
 def store(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     """STORE of words that LOAD brought. Options: wide, rows, words."""
     bench, options = Bench(config, rng), Options(rng, fixed)
-    wide, rows = options.pick("wide", 0, 1), options.upto("rows", config.max_rows)
+    wide, rows = options.pick("wide", 0, 1), options.upto("rows", config.geometry.max_rows)
     words = options.upto("words", 8)
     options.done()
     addr, stride, _ = bench.load_act(rows, words, wide=True)
@@ -79,7 +79,7 @@ def matmul(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     """One MATMUL. Options: rows, k_tiles, n_tiles, a_mode, row_scale, out_mode, activation,
     transposed, stats, stats_keep."""
     bench, options = Bench(config, rng), Options(rng, fixed)
-    rows, k_tiles = options.upto("rows", config.max_rows), options.upto("k_tiles", 6)
+    rows, k_tiles = options.upto("rows", config.geometry.max_rows), options.upto("k_tiles", 6)
     n_tiles = options.upto("n_tiles", 4)
     a_mode = options.pick("a_mode", *AMode)
     scales = [*RowScale] if a_mode == AMode.RAW else [RowScale.ONE, RowScale.ROW_MAX]
@@ -140,7 +140,7 @@ def split(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     """One n tile whose k tiles are spread over several MATMULs. Options: rows, k_tiles, cuts (the
     first k tile of every MATMUL but the first)."""
     bench, options = Bench(config, rng), Options(rng, fixed)
-    rows = options.upto("rows", config.max_rows)
+    rows = options.upto("rows", config.geometry.max_rows)
     k_tiles = max(2, options.upto("k_tiles", 6))
     inner = rng.choice(np.arange(1, k_tiles), rng.integers(1, k_tiles), False)
     cuts = [0, *options.pick("cuts", sorted(inner.tolist())), k_tiles]
@@ -177,8 +177,8 @@ def norm(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     """One NORM. Options: rows, count, residual, in_place."""
     bench, options = Bench(config, rng), Options(rng, fixed)
     tile = config.tile
-    rows = options.upto("rows", config.max_rows)
-    count = max(2, options.upto("count", config.max_hidden // 2))
+    rows = options.upto("rows", config.geometry.max_rows)
+    count = max(2, options.upto("count", config.geometry.max_hidden // 2))
     residual, in_place = options.pick("residual", 0, 1), options.pick("in_place", False, True)
     options.done()
     words = -(-count // tile)
@@ -186,7 +186,7 @@ def norm(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
         rows = max(1, config.act_words // (4 * words + 8))
     y_addr, y_stride, _ = bench.load_act(rows, words, wide=True)
     x_addr, x_stride, _ = bench.load_act(rows, words, wide=True)
-    first = int(rng.integers(0, config.max_hidden // tile - words + 1))
+    first = int(rng.integers(0, config.geometry.max_hidden // tile - words + 1))
     shifts = rng.integers(0, 16, (2, 1)) if rng.random() < 0.5 else rng.integers(0, 16, (2, count))
     parameters = NormParameters(
         rng.integers(-(1 << 15), 1 << 15, count),
@@ -226,7 +226,7 @@ def overlapped(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     """MATMULs on two STAT buffers that LOAD fills meanwhile, and STOREs of the results, all at the
     same time. Options: rows, k_tiles, chunks."""
     bench, options = Bench(config, rng), Options(rng, fixed)
-    rows, k_tiles = options.upto("rows", config.max_rows), options.upto("k_tiles", 6)
+    rows, k_tiles = options.upto("rows", config.geometry.max_rows), options.upto("k_tiles", 6)
     chunks = options.upto("chunks", 8)
     options.done()
     tile, size = config.tile, k_tiles * config.tile

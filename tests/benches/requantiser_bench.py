@@ -10,7 +10,7 @@ from transept.golden.numerics.requantise import ChannelParameters, requantise
 from transept.rtl.gemm.requantise import Requantiser
 
 CFG = settings.config()
-LANES = CFG.epilogue_lanes
+LANES = CFG.engines.epilogue_lanes
 DESIGN = Requantiser(CFG)
 BEATS = 400
 
@@ -34,7 +34,7 @@ def draw_beats(rng, kind):
     """Accumulators and parameters, one beat a cycle."""
     wide, narrow = (BEATS, LANES), (BEATS,)
     signs = rng.choice([-1, 1], (3, *wide))
-    key_bits = CFG.max_keys.bit_length() - 1
+    key_bits = CFG.geometry.max_keys.bit_length() - 1
     has_columns = (rng.random(narrow) < 0.5)[:, None]
     row_shift = shifts(rng, kind, 14, 23, narrow)
     return {

@@ -22,7 +22,7 @@ class Scratchpads:
     def __init__(self, cfg: Config, rng: np.random.Generator, *, refuse: float = 0.0) -> None:
         self.rng, self.refuse = rng, refuse
         self.act = rng.integers(-32768, 32768, (cfg.act_words, cfg.tile))
-        self.rowstat = rng.integers(0, 1 << 24, cfg.rowstat_entries)
+        self.rowstat = rng.integers(0, 1 << 24, cfg.memories.rowstat_entries)
         bits = rng.random((cfg.query_blocks, cfg.key_tiles)) < 0.5
         self.selection = [sum(1 << int(t) for t in np.flatnonzero(row)) for row in bits]
         self._reads: list[Any] = [None] * (ACT_READ_LATENCY - 1)

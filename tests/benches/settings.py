@@ -44,7 +44,7 @@ def prove(design: wiring.Component, block: str, cfg: Config, **facts: Any) -> in
 def config() -> Config:
     """In a bench: the configuration under test."""
     fields = dict(parameters()["config"])  # type: ignore[call-overload]
-    return Config(**{**fields, "act_banks": tuple(fields["act_banks"])})
+    return Config.from_fields(fields)
 
 
 def generator(*case: int) -> np.random.Generator:

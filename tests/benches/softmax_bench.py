@@ -70,7 +70,12 @@ async def equals_golden(dut, shape, kind, refuse):
     rows, tiles = shape
     rng = settings.generator(rows)
     pads = Scratchpads(CFG, rng, refuse=refuse)
-    operands = {"addr": CFG.act_banks[0] - 3, "stride": tiles + 1, "rowstat": 17, "select": 1}
+    operands = {
+        "addr": CFG.memories.act_banks[0] - 3,
+        "stride": tiles + 1,
+        "rowstat": 17,
+        "select": 1,
+    }
     expected = prepare(pads, rng, kind=kind, rows=rows, tiles=tiles, **operands)
     await run_engine(await started(dut, pads), pads, [softmax(rows, tiles, **operands)])
     assert (pads.act == expected[0]).all()
@@ -102,7 +107,7 @@ async def rows_follow_each_other_without_a_gap(dut):
     operands = {"addr": 0, "stride": tiles, "rowstat": 0, "select": 0}
     pins = await started(dut, pads)
     (cycles,) = await run_engine(pins, pads, [softmax(rows, tiles, **operands)])
-    work = rows * tiles * CFG.tile // CFG.exp_lanes
+    work = rows * tiles * CFG.tile // CFG.engines.exp_lanes
     assert work <= cycles <= work + PIPELINE_CYCLES
 
 

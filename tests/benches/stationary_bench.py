@@ -96,7 +96,7 @@ class Surroundings:
 
 
 def draw(rng, kind, *, groups, lengths):
-    memory = int8(rng, (CFG.stat_words, CFG.tile), kind)
+    memory = int8(rng, (CFG.memories.stat_words, CFG.tile), kind)
     return memory, *random_passes(CFG, rng, memory, groups=groups, lengths=lengths, kind=kind)
 
 
@@ -126,7 +126,7 @@ async def sustains_a_pass_every_tile_cycles(dut):
 async def minus_128_counts_as_minus_127(dut):
     """In the array and in the column sums alike, so that rows beyond the last key cancel."""
     rng = settings.generator(8)
-    memory = int8(rng, (CFG.stat_words, CFG.tile), "random")
+    memory = int8(rng, (CFG.memories.stat_words, CFG.tile), "random")
     memory[rng.random(memory.shape) < 0.5] = -128
     known = random_passes(CFG, rng, memory.clip(-127), groups=4, lengths=[CFG.tile])
     passes, sums, columns = known

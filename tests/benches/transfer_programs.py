@@ -33,8 +33,8 @@ def random_loads(
     """LOADs from a window of ``limit`` bytes to every memory."""
     limits = {
         Memory.ACT: cfg.act_words,
-        Memory.STAT: cfg.stat_words,
-        Memory.VPARAM: cfg.max_hidden * 8 // cfg.tile,
+        Memory.STAT: cfg.memories.stat_words,
+        Memory.VPARAM: cfg.geometry.max_hidden * 8 // cfg.tile,
         Memory.TABLE: 65 * 8 // cfg.tile,
     }
     for _ in range(count):
@@ -51,7 +51,7 @@ def random_loads(
             stats=rng.randrange(2) * to_act,
             addr=rng.randrange(limits[memory] - max(1, shape["rows"] * stride) + 1),
             stride=stride,
-            rowstat=rng.randrange(cfg.rowstat_entries - shape["rows"] + 1),
+            rowstat=rng.randrange(cfg.memories.rowstat_entries - shape["rows"] + 1),
             **shape,
         )
 

@@ -58,7 +58,7 @@ class Case:
         words = -(-count // CFG.tile)
         y_addr, x_addr, out_addr = 5, 300, 300 if in_place else 700
         stride = words + 1
-        group = 1 if words < CFG.max_hidden // CFG.tile else 0
+        group = 1 if words < CFG.geometry.max_hidden // CFG.tile else 0
         norm = norm_parameters(rng, count, wide=wide)
         self.bytes, self.unit = pack_norm_parameters(norm, CFG.tile), group * 8
         y, x = rows_of(rng, rows, count), rows_of(rng, rows, count)[::-1]
@@ -126,12 +126,12 @@ async def all_shifts_equal_golden(dut, case):
 
 @cocotb.test()
 async def rows_take_two_sweeps(dut):
-    count = CFG.max_hidden * 3 // 8
+    count = CFG.geometry.max_hidden * 3 // 8
     words = count // CFG.tile
     short, long = [
         await Case(settings.generator(3000), rows=rows, count=count, residual=True).run(dut)
         for rows in (3, 5)
     ]
-    sweeps = 2 * words * CFG.tile // CFG.vector_lanes
+    sweeps = 2 * words * CFG.tile // CFG.engines.vector_lanes
     assert (long - short) / 2 <= sweeps + 2
     assert short <= 3 * sweeps + 100

@@ -8,11 +8,11 @@ from transept.golden.config import PRESETS, PYNQ_Z2, TINY, preset
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
 def test_derived_values(config):
     assert preset(config.name) is config
-    assert config.act_words == sum(config.act_banks)
+    assert config.act_words == sum(config.memories.act_banks)
     assert config.macs == config.tile**2
-    assert config.key_tiles * config.tile == config.max_keys
-    assert config.query_blocks * config.tile >= config.max_rows
-    assert config.axi_bytes * 8 == config.axi_data_bits
+    assert config.key_tiles * config.tile == config.geometry.max_keys
+    assert config.query_blocks * config.tile >= config.geometry.max_rows
+    assert config.axi_bytes * 8 == config.memories.axi_data_bits
     assert 0 <= config.digest < 1 << 32
 
 

@@ -40,7 +40,7 @@ def emulator(seed: int) -> Emulator:
     machine = Emulator(TINY, dram, windows, seed)
     machine.chip.stat[machine.chip.stat == -128] = 0
     machine.chip.act[machine.chip.act & 0xFF == 0x80] = 0
-    machine.chip.rowstat[:] = rng.integers(0, 32768, TINY.rowstat_entries)
+    machine.chip.rowstat[:] = rng.integers(0, 32768, TINY.memories.rowstat_entries)
     return machine
 
 

@@ -120,6 +120,6 @@ def test_shapes_that_do_not_fit(changes, message):
 def test_one_layer_of_full_size(tokens, length):
     float_model, ranges = float_encoder(384, 12, 1536, 1), Ranges()
     float_model(torch.randn(1, 64, 384), torch.ones(1, 64, dtype=torch.bool), ranges)
-    model = quantize_encoder(float_model, ranges, max_tokens=PYNQ_Z2.max_tokens)
+    model = quantize_encoder(float_model, ranges, max_tokens=PYNQ_Z2.geometry.max_tokens)
     launch = compile_encoder(PYNQ_Z2, model, tokens=tokens, batch=1)
     check(launch, model, [length])

@@ -249,7 +249,10 @@ CHANGES = {
         "has contract version 99, this is 1",
     ),
     "digest": (lambda m: m.update(digest=5), "is corrupt: digest of tiny is .*, not 00000005"),
-    "geometry": (lambda m: m["config"].update(tile=3), "tile must be a power of two, got 3"),
+    "geometry": (
+        lambda m: m["config"]["geometry"].update(tile=3),
+        "tile must be a power of two, got 3",
+    ),
     "missing": (lambda m: m.pop("io_bytes"), "is corrupt: .*io_bytes"),
     "unknown": (lambda m: m.update(colour=1), "is corrupt: .*colour"),
     "labels": (lambda m: m["labels"].pop(), r"is corrupt: \d+ labels for \d+ instructions"),

@@ -66,7 +66,9 @@ def random_case(rng, generator, cfg):
     """A sequence and one block of it: (kind, position, keys, queries, threshold)."""
     kind = rng.choice(list(Filter))
     d = cfg.tile * rng.choice([1, 2, 3])
-    count = rng.choice([1, 2, cfg.tile, cfg.max_keys, rng.randint(1, cfg.max_keys)])
+    count = rng.choice(
+        [1, 2, cfg.tile, cfg.geometry.max_keys, rng.randint(1, cfg.geometry.max_keys)]
+    )
     scale = rng.choice([3, 127])
     keys = generator.integers(-scale, scale + 1, (count, d))
     queries = generator.integers(-scale, scale + 1, (rng.randint(1, cfg.tile), d))
@@ -86,7 +88,9 @@ def test_answers_like_the_golden_filters(seed):
     async def bench(ctx):
         for _ in range(25):
             kind, position, keys, queries, threshold = random_case(rng, generator, cfg)
-            region = rng.randrange(cfg.stat_words // cfg.tile - keys.size // cfg.tile**2 - 3)
+            region = rng.randrange(
+                cfg.memories.stat_words // cfg.tile - keys.size // cfg.tile**2 - 3
+            )
             await observe_keys(ctx, dut, cfg, keys, region)
             await ctx.tick().repeat(3)
             request = {"kind": kind, "position": position, "keys": len(keys) - 1}

@@ -19,8 +19,8 @@ def array_rows(cfg, rng, groups, gap):
     rows, totals, cycle = [], [], 0
     for group in range(groups):
         begin, seen = cycle, {}
-        height = rng.choice([1, 2, 3, 4, cfg.tile, cfg.max_rows])
-        slot = group % (2 * cfg.acc_slots)
+        height = rng.choice([1, 2, 3, 4, cfg.tile, cfg.geometry.max_rows])
+        slot = group % (2 * cfg.geometry.acc_slots)
         passes = rng.integers(1, 6)
         total = np.zeros((height, cfg.tile), int)
         for k in range(passes):

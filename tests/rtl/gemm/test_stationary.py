@@ -100,7 +100,7 @@ class Bench:
 
 
 def random_memory(cfg, rng):
-    return rng.integers(-127, 128, (cfg.stat_words, cfg.tile))
+    return rng.integers(-127, 128, (cfg.memories.stat_words, cfg.tile))
 
 
 @CONFIGS
@@ -132,12 +132,12 @@ def sums_group(rng, cfg):
 def test_sums_that_nobody_takes_stall_the_loader(cfg):
     rng = np.random.default_rng(0)
     memory = random_memory(cfg, rng)
-    passes = [sums_group(rng, cfg) for _ in range(cfg.acc_slots + 3)]
+    passes = [sums_group(rng, cfg) for _ in range(cfg.geometry.acc_slots + 3)]
     bench = Bench(cfg, passes, memory, delay=2, idle=0.0)
     bench.patience = 40 * cfg.tile
     _, columns = bench.run()
     assert np.array_equal(columns, [memory[: cfg.tile].sum(0)] * len(passes))
-    assert sum(entry < bench.patience for entry in bench.entries) == cfg.acc_slots
+    assert sum(entry < bench.patience for entry in bench.entries) == cfg.geometry.acc_slots
 
 
 @CONFIGS

@@ -40,7 +40,7 @@ def test_matches_golden_and_holds_its_latency(cfg, facts):
     rng = np.random.default_rng(facts[1])
     table = random_table(facts, rng)
     words = pack_table(table, cfg.tile).view(np.int8).reshape(-1, cfg.tile)
-    x = values(table, cfg.epilogue_lanes, rng)
+    x = values(table, cfg.engines.epilogue_lanes, rng)
     dut = Activation(cfg)
     interval = activation_interval(cfg)
     got = []

@@ -86,7 +86,7 @@ def _words(cfg, rng, bits):
 @BY_NAME
 def test_activation_serves_all_ports(cfg):
     rng = random.Random(cfg.name)
-    edges = [sum(cfg.act_banks[:bank]) for bank in range(len(cfg.act_banks))]
+    edges = [sum(cfg.memories.act_banks[:bank]) for bank in range(len(cfg.memories.act_banks))]
     addresses = sorted({a + d for a in edges for d in range(12)} | {a - 1 for a in edges[1:]})
     addresses += [cfg.act_words - 1, edges[1] // 3 * 2, edges[1] // 3 * 2 - 1]
     dut = ActivationScratchpad(cfg)
@@ -118,7 +118,11 @@ def test_gemm_is_never_refused_and_holds_only_its_bank():
         ctx.set(dut.gemm_read.en, 1)
         ctx.set(dut.gemm_read.addr, 5)
         ctx.set(dut.store_read.en, 1)
-        for addr, ready in ((6, 0), (TINY.act_banks[0], 1), (TINY.act_banks[0] - 1, 0)):
+        for addr, ready in (
+            (6, 0),
+            (TINY.memories.act_banks[0], 1),
+            (TINY.memories.act_banks[0] - 1, 0),
+        ):
             ctx.set(dut.store_read.addr, addr)
             assert ctx.get(dut.store_read.ready) == ready
             assert ctx.get(dut.gemm_read.ready)
@@ -134,7 +138,14 @@ def test_gemm_is_never_refused_and_holds_only_its_bank():
 @BY_NAME
 def test_stationary(cfg):
     rng = random.Random(cfg.name)
-    addresses = [0, 1, 2, cfg.stat_words // 2, cfg.stat_words * 2 // 3, cfg.stat_words - 1]
+    addresses = [
+        0,
+        1,
+        2,
+        cfg.memories.stat_words // 2,
+        cfg.memories.stat_words * 2 // 3,
+        cfg.memories.stat_words - 1,
+    ]
     dut = StationaryScratchpad(cfg)
     writers = ["gemm_write", "load_write"]
     traffic = Traffic(
@@ -159,7 +170,7 @@ def test_row_statistics(cfg):
         ["epilogue_write", "softmax_write", "vector_write", "load_write"],
         ROWSTAT_READ_LATENCY,
         lambda: rng.randrange(1 << 24),
-        [0, 1, 2, 7, cfg.rowstat_entries - 1],
+        [0, 1, 2, 7, cfg.memories.rowstat_entries - 1],
     )
 
     async def bench(ctx):
