@@ -170,6 +170,19 @@ class Format:
             yield field, low
             low += field.width
 
+    def place(self, name: str) -> tuple[Field, int]:
+        """The named operand field with its lowest bit in the instruction.
+
+        Raises
+        ------
+        KeyError
+            If the opcode has no such operand.
+        """
+        for field, low in self.offsets():
+            if field.name == name:
+                return field, low
+        raise KeyError(f"{self.opcode.name} has no operand {name!r}")
+
 
 def _f(name: str, width: int, doc: str, **options: object) -> Field:
     return Field(name, width, doc, **options)  # type: ignore[arg-type]

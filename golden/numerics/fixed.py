@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Array", "bit_length", "round_shift", "saturate"]
+from array_api_compat import array_namespace
+
+__all__ = ["Array", "bit_length", "integers", "product", "round_shift", "saturate"]
 
 #: A NumPy array or a torch tensor of int64. Functions of ``golden.numerics`` accept both.
 Array = Any
@@ -35,3 +37,16 @@ def bit_length(x: Array) -> Array:
         length = length + step * high
         x = x >> (step * high)
     return length + 1
+
+
+def integers(x: Array) -> Array:
+    """The same values as int64."""
+    xp = array_namespace(x)
+    return xp.astype(x, xp.int64)
+
+
+def product(a: Array, b: Array) -> Array:
+    """``a @ b`` of int64, exact while every sum stays below 2**53: in float64, which both libraries
+    multiply much faster than integers."""
+    xp = array_namespace(a)
+    return integers(xp.astype(a, xp.float64) @ xp.astype(b, xp.float64))

@@ -1,6 +1,6 @@
 """Program order and dependency tokens: instructions in, a synchronised program out.
 
-An emitter says what each instruction reads and writes; the schedule finds the hazards and turns
+An emitter says what each instruction reads and writes; the assembly finds the hazards and turns
 them into the fewest tokens. Engines run in order, so a token from the last of several producers on
 one engine covers the earlier ones, and what an engine already knows to be complete is never waited
 for again (vector clocks, Fidge 1988, Mattern 1989).
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from transept.golden.isa import Engine, Instruction, Opcode
 
-__all__ = ["Region", "Schedule"]
+__all__ = ["Assembly", "Region"]
 
 
 class Region(NamedTuple):
@@ -64,7 +64,7 @@ class _Entry:
     signal: set[Engine] = field(default_factory=set)
 
 
-class Schedule:
+class Assembly:
     """A growing program. ``labels`` names the layer of each instruction, for reports."""
 
     def __init__(self) -> None:

@@ -1,0 +1,176 @@
+"""Multi-head attention on int8 queries, keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from transept.golden.graph import GraphError, Lengths, Value
+from transept.golden.isa import Filter
+from transept.golden.numerics.filters import keeps, kept_tiles
+from transept.golden.numerics.fixed import Array, product
+from transept.golden.numerics.polynomial import reciprocal
+from transept.golden.numerics.requantise import ONE, ChannelParameters, requantise
+from transept.golden.numerics.softmax import MASKED, levels
+from transept.golden.ops.parameters import like, parameters_like
+
+__all__ = ["Attention"]
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """``out = softmax(q . k^T, over the keys that the filter keeps) . v``, head by head.
+
+    q: int8[.., heads * d], k: int8[.., kv_heads * d], v: int8[.., kv_heads * e], out: int16[..,
+    heads * e]; query head h reads key-value head ``h // (heads / kv_heads)``. Keys beyond the length
+    of their sequence are never seen. A query's position is its row.
+
+    score_multiplier (uint16), score_shift: int64[heads], and score_row_shift bring a product to
+    log2 units with 8 fractional bits; context, context_row_shift, context_out_shift requantise the
+    quotient by the row sum. ``block``: query rows that a filter decides for at once, and keys of a
+    tile.
+    """
+
+    name: str
+    q: str
+    k: str
+    v: str
+    out: str
+    heads: int
+    kv_heads: int
+    score_multiplier: np.ndarray
+    score_shift: np.ndarray
+    score_row_shift: int
+    context: ChannelParameters
+    context_row_shift: int
+    context_out_shift: int
+    block: int
+    filter: Filter = Filter.DENSE
+    threshold: int = 0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """q, k and v."""
+        return (self.q, self.k, self.v)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """out."""
+        return (self.out,)
+
+    def check(self, values: Mapping[str, Value]) -> None:
+        """GraphError if q, k, v or out have widths that heads do not divide, or other types."""
+        q, k, v, out = (values[name] for name in (self.q, self.k, self.v, self.out))
+        for value, bits in ((q, 8), (k, 8), (v, 8), (out, 16)):
+            if value.bits != bits:
+                raise GraphError(f"{self.name} takes {value.name} of {bits} bits, not {value.bits}")
+        if self.heads % self.kv_heads:
+            raise GraphError(
+                f"{self.name} has {self.heads} heads for {self.kv_heads} key-value heads"
+            )
+        for value, heads in ((q, self.heads), (k, self.kv_heads), (v, self.kv_heads)):
+            if value.width % heads:
+                raise GraphError(
+                    f"{self.name}: {heads} heads do not divide the {value.width} of {value.name}"
+                )
+        if q.width // self.heads != k.width // self.kv_heads:
+            raise GraphError(f"{self.name}: heads of {q.name} and {k.name} differ in width")
+        if out.width != self.heads * (v.width // self.kv_heads):
+            raise GraphError(f"{self.name}: {out.name} has {out.width} elements for its heads")
+        if (k.dim, q.dim) != (v.dim, out.dim):
+            raise GraphError(f"{self.name}: {k.name}, {v.name} or {q.name}, {out.name} differ in rows")
+        for what in (self.score_multiplier, self.score_shift):
+            if what.shape != (self.heads,):
+                raise GraphError(f"{self.name} has {what.shape} score factors, heads {self.heads}")
+        if self.context.multiplier.shape != (out.width,):
+            raise GraphError(f"{self.name} has {self.context.multiplier.shape} context channels")
+
+    def evaluate(
+        self, values: Mapping[str, Value], arrays: Mapping[str, Array], lengths: Lengths
+    ) -> dict[str, Array]:
+        """out, int64[batch, length, heads * e]."""
+        q, k, v = (arrays[name] for name in self.inputs)
+        keys = lengths.get(values[self.k].dim, [k.shape[1]] * len(k))
+        rows = [self._sequence(*parts, n) for *parts, n in zip(q, k, v, keys, strict=True)]
+        return {self.out: array_namespace(q).stack(rows)}
+
+    def _sequence(self, q: Array, k: Array, v: Array, keys: int) -> Array:
+        """One sequence; q: int64[t, heads * d], of k and v the first ``keys`` rows are real."""
+        q, k, v = self._split(q, self.heads), self._split(k[:keys], 0), self._split(v[:keys], 0)
+        level = levels(*self._scores(q, k))
+        return self._context(level, v)
+
+    def _split(self, rows: Array, heads: int) -> Array:
+        """int64[t, width] to int64[heads, t, d]; heads 0: those of keys and values, repeated."""
+        xp = array_namespace(rows)
+        split = xp.reshape(rows, (len(rows), heads or self.kv_heads, -1))
+        by_head = xp.permute_dims(split, (1, 0, 2))
+        return by_head if heads else xp.repeat(by_head, self.heads // self.kv_heads, axis=0)
+
+    def _scores(self, q: Array, k: Array) -> tuple[Array, Array]:
+        """Scores int64[heads, t, keys], masked, and the maximum of each row."""
+        xp = array_namespace(q)
+        channel = ChannelParameters(
+            like(q, self.score_multiplier)[:, None, None],
+            like(q, self.score_shift)[:, None, None],
+            like(q, np.zeros((), np.int64)),
+        )
+        ones = q[..., 0] * 0 + ONE
+        shifts = {"pre": 0, "row_shift": self.score_row_shift, "out_shift": 0, "bits": 16}
+        scores = requantise(product(q, xp.permute_dims(k, (0, 2, 1))), channel, ones, ones * 0, **shifts)
+        scores = xp.where(self._kept(q, k), scores, like(q, np.array(MASKED)))
+        return scores, xp.max(scores, axis=-1, keepdims=True)
+
+    def _kept(self, q: Array, k: Array) -> Array:
+        """bool, broadcastable to [heads, t, keys]: the filter's mask within the kept tiles."""
+        xp = array_namespace(q)
+        rows, count = q.shape[1], k.shape[1]
+        position, key = like(q, np.arange(rows)), like(q, np.arange(count))
+        seen = keeps(self.filter, position[:, None], key, count)
+        if self.filter != Filter.TILE_THRESHOLD:
+            return seen
+        tiles = np.zeros((self.heads, -(-rows // self.block), -(-count // self.block)), np.int64)
+        for head in range(self.heads):
+            for block in range(tiles.shape[1]):
+                start = block * self.block
+                tiles[head, block, kept_tiles(
+                    self.filter,
+                    q[head, start : start + self.block],
+                    k[head],
+                    position=start,
+                    tile=self.block,
+                    threshold=self.threshold,
+                )] = 1
+        kept = like(q, tiles)[:, position // self.block, :][:, :, key // self.block]
+        return seen & (kept > 0)
+
+    def _context(self, level: Array, v: Array) -> Array:
+        """int64[heads, t, keys] levels and int64[heads, keys, e] -> int64[t, heads * e]."""
+        xp = array_namespace(v)
+        mantissa, exponent = reciprocal(xp.sum(level, axis=-1))
+        channel = parameters_like(v, self.context)
+        by_head = ChannelParameters(
+            *(
+                xp.reshape(part, (self.heads, 1, -1))
+                for part in (channel.multiplier, channel.shift, channel.bias)
+            )
+        )
+        context = requantise(
+            product(level, v),
+            by_head,
+            mantissa,
+            exponent,
+            pre=0,
+            row_shift=self.context_row_shift,
+            out_shift=self.context_out_shift,
+            bits=16,
+        )
+        return xp.reshape(xp.permute_dims(context, (1, 0, 2)), (level.shape[1], -1))
+
+    def macs(self, rows: Sequence[int]) -> int:
+        """Scores and context of every head, all keys of a sequence computed."""
+        d = len(self.context.multiplier) // self.heads
+        return sum(2 * n * n * d * self.heads for n in rows)

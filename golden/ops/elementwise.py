@@ -1,0 +1,55 @@
+"""Operators on the elements of two values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from transept.golden.graph import GraphError, Lengths, Value
+from transept.golden.numerics.fixed import Array
+from transept.golden.numerics.norm import SumParameters, residual_sum
+from transept.golden.ops.norm import check_rows
+from transept.golden.ops.parameters import parameters_like
+
+__all__ = ["Add"]
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """``sum = y + x`` on int16 rows with a power-of-two scale for each channel of each."""
+
+    name: str
+    y: str
+    x: str
+    sum: str
+    parameters: SumParameters
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """y and x."""
+        return (self.y, self.x)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The sum."""
+        return (self.sum,)
+
+    def check(self, values: Mapping[str, Value]) -> None:
+        """GraphError if the values differ in width or dimension, or are not int16."""
+        check_rows(self.name, [values[name] for name in (self.y, self.x, self.sum)])
+        if len(self.parameters.y_shift) != values[self.y].width:
+            raise GraphError(
+                f"{self.name} has {len(self.parameters.y_shift)} parameters for "
+                f"{values[self.y].width} elements"
+            )
+
+    def evaluate(
+        self, values: Mapping[str, Value], arrays: Mapping[str, Array], lengths: Lengths
+    ) -> dict[str, Array]:
+        """The sum."""
+        y = arrays[self.y]
+        return {self.sum: residual_sum(y, arrays[self.x], parameters_like(y, self.parameters))}
+
+    def macs(self, rows: Sequence[int]) -> int:
+        """None on the array."""
+        return 0

@@ -1,0 +1,85 @@
+"""LayerNorm and RMSNorm of a value, or of a residual sum that may also be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from transept.golden.graph import GraphError, Lengths, Value
+from transept.golden.numerics.fixed import Array
+from transept.golden.numerics.norm import NormParameters, residual_norm
+from transept.golden.ops.parameters import parameters_like
+
+__all__ = ["Norm"]
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """``out = norm(y + x)``, and ``sum = y + x`` if it is named (``numerics.norm``).
+
+    y, x, out, sum: int16 values of one width; x None: of y alone; sum None: it is not kept.
+    ``centre``: LayerNorm; else RMSNorm, which leaves the mean out.
+    """
+
+    name: str
+    y: str
+    x: str | None
+    out: str
+    parameters: NormParameters
+    epsilon: int
+    out_shift: int
+    centre: bool = True
+    sum: str | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """y, and x if there is one."""
+        return (self.y,) if self.x is None else (self.y, self.x)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """out, and the sum if it is kept."""
+        return (self.out,) if self.sum is None else (self.out, self.sum)
+
+    def check(self, values: Mapping[str, Value]) -> None:
+        """GraphError if the values differ in width or dimension, or are not int16."""
+        check_rows(self.name, [values[name] for name in (*self.inputs, *self.outputs)])
+        width = values[self.y].width
+        if width < 2:
+            raise GraphError(f"{self.name} needs rows of at least 2 elements, got {width}")
+        if len(self.parameters.gamma) != width:
+            raise GraphError(
+                f"{self.name} has {len(self.parameters.gamma)} parameters for {width} elements"
+            )
+
+    def evaluate(
+        self, values: Mapping[str, Value], arrays: Mapping[str, Array], lengths: Lengths
+    ) -> dict[str, Array]:
+        """out and, if it is kept, sum."""
+        y = arrays[self.y]
+        total, out = residual_norm(
+            y,
+            None if self.x is None else arrays[self.x],
+            parameters_like(y, self.parameters),
+            epsilon=self.epsilon,
+            out_shift=self.out_shift,
+            centre=self.centre,
+        )
+        return {self.out: out} if self.sum is None else {self.out: out, self.sum: total}
+
+    def macs(self, rows: Sequence[int]) -> int:
+        """None on the array."""
+        return 0
+
+
+def check_rows(name: str, values: Sequence[Value]) -> None:
+    """GraphError if the values are not int16 rows of one width and dimension."""
+    first = values[0]
+    for value in values:
+        if value.bits != 16:
+            raise GraphError(f"{name} takes int16 rows, {value.name} has {value.bits} bits")
+        if (value.width, value.dim) != (first.width, first.dim):
+            raise GraphError(
+                f"{name} has {first.name} of {first.dim} x {first.width} and "
+                f"{value.name} of {value.dim} x {value.width}"
+            )

@@ -1,0 +1,118 @@
+"""Where values live between operators: on chip as a whole, in DRAM, or block by block."""
+
+from __future__ import annotations
+
+import enum
+
+from transept.golden.graph import Graph, Operator
+from transept.golden.ops import Add, Attention, Linear, Norm
+from transept.host.compiler.segments import AttentionSegment, Segment
+
+__all__ = ["Home", "Homes", "crossing"]
+
+
+class Home(enum.Enum):
+    """Where all rows of a value are while a group of sequences goes through."""
+
+    CHIP = "all rows on chip, from their definition to their last use"
+    DRAM = "in DRAM; blocks of rows pass through the chip"
+    BLOCK = "on chip, a block of rows at a time; nothing outside the segment reads it"
+
+
+def crossing(graph: Graph, parts: list[Segment]) -> list[str]:
+    """Values that one segment defines and another reads, or that an attention reads or defines."""
+    found = []
+    for name in graph.values:
+        defined = [part for part in parts for op in part.ops if name in op.outputs]
+        read = [part for part in parts for op in part.ops if name in op.inputs]
+        inside = {part for part in (*defined, *read) if isinstance(part, AttentionSegment)}
+        if defined and read and (inside or set(defined) != set(read)):
+            found.append(name)
+    projected = {
+        name
+        for part in parts
+        if isinstance(part, AttentionSegment)
+        for op in part.ops
+        if isinstance(op, Linear)
+        for name in op.outputs
+    }
+    return [name for name in found if name not in projected]
+
+
+class Homes:
+    """The home of every value, and which result takes the place of which operand."""
+
+    def __init__(self, graph: Graph, parts: list[Segment], spilled: frozenset[str]) -> None:
+        self._graph, self._parts = graph, parts
+        across = set(crossing(graph, parts))
+        attended = {op.out for op in graph.ops if isinstance(op, Attention)}
+        self._homes: dict[str, Home] = {}
+        for name in graph.values:
+            if name in graph.inputs or name in spilled or (name in attended and name not in across):
+                self._homes[name] = Home.DRAM
+            else:
+                self._homes[name] = Home.CHIP if name in across else Home.BLOCK
+        self.in_place: dict[str, str] = {}
+        for part in parts:
+            for op in part.ops:
+                self._overlay(part, op)
+        self._maxima = self._with_maxima()
+
+    def __getitem__(self, name: str) -> Home:
+        return self._homes[name]
+
+    def has_maxima(self, name: str) -> bool:
+        """Whether the maximum of each row is kept with it, for a linear layer that reads it."""
+        return name in self._maxima
+
+    def stored(self, name: str) -> bool:
+        """Whether its rows go to DRAM as they are defined."""
+        spilled = self._homes[name] == Home.DRAM and name not in self._graph.inputs
+        return spilled or name in self._graph.outputs
+
+    def passes(self, name: str) -> bool:
+        """Whether its rows go to DRAM as they are defined and are read from there alone."""
+        if not self.stored(name) or self._homes[name] == Home.CHIP:
+            return False
+        part = next(part for part in self._parts for op in part.ops if name in op.outputs)
+        return all(name not in op.inputs for op in part.ops)
+
+    def _overlay(self, part: Segment, op: Operator) -> None:
+        """Let the results of a norm or a sum overwrite operands that nothing reads any more."""
+        if isinstance(op, Norm):
+            results = [op.out] if op.sum is None else [op.sum, op.out]
+        elif isinstance(op, Add):
+            results = [op.sum]
+        else:
+            return
+        free = [name for name in (op.x, op.y) if name is not None and self._dead(part, op, name)]
+        for result in results:
+            for operand in free:
+                chip = Home.CHIP in (self._homes[result], self._homes[operand])
+                if chip and self._homes[result] != self._homes[operand]:
+                    continue
+                self.in_place[result] = operand
+                free.remove(operand)
+                break
+
+    def _dead(self, part: Segment, op: Operator, name: str) -> bool:
+        """Whether nothing behind ``op`` reads what is on chip of the value."""
+        chip = self._homes[name] == Home.CHIP
+        ops = self._graph.ops if chip else part.ops
+        behind = ops[ops.index(op) + 1 :]
+        return all(name not in later.inputs for later in behind)
+
+    def _with_maxima(self) -> set[str]:
+        """Values that a linear layer reads, and all that share their place."""
+        graph = self._graph
+        found = {
+            op.x for op in graph.ops if isinstance(op, Linear) and graph.values[op.x].bits == 16
+        }
+        place = {name: self._place(name) for name in graph.values}
+        places = {place[name] for name in found}
+        return {name for name in graph.values if place[name] in places}
+
+    def _place(self, name: str) -> str:
+        while name in self.in_place:
+            name = self.in_place[name]
+        return name

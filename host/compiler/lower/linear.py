@@ -1,0 +1,122 @@
+"""Linear layers to products: the columns of some rows, with their weights streamed or resident."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transept.golden.isa import AMode, Memory, OutMode
+from transept.golden.ops import Linear
+from transept.host.compiler.lower.scope import Scope
+from transept.host.compiler.places import RowBlock
+from transept.host.compiler.tasks import Buffer, LoadBlock, Product, Rows, Use, whole
+from transept.host.compiler.weights import ColumnTile
+
+__all__ = ["lower_linear", "product"]
+
+#: Other work may come between the parts of a product; a part takes at least so many cycles.
+SHORTEST_PART = 4096
+#: Share of the activation scratchpad that rows on their way to DRAM may fill.
+WAITING_SHARE = 8
+#: Pieces in which the last rows leave for DRAM, so that little is left after the last product.
+LAST_PIECES = 4
+
+
+def lower_linear(scope: Scope, op: Linear, block: RowBlock, *, last: bool) -> None:
+    """Tasks for one block of rows; ``last``: no other block follows."""
+    columns = scope.image.columns[op.name]
+    a, places = scope.places.read(op.x, block), scope.places
+    if not places.homes.passes(op.y):
+        out = places.write(op.y, block)
+        product(scope, op, columns, a, block.rows, out, _out_mode(scope, op))
+        places.defined(op.y, block)
+        return
+    for start, stop in _pieces(scope, block, len(columns), last):
+        out = places.piece(op.y, block, stop - start)
+        product(scope, op, columns[start:stop], a, block.rows, out, _out_mode(scope, op))
+        places.store(op.y, block, out, start, stop - start)
+
+
+def _out_mode(scope: Scope, op: Linear) -> OutMode:
+    return OutMode.ACT16 if scope.graph.values[op.y].bits == 16 else OutMode.ACT8
+
+
+def _pieces(scope: Scope, block: RowBlock, words: int, last: bool) -> list[tuple[int, int]]:
+    """Columns that leave for DRAM together."""
+    largest = max(1, scope.config.act_words // WAITING_SHARE // block.rows)
+    if last:
+        largest = min(largest, -(-words // LAST_PIECES))
+    parts = -(-words // largest)
+    cuts = [index * words // parts for index in range(parts + 1)]
+    return list(zip(cuts, cuts[1:], strict=False))
+
+
+def product(
+    scope: Scope,
+    op: Linear,
+    columns: Sequence[ColumnTile],
+    a: Rows,
+    rows: int,
+    out: Rows,
+    out_mode: OutMode,
+) -> None:
+    """Tasks for ``rows`` rows of these columns, the first of which is word 0 of ``out``."""
+    passes = max(rows, scope.config.tile) * columns[0].k_tiles
+    step = max(1, -(-SHORTEST_PART // passes))
+    for start in range(0, len(columns), step):
+        part = list(enumerate(columns))[start : start + step]
+        scope.tasks.append(_task(scope, op, part, a, rows, out, out_mode))
+
+
+def _task(
+    scope: Scope,
+    op: Linear,
+    columns: list[tuple[int, ColumnTile]],
+    a: Rows,
+    rows: int,
+    out: Rows,
+    out_mode: OutMode,
+) -> Product:
+    dynamic = scope.graph.values[op.x].bits == 16
+    reads = [a.use(rows, columns[0][1].k_tiles)]
+    if dynamic:
+        reads += a.maxima(rows)
+    resident = _resident(scope, op, columns) if scope.cut.resident else None
+    if resident is not None:
+        reads += [whole(buffer) for buffer in resident]
+    if op.table is not None:
+        table = scope.places.constant("table", 1, scope.image.tables[op.name], Memory.TABLE)
+        reads.append(whole(table))
+    writes: list[Use] = [out.column(columns[0][0]).use(rows, len(columns)), *out.maxima(rows)]
+    return Product(
+        label=op.name,
+        op=op,
+        columns=columns,
+        resident=resident,
+        a=a,
+        out=out,
+        rows=rows,
+        a_mode=AMode.DYNAMIC if dynamic else AMode.RAW,
+        out_mode=out_mode,
+        reads=reads,
+        writes=writes,
+    )
+
+
+def _resident(scope: Scope, op: Linear, columns: list[tuple[int, ColumnTile]]) -> list[Buffer]:
+    """The buffers of whole columns that stay on chip, loaded with their first use."""
+    buffers = []
+    for _, column in columns:
+        block = column.block(0, column.k_tiles)
+        if block not in scope.resident:
+            scope.resident[block] = buffer = Buffer(f"{op.name}.weights", "stat", block.words)
+            scope.tasks.append(
+                LoadBlock(
+                    label=op.name,
+                    block=block,
+                    to=buffer,
+                    memory=Memory.STAT,
+                    writes=[whole(buffer)],
+                )
+            )
+        buffers.append(scope.resident[block])
+    return buffers

@@ -1,0 +1,69 @@
+"""Segments of a graph: operators that go through row block by row block, or head by head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transept.golden.graph import Graph, Operator
+from transept.golden.ops import Attention, Linear
+
+__all__ = ["AttentionSegment", "RowSegment", "Segment", "segments"]
+
+
+@dataclass(frozen=True, eq=False)
+class RowSegment:
+    """Operators of which every output row depends on the same input row alone."""
+
+    ops: tuple[Operator, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionSegment:
+    """An attention, with the linear layers that make its queries, keys and values head by head;
+    what none makes comes from DRAM."""
+
+    attention: Attention
+    query: Linear | None
+    key: Linear | None
+    value: Linear | None
+
+    @property
+    def ops(self) -> tuple[Operator, ...]:
+        """Every operator of the segment."""
+        linears = (self.query, self.key, self.value)
+        return (*(op for op in linears if op is not None), self.attention)
+
+
+Segment = RowSegment | AttentionSegment
+
+
+def segments(graph: Graph) -> list[Segment]:
+    """The operators of ``graph`` in segments, in an order in which they can run."""
+    projections = {
+        op.name: segment
+        for segment in (_attention(graph, op) for op in graph.ops if isinstance(op, Attention))
+        for op in segment.ops
+    }
+    found: list[Segment] = []
+    rows: list[Operator] = []
+    for op in graph.ops:
+        segment = projections.get(op.name)
+        if segment is None:
+            rows.append(op)
+        elif op is segment.attention:
+            if rows:
+                found.append(RowSegment(tuple(rows)))
+            rows = []
+            found.append(segment)
+    if rows:
+        found.append(RowSegment(tuple(rows)))
+    return found
+
+
+def _attention(graph: Graph, op: Attention) -> AttentionSegment:
+    def projection(name: str) -> Linear | None:
+        producer = graph.producer(name)
+        alone = len(list(graph.consumers(name))) == 1 and name not in graph.outputs
+        return producer if isinstance(producer, Linear) and alone else None
+
+    return AttentionSegment(op, projection(op.q), projection(op.k), projection(op.v))

@@ -1,0 +1,147 @@
+"""The weight image of a graph: every constant once, in the form that LOAD brings on chip.
+
+The image depends on graph and configuration alone, not on how the work is cut, so that the programs
+of all shapes share one. A column of a linear layer (one n tile) is contiguous: its k tiles, then its
+channel parameters; a LOAD may bring any run of its tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from transept.golden import layouts
+from transept.golden.config import Config
+from transept.golden.graph import Graph
+from transept.golden.layouts import RECORD_BYTES
+from transept.golden.numerics.requantise import ChannelParameters
+from transept.golden.ops import Add, Attention, Linear, Norm
+from transept.host.compiler.layout import Layouts, Segments
+
+__all__ = ["Block", "ColumnTile", "WeightImage"]
+
+#: Every column and block starts at a multiple of this: bursts of DRAM like it.
+ALIGN = 64
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive words of window WEIGHTS, from byte ``offset``."""
+
+    offset: int
+    words: int
+
+
+@dataclass(frozen=True)
+class ColumnTile:
+    """One n tile of a linear layer: ``k_tiles`` tiles from byte ``offset``, then its parameters."""
+
+    offset: int
+    k_tiles: int
+    tile: int
+
+    def blocks(self, largest: int) -> list[tuple[int, int, Block]]:
+        """(first k tile, k tiles, words) of the fewest nearly equal blocks of at most ``largest``
+        tiles; the last one ends with the channel parameters."""
+        parts = -(-self.k_tiles // largest)
+        starts = [index * self.k_tiles // parts for index in range(parts + 1)]
+        return [
+            (start, stop - start, self.block(start, stop))
+            for start, stop in zip(starts, starts[1:], strict=False)
+        ]
+
+    def block(self, start: int, stop: int) -> Block:
+        """The tiles from ``start`` to ``stop``, parameters included if they are the last ones."""
+        words = (stop - start) * self.tile + (RECORD_BYTES if stop == self.k_tiles else 0)
+        return Block(self.offset + start * self.tile * self.tile, words)
+
+    @property
+    def words(self) -> int:
+        """All words of the column."""
+        return self.k_tiles * self.tile + RECORD_BYTES
+
+
+class WeightImage:
+    """Constants of every operator of a graph: ``columns``, ``blocks`` and ``tables`` by its name.
+
+    Operators that hold the very same arrays share their place.
+
+    columns: {linear: n tiles}; blocks: channel parameters of a context, or parameters of a norm or
+    sum; tables: activation tables of linear layers.
+    """
+
+    def __init__(self, graph: Graph, config: Config) -> None:
+        self._tile = config.tile
+        self._parts: list[np.ndarray] = []
+        self._size = 0
+        self._places: dict[tuple, object] = {}
+        self.columns: dict[str, list[ColumnTile]] = {}
+        self.blocks: dict[str, Block] = {}
+        self.tables: dict[str, Block] = {}
+        layouts_of = Layouts(graph, config)
+        for op in graph.ops:
+            if isinstance(op, Linear):
+                self._linear(op, layouts_of[op.x], layouts_of[op.y])
+            elif isinstance(op, Attention):
+                self._context(op, layouts_of[op.out])
+            elif isinstance(op, Norm | Add):
+                self._norm(op)
+
+    def image(self) -> np.ndarray:
+        """uint8[:], the whole window."""
+        return np.concatenate(self._parts) if self._parts else np.zeros(ALIGN, np.uint8)
+
+    def _append(self, data: np.ndarray) -> int:
+        offset = self._size
+        padded = np.zeros(-(-data.size // ALIGN) * ALIGN, np.uint8)
+        padded[: data.size] = data
+        self._parts.append(padded)
+        self._size += padded.size
+        return offset
+
+    def _linear(self, op: Linear, x: Segments, y: Segments) -> None:
+        key = ("linear", id(op.weight), id(op.channel), x, y)
+        if key not in self._places:
+            weight = x.pad(y.pad(op.weight, 0), 1)
+            self._places[key] = self._columns(weight, _pad_channel(op.channel, y))
+        self.columns[op.name] = self._places[key]  # type: ignore[assignment]
+        if op.table is not None:
+            key = ("table", id(op.table))
+            if key not in self._places:
+                self._places[key] = self._block(layouts.pack_table(op.table, self._tile))
+            self.tables[op.name] = self._places[key]  # type: ignore[assignment]
+
+    def _columns(self, weight: np.ndarray, channel: ChannelParameters) -> list[ColumnTile]:
+        tile = self._tile
+        n_tiles, k_tiles = (-(-size // tile) for size in weight.shape)
+        packed = layouts.pack_weights(np.ascontiguousarray(weight.T), tile)
+        parameters = layouts.pack_channel_parameters(channel, tile)
+        columns = np.concatenate(
+            [packed.reshape(n_tiles, -1), parameters.reshape(n_tiles, -1)], axis=1
+        )
+        return [ColumnTile(self._append(column), k_tiles, tile) for column in columns]
+
+    def _context(self, op: Attention, out: Segments) -> None:
+        key = ("context", id(op.context), out)
+        if key not in self._places:
+            channel = _pad_channel(op.context, out)
+            self._places[key] = self._block(layouts.pack_channel_parameters(channel, self._tile))
+        self.blocks[op.name] = self._places[key]  # type: ignore[assignment]
+
+    def _norm(self, op: Norm | Add) -> None:
+        key = ("norm", id(op.parameters))
+        if key not in self._places:
+            self._places[key] = self._block(
+                layouts.pack_norm_parameters(op.parameters, self._tile)
+            )
+        self.blocks[op.name] = self._places[key]  # type: ignore[assignment]
+
+    def _block(self, data: np.ndarray) -> Block:
+        return Block(self._append(data), data.size // self._tile)
+
+
+def _pad_channel(channel: ChannelParameters, segments: Segments) -> ChannelParameters:
+    parts: Sequence[np.ndarray] = (channel.multiplier, channel.shift, channel.bias)
+    return ChannelParameters(*(segments.pad(part, 0) for part in parts))

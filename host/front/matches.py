@@ -1,0 +1,91 @@
+"""What patterns find in a torch graph: operators on named values, still in real numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx
+
+from transept.host.front.patterns.pointwise import Pointwise
+
+__all__ = ["AddMatch", "AttentionMatch", "Boundary", "LinearMatch", "Mask", "Match", "NormMatch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Boundary:
+    """A tensor of the torch graph as a value of rows: element i of it is element ``codes[i]`` of the
+    flattened rows [rows, width]."""
+
+    node: fx.Node
+    codes: torch.Tensor
+    rows: int
+    width: int
+
+
+@dataclass(eq=False, kw_only=True)
+class Match:
+    """One operator. ``inputs`` and ``outputs``: values; ``nodes``: torch operators that it takes the
+    place of; ``defines``: where each output is in the torch graph."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: frozenset[fx.Node]
+    defines: dict[str, Boundary]
+    module: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class LinearMatch(Match):
+    """``y = activation(x W^T + b)``; weight float32[n, k], bias float32[n]; ``weights``: path of the
+    parameter, by which layers are counted."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    activation: Pointwise | None
+    weights: str
+    product: fx.Node
+
+
+@dataclass(eq=False, kw_only=True)
+class NormMatch(Match):
+    """LayerNorm (``centre``) or RMSNorm of y, or of y + x; outputs: the result, and the sum."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    epsilon: float
+    centre: bool
+    residual: bool
+
+
+@dataclass(eq=False, kw_only=True)
+class AddMatch(Match):
+    """y + x."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A tensor that says which keys a query sees: added to the scores, or true where it does."""
+
+    node: fx.Node
+    kind: str  # add, keep, drop
+
+
+@dataclass(eq=False, kw_only=True)
+class AttentionMatch(Match):
+    """softmax(scale q k^T, masked) v; inputs: q, k, v.
+
+    heads, kv_heads; columns: the elements of q, k and v that each head reads, int64[heads, d];
+    queries, keys: int64[batch, length], the row of each position in its value; causal: only keys up
+    to the query's own position.
+    """
+
+    heads: int
+    kv_heads: int
+    columns: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    queries: torch.Tensor
+    keys: torch.Tensor
+    scale: float
+    masks: tuple[Mask, ...] = field(default=())
+    causal: bool = False

@@ -1,0 +1,1 @@
+"""What operators of a torch graph look like, one file each."""

@@ -1,0 +1,276 @@
+"""Attention: ``scaled_dot_product_attention``, or two products with a softmax between them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import fx
+
+from transept.host.front.masks import MASKED, is_mask
+from transept.host.front.matches import AttentionMatch, Boundary, Mask
+from transept.host.front.views import SAME, View
+
+if TYPE_CHECKING:
+    from transept.host.front.matcher import Matcher
+
+__all__ = ["match_attention"]
+
+aten = torch.ops.aten
+
+_PRODUCTS = (aten.matmul.default, aten.bmm.default)
+#: Reshapes between the two forms [batch, heads, ...] and [batch * heads, ...].
+_RESHAPES = (aten.view.default, aten.reshape.default, aten.expand.default, aten._unsafe_view.default)
+
+
+@dataclass
+class _Core:
+    """What the torch graph says: q [.., t, d], k [.., s, d] or, if transposed, [.., d, s]."""
+
+    q: fx.Node
+    k: fx.Node
+    v: fx.Node
+    scale: float
+    transposed: bool
+    masks: list[Mask]
+    causal: bool
+    nodes: set[fx.Node]
+
+
+def match_attention(m: Matcher, node: fx.Node) -> AttentionMatch | None:
+    """An attention that ends with ``node``."""
+    core = _sdpa(m, node) or _spelled_out(m, node)
+    if core is None:
+        return None
+    q, v = _heads(m, core.q), _heads(m, core.v)
+    k = _heads(m, core.k, transposed=core.transposed)
+    if q is None or k is None or v is None:
+        m.reasons[node] = "its heads are laid out in a way that no view explains"
+        return None
+    return _build(m, node, core, q, k, v)
+
+
+# --- the torch operators -------------------------------------------------------------------------
+def _sdpa(m: Matcher, node: fx.Node) -> _Core | None:
+    if node.target is not aten.scaled_dot_product_attention.default:
+        return None
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    q, k, v = (given[name] for name in names[:3])
+    mask, scale = given.get("attn_mask"), given.get("scale")
+    if given.get("dropout_p"):
+        return None
+    masks = []
+    if mask is not None:
+        boolean = m.values[mask].dtype == torch.bool
+        masks = [Mask(mask, "keep" if boolean else "add")]
+    if scale is None:
+        scale = m.values[q].shape[-1] ** -0.5
+    causal = bool(given.get("is_causal"))
+    return _Core(q, k, v, float(scale), False, masks, causal, {node})
+
+
+def _spelled_out(m: Matcher, node: fx.Node) -> _Core | None:
+    if node.target not in _PRODUCTS:
+        return None
+    p, v = node.args
+    nodes = {node}
+    p = _through(p, nodes)
+    if p.target not in (aten.softmax.int, aten._softmax.default):
+        return None
+    dims = m.values[p].ndim
+    if p.args[1] % dims != dims - 1:
+        return None
+    core = _Core(p, p, v, 1.0, True, [], False, nodes | {p})
+    return core if _scores(m, p.args[0], core) else None
+
+
+def _through(node: fx.Node, nodes: set[fx.Node]) -> fx.Node:
+    """What lies behind casts, reshapes and dropout."""
+    passing = (*SAME, *_RESHAPES, aten.dropout.default)
+    while node.op == "call_function" and node.target in passing:
+        nodes.add(node)
+        node = node.args[0]
+    return node
+
+
+def _scores(m: Matcher, node: object, core: _Core) -> bool:
+    """Walk from the softmax back to the product of queries and keys."""
+    if not isinstance(node, fx.Node):
+        return False
+    node = _through(node, core.nodes)
+    if node.op != "call_function":
+        return False
+    core.nodes.add(node)
+    if node.target in _PRODUCTS:
+        core.q, core.k = node.args
+        return True
+    if node.target is aten.baddbmm.default:
+        return _baddbmm(m, node, core)
+    if node.target in (aten.add.Tensor, aten.add_.Tensor) and not node.kwargs:
+        return _added(m, node, core)
+    if node.target in (aten.masked_fill.Scalar, aten.where.self, aten.where.ScalarOther):
+        return _filled(m, node, core)
+    factor = m.views.factor(node)
+    if factor is None:
+        return False
+    core.scale *= factor
+    return _scores(m, node.args[0], core)
+
+
+def _baddbmm(m: Matcher, node: fx.Node, core: _Core) -> bool:
+    beta, alpha = node.kwargs.get("beta", 1), node.kwargs.get("alpha", 1)
+    mask, core.q, core.k = node.args
+    core.scale *= alpha
+    if beta == 1:
+        core.masks.append(Mask(mask, "add"))
+    return beta in (0, 1)
+
+
+def _added(m: Matcher, node: fx.Node, core: _Core) -> bool:
+    """Scores and a mask, in either order."""
+    for scores, mask in (node.args[:2], node.args[1::-1]):
+        before = list(core.masks), core.scale
+        if isinstance(mask, fx.Node) and _scores(m, scores, core):
+            core.masks.append(Mask(mask, "add"))
+            return True
+        core.masks, core.scale = before
+    return False
+
+
+def _filled(m: Matcher, node: fx.Node, core: _Core) -> bool:
+    """Scores where a mask says so, else a number that no key survives."""
+    if node.target is aten.masked_fill.Scalar:
+        scores, mask, number = node.args
+        kind = "drop"
+    else:
+        mask, scores, number = node.args
+        kind = "keep"
+    if isinstance(number, fx.Node):
+        constant = m.fixed(number)
+        number = constant.item() if constant is not None and constant.numel() == 1 else 0.0
+    if number > MASKED:
+        return False
+    core.masks.append(Mask(mask, kind))
+    return _scores(m, scores, core)
+
+
+# --- heads ---------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class _Heads:
+    """rows: int64[batch, length]; columns: int64[heads, d]; head: of each slice, int64[slices];
+    batch: of each slice."""
+
+    value: str
+    rows: torch.Tensor
+    columns: torch.Tensor
+    batch: torch.Tensor
+    head: torch.Tensor
+    factor: float
+
+
+def _heads(m: Matcher, node: fx.Node, *, transposed: bool = False) -> _Heads | None:
+    """A tensor [.., length, d] (or [.., d, length]) as heads of a value. What torch computes is rows
+    of all heads; a tensor whose elements lie otherwise is a value of its own."""
+    view = m.views[node]
+    if isinstance(view, View) and isinstance(view.value, fx.Node):
+        source = _own(m, view.value)
+        codes = source.codes.flatten()[view.codes]
+        view = View(source.value, source.width, codes, view.factor)
+    found = _of_view(m, view, transposed) if isinstance(view, View) else None
+    return found or _of_view(m, _own(m, node, transposed), transposed)
+
+
+def _own(m: Matcher, node: fx.Node, transposed: bool = False) -> View:
+    """A tensor that torch computes, as rows (batch, length) of heads * d elements."""
+    shape = list(m.values[node].shape)
+    if transposed:
+        shape[-2:] = shape[:-3:-1]
+    *_, length, d = shape
+    heads = shape[-3] if len(shape) > 3 else 1
+    batch = math.prod(shape) // (heads * length * d)
+    codes = torch.arange(math.prod(shape)).reshape(batch, length, heads, d).transpose(1, 2)
+    codes = codes.reshape(shape)
+    codes = codes.transpose(-1, -2) if transposed else codes
+    return View(m.own(node, codes, heads * d), heads * d, codes)
+
+
+def _of_view(m: Matcher, view: View, transposed: bool) -> _Heads | None:
+    codes = view.codes.transpose(-1, -2) if transposed else view.codes
+    if codes.ndim < 3 or view.factor == 0:
+        return None
+    codes = codes.reshape(-1, *codes.shape[-2:])  # (slices, length, d)
+    rows, elements = codes // view.width, codes % view.width
+    if (rows != rows[..., :1]).any() or (elements != elements[:, :1]).any():
+        return None
+    rows, batch = _distinct(rows[..., 0])
+    columns, head = _distinct(elements[:, 0])
+    complete = torch.unique(rows)
+    if len(complete) != rows.numel() or len(complete) != m.count(view.value):
+        return None
+    return _Heads(str(view.value), rows, columns, batch, head, view.factor)
+
+
+def _distinct(slices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Different slices in the order in which they appear, and the number of each slice."""
+    numbers: dict[tuple, int] = {}
+    index = [numbers.setdefault(tuple(part), len(numbers)) for part in slices.tolist()]
+    return torch.tensor(list(numbers)), torch.tensor(index)
+
+
+# --- putting it together -------------------------------------------------------------------------
+def _build(
+    m: Matcher, node: fx.Node, core: _Core, q: _Heads, k: _Heads, v: _Heads
+) -> AttentionMatch | None:
+    heads, kv_heads = len(q.columns), len(k.columns)
+    if not _aligned(q, k, v, heads, kv_heads):
+        m.reasons[node] = "queries and keys of a head are of different sequences or heads"
+        return None
+    if v.factor != 1:
+        return None
+    bias = next((mask for mask in core.masks if not is_mask(m.values[mask.node], mask.kind)), None)
+    if bias is not None:
+        m.reasons[node] = f"{bias.node.name} adds a bias to the scores, which is no mask"
+        return None
+    e = v.columns.shape[1]
+    width = heads * e
+    codes = q.rows[q.batch][..., None] * width + (q.head * e)[:, None, None] + torch.arange(e)
+    name = m.name(_name(m, node, core))
+    return AttentionMatch(
+        name=name,
+        inputs=(q.value, k.value, v.value),
+        outputs=(name,),
+        nodes=frozenset(core.nodes),
+        defines={name: Boundary(node, codes.reshape(m.values[node].shape), q.rows.numel(), width)},
+        module=m.module_of(node),
+        heads=heads,
+        kv_heads=kv_heads,
+        columns=(q.columns, k.columns, v.columns),
+        queries=q.rows,
+        keys=k.rows,
+        scale=core.scale * q.factor * k.factor,
+        masks=tuple(core.masks),
+        causal=core.causal,
+    )
+
+
+def _aligned(q: _Heads, k: _Heads, v: _Heads, heads: int, kv_heads: int) -> bool:
+    """Whether slice i of q meets slice i of k and v, of the same sequence and its own head."""
+    if heads % kv_heads or len(v.columns) != kv_heads or len(q.rows) != len(k.rows):
+        return False
+    share = heads // kv_heads
+    for part in (k, v):
+        batch, head = part.batch, part.head
+        if len(batch) * share == len(q.batch) and len(batch) != len(q.batch):
+            batch, head = batch.repeat_interleave(share), head.repeat_interleave(share)
+        if len(batch) != len(q.batch) or (batch != q.batch).any() or (head != q.head // share).any():
+            return False
+    return bool((k.rows == v.rows).all()) and k.rows.shape == v.rows.shape
+
+
+def _name(m: Matcher, node: fx.Node, core: _Core) -> str:
+    """The module that it belongs to."""
+    path = m.module_of(node)
+    return f"{path}.attention" if path else "attention"

@@ -1,0 +1,81 @@
+"""Linear layers: ``linear``, ``addmm``, and products with a constant, with their activation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import fx
+
+from transept.host.front.matches import Boundary, LinearMatch
+from transept.host.front.patterns.pointwise import find_pointwise
+
+if TYPE_CHECKING:
+    from transept.host.front.matcher import Matcher
+
+__all__ = ["match_linear"]
+
+aten = torch.ops.aten
+
+
+def match_linear(m: Matcher, node: fx.Node) -> LinearMatch | None:
+    """A product with constant weights."""
+    parts = _parts(m, node)
+    if parts is None:
+        return None
+    x, weight, bias, weights = parts
+    rows = m.rows(x)
+    if rows is None or len(rows.elements) != weight.shape[1]:
+        return None
+    # weights of the value's own elements: views may permute or leave out some of them
+    placed = torch.zeros(weight.shape[0], rows.width)
+    placed.index_add_(1, rows.elements, weight * rows.factor)
+    path = m.parameter(weights)
+    name = m.name(path)
+    width = weight.shape[0]
+    activation = find_pointwise(node, m.values)
+    out = node if activation is None else activation.node
+    codes = (rows.rows[:, None] * width + torch.arange(width)).reshape(m.values[out].shape)
+    nodes = {node} if activation is None else {node, *activation.nodes}
+    return LinearMatch(
+        name=name,
+        inputs=(str(rows.value),),
+        outputs=(name,),
+        nodes=frozenset(nodes),
+        defines={name: Boundary(out, codes, len(rows.rows), width)},
+        module=m.module_of(node),
+        weight=placed,
+        bias=torch.zeros(width) if bias is None else bias.reshape(-1).expand(width),
+        activation=activation,
+        weights=path,
+        product=node,
+    )
+
+
+def _parts(
+    m: Matcher, node: fx.Node
+) -> tuple[object, torch.Tensor, torch.Tensor | None, object] | None:
+    """(operand, weight [n, k], bias or None, node of the weight)."""
+    args = [*node.args, None, None]
+    bias: object = None
+    if node.target is aten.linear.default:
+        x, weight, bias = args[:3]
+        matrix = m.fixed(weight)
+    elif node.target is aten.addmm.default and not node.kwargs:
+        bias, x, weight = args[:3]
+        matrix = _transposed(m.fixed(weight))
+    elif node.target in (aten.mm.default, aten.matmul.default):
+        x, weight = args[:2]
+        matrix = _transposed(m.fixed(weight))
+    else:
+        return None
+    if matrix is None or matrix.ndim != 2:
+        return None
+    offset = m.fixed(bias)
+    if bias is not None and offset is None:
+        return None
+    return x, matrix, offset, weight
+
+
+def _transposed(weight: torch.Tensor | None) -> torch.Tensor | None:
+    return weight.T if weight is not None and weight.ndim == 2 else None

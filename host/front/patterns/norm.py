@@ -1,0 +1,140 @@
+"""LayerNorm and RMSNorm, as one operator or spelled out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import fx
+
+from transept.host.front.matches import Boundary, NormMatch
+from transept.host.front.views import SAME
+
+if TYPE_CHECKING:
+    from transept.host.front.matcher import Matcher
+
+__all__ = ["match_norm"]
+
+aten = torch.ops.aten
+
+
+def match_norm(m: Matcher, node: fx.Node) -> NormMatch | None:
+    """A norm over the last dimension."""
+    found = _layer_norm(m, node) or _rms_norm(m, node) or _spelled_out(m, node)
+    if found is None:
+        return None
+    x, weight, bias, epsilon, centre, weights, nodes = found
+    rows = m.rows(x)
+    if rows is not None and not rows.whole:
+        rows = m.own_rows(x)
+    if rows is None:
+        return None
+    width = rows.width
+    if width < 2:
+        return None
+    name = m.name(m.parameter(weights) if weights is not None else node.name)
+    codes = (rows.rows[:, None] * width + torch.arange(width)).reshape(m.values[node].shape)
+    return NormMatch(
+        name=name,
+        inputs=(str(rows.value),),
+        outputs=(name,),
+        nodes=frozenset(nodes),
+        defines={name: Boundary(node, codes, len(rows.rows), width)},
+        module=m.module_of(node),
+        weight=torch.ones(width) if weight is None else weight,
+        bias=torch.zeros(width) if bias is None else bias,
+        epsilon=epsilon,
+        centre=centre,
+        residual=False,
+    )
+
+
+def _layer_norm(m: Matcher, node: fx.Node) -> tuple | None:
+    if node.target is not aten.layer_norm.default:
+        return None
+    x, shape, weight, bias, epsilon = _padded(node, (None, None, None, None, 1e-5))
+    return _checked(m, x, shape, weight, bias, epsilon, True, {node})
+
+
+def _rms_norm(m: Matcher, node: fx.Node) -> tuple | None:
+    if node.target is not aten.rms_norm.default:
+        return None
+    x, shape, weight, epsilon = _padded(node, (None, None, None, None))
+    if epsilon is None:
+        epsilon = torch.finfo(m.values[node].dtype).eps
+    return _checked(m, x, shape, weight, None, epsilon, False, {node})
+
+
+def _padded(node: fx.Node, defaults: tuple) -> list:
+    return [*node.args, *defaults[len(node.args) :]][: len(defaults)]
+
+
+def _checked(
+    m: Matcher,
+    x: object,
+    shape: object,
+    weight: object,
+    bias: object,
+    epsilon: float,
+    centre: bool,
+    nodes: set[fx.Node],
+) -> tuple | None:
+    """None if it is over more than the last dimension, or its parameters are computed."""
+    if not isinstance(shape, list | tuple) or len(shape) != 1:
+        return None
+    constants = [m.fixed(part) for part in (weight, bias)]
+    if any(part is not None and c is None for part, c in zip((weight, bias), constants)):
+        return None
+    return x, *constants, float(epsilon), centre, weight if weight is not None else None, nodes
+
+
+def _spelled_out(m: Matcher, node: fx.Node) -> tuple | None:
+    """``weight * (x * rsqrt(mean(x**2) + epsilon))``, in any order, casts in between."""
+    if node.target is not aten.mul.Tensor:
+        return None
+    for weight, normalised in (node.args[:2], node.args[1::-1]):
+        constant = m.fixed(weight)
+        if constant is None or constant.ndim != 1 or not isinstance(normalised, fx.Node):
+            continue
+        inner = _through(normalised)
+        found = _normalised(m, inner)
+        if found is not None:
+            x, epsilon, nodes = found
+            if constant.shape[0] == m.values[node].shape[-1]:
+                return x, constant, None, epsilon, False, weight, {node, normalised, inner, *nodes}
+    return None
+
+
+def _normalised(m: Matcher, node: fx.Node) -> tuple | None:
+    """``x * rsqrt(mean(x**2, -1) + epsilon)``: (x, epsilon, nodes)."""
+    if node.target is not aten.mul.Tensor:
+        return None
+    for x, scale in (node.args[:2], node.args[1::-1]):
+        if not isinstance(scale, fx.Node) or scale.target is not aten.rsqrt.default:
+            continue
+        total = scale.args[0]
+        if total.target not in (aten.add.Tensor, aten.add.Scalar):
+            continue
+        mean, epsilon = total.args[:2]
+        if not isinstance(epsilon, float | int) or mean.target is not aten.mean.dim:
+            continue
+        square, dims = mean.args[:2]
+        last = m.values[x].ndim - 1
+        if [d % (last + 1) for d in dims] != [last] or not _is_square_of(square, x):
+            continue
+        return x, float(epsilon), {scale, total, mean, square}
+    return None
+
+
+def _is_square_of(node: fx.Node, x: fx.Node) -> bool:
+    power = node.target is aten.pow.Tensor_Scalar and node.args[1] == 2
+    square = node.target is aten.square.default
+    product = node.target is aten.mul.Tensor and node.args[0] is node.args[1]
+    return (power or square or product) and _through(node.args[0]) is _through(x)
+
+
+def _through(node: fx.Node) -> fx.Node:
+    """What a chain of casts casts."""
+    while isinstance(node, fx.Node) and node.target in SAME:
+        node = node.args[0]
+    return node

@@ -1,0 +1,40 @@
+"""Sums of two values of the same rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import fx
+
+from transept.host.front.matches import AddMatch, Boundary
+
+if TYPE_CHECKING:
+    from transept.host.front.matcher import Matcher
+
+__all__ = ["match_add"]
+
+aten = torch.ops.aten
+
+
+def match_add(m: Matcher, node: fx.Node) -> AddMatch | None:
+    """``y + x`` of which an operator defines at least one."""
+    if node.target not in (aten.add.Tensor, aten.add_.Tensor) or node.kwargs:
+        return None
+    y, x = (m.rows(part) for part in node.args[:2])
+    if y is None or x is None or m.values[node.args[0]].shape != m.values[node.args[1]].shape:
+        return None
+    if str(y.value).startswith("%") and str(x.value).startswith("%"):
+        return None
+    if not (y.whole and x.whole and len(y.rows) == len(x.rows) and (y.rows == x.rows).all()):
+        return None
+    name = m.name(f"{m.module_of(node) or 'model'}.{'sum'}")
+    codes = (y.rows[:, None] * y.width + torch.arange(y.width)).reshape(m.values[node].shape)
+    return AddMatch(
+        name=name,
+        inputs=(str(y.value), str(x.value)),
+        outputs=(name,),
+        nodes=frozenset({node}),
+        defines={name: Boundary(node, codes, len(y.rows), y.width)},
+        module=m.module_of(node),
+    )
