@@ -66,9 +66,9 @@ def registers_page() -> str:
                 values = f" ({_values(field.enum)})" if field.enum else ""
                 parts.append(f"{bits} `{field.name}`: {field.doc}{values}")
             detail += ": " + "; ".join(parts)
-        rows.append(
-            (f"`{register.offset:#05x}`", f"`{register.name}`", register.access.value, detail)
-        )
+        last = f" to `{register.offsets[-1]:#05x}`" if register.count > 1 else ""
+        place = f"`{register.offset:#05x}`{last}"
+        rows.append((place, f"`{register.name}`", register.access.value, detail))
     lines += _table(("offset", "register", "access", "meaning"), rows)
     codes = [(code.value, code.name) for code in registers.ErrorCode]
     lines += ["## Error codes", "", *_table(("code", "name"), codes)]

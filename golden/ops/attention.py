@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace
 
+from transept.golden.filters import Dense, KeyFilter, QueryBlock, key_sums, kept_tiles
 from transept.golden.graph import GraphError, Lengths, Value
-from transept.golden.isa import Filter
-from transept.golden.numerics.filters import keeps, kept_tiles
 from transept.golden.numerics.fixed import Array, product
 from transept.golden.numerics.polynomial import reciprocal
 from transept.golden.numerics.requantise import ONE, ChannelParameters, requantise
@@ -48,8 +47,7 @@ class Attention:
     context_row_shift: int
     context_out_shift: int
     block: int
-    filter: Filter = Filter.DENSE
-    threshold: int = 0
+    filter: KeyFilter = Dense()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -126,26 +124,22 @@ class Attention:
 
     def _kept(self, q: Array, k: Array) -> Array:
         """bool, broadcastable to [heads, t, keys]: the filter's mask within the kept tiles."""
-        xp = array_namespace(q)
         rows, count = q.shape[1], k.shape[1]
         position, key = like(q, np.arange(rows)), like(q, np.arange(count))
-        seen = keeps(self.filter, position[:, None], key, count)
-        if self.filter != Filter.TILE_THRESHOLD:
+        seen = (position[:, None] >= 0) & (key >= 0) & self.filter.sees(position[:, None], key)
+        if not self.filter.looks:
             return seen
-        tiles = np.zeros((self.heads, -(-rows // self.block), -(-count // self.block)), np.int64)
+        blocks, tiles = (-(-n // self.block) for n in (rows, count))
+        kept = np.zeros((self.heads, blocks, tiles), np.int64)
         for head in range(self.heads):
-            for block in range(tiles.shape[1]):
+            sums = key_sums(k[head], self.block)
+            for block in range(blocks):
                 start = block * self.block
-                tiles[head, block, kept_tiles(
-                    self.filter,
-                    q[head, start : start + self.block],
-                    k[head],
-                    position=start,
-                    tile=self.block,
-                    threshold=self.threshold,
-                )] = 1
-        kept = like(q, tiles)[:, position // self.block, :][:, :, key // self.block]
-        return seen & (kept > 0)
+                queries = q[head, start : start + self.block].sum(0)
+                about = QueryBlock(self.block, start, count, 0, queries, sums)
+                kept[head, block, kept_tiles(self.filter, about)] = 1
+        by_row = like(q, kept)[:, position // self.block, :][:, :, key // self.block]
+        return seen & (by_row > 0)
 
     def _context(self, level: Array, v: Array) -> Array:
         """int64[heads, t, keys] levels and int64[heads, keys, e] -> int64[t, heads * e]."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transept.golden.graph import GraphError, Lengths, Value
 from transept.golden.numerics.fixed import Array
-from transept.golden.numerics.norm import SumParameters, residual_sum
+from transept.golden.numerics.norm import NormParameters, residual_sum, rounded_sum
 from transept.golden.ops.norm import check_rows
 from transept.golden.ops.parameters import parameters_like
 
@@ -16,13 +16,16 @@ __all__ = ["Add"]
 
 @dataclass(frozen=True, eq=False)
 class Add:
-    """``sum = y + x`` on int16 rows with a power-of-two scale for each channel of each."""
+    """``sum = y + x`` on int16 rows with a power-of-two scale for each channel of each.
+
+    Of the parameters the shifts alone count.
+    """
 
     name: str
     y: str
     x: str
     sum: str
-    parameters: SumParameters
+    parameters: NormParameters
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -48,7 +51,8 @@ class Add:
     ) -> dict[str, Array]:
         """The sum."""
         y = arrays[self.y]
-        return {self.sum: residual_sum(y, arrays[self.x], parameters_like(y, self.parameters))}
+        parameters = parameters_like(y, self.parameters)
+        return {self.sum: rounded_sum(residual_sum(y, arrays[self.x], parameters), parameters)}
 
     def macs(self, rows: Sequence[int]) -> int:
         """None on the array."""

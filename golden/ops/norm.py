@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 from transept.golden.graph import GraphError, Lengths, Value
 from transept.golden.numerics.fixed import Array
-from transept.golden.numerics.norm import NormParameters, residual_norm
+from transept.golden.numerics.norm import (
+    NormParameters,
+    normalise,
+    residual_sum,
+    rounded_sum,
+)
 from transept.golden.ops.parameters import parameters_like
 
 __all__ = ["Norm"]
@@ -56,16 +61,21 @@ class Norm:
         self, values: Mapping[str, Value], arrays: Mapping[str, Array], lengths: Lengths
     ) -> dict[str, Array]:
         """out and, if it is kept, sum."""
-        y = arrays[self.y]
-        total, out = residual_norm(
-            y,
-            None if self.x is None else arrays[self.x],
-            parameters_like(y, self.parameters),
-            epsilon=self.epsilon,
-            out_shift=self.out_shift,
-            centre=self.centre,
-        )
-        return {self.out: out} if self.sum is None else {self.out: out, self.sum: total}
+        y, x = arrays[self.y], None if self.x is None else arrays[self.x]
+        parameters = parameters_like(y, self.parameters)
+        z = residual_sum(y, x, parameters)
+        results = {
+            self.out: normalise(
+                z,
+                parameters,
+                epsilon=self.epsilon,
+                out_shift=self.out_shift,
+                centre=self.centre,
+            )
+        }
+        if self.sum is not None:
+            results[self.sum] = rounded_sum(z, parameters)
+        return results
 
     def macs(self, rows: Sequence[int]) -> int:
         """None on the array."""
