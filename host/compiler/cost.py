@@ -80,7 +80,7 @@ class Cost:
         for start in range(0, task.rows, self._tile):
             rows = min(self._tile, task.rows - start)
             keys = task.keys
-            if task.op.filter == Filter.CAUSAL:
+            if task.op.filter.kind == Filter.CAUSAL:
                 keys = min(keys, task.position + start + self._tile)
             blocks.append((rows, -(-keys // self._tile)))
         return blocks

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from transept.golden.config import Config
-from transept.golden.graph import Graph
+from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Attention, Linear
-from transept.host.compiler.homes import crossing
+from transept.host.compiler.homes import Home, crossing, plan
 from transept.host.compiler.layout import Layouts
-from transept.host.compiler.segments import segments
+from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
 
-__all__ = ["Cut", "Shape", "candidates"]
+__all__ = ["Cut", "Policy", "Shape", "Spill", "choose", "policies", "spilled"]
 
 
 @dataclass(frozen=True)
@@ -30,33 +31,65 @@ class Shape:
 class Cut:
     """One way to cut a graph of one shape.
 
-    group: sequences that go through all operators together; rows: of a block between two values
-    that cross segments; queries: rows of a query block; heads: key-value heads on chip at a time;
-    scores: score buffers; spilled: values that are kept in DRAM between segments; resident: every
-    weight stays on chip.
+    group: sequences that go through all operators together; rows: largest row block of every
+    segment; queries: rows of a query block; heads: key-value heads on chip at a time; scores: score
+    buffers; spilled: values that are kept in DRAM between segments; resident: every weight stays on
+    chip; fill: share of the activation scratchpad that may be in use at a time.
     """
 
     group: int
-    rows: int
+    rows: tuple[int, ...]
     queries: int
     heads: int
     scores: int
     spilled: frozenset[str]
     resident: bool
+    fill: float
 
 
-#: Row blocks of a group that are tried; norms hide behind products if there are at least two.
-BLOCKS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
+class Spill(enum.Enum):
+    """Which values leave the chip between segments."""
+
+    NONE = "none"
+    CONTEXTS = "what attention makes"
+    RESIDUALS = "what is only added to"
+    BOTH = "what attention makes, and what is only added to"
+    ALL = "all"
 
 
-def candidates(graph: Graph, config: Config, shape: Shape) -> Iterator[Cut]:
-    """Cuts worth trying, the most promising first."""
-    longest = max(shape.lengths.values())
-    limit = config.geometry.max_rows
-    for group in _groups(shape.batch, limit // longest):
-        for spilled in _spills(graph):
-            for blocks in _block_counts(group * longest, config):
-                yield _cut(graph, config, shape, group, spilled, blocks)
+@dataclass(frozen=True)
+class Policy:
+    """How to choose a cut, whatever the number of layers.
+
+    share: of the activation scratchpad that row blocks are sized for; the rest as in ``Cut``.
+    """
+
+    group: int
+    spill: Spill
+    heads: int
+    share: float
+    fill: float
+
+
+#: Shares of the activation scratchpad (more than all of it, for not all buffers are needed at a
+#: time), and how full it may get: buffers that fit by their sizes may lie so that none has room for
+#: another.
+SHARES, FILLS = (1.5, 1.25, 1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05), (1.0, 0.92, 0.85)
+#: Key-value heads on chip at a time, and the share of the stationary scratchpad that theirs may take.
+HEADS, STATIONARY_SHARE = (2, 1), 0.75
+#: Tiles of rows in a block that needs no weights: small blocks are soon done and cost nothing.
+ROWS_WITHOUT_WEIGHTS = 2
+#: Row blocks of a segment at least: norms of one hide behind products of another.
+LEAST_BLOCKS = 2
+
+
+def policies(batch: int, length: int, config: Config) -> Iterator[list[Policy]]:
+    """Policies worth trying, the most promising first, in families: those of one family differ in
+    the size of their row blocks."""
+    for group in _groups(batch, config.geometry.max_rows // length):
+        for spill in Spill:
+            for heads in HEADS:
+                yield [Policy(group, spill, heads, share, fill) for share in SHARES for fill in FILLS]
 
 
 def _groups(batch: int, largest: int) -> list[int]:
@@ -65,54 +98,159 @@ def _groups(batch: int, largest: int) -> list[int]:
     return list(dict.fromkeys(sizes)) or [1]
 
 
-def _block_counts(rows: int, config: Config) -> list[int]:
-    """Numbers of row blocks."""
-    if rows <= 2 * config.tile:
-        return [1, *(n for n in BLOCKS if n <= rows)]
-    return [n for n in BLOCKS if n <= rows and -(-rows // n) <= config.geometry.max_rows]
-
-
-def _spills(graph: Graph) -> list[frozenset[str]]:
-    """Values that leave the chip between segments: none, those that attention makes, those that
-    are only added to, both, all."""
-    across = crossing(graph, segments(graph))
-    values = [name for name in across if name not in graph.inputs]
-    contexts = frozenset(op.out for op in graph.ops if isinstance(op, Attention)) & set(values)
+def spilled(graph: Graph, spill: Spill) -> frozenset[str]:
+    """The values that a policy keeps in DRAM."""
+    values = {name for name in crossing(graph, segments(graph)) if name not in graph.inputs}
+    contexts = frozenset(op.out for op in graph.ops if isinstance(op, Attention)) & values
     operands = {op.x for op in graph.ops if isinstance(op, Linear)}
-    residuals = frozenset(name for name in values if name not in operands)
-    sets = (frozenset(), contexts, residuals, contexts | residuals, frozenset(values))
-    return list(dict.fromkeys(sets))
+    residuals = frozenset(values - operands)
+    return {
+        Spill.NONE: frozenset(),
+        Spill.CONTEXTS: contexts,
+        Spill.RESIDUALS: residuals,
+        Spill.BOTH: contexts | residuals,
+        Spill.ALL: frozenset(values),
+    }[spill]
 
 
-def _cut(
-    graph: Graph, config: Config, shape: Shape, group: int, spilled: frozenset[str], blocks: int
-) -> Cut:
-    attentions = [op for op in graph.ops if isinstance(op, Attention)]
-    longest = max(shape.lengths.values())
-    keys = max((shape.lengths[graph.values[op.k].dim] for op in attentions), default=1)
-    tiles = -(-keys // config.tile)
-    bank = min(config.memories.act_banks)
-    queries = max(1, min(config.geometry.max_rows, longest))
-    alone = group * queries * tiles <= bank  # scores of all sequences fit one bank
-    if not alone:
-        queries = min(queries, config.geometry.max_rows // 2, bank // tiles)
-        queries = max(config.tile, queries // config.tile * config.tile)
-    layouts = Layouts(graph, config)
-    heads = 2
-    for op in attentions:
-        words = sum(layouts[name].words for name in (op.k, op.v)) * (group * keys + config.tile)
-        if 2 * words > config.memories.stat_words * STATIONARY_SHARE:
-            heads = 1
-    return Cut(
-        group=group,
-        rows=-(-group * longest // blocks),
-        queries=queries,
-        heads=heads,
-        scores=group if alone else 2,
-        spilled=spilled,
-        resident=False,
-    )
+def choose(graph: Graph, config: Config, shape: Shape, policy: Policy) -> Cut | None:
+    """The cut of a policy; None if not even one row of some segment fits."""
+    family = _Family(graph, config, shape, policy.group, spilled(graph, policy.spill))
+    return family.cut(policy)
 
 
-#: Share of the stationary scratchpad that keys and values of two heads may take.
-STATIONARY_SHARE = 0.75
+class _Family:
+    """Cuts of one group size and one choice of what is spilled."""
+
+    def __init__(
+        self, graph: Graph, config: Config, shape: Shape, group: int, spilled: frozenset[str]
+    ) -> None:
+        self._graph, self._config, self._shape = graph, config, shape
+        self._group, self._spilled = group, spilled
+        self._parts, self._homes = plan(graph, spilled)
+        self._layouts = Layouts(graph, config)
+        self._attentions = [op for op in graph.ops if isinstance(op, Attention)]
+        self._queries, self._scores = self._query_blocks()
+
+    def cut(self, policy: Policy) -> Cut | None:
+        """The cut of a policy; None if some segment has no room for a row."""
+        rows = [self._rows(index, part, policy.share) for index, part in enumerate(self._parts)]
+        heads = self._heads(policy.heads)
+        if not all(rows) or not heads:
+            return None
+        return Cut(
+            group=self._group,
+            rows=tuple(rows),
+            queries=self._queries,
+            heads=heads,
+            scores=self._scores,
+            spilled=self._spilled,
+            resident=False,
+            fill=policy.fill,
+        )
+
+    def _length(self, value: str) -> int:
+        return self._shape.lengths[self._graph.values[value].dim]
+
+    def _total(self, value: str) -> int:
+        """Rows of a value in a group."""
+        return self._group * self._length(value)
+
+    def _query_blocks(self) -> tuple[int, int]:
+        """Rows of a query block, and score buffers: those of a group in one bank if they fit, else
+        two that take turns."""
+        config, geometry = self._config, self._config.geometry
+        keys = max((self._length(op.k) for op in self._attentions), default=1)
+        queries = max((self._length(op.q) for op in self._attentions), default=1)
+        tiles, bank = -(-keys // config.tile), min(config.memories.act_banks)
+        if queries <= geometry.max_rows and self._group * queries * tiles <= bank:
+            return queries, self._group
+        rows = min(queries, geometry.max_rows // 2, bank // tiles) // config.tile * config.tile
+        return max(config.tile, rows), 2
+
+    def _heads(self, wanted: int) -> int:
+        """So many heads if their keys and values leave room for weights, else 0."""
+        words = max(
+            (
+                sum(self._layouts[name].words for name in (op.k, op.v))
+                * (self._total(op.k) + self._config.tile)
+                for op in self._attentions
+            ),
+            default=0,
+        )
+        if not self._attentions:
+            return wanted if wanted == HEADS[0] else 0
+        limit = self._config.memories.stat_words * STATIONARY_SHARE
+        return wanted if wanted * words <= limit or wanted == 1 else 0
+
+    # --- row blocks
+    def _rows(self, index: int, part: Segment, share: float) -> int:
+        """Largest row block of a segment; 0 if not even one row fits."""
+        total = max(self._total(op.inputs[0]) for op in part.ops)
+        free = self._config.act_words - self._on_chip(index)
+        if isinstance(part, AttentionSegment):
+            free -= self._attention_words(part.attention)
+            per_row = self._projected_words(part)
+        else:
+            per_row = self._row_words(part)
+        if free < per_row:
+            return 0
+        rows = total if not per_row else int(free * share) // per_row
+        largest = min(max(1, rows), self._config.geometry.max_rows)
+        if not any(isinstance(op, Linear) for op in part.ops):
+            largest = min(largest, ROWS_WITHOUT_WEIGHTS * self._config.tile)
+        if total > LEAST_BLOCKS * self._config.tile:
+            largest = min(largest, -(-total // LEAST_BLOCKS))
+        return min(largest, total)
+
+    def _on_chip(self, index: int) -> int:
+        """Words of whole values that are live in a segment; results take the place of operands."""
+        words = 0
+        for name in self._graph.values:
+            if self._homes[name] != Home.CHIP or name in self._homes.in_place:
+                continue
+            same = self._same_place(name)
+            users = [
+                number
+                for number, part in enumerate(self._parts)
+                for op in part.ops
+                if same & {*op.inputs, *op.outputs}
+            ]
+            if users and min(users) <= index <= max(users):
+                words += self._total(name) * self._layouts[name].total
+        return words
+
+    def _same_place(self, name: str) -> set[str]:
+        found = {name}
+        for result, operand in self._homes.in_place.items():
+            if operand in found:
+                found.add(result)
+        return found
+
+    def _attention_words(self, op: Attention) -> int:
+        """Words of queries, scores and of context on its way to DRAM."""
+        keys = -(-self._length(op.k) // self._config.tile)
+        queries = 2 * self._total(op.q) * self._layouts[op.q].words
+        passing = self._homes[op.out] == Home.DRAM
+        out = 2 * self._queries * self._layouts[op.out].words if passing else 0
+        return queries + self._scores * self._queries * keys + out
+
+    def _projected_words(self, part: AttentionSegment) -> int:
+        """Words of a row that pass through on their way to the projections."""
+        inputs = {op.x for op in (part.query, part.key, part.value) if op is not None}
+        return sum(
+            self._homes.turns(name, loaded=True) * self._layouts[name].total
+            for name in inputs
+            if self._homes[name] == Home.DRAM
+        )
+
+    def _row_words(self, part: RowSegment) -> int:
+        """Words of a row in all buffers that its values pass through."""
+        made = {name for op in part.ops for name in op.outputs}
+        words = 0
+        for name in dict.fromkeys(n for op in part.ops for n in (*op.inputs, *op.outputs)):
+            total, home = self._layouts[name].total, self._homes[name]
+            if home == Home.CHIP or name in self._homes.in_place or self._homes.passes(name):
+                continue
+            words += self._homes.turns(name, loaded=name not in made) * total
+        return words

@@ -14,10 +14,12 @@ __all__ = ["Dependence", "dependences"]
 
 
 class Dependence(NamedTuple):
-    """An earlier task; ``complete``: its result must be visible, else the order alone matters."""
+    """An earlier task; ``complete``: its result must be visible, else the order alone matters;
+    ``data``: it is read, and not only overwritten."""
 
     task: int
     complete: bool
+    data: bool
 
 
 @dataclass
@@ -42,22 +44,22 @@ class _Analysis:
         reads += [(region.memory, region) for region in task.dram_reads]
         writes = [(use.buffer, use.region) for use in task.writes]
         writes += [(region.memory, region) for region in task.dram_writes]
-        found: dict[int, bool] = {}
+        found: dict[int, tuple[bool, bool]] = {}
         for places, is_write in ((reads, False), (writes, True)):
             for place, region in places:
                 self._conflicts(index, found, place, region, is_write)
         for use in (*task.reads, *task.writes):
             if not self._users[use.buffer]:
-                self._turn(found, use.buffer)
+                self._turn(index, found, use.buffer)
             if index not in self._users[use.buffer][-1:]:
                 self._users[use.buffer].append(index)
         for places, is_write in ((reads, False), (writes, True)):
             for place, region in places:
                 self._record(index, place, region, is_write)
-        return [Dependence(*pair) for pair in sorted(found.items())]
+        return [Dependence(task, *kind) for task, kind in sorted(found.items())]
 
     def _conflicts(
-        self, index: int, found: dict[int, bool], place: object, region: Region, is_write: bool
+        self, index: int, found: dict[int, tuple[bool, bool]], place: object, region: Region, is_write: bool
     ) -> None:
         engine = self._tasks[index].engine
         for access in self._accesses[place]:
@@ -65,21 +67,27 @@ class _Analysis:
                 continue
             # within one engine, reads and writes happen in order; what is written must be there
             other = self._tasks[access.task].engine
-            complete = other != engine or (access.write and not is_write)
-            found[access.task] = found.get(access.task, False) or complete
+            data = access.write and not is_write
+            _join(found, access.task, other != engine or data, data)
 
-    def _turn(self, found: dict[int, bool], buffer: Buffer) -> None:
+    def _turn(self, index: int, found: dict[int, tuple[bool, bool]], buffer: Buffer) -> None:
         """The first use of a buffer comes after all uses of the one whose place it takes."""
+        engine = self._tasks[index].engine
         ring = buffer.ring
         if ring is not None and buffer.turn >= ring.slots:
             for user in self._users[ring.buffers[buffer.turn - ring.slots]]:
-                found[user] = True
+                _join(found, user, self._tasks[user].engine != engine, data=False)
 
     def _record(self, index: int, place: object, region: Region, is_write: bool) -> None:
         accesses = self._accesses[place]
         if is_write:
             accesses[:] = [a for a in accesses if not region.covers(a.region)]
         accesses.append(_Access(region, index, is_write))
+
+
+def _join(found: dict[int, tuple[bool, bool]], task: int, complete: bool, data: bool) -> None:
+    before = found.get(task, (False, False))
+    found[task] = before[0] or complete, before[1] or data
 
 
 def dependences(tasks: list[Task]) -> list[list[Dependence]]:

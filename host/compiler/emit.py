@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from transept.golden.config import Config
 from transept.golden.isa import AMode, Engine, Memory, Opcode, OutMode, Window
@@ -12,7 +14,7 @@ from transept.golden.numerics.norm import inverse_count
 from transept.golden.ops import Norm
 from transept.host.compiler.hazards import Assembly, Region
 from transept.host.compiler.link import Patch
-from transept.host.compiler.stream import Group
+from transept.host.compiler.stream import LoadStep, Step, TaskStep
 from transept.host.compiler.tasks import (
     ContextTask,
     DramRows,
@@ -20,63 +22,89 @@ from transept.host.compiler.tasks import (
     LoadRows,
     NormTask,
     Product,
+    Rows,
     ScoresTask,
     SoftmaxTask,
     StoreRows,
     Task,
     Use,
 )
-from transept.host.compiler.weights import Block, ColumnTile
+from transept.host.compiler.weights import Block, ColumnTile, block_tiles
 
 __all__ = ["emit"]
 
-#: Tiles of one weight block at most, and blocks that fit the ring at least.
-LARGEST_BLOCK, BLOCKS = 24, 4
-
-
 class _WeightRing:
-    """Stationary words that weight blocks take in turn."""
+    """Stationary words that weight blocks take in turn. A block keeps its words until the last
+    instruction that uses it is in the program, so that whatever takes them waits for it."""
 
     def __init__(self, start: int, stop: int) -> None:
         self._start, self._stop, self._next = start, stop, start
+        self._taken: deque[tuple[int, int]] = deque()
 
     @property
     def words(self) -> int:
         """Size of the ring."""
         return self._stop - self._start
 
-    def take(self, words: int) -> int:
-        """First word of the next block."""
-        if self._next + words > self._stop:
-            self._next = self._start
-        taken = self._next
-        self._next += words
-        return taken
+    def take(self, words: int) -> int | None:
+        """First word of the next block; None while an earlier block has it."""
+        first = self._next if self._next + words <= self._stop else self._start
+        if any(start < first + words and first < stop for start, stop in self._taken):
+            return None
+        self._next = first + words
+        self._taken.append((first, self._next))
+        return first
+
+    def release(self) -> None:
+        """The oldest block is used no more."""
+        self._taken.popleft()
 
 
-def emit(program: Iterable[Group], config: Config, reserve: int) -> tuple[Assembly, list[Patch]]:
+def emit(
+    program: Iterable[Step], config: Config, reserve: int, tallies: Mapping[str, int]
+) -> tuple[Assembly, list[Patch]]:
     """Instructions of placed tasks, and what changes in them from run to run.
 
-    reserve: stationary words below the weight ring.
+    reserve: stationary words below the weight ring; tallies: the counter of every operator's
+    clipped elements.
     """
-    emitter = _Emitter(config, reserve)
-    for group in program:
-        emitter.group(group)
+    emitter = _Emitter(config, reserve, tallies)
+    for step in program:
+        emitter.step(step)
     return emitter.assembly, emitter.patches
 
 
+@dataclass(frozen=True)
+class _Stationary:
+    """One block of a column in the stationary scratchpad; ``n``: word of the result."""
+
+    n: int
+    start: int
+    k_tiles: int
+    last: bool
+    addr: int
+    words: int
+
+
 class _Emitter:
-    def __init__(self, config: Config, reserve: int) -> None:
-        self._config, self._tile = config, config.tile
+    def __init__(self, config: Config, reserve: int, tallies: Mapping[str, int]) -> None:
+        self._config, self._tile, self._tallies = config, config.tile, tallies
         self.assembly = Assembly()
         self.patches: list[Patch] = []
         self._ring = _WeightRing(reserve, config.memories.stat_words)
+        self._chunk = block_tiles(self._ring.words, config.tile)
+        self._waiting: deque[TaskStep] = deque()  # blocks of weights whose turn has come
+        self._loaded: dict[TaskStep, _Stationary] = {}
 
-    def group(self, group: Group) -> None:
-        """Instructions of one task, or of products that share their weights."""
-        task = group[0].task
+    def step(self, step: Step) -> None:
+        """Instructions of one task, or of one block of products that share their weights."""
+        if isinstance(step, LoadStep):
+            self._waiting.append(step.step)
+            self._load_waiting()
+            return
+        task = step.slots[0].task
         if isinstance(task, Product):
-            self._products([slot.task for slot in group])  # type: ignore[misc]
+            self._products(step)
         else:
             _EMIT[type(task)](self, task)
 
@@ -101,11 +129,13 @@ class _Emitter:
             "addr": task.to.addr,
             "stride": task.to.stride,
             "rowstat": task.to.rowstat,
+            **self._observation(task.to, task.key_row),
         }
         self._emit(task, Opcode.LOAD, operands)
 
     def _store_rows(self, task: StoreRows) -> None:
         operands = self._dram(task.target, task.rows, task.words) | {
+            "memory": Memory[task.source.buffer.memory.upper()],
             "wide": int(task.target.element == 2),
             "addr": task.source.addr,
             "stride": task.source.stride,
@@ -137,99 +167,121 @@ class _Emitter:
             "addr": addr,
             "stride": 0,
             "rowstat": 0,
+            **_UNSEEN,
+        }
+
+    def _observation(self, keys: Rows, row: int | None) -> dict[str, int]:
+        """How key filters see rows that are written from row ``row`` of a sequence on.
+
+        Keys begin at a multiple of ``tile`` words and have one summary for each ``tile`` words.
+        """
+        if row is None:
+            return _UNSEEN
+        first = keys.addr - row * keys.stride
+        return {
+            "observe": 1,
+            "phase": row % self._tile,
+            "summary": first // self._tile + row // self._tile * keys.stride,
         }
 
     # --- products
-    def _products(self, tasks: list[Product]) -> None:
-        """Column by column: its weights, then every task's rows, those together that lie together."""
-        tasks = _merged(tasks, self._config.geometry.max_rows)
-        chunk = self._chunk()
-        for index, (n, column) in enumerate(tasks[0].columns):
-            if tasks[0].resident is not None:
-                addr = tasks[0].resident[index].addr
-                blocks = [(0, column.k_tiles, addr, column.words)]
-            else:
-                blocks = [self._stream(tasks[0].label, *part) for part in column.blocks(chunk)]
-            for task in tasks:
-                for block in blocks:
-                    self._matmul(task, n, column, *block)
+    def _load_waiting(self) -> None:
+        """Load blocks of weights, in their order, as far as the ring has room."""
+        while self._waiting:
+            step = self._waiting[0]
+            task = step.slots[0].task
+            assert isinstance(task, Product)
+            n, column, start, k_tiles, block = self._blocks(task)[step.block]
+            addr = self._ring.take(block.words)
+            if addr is None:
+                return
+            self._waiting.popleft()
+            self.assembly.emit(
+                Engine.LOAD,
+                Opcode.LOAD,
+                task.label,
+                writes=[Region("stat", addr, addr + block.words)],
+                **self._block(block, Memory.STAT, addr),
+            )
+            last = start + k_tiles == column.k_tiles
+            self._loaded[step] = _Stationary(n, start, k_tiles, last, addr, block.words)
 
-    def _chunk(self) -> int:
-        """Tiles of one weight block: it is one LOAD, and at least four fit the ring."""
-        room = (self._ring.words // BLOCKS - RECORD_BYTES) // self._tile
-        return max(1, min(LARGEST_BLOCK, room))
+    def _blocks(self, task: Product) -> list[tuple[int, ColumnTile, int, int, Block]]:
+        """Every block of every column: (word of the result, column, first tile, tiles, words)."""
+        return [
+            (n, column, *block)
+            for n, column in task.columns
+            for block in column.blocks(self._chunk)
+        ]
 
-    def _stream(
-        self, label: str, start: int, k_tiles: int, block: Block
-    ) -> tuple[int, int, int, int]:
-        """Load one block into the ring: (first k tile, k tiles, address, words)."""
-        addr = self._ring.take(block.words)
-        self.assembly.emit(
-            Engine.LOAD,
-            Opcode.LOAD,
-            label,
-            writes=[Region("stat", addr, addr + block.words)],
-            **self._block(block, Memory.STAT, addr),
-        )
-        return start, k_tiles, addr, block.words
+    def _products(self, step: TaskStep) -> None:
+        """One block for every task's rows, those together that lie together."""
+        task = step.slots[0].task
+        assert isinstance(task, Product)
+        if task.resident is not None:
+            for (n, column), buffer in zip(task.columns, task.resident, strict=True):
+                block = _Stationary(n, 0, column.k_tiles, True, buffer.addr, column.words)
+                self._matmul(task, column.k_tiles, block)
+            return
+        self._load_waiting()
+        block = self._loaded.pop(step)
+        tasks = [slot.task for slot in step.slots]
+        for merged in _merged(tasks, self._config.geometry.max_rows):  # type: ignore[arg-type]
+            self._matmul(merged, task.columns[0][1].k_tiles, block)
+        self._ring.release()
+        self._load_waiting()
 
-    def _matmul(
-        self,
-        task: Product,
-        n: int,
-        column: ColumnTile,
-        start: int,
-        k_tiles: int,
-        addr: int,
-        words: int,
-    ) -> None:
+    def _matmul(self, task: Product, k_tiles: int, block: _Stationary) -> None:
         """One block of one column; the last block finishes it."""
-        last = start + k_tiles == column.k_tiles
-        a, out, rows = task.a, task.out, task.rows
-        reads = [a.use(rows, column.k_tiles)]
-        writes = []
+        a, out, rows, last = task.a, task.out, task.rows, block.last
+        reads, writes = [a.use(rows, k_tiles)], []
         if task.a_mode == AMode.DYNAMIC:
             reads += a.maxima(rows)
         if last:
-            writes = [out.column(n).use(rows, 1), *out.maxima(rows)]
+            writes = [out.column(block.n).use(rows, 1), *out.maxima(rows)]
+        activated = last and task.op.table is not None
         collects = last and out.stats is not None
+        seen = self._observation(out, task.key_row) if last else _UNSEEN
+        if seen["observe"]:
+            seen = seen | {"summary": seen["summary"] + block.n}
         self.assembly.emit(
             Engine.GEMM,
             Opcode.MATMUL,
             task.label,
             reads=[
                 *_regions(reads),
-                Region("stat", addr, addr + words),
-                *([Region("table", 0, 1)] if last and task.op.table is not None else []),
+                Region("stat", block.addr, block.addr + block.words),
+                *([Region("table", 0, 1)] if activated else []),
             ],
             writes=_regions(writes),
             rows=rows - 1,
-            k_tiles=k_tiles,
+            k_tiles=block.k_tiles,
             n_tiles=1,
-            accumulate=int(start > 0),
+            accumulate=int(block.start > 0),
             finish=int(last),
-            a_addr=a.addr + start,
+            a_addr=a.addr + block.start,
             a_stride=a.stride,
             a_mode=task.a_mode,
             a_rowstat=a.rowstat,
-            b_addr=addr,
+            b_addr=block.addr,
             b_row=1,
             b_k=self._tile,
             b_n=0,
             b_transposed=0,
-            param=addr + k_tiles * self._tile if last else 0,
-            out_addr=out.addr + n,
+            param=block.addr + block.k_tiles * self._tile if last else 0,
+            out_addr=out.addr + block.n,
             out_stride=out.stride,
             out_mode=task.out_mode,
-            observe=0,
-            activation=int(task.op.table is not None),
+            activation=int(activated),
             row_scale=task.row_scale,
             stats=int(collects),
-            stats_keep=int(collects and n > 0),
+            stats_keep=int(collects and block.n > 0),
             out_rowstat=out.rowstat,
             pre=0,
             row_shift=task.op.row_shift,
             out_shift=task.op.out_shift,
+            tally=self._tally(task.label),
+            **seen,
         )
 
     # --- attention
@@ -241,6 +293,7 @@ class _Emitter:
             {
                 "rows": task.rows - 1,
                 "position": task.position,
+                "key_base": 0,
                 "keys": task.keys - 1,
                 "d_tiles": task.d_tiles,
                 "q_addr": task.q.addr,
@@ -249,12 +302,14 @@ class _Emitter:
                 "s_addr": task.s.addr,
                 "s_stride": task.s.stride,
                 "rowstat": task.s.rowstat,
+                "stats_keep": 0,
                 "select": task.select.addr,
-                "filter": op.filter,
-                "threshold": op.threshold,
+                "filter": op.filter.kind,
+                "parameter": op.filter.parameter,
                 "multiplier": int(op.score_multiplier[task.head]),
                 "channel_shift": int(op.score_shift[task.head]),
                 "row_shift": op.score_row_shift,
+                "tally": self._tally(task.label),
             },
         )
         self._keys(index, task)
@@ -269,6 +324,8 @@ class _Emitter:
                 "addr": task.s.addr,
                 "stride": task.s.stride,
                 "rowstat": task.s.rowstat,
+                "out_rowstat": task.s.rowstat,
+                "keep": 0,
                 "select": task.select.addr,
             },
         )
@@ -283,6 +340,8 @@ class _Emitter:
                 "rows": task.rows - 1,
                 "keys": task.keys - 1,
                 "d_tiles": task.d_tiles,
+                "accumulate": 0,
+                "finish": 1,
                 "p_addr": task.p.addr,
                 "p_stride": task.p.stride,
                 "v_addr": task.v.addr,
@@ -298,6 +357,7 @@ class _Emitter:
                 "pre": 0,
                 "row_shift": op.context_row_shift,
                 "out_shift": op.context_out_shift,
+                "tally": self._tally(task.label),
             },
         )
         self._keys(index, task)
@@ -308,8 +368,9 @@ class _Emitter:
 
     # --- vector unit
     def _norm(self, task: NormTask) -> None:
-        op, x, out = task.op, task.x, task.out or task.total
-        assert out is not None
+        op, x, out, total = task.op, task.x, task.out, task.total
+        main = out or total
+        assert main is not None
         self._emit(
             task,
             Opcode.NORM,
@@ -318,20 +379,33 @@ class _Emitter:
                 "words": task.words,
                 "count": task.count,
                 "residual": int(x is not None),
+                "centre": int(isinstance(op, Norm) and op.centre),
+                "normalise": int(out is not None),
+                "sum": int(total is not None),
                 "y_addr": task.y.addr,
                 "y_stride": task.y.stride,
                 "x_addr": x.addr if x else 0,
                 "x_stride": x.stride if x else 0,
-                "out_addr": out.addr,
-                "out_stride": out.stride,
-                "rowstat": out.rowstat,
+                "out_addr": out.addr if out else 0,
+                "out_stride": out.stride if out else 0,
+                "sum_addr": total.addr if total else 0,
+                "sum_stride": total.stride if total else 0,
+                "rowstat": main.rowstat,
                 "param": task.param.addr // RECORD_BYTES,
                 "inverse_count": inverse_count(task.count),
                 "epsilon": op.epsilon if isinstance(op, Norm) else 0,
                 "out_shift": op.out_shift if isinstance(op, Norm) else 0,
+                "tally": self._tally(task.label),
             },
         )
 
+    def _tally(self, label: str) -> int:
+        """The counter of an operator's clipped elements."""
+        return self._tallies[label]
+
+
+#: What key filters do not look at.
+_UNSEEN = {"observe": 0, "phase": 0, "summary": 0}
 
 _EMIT = {
     LoadRows: _Emitter._load_rows,

@@ -20,7 +20,7 @@ class Executable:
     """One launch of the accelerator.
 
     instructions: encoded, END included; patches: what changes in them from run to run; labels: the
-    operator of each instruction; tensors: values in DRAM; predicted_cycles: as the scheduler sees
+    operator of each instruction; tallies: the counter of every operator's clipped elements; tensors: values in DRAM; predicted_cycles: as the scheduler sees
     them, start and end of the launch included.
     """
 
@@ -29,6 +29,7 @@ class Executable:
     instructions: bytes
     patches: tuple[Patch, ...]
     labels: tuple[str, ...]
+    tallies: Mapping[str, int]
     tensors: Mapping[str, Tensor]
     predicted_cycles: int
 

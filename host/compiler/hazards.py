@@ -46,10 +46,10 @@ class Region(NamedTuple):
         return inside and (not self.stride or self == other)
 
 
-@dataclass
-class _Access:
+class _Access(NamedTuple):
+    """Who touches which words; the latest instruction stands for all before it."""
+
     region: Region
-    index: int
     engine: Engine
     write: bool
 
@@ -69,7 +69,8 @@ class Assembly:
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        self._accesses: dict[str, list[_Access]] = defaultdict(list)
+        #: per memory: the index of the last instruction of each access
+        self._accesses: dict[str, dict[_Access, int]] = defaultdict(dict)
         #: per engine: the last instruction of every engine known complete before its next start
         self._known: dict[Engine, dict[Engine, int]] = {engine: {} for engine in Engine}
         self._complete: list[dict[Engine, int]] = []  # the same for each instruction's end
@@ -96,8 +97,8 @@ class Assembly:
         index = len(self._entries)
         entry = _Entry(opcode, engine, operands, label)
         reads, writes = list(reads), list(writes)
-        for producer in self._producers(engine, reads, writes):
-            self._wait_for(entry, producer)
+        for producer, last in self._producers(engine, reads, writes):
+            self._wait_for(entry, producer, last)
         self._entries.append(entry)
         self._complete.append(self._known[engine] | {engine: index})
         self._record(index, engine, reads, writes)
@@ -105,33 +106,32 @@ class Assembly:
 
     def _producers(
         self, engine: Engine, reads: list[Region], writes: list[Region]
-    ) -> list[_Access]:
-        """The accesses that must be complete first: at most the last one of each engine.
+    ) -> list[tuple[Engine, int]]:
+        """The instructions that must be complete first: at most the last one of each engine.
 
         Within one engine only read-after-write needs a token: reads are issued in order, and
         writes land in order.
         """
-        last: dict[Engine, _Access] = {}
-        for regions, hazards_with_reads in ((reads, False), (writes, True)):
+        last: dict[Engine, int] = {}
+        for regions, is_write in ((reads, False), (writes, True)):
             for region in regions:
-                for access in self._accesses[region.memory]:
-                    if not (access.write or hazards_with_reads):
+                for access, index in self._accesses[region.memory].items():
+                    other, write = access.engine, access.write
+                    if not (write or is_write) or index <= last.get(other, -1):
                         continue
-                    if access.engine == engine and (hazards_with_reads or engine == Engine.LOAD):
+                    if other == engine and (is_write or engine == Engine.LOAD):
                         continue
-                    if not region.overlaps(access.region):
-                        continue
-                    if access.engine not in last or last[access.engine].index < access.index:
-                        last[access.engine] = access
-        return sorted(last.values(), key=lambda access: -access.index)
+                    if region.overlaps(access.region):
+                        last[other] = index
+        return sorted(last.items(), key=lambda found: -found[1])
 
-    def _wait_for(self, entry: _Entry, producer: _Access) -> None:
+    def _wait_for(self, entry: _Entry, producer: Engine, last: int) -> None:
         known = self._known[entry.engine]
-        if known.get(producer.engine, -1) >= producer.index:
+        if known.get(producer, -1) >= last:
             return
-        entry.wait.add(producer.engine)
-        self._entries[producer.index].signal.add(entry.engine)
-        for engine, index in self._complete[producer.index].items():
+        entry.wait.add(producer)
+        self._entries[last].signal.add(entry.engine)
+        for engine, index in self._complete[last].items():
             known[engine] = max(known.get(engine, -1), index)
 
     def _record(
@@ -139,10 +139,11 @@ class Assembly:
     ) -> None:
         for region in writes:
             accesses = self._accesses[region.memory]
-            accesses[:] = [access for access in accesses if not region.covers(access.region)]
+            for access in [a for a in accesses if region.covers(a.region)]:
+                del accesses[access]
         for regions, write in ((reads, False), (writes, True)):
             for region in regions:
-                self._accesses[region.memory].append(_Access(region, index, engine, write))
+                self._accesses[region.memory][_Access(region, engine, write)] = index
 
     def program(self) -> list[Instruction]:
         """Every instruction with its tokens, END last."""

@@ -6,9 +6,9 @@ import enum
 
 from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Add, Attention, Linear, Norm
-from transept.host.compiler.segments import AttentionSegment, Segment
+from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
 
-__all__ = ["Home", "Homes", "crossing"]
+__all__ = ["Home", "Homes", "crossing", "plan"]
 
 
 class Home(enum.Enum):
@@ -62,7 +62,7 @@ class Homes:
         return self._homes[name]
 
     def has_maxima(self, name: str) -> bool:
-        """Whether the maximum of each row is kept with it, for a linear layer that reads it."""
+        """Whether the maximum of each row is kept with it."""
         return name in self._maxima
 
     def stored(self, name: str) -> bool:
@@ -77,6 +77,19 @@ class Homes:
         part = next(part for part in self._parts for op in part.ops if name in op.outputs)
         return all(name not in op.inputs for op in part.ops)
 
+    def turns(self, name: str, *, loaded: bool) -> int:
+        """Buffers of a value whose blocks pass through.
+
+        Of an operand from DRAM one is used and one is loaded; of a residual one more waits to be
+        added; between two engines one is written and one is read; the array alone does both in turn.
+        """
+        readers = [op for op in self._graph.ops if name in op.inputs]
+        array = all(isinstance(op, Linear) for op in readers)
+        if loaded:
+            return 2 if array else 3
+        made = all(isinstance(op, Linear) for op in self._graph.ops if name in op.outputs)
+        return 1 if array and made and name not in self._graph.outputs else 2
+
     def _overlay(self, part: Segment, op: Operator) -> None:
         """Let the results of a norm or a sum overwrite operands that nothing reads any more."""
         if isinstance(op, Norm):
@@ -87,13 +100,18 @@ class Homes:
             return
         free = [name for name in (op.x, op.y) if name is not None and self._dead(part, op, name)]
         for result in results:
-            for operand in free:
-                chip = Home.CHIP in (self._homes[result], self._homes[operand])
-                if chip and self._homes[result] != self._homes[operand]:
-                    continue
+            operand = next((name for name in free if self._takes(result, name)), None)
+            if operand is not None:
                 self.in_place[result] = operand
                 free.remove(operand)
-                break
+
+    def _takes(self, result: str, operand: str) -> bool:
+        """Whether a result can have the place of an operand. One that lives block by block may as
+        well have all rows on chip, where they cost nothing."""
+        if self._homes[operand] == Home.CHIP and self._homes[result] == Home.BLOCK:
+            self._homes[result] = Home.CHIP
+        chip = Home.CHIP in (self._homes[result], self._homes[operand])
+        return not chip or self._homes[result] == self._homes[operand]
 
     def _dead(self, part: Segment, op: Operator, name: str) -> bool:
         """Whether nothing behind ``op`` reads what is on chip of the value."""
@@ -103,11 +121,12 @@ class Homes:
         return all(name not in later.inputs for later in behind)
 
     def _with_maxima(self) -> set[str]:
-        """Values that a linear layer reads, and all that share their place."""
+        """Values that a linear layer reads or the vector unit writes, and all in the same place."""
         graph = self._graph
         found = {
             op.x for op in graph.ops if isinstance(op, Linear) and graph.values[op.x].bits == 16
         }
+        found |= {op.outputs[0] for op in graph.ops if isinstance(op, Norm | Add)}
         place = {name: self._place(name) for name in graph.values}
         places = {place[name] for name in found}
         return {name for name in graph.values if place[name] in places}
@@ -116,3 +135,32 @@ class Homes:
         while name in self.in_place:
             name = self.in_place[name]
         return name
+
+
+def plan(graph: Graph, spilled: frozenset[str]) -> tuple[list[Segment], Homes]:
+    """Segments of a graph, and where its values live.
+
+    Where all that goes on from one operator to the next is on chip with all rows anyway, all rows
+    get there before any goes on: what was needed before is out of the way then.
+    """
+    whole = segments(graph)
+    homes = Homes(graph, whole, spilled)
+    parts = [
+        stage
+        for part in whole
+        for stage in (_stages(part, homes) if isinstance(part, RowSegment) else [part])
+    ]
+    return parts, Homes(graph, parts, spilled)
+
+
+def _stages(part: RowSegment, homes: Homes) -> list[RowSegment]:
+    stages: list[RowSegment] = []
+    start = 0
+    for end in range(1, len(part.ops)):
+        defined = {name for op in part.ops[start:end] for name in op.outputs}
+        needed = {name for op in part.ops[end:] for name in op.inputs}
+        on = defined & needed
+        if on and all(homes[name] == Home.CHIP for name in on):
+            stages.append(RowSegment(part.ops[start:end]))
+            start = end
+    return [*stages, RowSegment(part.ops[start:])]

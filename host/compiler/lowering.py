@@ -6,13 +6,13 @@ from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Add, Linear, Norm
 from transept.host.compiler.cut import Cut, Shape
-from transept.host.compiler.homes import Homes
+from transept.host.compiler.homes import plan
 from transept.host.compiler.lower.attention import lower_attention
 from transept.host.compiler.lower.linear import lower_linear
 from transept.host.compiler.lower.norm import lower_norm
 from transept.host.compiler.lower.scope import Scope
 from transept.host.compiler.places import Places, RowBlock, row_blocks
-from transept.host.compiler.segments import AttentionSegment, RowSegment, segments
+from transept.host.compiler.segments import AttentionSegment, RowSegment
 from transept.host.compiler.tasks import Task
 from transept.host.compiler.tensors import Tensor, tensors
 from transept.host.compiler.layout import Layouts
@@ -34,29 +34,38 @@ def lower(
     CompileError
         If an operator has no form on this accelerator, whatever the cut.
     """
-    parts = segments(graph)
+    parts, homes = plan(graph, cut.spilled)
     places = tensors(graph, Layouts(graph, config), shape, cut.spilled)
     tasks: list[Task] = []
-    homes = Homes(graph, parts, cut.spilled)
     rows = Places(graph, config, shape, homes, places, tasks)
     scope = Scope(graph, image, config, cut, rows, tasks)
     for first in range(0, shape.batch, cut.group):
         rows.begin(first, min(cut.group, shape.batch - first))
-        for part in parts:
+        ends = first == 0, first + cut.group >= shape.batch
+        for part, largest in zip(parts, cut.rows, strict=True):
             if isinstance(part, AttentionSegment):
-                lower_attention(scope, part)
+                lower_attention(scope, part, largest)
             else:
-                _lower_rows(scope, part)
+                begins, closes = ends[0] and part is parts[0], ends[1] and part is parts[-1]
+                _lower_rows(scope, part, largest, begins=begins, closes=closes)
     return tasks, places
 
 
-def _lower_rows(scope: Scope, part: RowSegment) -> None:
-    """One block of rows after the other through all operators of a segment."""
+def _lower_rows(
+    scope: Scope, part: RowSegment, largest: int, *, begins: bool, closes: bool
+) -> None:
+    """One block of at most ``largest`` rows after the other through all operators of a segment;
+    begins, closes: it is the first (last) of the program."""
     dims: dict[str, list[Operator]] = {}
     for op in part.ops:
         dims.setdefault(scope.graph.values[op.inputs[0]].dim, []).append(op)
     for ops in dims.values():
-        blocks = row_blocks(scope.places.rows(ops[0].inputs[0]), scope.cut.rows, scope.config.tile)
+        blocks = row_blocks(scope.places.rows(ops[0].inputs[0]), largest, scope.config.tile)
+        linears = [index for index, op in enumerate(ops) if isinstance(op, Linear)] or [len(ops)]
         for block in blocks:
-            for op in ops:
-                ROW_WISE[type(op)](scope, op, block, last=block is blocks[-1])
+            last = block is blocks[-1]
+            for index, op in enumerate(ops):
+                first_rows = begins and block is blocks[0] and index <= linears[0]
+                scope.places.fine = first_rows or (closes and last and index >= linears[-1])
+                ROW_WISE[type(op)](scope, op, block, last=last)
+    scope.places.fine = False

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import bisect
 from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from transept.golden.config import Config
+from transept.golden.isa import Engine
 from transept.golden.layouts import RECORD_BYTES, table_words
+from transept.host.compiler.errors import CompileError
 from transept.host.compiler.tasks import Buffer, Ring, Task
 
-__all__ = ["Occupancy", "capacities", "stationary_reserve"]
+__all__ = ["Occupancy", "buffers", "capacities", "stationary_reserve"]
 
 
 def capacities(config: Config, reserve: int) -> dict[str, int]:
@@ -24,9 +28,9 @@ def capacities(config: Config, reserve: int) -> dict[str, int]:
     }
 
 
-def buffers(task: Task) -> set[Buffer]:
-    """Every buffer that the task touches."""
-    return {use.buffer for use in (*task.reads, *task.writes)}
+def buffers(task: Task) -> list[Buffer]:
+    """Every buffer that the task touches, once."""
+    return list(dict.fromkeys(use.buffer for use in (*task.reads, *task.writes)))
 
 
 def stationary_reserve(tasks: list[Task]) -> int:
@@ -45,53 +49,144 @@ def stationary_reserve(tasks: list[Task]) -> int:
     return alone + sum(min(ring.slots, counts[ring]) * words for ring, words in rings.items())
 
 
-class Occupancy:
-    """Words of every memory in use over time; a buffer is in use from its first task to the last."""
+class Users:
+    """Until when each engine works on a buffer, and until its results are visible."""
 
-    def __init__(self, tasks: list[Task], config: Config, reserve: int) -> None:
-        self._capacity = capacities(config, reserve)
+    def __init__(self) -> None:
+        self._last: dict[Engine, tuple[int, int]] = {}
+
+    def add(self, engine: Engine, end: int, visible: int) -> None:
+        """One more task."""
+        before = self._last.get(engine, (0, 0))
+        self._last[engine] = max(before[0], end), max(before[1], visible)
+
+    def until(self, engine: Engine) -> int:
+        """When ``engine`` may write to the same place: what it did itself comes first anyway."""
+        return max(end if user == engine else done for user, (end, done) in self._last.items())
+
+    @property
+    def done(self) -> int:
+        """When nothing at all is left."""
+        return max(done for _, done in self._last.values())
+
+
+@dataclass
+class _Memory:
+    capacity: int
+    opened: int = 0  # words of buffers in use
+    ahead: int = 0  # of these, words of buffers that the source order opens later
+    closed: list[tuple[int, Users]] = field(default_factory=list)  # words that were in use
+
+
+class Occupancy:
+    """Words of every memory in use over time; a buffer is in use from its first task to its last.
+
+    A task may open buffers ahead of the source order only if all tasks up to it could still run in
+    that order: so the earliest task that is left can always run (Dijkstra's banker).
+
+    Raises
+    ------
+    CompileError
+        If the buffers of the source order do not fit.
+    """
+
+    def __init__(self, tasks: list[Task], config: Config, reserve: int, fill: float) -> None:
+        self._tasks = tasks
         self._buffers = [buffers(task) for task in tasks]
-        self._left = Counter(buffer for used in self._buffers for buffer in used)
-        self._open: set[Buffer] = set()
-        self._used: Counter[str] = Counter()  # of buffers whose end is not known yet
-        self._until: dict[Buffer, int] = {}
-        self._ends: dict[str, list[tuple[int, int]]] = defaultdict(list)  # (end, words), sorted
+        self._users = Counter(buffer for used in self._buffers for buffer in used)
+        self._first: dict[Buffer, int] = {}
+        last: dict[Buffer, int] = {}
+        for index, used in enumerate(self._buffers):
+            for buffer in used:
+                self._first.setdefault(buffer, index)
+                last[buffer] = index
+        self._memories = {
+            name: _Memory(capacity) for name, capacity in capacities(config, reserve).items()
+        }
+        self._memories["act"].capacity = int(fill * config.act_words)
+        self._profile = self._in_source_order(last)
+        for name, memory in self._memories.items():
+            most = int(self._profile[name].max(initial=0))
+            if most > memory.capacity:
+                raise CompileError(
+                    f"{tasks[int(self._profile[name].argmax())].label} needs {most} {name} words, "
+                    f"{memory.capacity} of {config.name} may be used"
+                )
+        self._open: dict[Buffer, Users] = {}
+        self._oldest = 0
+        self._done = [False] * len(tasks)
+
+    def _in_source_order(self, last: dict[Buffer, int]) -> dict[str, np.ndarray]:
+        """Words in use at each task if they ran one after the other."""
+        changes = {name: np.zeros(len(self._tasks) + 1, np.int64) for name in self._memories}
+        for buffer, first in self._first.items():
+            changes[buffer.memory][first] += buffer.words
+            changes[buffer.memory][last[buffer] + 1] -= buffer.words
+        return {name: change[:-1].cumsum() for name, change in changes.items()}
 
     def room(self, index: int, start: int) -> int | None:
         """When, not before ``start``, all that the task opens fits; None: not before others end."""
-        needs: Counter[str] = Counter()
+        needs: dict[str, int] = {}
         for buffer in self._buffers[index]:
             if buffer not in self._open:
-                needs[buffer.memory] += buffer.words
-        for memory, words in needs.items():
-            found = self._when(memory, words, start)
+                needs[buffer.memory] = needs.get(buffer.memory, 0) + buffer.words
+        engine = self._tasks[index].engine
+        for name, words in needs.items():
+            memory = self._memories[name]
+            if index > self._oldest:
+                most = int(self._profile[name][self._oldest : index].max())
+                if memory.ahead + words + most > memory.capacity:
+                    return None
+            found = self._when(memory, words, start, engine)
             if found is None:
                 return None
             start = max(start, found)
         return start
 
-    def _when(self, memory: str, words: int, start: int) -> int | None:
-        ends = self._ends[memory]
-        later = ends[bisect.bisect_right(ends, (start, words + self._capacity[memory])) :]
-        free = self._capacity[memory] - self._used[memory] - words
+    @staticmethod
+    def _when(memory: _Memory, words: int, start: int, engine: Engine) -> int | None:
+        free = memory.capacity - memory.opened - words
+        if free < 0:
+            return None
+        ends = [(users.until(engine), held) for held, users in memory.closed]
+        later = [(end, held) for end, held in ends if end > start]
         free -= sum(held for _, held in later)
         if free >= 0:
             return start
-        for end, held in later:
+        for end, held in sorted(later):
             free += held
             if free >= 0:
                 return end
         return None
 
-    def take(self, index: int, visible: int) -> None:
-        """The task runs and its result is visible then."""
+    def take(self, index: int, end: int, visible: int, now: int) -> None:
+        """The task's engine works until ``end``, its result is visible then; no task to come starts
+        before ``now``."""
+        engine = self._tasks[index].engine
         for buffer in self._buffers[index]:
+            memory = self._memories[buffer.memory]
             if buffer not in self._open:
-                self._open.add(buffer)
-                self._used[buffer.memory] += buffer.words
-            self._until[buffer] = max(self._until.get(buffer, 0), visible)
-            self._left[buffer] -= 1
-            if not self._left[buffer]:
-                self._used[buffer.memory] -= buffer.words
-                end = (self._until[buffer], buffer.words)
-                bisect.insort(self._ends[buffer.memory], end)
+                self._open[buffer] = Users()
+                memory.opened += buffer.words
+                memory.ahead += buffer.words * (self._first[buffer] > self._oldest)
+            users = self._open[buffer]
+            users.add(engine, end, visible)
+            self._users[buffer] -= 1
+            if not self._users[buffer]:
+                memory.opened -= buffer.words
+                memory.ahead -= buffer.words * (self._first[buffer] > self._oldest)
+                memory.closed = [held for held in memory.closed if held[1].done > now]
+                memory.closed.append((buffer.words, users))
+        self._advance(index)
+
+    def _advance(self, index: int) -> None:
+        """Move on to the earliest task that is left."""
+        self._done[index] = True
+        while self._oldest < len(self._done) and self._done[self._oldest]:
+            self._oldest += 1
+            if self._oldest == len(self._done):
+                return
+            for buffer in self._buffers[self._oldest]:
+                if self._first[buffer] == self._oldest and self._users[buffer]:
+                    if buffer in self._open:
+                        self._memories[buffer.memory].ahead -= buffer.words

@@ -9,35 +9,47 @@ follows.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from transept.golden.config import Config
 from transept.golden.isa import Engine
 from transept.host.compiler.cost import MEMORY_LATENCY, Cost, Cycles
 from transept.host.compiler.depend import Dependence, dependences
-from transept.host.compiler.errors import CompileError
 from transept.host.compiler.memories import Occupancy, stationary_reserve
 from transept.host.compiler.tasks import Product, Task
+from transept.host.compiler.weights import block_tiles
 
-__all__ = ["Schedule", "Slot", "schedule"]
+__all__ = ["Schedule", "Slot", "Streamed", "schedule"]
 
 #: From the last write of one engine to the first step of another that waited for it.
 HOP = 20
 
 
+class Streamed(NamedTuple):
+    """When one block of weights is loaded and when the array begins with it."""
+
+    load: int
+    start: int
+
+
 @dataclass(frozen=True)
 class Slot:
-    """When a task runs: start and end of its engine's work, and when its result is visible."""
+    """When a task runs: start and end of its engine's work, and when its result is visible.
+
+    load: when LOAD begins with the weights of a product; streamed: every block of them, those of the
+    product before if it ``shares`` them.
+    """
 
     task: Task
     start: int
     end: int
     visible: int
-    #: when LOAD begins with its weights
     load: int
-    #: its weights are those of the task before, which leaves them for it
-    shares: bool
+    shares: bool = False
+    streamed: tuple[Streamed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,86 +65,134 @@ class Schedule:
 class _Weights:
     """LOAD, and the ring in the stationary scratchpad that weights stream through."""
 
-    def __init__(self, cost: Cost, words: int) -> None:
-        self._cost, self.words = cost, words
+    def __init__(self, cost: Cost, words: int, tile: int) -> None:
+        self._cost, self._words = cost, words
+        self.chunk = block_tiles(words, tile)
         self._waiting: deque[tuple[int, int]] = deque()  # (consumed at, words)
+        self._held = 0
 
     def begin(self, free: int, words: int) -> int:
-        """When LOAD can begin to bring so many words."""
-        room, at = self.words - sum(held for _, held in self._waiting), free
+        """When LOAD can begin to bring so many words, if it is free then."""
+        room, at = self._words - self._held, free
         for consumed, held in self._waiting:
-            if room >= min(words, self.words):
+            if room >= words:
                 break
             room += held
             at = max(at, consumed)
         return at
 
-    def bring(self, begin: int, words: int, consumed: int) -> None:
-        """Words that LOAD brings from ``begin`` on and the array has used at ``consumed``."""
-        while self._waiting and self._waiting[0][0] <= begin:
-            self._waiting.popleft()
-        self._waiting.append((consumed, min(words, self.words)))
+    def stream(
+        self, task: Product, busy: int, start: int, free: int
+    ) -> tuple[list[Streamed], int, int]:
+        """Bring the blocks of a product that starts then: (every block, end of the product, end of
+        LOAD)."""
+        blocks = [block for _, column in task.columns for block in column.blocks(self.chunk)]
+        at, tiles = start, sum(k_tiles for _, k_tiles, _ in blocks)
+        streamed = []
+        for _, k_tiles, block in blocks:
+            begin = self.begin(free, block.words)
+            while self._waiting and self._waiting[0][0] <= begin:
+                self._held -= self._waiting.popleft()[1]
+            free = round(begin + self._cost.stream(block.words))
+            at = max(at, round(free + MEMORY_LATENCY / 2))
+            streamed.append(Streamed(begin, at))
+            at += busy * k_tiles // tiles
+            self._waiting.append((at, block.words))
+            self._held += block.words
+        return streamed, max(at, start + busy), free
 
 
 class _Scheduler:
-    def __init__(self, tasks: list[Task], config: Config) -> None:
+    def __init__(self, tasks: list[Task], config: Config, fill: float) -> None:
         self._tasks = tasks
         self._cost = Cost(config)
         self._cycles = [self._cost(task) for task in tasks]
         self._before = dependences(tasks)
-        self._after: list[list[int]] = [[] for _ in tasks]
+        self._after: list[list[tuple[int, Dependence]]] = [[] for _ in tasks]
         for index, before in enumerate(self._before):
             for dependence in before:
-                self._after[dependence.task].append(index)
+                self._after[dependence.task].append((index, dependence))
         self._feeds = [self._fed(index) for index in range(len(tasks))]
+        self._serves_array = [
+            any(d.data and tasks[after].engine == Engine.GEMM for after, d in self._after[index])
+            for index in range(len(tasks))
+        ]
         self._missing = [len(before) for before in self._before]
         self._reserve = stationary_reserve(tasks)
-        self._occupancy = Occupancy(tasks, config, self._reserve)
-        self._weights = _Weights(self._cost, config.memories.stat_words - self._reserve)
+        self._occupancy = Occupancy(tasks, config, self._reserve, fill)
+        ring = config.memories.stat_words - self._reserve
+        self._weights = _Weights(self._cost, ring, config.tile)
         self._free = dict.fromkeys(Engine, 0)
         self._slots: dict[int, Slot] = {}
         self._ready: dict[Engine, list[int]] = {engine: [] for engine in Engine}
         self._from: list[int] = [0] * len(tasks)  # when what a task depends on is done
-        self._last: Slot | None = None  # of the array
+        self._products: list[Slot] = []  # the array's last ones, of the same weights
+        self._max_rows = config.geometry.max_rows
         for index, missing in enumerate(self._missing):
             if not missing:
                 self._ready[tasks[index].engine].append(index)
 
     def _fed(self, index: int) -> int:
-        """Cycles of the longest task of another engine that reads the result."""
+        """Cycles of the longest task of another engine that reads a result of the array."""
         engine = self._tasks[index].engine
-        others = (after for after in self._after[index] if self._tasks[after].engine != engine)
-        return max((self._cycles[other].busy for other in others), default=0)
+        if engine != Engine.GEMM:
+            return 0
+        return max(
+            (
+                self._cycles[after].busy
+                for after, dependence in self._after[index]
+                if dependence.data and self._tasks[after].engine != engine
+            ),
+            default=0,
+        )
 
-    def run(self, *, in_order: bool) -> Schedule:
-        for step in range(len(self._tasks)):
-            best = self._candidate(step) if in_order else self._best()
-            if best is None:
-                raise CompileError("the buffers of this cut do not fit at the same time")
-            self._take(*best)
+    def run(self) -> Schedule:
+        for _ in self._tasks:
+            self._take(*self._best())
         slots = list(self._slots.values())
         cycles = max(slot.visible for slot in slots)
         return Schedule(slots, self._before, cycles, self._reserve)
 
-    def _candidate(self, index: int) -> tuple[int, Slot] | None:
-        slot = self._slot(index)
-        return None if slot is None else (index, slot)
+    def _best(self) -> tuple[int, Slot]:
+        """The task that can start first, of those of any engine.
 
-    def _best(self) -> tuple[int, Slot] | None:
-        """The task that can start first, of those of any engine."""
+        LOAD brings weights rather than rows while it would wait for the rows' buffer, or the array
+        would wait for the weights.
+        """
+        found = {engine: self._best_of(engine) for engine in Engine}
+        keys = {engine: best[0] for engine, best in found.items() if best is not None}
+        assert keys, "the earliest task can always run"
+        engine = min(keys, key=lambda engine: keys[engine])
+        product = found[Engine.GEMM]
+        if engine == Engine.LOAD and product is not None:
+            slot, rows = product[2], found[Engine.LOAD]
+            assert rows is not None
+            first = self._arrives(slot.task, slot.load + self._cycles[rows[1]].busy)
+            if slot.load < rows[2].start or first > slot.start:
+                engine = Engine.GEMM
+        best = found[engine]
+        assert best is not None
+        return best[1:]
+
+    def _best_of(self, engine: Engine) -> tuple[tuple, int, Slot] | None:
         best: tuple[tuple, int, Slot] | None = None
-        for engine, ready in self._ready.items():
-            for index in ready:
-                bound = max(self._free[engine], self._from[index])
-                if best is not None and bound > best[0][0]:
-                    continue
-                slot = self._slot(index)
-                if slot is None:
-                    continue
-                key = (slot.start, not slot.shares, -self._feeds[index], index)
-                if best is None or key < best[0]:
-                    best = (key, index, slot)
-        return None if best is None else best[1:]
+        for index in self._ready[engine]:
+            bound = max(self._free[engine], self._from[index])
+            if best is not None and bound > best[0][0]:
+                continue
+            slot = self._slot(index)
+            if slot is None:
+                continue
+            key = (slot.start, -self._urgency(index, slot), not slot.shares, index)
+            if best is None or key < best[0]:
+                best = (key, index, slot)
+        return best
+
+    def _urgency(self, index: int, slot: Slot) -> int:
+        """Of tasks that can start equally early, the one with the largest goes first."""
+        if slot.task.engine == Engine.LOAD:  # the array waits for these rows
+            return self._serves_array[index] and self._free[Engine.GEMM] <= slot.start
+        return self._feeds[index]
 
     def _slot(self, index: int) -> Slot | None:
         """When the task would run next; None if what it opens does not fit before others end."""
@@ -144,20 +204,22 @@ class _Scheduler:
         if isinstance(task, Product) and task.resident is None:
             return self._streamed(index, task, cycles, start)
         end = start + cycles.busy
-        return Slot(task, start, end, end + cycles.drain, start, shares=False)
+        if engine == Engine.STORE and self._free[Engine.LOAD] > start:
+            end += cycles.busy  # LOAD has the other half of memory's time
+        return Slot(task, start, end, end + cycles.drain, start)
 
     def _shares(self, index: int) -> bool:
-        """Whether the array's last task is the same product of other rows, and this one could have
-        started with it: column by column, both use the same weights."""
-        task, last = self._tasks[index], self._last
+        """Whether one instruction can do this product and those that the array does last, and this
+        one could have started with them."""
+        task, group = self._tasks[index], self._products
+        if not (isinstance(task, Product) and group) or self._feeds[index]:
+            return False
+        rows = task.rows + sum(slot.task.rows for slot in group)
         return (
-            last is not None
-            and isinstance(task, Product)
-            and isinstance(last.task, Product)
-            and last.task.op is task.op
-            and last.task.columns == task.columns
-            and self._from[index] <= last.start
-            and self._occupancy.room(index, last.start) == last.start
+            rows <= self._max_rows
+            and any(task.joins(slot.task) for slot in group)
+            and self._from[index] <= group[0].start
+            and self._occupancy.room(index, group[0].start) == group[0].start
         )
 
     def _streamed(self, index: int, task: Product, cycles: Cycles, start: int) -> Slot:
@@ -165,31 +227,43 @@ class _Scheduler:
         if self._shares(index):
             end = start + cycles.busy
             return Slot(task, start, end, end + cycles.drain, start, shares=True)
-        words = task.streamed_words
-        load = self._weights.begin(self._free[Engine.LOAD], words)
-        first = self._cost.stream(words / len(task.columns))
-        start = max(start, round(load + MEMORY_LATENCY + min(first, self._cost.stream(words) / 4)))
-        last_column = cycles.busy // len(task.columns)
-        loaded = round(load + MEMORY_LATENCY + self._cost.stream(words))
-        end = max(start + cycles.busy, loaded + last_column // 4)
-        return Slot(task, start, end, end + cycles.drain, load, shares=False)
+        load = self._weights.begin(self._free[Engine.LOAD], self._first_block(task))
+        start = max(start, self._arrives(task, load))
+        return Slot(task, start, start + cycles.busy, start + cycles.busy, load)
+
+    def _first_block(self, task: Product) -> int:
+        """Words of the first block of weights."""
+        return task.columns[0][1].blocks(self._weights.chunk)[0][2].words
+
+    def _arrives(self, task: Task, load: int) -> int:
+        """When enough of the first block is on chip for the array to begin, if it has weights."""
+        if not isinstance(task, Product) or task.resident is not None:
+            return 0
+        return round(load + MEMORY_LATENCY + self._cost.stream(self._first_block(task)) / 2)
 
     def _take(self, index: int, slot: Slot) -> None:
         task = slot.task
+        if isinstance(task, Product) and task.resident is None and not slot.shares:
+            cycles, load = self._cycles[index], self._free[Engine.LOAD]
+            streamed, end, self._free[Engine.LOAD] = self._weights.stream(
+                task, cycles.busy, slot.start, load
+            )
+            slot = dataclasses.replace(
+                slot, end=end, visible=end + cycles.drain, streamed=tuple(streamed)
+            )
+        if task.engine == Engine.STORE and self._free[Engine.LOAD] > slot.start:
+            self._free[Engine.LOAD] += self._cycles[index].busy
         self._slots[index] = slot
         self._free[task.engine] = slot.end
-        if index in self._ready[task.engine]:
-            self._ready[task.engine].remove(index)
-        if isinstance(task, Product) and task.resident is None and not slot.shares:
-            words = task.streamed_words
-            self._weights.bring(slot.load, words, slot.end)
-            self._free[Engine.LOAD] = round(slot.load + self._cost.stream(words))
+        self._ready[task.engine].remove(index)
         if task.engine == Engine.GEMM:
-            self._last = slot
-        self._occupancy.take(index, slot.visible)
-        for after in self._after[index]:
+            again = slot.shares and self._products
+            self._products = [*again, slot] if again else [slot]
+            if not isinstance(task, Product):
+                self._products = []
+        self._occupancy.take(index, slot.end, slot.visible, min(self._free.values()))
+        for after, dependence in self._after[index]:
             self._missing[after] -= 1
-            dependence = next(d for d in self._before[after] if d.task == index)
             self._from[after] = max(self._from[after], self._allows(dependence, slot))
             if not self._missing[after]:
                 self._ready[self._tasks[after].engine].append(after)
@@ -200,17 +274,12 @@ class _Scheduler:
         return slot.visible + HOP if dependence.complete else slot.start
 
 
-def schedule(tasks: list[Task], config: Config) -> Schedule:
-    """When every task runs.
-
-    If the greedy choice ends with buffers that cannot be opened, the source order is taken.
+def schedule(tasks: list[Task], config: Config, fill: float = 1.0) -> Schedule:
+    """When every task runs; fill: share of the activation scratchpad that may be in use.
 
     Raises
     ------
     CompileError
-        If the buffers of the source order do not fit either.
+        If the buffers of the source order do not fit.
     """
-    try:
-        return _Scheduler(tasks, config).run(in_order=False)
-    except CompileError:
-        return _Scheduler(tasks, config).run(in_order=True)
+    return _Scheduler(tasks, config, fill).run()

@@ -15,9 +15,9 @@ import numpy as np
 from transept.golden.config import Config
 from transept.golden.isa import Engine
 from transept.host.compiler.errors import CompileError
-from transept.host.compiler.memories import buffers, capacities
+from transept.host.compiler.memories import Users, buffers, capacities
 from transept.host.compiler.order import Slot
-from transept.host.compiler.stream import Group
+from transept.host.compiler.stream import Step, TaskStep
 from transept.host.compiler.tasks import Buffer
 
 __all__ = ["place"]
@@ -25,15 +25,25 @@ __all__ = ["place"]
 
 @dataclass
 class _Life:
+    """From a buffer's first user to its last: positions in the program, and cycles.
+
+    Two buffers may share words only if one's users all stand before the other's in the program, which
+    keeps the bits right, and are done when the other opens, which keeps engines from waiting.
+    """
+
     buffer: Buffer
-    first: int  # position in the program of its first and its last user
+    opener: Engine
+    first: int
     last: int
+    start: int
+    users: Users
 
     def meets(self, other: _Life) -> bool:
-        return self.first <= other.last and other.first <= self.last
+        early, late = (self, other) if self.first <= other.first else (other, self)
+        return early.last >= late.first or early.users.until(late.opener) > late.start
 
 
-def place(program: list[Group], config: Config, reserve: int) -> None:
+def place(program: list[Step], config: Config, reserve: int) -> None:
     """Set the address of every buffer; ``program``: in the order of the instructions.
 
     Raises
@@ -42,7 +52,7 @@ def place(program: list[Group], config: Config, reserve: int) -> None:
         If the buffers of a memory do not fit.
     """
     lives = _lives(program)
-    conflicts = _conflicts([slot for group in program for slot in group])
+    conflicts = _conflicts(program)
     for memory, capacity in capacities(config, reserve).items():
         bounds = _banks(config) if memory == "act" else [0, capacity]
         _Memory(memory, capacity, bounds, conflicts).place(lives[memory])
@@ -52,26 +62,34 @@ def _banks(config: Config) -> list[int]:
     return [0, *np.cumsum(config.memories.act_banks).tolist()]
 
 
-def _lives(program: list[Group]) -> dict[str, list[_Life]]:
+def _lives(program: list[Step]) -> dict[str, list[_Life]]:
     lives: dict[Buffer, _Life] = {}
-    for position, group in enumerate(program):
-        for buffer in dict.fromkeys(buffer for slot in group for buffer in buffers(slot.task)):
-            life = lives.setdefault(buffer, _Life(buffer, position, position))
-            life.last = position
+    for position, step in enumerate(program):
+        for slot in step.slots if isinstance(step, TaskStep) else ():
+            engine = slot.task.engine
+            for buffer in buffers(slot.task):
+                if buffer not in lives:
+                    lives[buffer] = _Life(buffer, engine, position, position, slot.start, Users())
+                life = lives[buffer]
+                life.last = position
+                life.start = min(life.start, slot.start)
+                life.users.add(engine, slot.end, slot.visible)
     found: dict[str, list[_Life]] = defaultdict(list)
     for life in lives.values():
         found[life.buffer.memory].append(life)
     return found
 
 
-def _conflicts(program: list[Slot]) -> dict[Buffer, dict[Buffer, int]]:
+def _conflicts(program: list[Step]) -> dict[Buffer, dict[Buffer, int]]:
     """Cycles for which the array streams one buffer while another engine reads another."""
+    steps = (step for step in program if isinstance(step, TaskStep) and step.block == 0)
+    slots = [slot for step in steps for slot in step.slots]
     streams = sorted(
-        (slot for slot in program if slot.task.engine == Engine.GEMM), key=lambda s: s.start
+        (slot for slot in slots if slot.task.engine == Engine.GEMM), key=lambda slot: slot.start
     )
     found: dict[Buffer, dict[Buffer, int]] = defaultdict(lambda: defaultdict(int))
     starts = [slot.start for slot in streams]
-    for slot in program:
+    for slot in slots:
         if slot.task.engine in (Engine.GEMM, Engine.LOAD):
             continue
         at = int(np.searchsorted(starts, slot.start, side="right")) - 1
@@ -104,8 +122,27 @@ class _Memory:
         self._placed: list[_Life] = []
 
     def place(self, lives: list[_Life]) -> None:
-        """The largest and longest lived first, each where it disturbs least."""
-        for life in sorted(lives, key=lambda l: (-l.buffer.words, l.first)):
+        """Each where it disturbs least: the largest first; if they do not fit so, those with the
+        most words times cycles first; then in the order of the program."""
+        orders = (
+            lambda life: (-life.buffer.words, life.first),
+            lambda life: (-life.buffer.words * (life.users.done - life.start), life.first),
+            lambda life: (life.first, -life.buffer.words),
+        )
+        failure: CompileError | None = None
+        for order in orders:
+            try:
+                return self._try(sorted(lives, key=order))
+            except CompileError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
+
+    def _try(self, lives: list[_Life]) -> None:
+        self._placed = []
+        for life in lives:
+            life.buffer.addr = -1
+        for life in lives:
             self._place(life)
             self._placed.append(life)
 

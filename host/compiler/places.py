@@ -25,9 +25,11 @@ from transept.host.compiler.weights import Block
 
 __all__ = ["Places", "RowBlock", "row_blocks"]
 
-#: Buffers of a value whose blocks pass through: on the way from or to DRAM one is used, one moves
-#: and one waits; between two operators one is written and one is read.
-FROM_DRAM, BETWEEN = 3, 2
+
+#: Pieces of rows on their way to DRAM: one is written and one leaves.
+PIECES = 2
+#: Words of one load of rows, at most.
+LOADED_WORDS = 384
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class Places:
         self.layouts = Layouts(graph, config)
         self.tensors, self.tasks = tensors, tasks
         self.first = self.sequences = 0
+        #: At the ends of a program, where nothing else can go on meanwhile, rows move in small parts.
+        self.fine = False
         self._held: dict[str, _Held] = {}
         self._chip: dict[str, Rows] = {}
         self._block: dict[str, tuple[RowBlock, Rows]] = {}
@@ -113,6 +117,19 @@ class Places:
         """Words of a row."""
         return self.layouts[value].total
 
+    def parts(self, rows: int) -> list[RowBlock]:
+        """Rows of a block that are loaded, normalised or stored by one task."""
+        return row_blocks(rows, self.config.tile if self.fine else rows, self.config.tile)
+
+    def loads(self, rows: int, words: int) -> list[RowBlock]:
+        """Rows of a block that are loaded by one task: few, so that weights do not wait for long."""
+        largest = max(1, LOADED_WORDS // words)
+        return [
+            RowBlock(part.start + load.start, load.rows)
+            for part in self.parts(rows)
+            for load in row_blocks(part.rows, min(largest, part.rows), 1)
+        ]
+
     def held(self, name: str, slots: int) -> _Held:
         """The ring of that name, made when it is first asked for."""
         return self._held.setdefault(name, _Held(name, slots))
@@ -129,7 +146,7 @@ class Places:
 
     def _load(self, value: str, block: RowBlock) -> Rows:
         words, key = self.words(value), (self.first, block)
-        held = self.held(f"{value}.in", FROM_DRAM)
+        held = self.held(f"{value}.in", self.homes.turns(value, loaded=True))
         found = held.find(key)
         buffer = found or held.open(key, "act", block.rows * words)
         rows = Rows(buffer, words, stats=self._maxima(value, "in", block))
@@ -137,21 +154,32 @@ class Places:
             self.load_rows(value, block, 0, words, rows)
         return rows
 
-    def load_rows(self, value: str, block: RowBlock, word: int, words: int, to: Rows) -> None:
-        """A task that loads some words of a block of rows."""
+    def load_rows(
+        self,
+        value: str,
+        block: RowBlock,
+        word: int,
+        words: int,
+        to: Rows,
+        key_row: int | None = None,
+    ) -> None:
+        """Tasks that load some words of a block of rows."""
+        tile = self.config.tile
         source = self.tensors[value].rows_from(self.first * self.length(value) + block.start)
-        source = source.at(0, word, self.config.tile)
-        self.tasks.append(
-            LoadRows(
-                label=value,
-                source=source,
-                to=to,
-                rows=block.rows,
-                words=words,
-                writes=[to.use(block.rows, words), *to.maxima(block.rows)],
-                dram_reads=[source.region(block.rows, words, self.config.tile)],
+        for part in self.loads(block.rows, words):
+            here, rows = source.at(part.start, word, tile), to.row(part.start)
+            self.tasks.append(
+                LoadRows(
+                    label=value,
+                    source=here,
+                    to=rows,
+                    rows=part.rows,
+                    words=words,
+                    key_row=None if key_row is None else key_row + part.start,
+                    writes=[rows.use(part.rows, words), *rows.maxima(part.rows)],
+                    dram_reads=[here.region(part.rows, words, tile)],
+                )
             )
-        )
 
     # --- writing
     def write(self, value: str, block: RowBlock) -> Rows:
@@ -163,7 +191,8 @@ class Places:
             return self._chip[value].row(block.start)
         if operand is None:
             key, words = (self.first, block), self.words(value)
-            buffer = self.held(f"{value}.out", BETWEEN).open(key, "act", block.rows * words)
+            turns = self.homes.turns(value, loaded=False)
+            buffer = self.held(f"{value}.out", turns).open(key, "act", block.rows * words)
             rows = Rows(buffer, words, stats=self._maxima(value, "out", block))
         else:
             rows = self.read(operand, block)
@@ -187,30 +216,32 @@ class Places:
         """Statistics beside a block's buffer, which take turns as it does."""
         if not self.homes.has_maxima(value):
             return None
-        held = self.held(f"{value}.{way}.max", FROM_DRAM if way == "in" else BETWEEN)
+        turns = self.homes.turns(value, loaded=way == "in")
+        held = self.held(f"{value}.{way}.max", turns)
         key = (self.first, block)
         return held.find(key) or held.open(key, "rowstat", block.rows)
 
     def store(self, value: str, block: RowBlock, source: Rows, word: int, words: int) -> None:
-        """A task that stores some words of a block of rows."""
+        """Tasks that store some words of a block of rows."""
         tile = self.config.tile
         target = self.tensors[value].rows_from(self.first * self.length(value) + block.start)
-        target = target.at(0, word, tile)
-        self.tasks.append(
-            StoreRows(
-                label=value,
-                target=target,
-                source=source,
-                rows=block.rows,
-                words=words,
-                reads=[source.use(block.rows, words)],
-                dram_writes=[target.region(block.rows, words, tile)],
+        for part in self.parts(block.rows):
+            there, rows = target.at(part.start, word, tile), source.row(part.start)
+            self.tasks.append(
+                StoreRows(
+                    label=value,
+                    target=there,
+                    source=rows,
+                    rows=part.rows,
+                    words=words,
+                    reads=[rows.use(part.rows, words)],
+                    dram_writes=[there.region(part.rows, words, tile)],
+                )
             )
-        )
 
     def piece(self, value: str, block: RowBlock, words: int) -> Rows:
         """Space for some words of a block of rows that go to DRAM and are read no more."""
-        held = self.held(f"{value}.piece", BETWEEN)
+        held = self.held(f"{value}.piece", PIECES)
         return Rows(held.open(None, "act", block.rows * words), words)
 
     def defined(self, value: str, block: RowBlock) -> None:

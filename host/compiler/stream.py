@@ -2,56 +2,107 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from dataclasses import dataclass
 
 from transept.golden.isa import Engine
 from transept.host.compiler.order import Schedule, Slot
 from transept.host.compiler.tasks import Product, Task
 
-__all__ = ["Group", "program_order"]
-
-#: Tasks whose instructions are emitted together: one, or products that share their weights.
-Group = list[Slot]
+__all__ = ["LoadStep", "Step", "TaskStep", "program_order"]
 
 
-def program_order(schedule: Schedule, tasks: list[Task]) -> list[Group]:
-    """The tasks in the order of their instructions.
+@dataclass(frozen=True, eq=False)
+class TaskStep:
+    """The instructions of one task. Of products that share their weights, ``slots`` are all: they
+    take turns block by block, this step is block ``block`` of each."""
 
-    By start, so that dispatch, which runs ahead of every engine by its queue, meets each task before
-    its engine is free. A load stands before the product whose weights LOAD brings after it. Nothing
-    stands before what it depends on, and every engine keeps its own order.
+    slots: tuple[Slot, ...]
+    block: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class LoadStep:
+    """The load of one block of weights; ``step``: what uses it."""
+
+    step: TaskStep
+
+
+Step = TaskStep | LoadStep
+
+
+def program_order(schedule: Schedule, tasks: list[Task]) -> list[Step]:
+    """The steps in the order of their instructions.
+
+    By start, so that dispatch, which runs ahead of every engine by its queue, meets each one before
+    its engine is free. Nothing stands before what it depends on, and every engine keeps its order.
     """
     return _Merge(schedule, tasks).run()
 
 
 class _Merge:
     def __init__(self, schedule: Schedule, tasks: list[Task]) -> None:
-        self._groups: list[Group] = []
-        for slot in schedule.slots:
-            if slot.shares:
-                self._group_of_last_product().append(slot)
+        self._steps: list[Step] = []
+        self._times: list[int] = []
+        self._before: list[set[int]] = []
+        self._first: dict[Task, int] = {}  # first and last step of a task
+        self._last: dict[Task, int] = {}
+        loads: list[tuple[int, int]] = []  # (time, step) of everything that LOAD does
+        for group in _groups(schedule.slots):
+            self._add(group, loads)
+        self._depend(schedule, tasks)
+        self._keep_order(loads)
+
+    def _add(self, group: tuple[Slot, ...], loads: list[tuple[int, int]]) -> None:
+        """The steps of a task, or of products that share their weights."""
+        head = group[0]
+        blocks = len(head.streamed) or 1
+        for block in range(blocks):
+            step = TaskStep(group, block)
+            if head.streamed:
+                loads.append((head.streamed[block].load, len(self._steps)))
+                self._append(LoadStep(step), head.streamed[block].load)
+                start = head.streamed[block].start
             else:
-                self._groups.append([slot])
-        self._group = {slot.task: i for i, group in enumerate(self._groups) for slot in group}
-        self._before: list[set[int]] = [set() for _ in self._groups]
+                start = head.start
+            index = self._append(step, start)
+            for slot in group:
+                self._first.setdefault(slot.task, index)
+                self._last[slot.task] = index
+        if head.task.engine == Engine.LOAD:
+            loads.append((head.start, self._first[head.task]))
+
+    def _append(self, step: Step, time: int) -> int:
+        self._steps.append(step)
+        self._times.append(time)
+        self._before.append(set())
+        return len(self._steps) - 1
+
+    def _depend(self, schedule: Schedule, tasks: list[Task]) -> None:
         for task, dependences in zip(tasks, schedule.before, strict=True):
-            mine = self._group[task]
-            self._before[mine] |= {self._group[tasks[d.task]] for d in dependences} - {mine}
-        last: dict[Engine, int] = {}
-        for index, group in enumerate(self._groups):
-            engine = group[0].task.engine
-            if engine in last:
-                self._before[index].add(last[engine])
-            last[engine] = index
+            first = self._first[task]
+            for dependence in dependences:
+                before = self._last[tasks[dependence.task]]
+                if self._first[tasks[dependence.task]] != first:
+                    self._before[first].add(before)
 
-    def _group_of_last_product(self) -> Group:
-        return next(g for g in reversed(self._groups) if g[0].task.engine == Engine.GEMM)
+    def _keep_order(self, loads: list[tuple[int, int]]) -> None:
+        """Each step behind the one before it of the same engine."""
+        orders: dict[Engine, list[int]] = {engine: [] for engine in Engine}
+        for index, step in enumerate(self._steps):
+            if isinstance(step, TaskStep) and step.slots[0].task.engine != Engine.LOAD:
+                orders[step.slots[0].task.engine].append(index)
+        orders[Engine.LOAD] = [index for _, index in sorted(loads)]
+        for order in orders.values():
+            for earlier, later in zip(order, order[1:], strict=False):
+                self._before[later].add(earlier)
+        for index, step in enumerate(self._steps):
+            if isinstance(step, LoadStep):
+                self._before[index + 1].add(index)
 
-    def run(self) -> list[Group]:
-        ordered: list[Group] = []
+    def run(self) -> list[Step]:
+        ordered: list[Step] = []
         done: set[int] = set()
-        keys = self._keys()
-        for first in sorted(range(len(self._groups)), key=lambda index: (keys[index], index)):
+        for first in sorted(range(len(self._steps)), key=lambda i: (self._times[i], i)):
             stack = [first]
             while stack:
                 missing = self._before[stack[-1]] - done
@@ -61,19 +112,19 @@ class _Merge:
                 index = stack.pop()
                 if index not in done:
                     done.add(index)
-                    ordered.append(self._groups[index])
+                    ordered.append(self._steps[index])
         return ordered
 
-    def _keys(self) -> list[float]:
-        """The time by which each group is sorted."""
-        first = [group[0] for group in self._groups]
-        streamed = [s for s in first if isinstance(s.task, Product) and s.task.resident is None]
-        loads = [slot.load for slot in streamed]
-        keys = []
-        for slot in first:
-            at = float(slot.start)
-            if slot.task.engine == Engine.LOAD:
-                following = bisect_left(loads, slot.start)
-                at = streamed[following].start - 0.5 if following < len(streamed) else at
-            keys.append(at)
-        return keys
+
+def _groups(slots: list[Slot]) -> list[tuple[Slot, ...]]:
+    """Tasks in the order in which they were taken, products that share their weights together."""
+    groups: list[list[Slot]] = []
+    product: list[Slot] = []
+    for slot in slots:
+        if slot.shares:
+            product.append(slot)
+            continue
+        groups.append([slot])
+        if isinstance(slot.task, Product):
+            product = groups[-1]
+    return [tuple(group) for group in groups]

@@ -167,12 +167,16 @@ class Task:
 
 @dataclass(eq=False, kw_only=True)
 class LoadRows(Task):
-    """Rows of a tensor to the activation or, as int8, to the stationary scratchpad."""
+    """Rows of a tensor to the activation or, as int8, to the stationary scratchpad.
+
+    key_row: row in their sequence of the first of keys that a filter looks at, else None.
+    """
 
     source: DramRows
     to: Rows
     rows: int
     words: int
+    key_row: int | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -199,7 +203,7 @@ class Product(Task):
     """Some columns of a linear layer for some rows.
 
     columns: (word of ``out``, column); resident: a buffer for each of them, None if their weights
-    are streamed. Row maxima are collected if ``out`` keeps them.
+    are streamed. Row maxima are collected if ``out`` keeps them. key_row: as in ``LoadRows``.
     """
 
     op: Linear
@@ -210,16 +214,20 @@ class Product(Task):
     rows: int
     a_mode: AMode
     out_mode: OutMode
+    key_row: int | None = None
+
+    def joins(self, other: Product) -> bool:
+        """Whether the rows of ``other`` come before or behind its own, in and out: one instruction
+        could do both."""
+        same = self.op is other.op and self.columns == other.columns
+        behind = other.a == self.a.row(self.rows) and other.out == self.out.row(self.rows)
+        before = self.a == other.a.row(other.rows) and self.out == other.out.row(other.rows)
+        return same and (behind or before)
 
     @property
     def row_scale(self) -> RowScale:
         """A row that was quantised dynamically comes back by its maximum."""
         return RowScale.ROW_MAX if self.a_mode == AMode.DYNAMIC else RowScale.ONE
-
-    @property
-    def streamed_words(self) -> int:
-        """Words of weights that this task brings on chip."""
-        return 0 if self.resident is not None else sum(column.words for _, column in self.columns)
 
 
 @dataclass(eq=False, kw_only=True)

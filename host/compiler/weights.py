@@ -20,10 +20,17 @@ from transept.golden.numerics.requantise import ChannelParameters
 from transept.golden.ops import Add, Attention, Linear, Norm
 from transept.host.compiler.layout import Layouts, Segments
 
-__all__ = ["Block", "ColumnTile", "WeightImage"]
+__all__ = ["Block", "ColumnTile", "WeightImage", "block_tiles"]
 
+#: Tiles of one weight block at most, and blocks that fit the ring at least.
+LARGEST_BLOCK, BLOCKS = 24, 4
 #: Every column and block starts at a multiple of this: bursts of DRAM like it.
 ALIGN = 64
+
+
+def block_tiles(ring_words: int, tile: int) -> int:
+    """Tiles of one weight block: it is one LOAD, and at least four fit the ring."""
+    return max(1, min(LARGEST_BLOCK, (ring_words // BLOCKS - RECORD_BYTES) // tile))
 
 
 @dataclass(frozen=True)

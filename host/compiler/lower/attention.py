@@ -39,25 +39,43 @@ class _Queries:
     head: int
 
 
+def lower_attention(scope: Scope, segment: AttentionSegment, largest: int) -> None:
+    """Tasks of one attention for the group of sequences at hand; largest: rows of one block on the
+    way to the projections."""
+    _Heads(scope, segment, largest).lower()
+
+
+@dataclass(frozen=True, eq=False)
+class _Projection:
+    """Queries, keys or values of one head: ``words`` columns of ``linear``, or of ``value`` if it
+    comes from DRAM, to ``to``. A filter that looks at keys wants every sequence to begin with a
+    whole tile: its rows are ``apart`` rows from those of the next one."""
+
+    value: str
+    linear: Linear | None
+    head: int
+    words: int
+    to: Rows
+    out_mode: OutMode
+    apart: int
+    looks: bool
+
+
 @dataclass(frozen=True)
 class _Pending:
     """Queries whose probabilities wait for their product with the values."""
 
     queries: _Queries
     p: Rows
-    v: Rows
+    v: _Projection
     select: Buffer
 
 
-def lower_attention(scope: Scope, segment: AttentionSegment) -> None:
-    """Tasks of one attention for the group of sequences at hand."""
-    _Heads(scope, segment).lower()
-
-
 class _Heads:
-    def __init__(self, scope: Scope, segment: AttentionSegment) -> None:
+    def __init__(self, scope: Scope, segment: AttentionSegment, largest: int) -> None:
         self.scope, self.segment, self.op = scope, segment, segment.attention
         self.places, self.tasks, self.tile = scope.places, scope.tasks, scope.config.tile
+        self.largest = largest
         op = self.op
         self.queries, self.keys = (self.places.length(name) for name in (op.q, op.k))
         self.d_tiles = self.places.layouts[op.q].words
@@ -70,18 +88,27 @@ class _Heads:
         units = self._units()
         waiting = max(1, min(self.scope.cut.scores, len(units) * self.op.heads))
         for kv_head in range(self.op.kv_heads):
-            k = self._stationary(self.segment.key, self.op.k, kv_head, self.d_tiles)
             heads = range(kv_head * self.share, (kv_head + 1) * self.share)
+            if self.scope.cut.heads == 1:
+                self._finish()  # the values of this head take the place of those of the last one
+            k, v = self._keys(kv_head), self._values(kv_head)
             q = {head: self._query(head) for head in heads}
-            v: Rows | None = None
+            together = [k, *q.values(), v]
+            late = [] if self._passes(together) else [v]
+            self._project([part for part in together if part not in late])
             for head in heads:
                 for sequence, row, rows in units:
                     while len(self.pending) >= waiting:
                         self._context(self.pending.popleft())
                     queries = _Queries(sequence, row, rows, head)
                     s, select = self._scores(queries, q[head], k)
-                    v = v or self._stationary(self.segment.value, self.op.v, kv_head, self.e_tiles)
+                    self._project(late)  # the softmax has begun
+                    late = []
                     self.pending.append(_Pending(queries, s, v, select))
+        self._finish()
+
+    def _finish(self) -> None:
+        """The context of all that waits."""
         while self.pending:
             self._context(self.pending.popleft())
 
@@ -92,42 +119,94 @@ class _Heads:
         return [(s, b.start, b.rows) for s in range(self.places.sequences) for b in blocks]
 
     # --- projections
-    def _stationary(self, linear: Linear | None, value: str, head: int, words: int) -> Rows:
-        """Keys or values of one head of all sequences in the stationary scratchpad."""
-        total = self.places.rows(value)
-        size = -(-(total + self.tile) * words // self.tile) * self.tile  # ragged last key tile
-        ring = self.places.held("k" if value == self.op.k else "v", self.scope.cut.heads)
-        rows = Rows(ring.open((value, head), "stat", size, self.tile), words)
-        if linear is not None:
-            self._project(linear, head, words, rows, OutMode.STAT8)
-        else:
-            block = RowBlock(0, total)
-            self.places.load_rows(value, block, head * words, words, rows)
-        return rows
+    def _keys(self, head: int) -> _Projection:
+        looks = self.op.filter.looks
+        apart = -(-self.keys // self.tile) * self.tile if looks else self.keys
+        return self._stationary("k", self.segment.key, self.op.k, head, self.d_tiles, apart, looks)
 
-    def _query(self, head: int) -> Rows:
-        """Queries of one head of all sequences in the activation scratchpad."""
-        total, words = self.places.rows(self.op.q), self.d_tiles
+    def _values(self, head: int) -> _Projection:
+        return self._stationary(
+            "v", self.segment.value, self.op.v, head, self.e_tiles, self.keys, looks=False
+        )
+
+    def _stationary(
+        self,
+        name: str,
+        linear: Linear | None,
+        value: str,
+        head: int,
+        words: int,
+        apart: int,
+        looks: bool,
+    ) -> _Projection:
+        """Keys or values of one head of all sequences, in the stationary scratchpad."""
+        rows = self.places.sequences * apart + self.tile  # ragged last key tile
+        size = -(-rows * words // self.tile) * self.tile
+        ring = self.places.held(name, self.scope.cut.heads)
+        to = Rows(ring.open((value, head), "stat", size, self.tile), words)
+        return _Projection(value, linear, head, words, to, OutMode.STAT8, apart, looks)
+
+    def _query(self, head: int) -> _Projection:
+        """Queries of one head of all sequences, in the activation scratchpad."""
+        words = self.d_tiles
         ring = self.places.held("q", max(2, self.share))
-        rows = Rows(ring.open((self.op.q, head), "act", total * words), words)
-        if self.segment.query is not None:
-            self._project(self.segment.query, head, words, rows, OutMode.ACT8)
-        else:
-            self.places.load_rows(self.op.q, RowBlock(0, total), head * words, words, rows)
-        return rows
+        to = Rows(ring.open((self.op.q, head), "act", self.places.rows(self.op.q) * words), words)
+        linear = self.segment.query
+        return _Projection(
+            self.op.q, linear, head, words, to, OutMode.ACT8, self.queries, looks=False
+        )
 
-    def _project(
-        self, linear: Linear, head: int, words: int, out: Rows, out_mode: OutMode
-    ) -> None:
-        columns = self.scope.image.columns[linear.name][head * words : (head + 1) * words]
-        blocks = row_blocks(self.places.rows(linear.x), self.scope.cut.rows, self.tile)
-        # every second head takes them backwards: those on chip come first
-        for block in blocks[:: -1 if head & 1 else 1]:
-            a = self.places.read(linear.x, block)
-            product(self.scope, linear, columns, a, block.rows, out.row(block.start), out_mode)
+    def _passes(self, parts: list[_Projection]) -> bool:
+        """Whether the operand of some projection comes from DRAM, block by block: each block is then
+        used for all of them."""
+        return any(
+            part.linear is not None and self.places.homes[part.linear.x] == Home.DRAM
+            for part in parts
+        )
+
+    def _project(self, parts: list[_Projection]) -> None:
+        """Every block of rows for every part. Every second head takes the blocks backwards: those
+        that are still on chip come first."""
+        passes = self._passes(parts)
+        for group in [parts] if passes else [[part] for part in parts]:
+            steps = [
+                (block, part, *rest)
+                for part in group
+                for block, *rest in self._blocks(part)
+            ]
+            if passes:
+                steps.sort(key=lambda step: step[0].start)
+            if group and group[0].head & 1:
+                steps.reverse()
+            for block, part, row, key_row in steps:
+                self._step(part, block, part.to.row(row), key_row)
+
+    def _blocks(self, part: _Projection) -> list[tuple[RowBlock, int, int | None]]:
+        """(rows of the value, row on chip, row in the sequence if a filter looks at it)."""
+        total = self.places.rows(part.value)
+        largest = self.largest if part.linear is not None else total
+        if not part.looks:
+            return [(block, block.start, None) for block in row_blocks(total, largest, self.tile)]
+        length = total // self.places.sequences
+        return [
+            (RowBlock(s * length + b.start, b.rows), s * part.apart + b.start, b.start)
+            for s in range(self.places.sequences)
+            for b in row_blocks(length, min(largest, length), self.tile)
+        ]
+
+    def _step(self, part: _Projection, block: RowBlock, to: Rows, key_row: int | None) -> None:
+        first = part.head * part.words
+        if part.linear is None:
+            self.places.load_rows(part.value, block, first, part.words, to, key_row)
+            return
+        columns = self.scope.image.columns[part.linear.name][first : first + part.words]
+        a = self.places.read(part.linear.x, block)
+        product(self.scope, part.linear, columns, a, block.rows, to, part.out_mode, key_row)
 
     # --- attention
-    def _scores(self, queries: _Queries, q: Rows, k: Rows) -> tuple[Rows, Buffer]:
+    def _scores(
+        self, queries: _Queries, q_part: _Projection, k_part: _Projection
+    ) -> tuple[Rows, Buffer]:
         op, rows, words = self.op, queries.rows, -(-self.keys // self.tile)
         slots = self.scope.cut.scores
         key = (op.name, self.places.first, queries)
@@ -137,8 +216,8 @@ class _Heads:
             stats=self.places.held("scores.max", slots).open(key, "rowstat", rows),
         )
         select = self.places.held("select", slots).open(key, "select", -(-rows // self.tile))
-        q = q.row(queries.sequence * self.queries + queries.row)
-        k = k.row(queries.sequence * self.keys)
+        q = q_part.to.row(queries.sequence * self.queries + queries.row)
+        k = k_part.to.row(queries.sequence * k_part.apart)
         common = {
             "label": op.name,
             "op": op,
@@ -169,7 +248,7 @@ class _Heads:
 
     def _context(self, waiting: _Pending) -> None:
         op, queries = self.op, waiting.queries
-        param = self.places.constant("context", 2, self.scope.image.blocks[op.name], Memory.STAT)
+        param = self.places.constant("context", 1, self.scope.image.blocks[op.name], Memory.STAT)
         block = RowBlock(queries.sequence * self.queries + queries.row, queries.rows)
         word = queries.head * self.e_tiles
         chip = self.places.homes[op.out] == Home.CHIP
@@ -177,7 +256,7 @@ class _Heads:
             out = self.places.write(op.out, block).column(word)
         else:
             out = self.places.piece(op.out, block, self.e_tiles)
-        v = waiting.v.row(queries.sequence * self.keys)
+        v = waiting.v.to.row(queries.sequence * self.keys)
         key_tiles = -(-self.keys // self.tile)
         self.tasks.append(
             ContextTask(

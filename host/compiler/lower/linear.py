@@ -58,13 +58,17 @@ def product(
     rows: int,
     out: Rows,
     out_mode: OutMode,
+    key_row: int | None = None,
 ) -> None:
-    """Tasks for ``rows`` rows of these columns, the first of which is word 0 of ``out``."""
+    """Tasks for ``rows`` rows of these columns, the first of which is word 0 of ``out``.
+
+    key_row: row in their sequence of the first of keys that a filter looks at.
+    """
     passes = max(rows, scope.config.tile) * columns[0].k_tiles
     step = max(1, -(-SHORTEST_PART // passes))
     for start in range(0, len(columns), step):
         part = list(enumerate(columns))[start : start + step]
-        scope.tasks.append(_task(scope, op, part, a, rows, out, out_mode))
+        scope.tasks.append(_task(scope, op, part, a, rows, out, out_mode, key_row))
 
 
 def _task(
@@ -75,6 +79,7 @@ def _task(
     rows: int,
     out: Rows,
     out_mode: OutMode,
+    key_row: int | None,
 ) -> Product:
     dynamic = scope.graph.values[op.x].bits == 16
     reads = [a.use(rows, columns[0][1].k_tiles)]
@@ -97,6 +102,7 @@ def _task(
         rows=rows,
         a_mode=AMode.DYNAMIC if dynamic else AMode.RAW,
         out_mode=out_mode,
+        key_row=key_row,
         reads=reads,
         writes=writes,
     )

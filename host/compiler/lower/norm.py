@@ -8,7 +8,7 @@ from transept.golden.ops import Add, Norm
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.lower.scope import Scope
 from transept.host.compiler.places import RowBlock
-from transept.host.compiler.tasks import NormTask, Rows, whole
+from transept.host.compiler.tasks import Buffer, NormTask, Rows, whole
 
 __all__ = ["lower_norm"]
 
@@ -28,39 +28,51 @@ def lower_norm(scope: Scope, op: Norm | Add, block: RowBlock, *, last: bool) -> 
             f"rows of {op.name} have {value.width} elements, "
             f"{scope.config.name} normalises up to {limit}"
         )
-    words, rows = places.words(op.y), block.rows
+    words = places.words(op.y)
     param = _parameters(scope, op, words)
     y = places.read(op.y, block)
     x = None if op.x is None else places.read(op.x, block)
     out = places.write(op.out, block) if isinstance(op, Norm) else None
     total = None if op.sum is None else places.write(op.sum, block)
-    reads = [y.use(rows, words), whole(param)]
-    if x is not None:
-        reads.append(x.use(rows, words))
-    main = out or total
-    assert main is not None
-    writes = [part.use(rows, words) for part in (out, total) if part is not None]
-    scope.tasks.append(
-        NormTask(
-            label=op.name,
-            op=op,
-            param=param,
-            y=y,
-            x=x,
-            out=out,
-            total=total,
-            rows=rows,
-            words=words,
-            count=value.width,
-            reads=reads,
-            writes=[*writes, *main.maxima(rows)],
-        )
-    )
+    for part in places.parts(block.rows):
+        moved = [rows and rows.row(part.start) for rows in (y, x, out, total)]
+        scope.tasks.append(_task(op, param, *moved, part.rows, words, value.width))
     for name in op.outputs:
         places.defined(name, block)
 
 
-def _parameters(scope: Scope, op: Norm | Add, words: int) -> object:
+def _task(
+    op: Norm | Add,
+    param: Buffer,
+    y: Rows,
+    x: Rows | None,
+    out: Rows | None,
+    total: Rows | None,
+    rows: int,
+    words: int,
+    count: int,
+) -> NormTask:
+    main = out or total
+    assert main is not None
+    reads = [part.use(rows, words) for part in (y, x) if part is not None]
+    writes = [part.use(rows, words) for part in (out, total) if part is not None]
+    return NormTask(
+        label=op.name,
+        op=op,
+        param=param,
+        y=y,
+        x=x,
+        out=out,
+        total=total,
+        rows=rows,
+        words=words,
+        count=count,
+        reads=[*reads, whole(param)],
+        writes=[*writes, *main.maxima(rows)],
+    )
+
+
+def _parameters(scope: Scope, op: Norm | Add, words: int) -> Buffer:
     """The parameters' buffer; as many norms have theirs on chip at a time as fit."""
     config = scope.config
     slots = max(1, config.geometry.max_hidden // config.tile // words)
