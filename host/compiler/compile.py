@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.graph import Graph
 from transept.golden.ops import Attention
-from transept.host.compiler.cut import Cut, Policy, Shape, choose, policies
+from transept.host.compiler.cut import Cut, Policy, Shape, Sizing, choose, policies
 from transept.host.compiler.emit import emit
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.executable import Executable
 from transept.host.compiler.lowering import lower
-from transept.host.compiler.order import schedule
+from transept.host.compiler.order import Schedule, schedule
 from transept.host.compiler.place import place
 from transept.host.compiler.segments import segments
-from transept.host.compiler.stream import program_order
+from transept.host.compiler.stream import Step, program_order
+from transept.host.compiler.tensors import Tensor
 from transept.host.compiler.weights import WeightImage
 
 __all__ = ["compile_cut", "compile_graph"]
 
 #: A cut that keeps the array this busy is not worth another search.
 GOOD_SHARE = 0.985
-#: Policies and families of them that are tried after the best one so far.
+#: Families of policies that are tried after the best one so far.
 PATIENCE = 2
+#: A later policy is better only if it saves more than this share; in a family one that loses as
+#: much ends the search, for those that follow have smaller blocks still.
+GAIN, LOSS = 0.0005, 0.01
 #: Attentions of the part of a graph that a policy is found on; the rest repeats it.
 PROBE = 2
 #: Cycles from the start command to the first instruction, and from the last write to END.
 LAUNCH = 60
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A cut with its tasks in their order and places, not yet written as instructions."""
+
+    graph: Graph
+    cut: Cut
+    tensors: dict[str, Tensor]
+    schedule: Schedule
+    program: list[Step]
+
+    @property
+    def cycles(self) -> int:
+        """Predicted cycles of a launch."""
+        return self.schedule.cycles + LAUNCH
 
 
 def compile_graph(
@@ -41,99 +61,8 @@ def compile_graph(
     CompileError
         If no cut fits the accelerator; the message names what does not.
     """
-    image = image or WeightImage(graph, config)
-    probe = _beginning(graph)
-    ranked = _search(probe, config, shape, image)
-    reason: CompileError | None = None
-    for found, policy in ranked:
-        if probe is graph:
-            return found
-        try:
-            return _compile(graph, config, shape, image, policy)
-        except CompileError as error:
-            reason = reason or error
-    raise reason or CompileError(f"there is no way to cut {shape} on {config.name}")
-
-
-def _beginning(graph: Graph) -> Graph:
-    """The graph up to its third attention, if it has more."""
-    attentions = [i for i, op in enumerate(graph.ops) if isinstance(op, Attention)]
-    if len(attentions) <= PROBE + 1:
-        return graph
-    parts = segments(graph)
-    third = next(p for p in parts if graph.ops[attentions[PROBE]] in p.ops)
-    end = min(graph.ops.index(op) for op in third.ops)
-    ops = graph.ops[:end]
-    defined = [name for op in ops for name in op.outputs]
-    needed = {name for op in graph.ops[end:] for name in op.inputs} | set(graph.outputs)
-    outputs = tuple(name for name in defined if name in needed)
-    return Graph(graph.dims, graph.values, graph.inputs, outputs, ops)
-
-
-def _search(
-    graph: Graph, config: Config, shape: Shape, image: WeightImage
-) -> list[tuple[Executable, Policy]]:
-    """Executables of promising policies, the best first.
-
-    Raises
-    ------
-    CompileError
-        If none fits.
-    """
-    rows = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
-    enough = sum(graph.macs(rows).values()) / config.macs / GOOD_SHARE
-    found: list[tuple[Executable, Policy]] = []
-    reason: CompileError | None = None
-    tired = 0
-    for family in policies(shape.batch, max(shape.lengths.values()), config):
-        best = min((e.predicted_cycles for e, _ in found), default=math.inf)
-        try:
-            found += _best_of_family(graph, config, shape, image, family)
-        except CompileError as error:
-            reason = reason or error
-            continue
-        found.sort(key=lambda pair: pair[0].predicted_cycles)
-        tired = 0 if found[0][0].predicted_cycles < best else tired + 1
-        if found[0][0].predicted_cycles <= enough or tired == PATIENCE:
-            break
-    if not found:
-        raise reason or CompileError(f"there is no way to cut {shape} on {config.name}")
-    return found
-
-
-def _best_of_family(
-    graph: Graph, config: Config, shape: Shape, image: WeightImage, family: list[Policy]
-) -> list[tuple[Executable, Policy]]:
-    """The policies of a family that fit, as long as smaller blocks make it better."""
-    found: list[tuple[Executable, Policy]] = []
-    reason: CompileError | None = None
-    tired, fits = 0, set()
-    for policy in family:
-        if policy.share in fits:
-            continue
-        try:
-            made = _compile(graph, config, shape, image, policy)
-        except CompileError as error:
-            reason = reason or error
-            continue
-        fits.add(policy.share)
-        best = min((e.predicted_cycles for e, _ in found), default=math.inf)
-        tired = 0 if made.predicted_cycles < best else tired + 1
-        found.append((made, policy))
-        if tired == PATIENCE:
-            break
-    if not found:
-        raise reason or CompileError(f"not even one row of {shape} fits {config.name}")
-    return found
-
-
-def _compile(
-    graph: Graph, config: Config, shape: Shape, image: WeightImage, policy: Policy
-) -> Executable:
-    cut = choose(graph, config, shape, policy)
-    if cut is None:
-        raise CompileError(f"not even one row of {shape} fits {config.name}")
-    return compile_cut(graph, config, shape, cut, image)
+    compiler = _Compiler(graph, config, shape, image or WeightImage(graph, config))
+    return compiler.emit(compiler.best())
 
 
 def compile_cut(
@@ -146,22 +75,137 @@ def compile_cut(
     CompileError
         If it does not fit the accelerator.
     """
-    tasks, tensors = lower(graph, image, config, shape, cut)
-    plan = schedule(tasks, config, cut.fill)
-    program = program_order(plan, tasks)
-    place(program, config, plan.reserve)
-    tallies = tally_numbers(graph)
-    assembly, patches = emit(program, config, plan.reserve, tallies)
-    return Executable(
-        shape=shape,
-        cut=cut,
-        instructions=isa.encode_program(assembly.program()),
-        patches=tuple(patches),
-        labels=tuple(assembly.labels),
-        tallies=tallies,
-        tensors=tensors,
-        predicted_cycles=plan.cycles + LAUNCH,
-    )
+    compiler = _Compiler(graph, config, shape, image)
+    return compiler.emit(compiler.plan(graph, cut))
+
+
+class _Compiler:
+    def __init__(self, graph: Graph, config: Config, shape: Shape, image: WeightImage) -> None:
+        self._graph, self._config = graph, config
+        self._shape, self._image = shape, image
+
+    def best(self) -> _Plan:
+        """The plan of the best policy, found on the first layers."""
+        probe = _beginning(self._graph)
+        found = self._search(probe)
+        if probe is self._graph:
+            return found[0][0]
+        reason: CompileError | None = None
+        for _, policy in found:
+            try:
+                return self._planned(self._graph, policy)
+            except CompileError as error:
+                reason = reason or error
+        assert reason is not None
+        raise reason
+
+    def _search(self, graph: Graph) -> list[tuple[_Plan, Policy]]:
+        """Plans of promising policies, the best first.
+
+        Raises
+        ------
+        CompileError
+            If none fits.
+        """
+        shape, config = self._shape, self._config
+        rows = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
+        enough = sum(graph.macs(rows).values()) / config.macs / GOOD_SHARE
+        found: list[tuple[_Plan, Policy]] = []
+        reason: CompileError | None = None
+        seen: set[Cut] = set()
+        tired = 0
+        for family in policies(shape.batch, max(shape.lengths.values()), config):
+            try:
+                made = self._family(graph, family, seen)
+            except CompileError as error:
+                reason = reason or error
+                continue
+            if not made:
+                continue
+            if not found or made[0][0].cycles < found[0][0].cycles * (1 - GAIN):
+                found, tired = [*made, *found], 0
+            else:
+                found, tired = [*found, *made], tired + 1
+            if found[0][0].cycles <= enough or tired == PATIENCE:
+                break
+        if not found:
+            raise reason or CompileError(f"there is no way to cut {shape} on {config.name}")
+        return found
+
+    def _family(
+        self, graph: Graph, family: list[Policy], seen: set[Cut]
+    ) -> list[tuple[_Plan, Policy]]:
+        """Plans of the policies that fit and were not seen before, the best first."""
+        found: list[tuple[_Plan, Policy]] = []
+        reason: CompileError | None = None
+        fits: set[Sizing] = set()
+        known = False
+        for policy in family:
+            cut = choose(graph, self._config, self._shape, policy)
+            if policy.sizing in fits or cut in seen:
+                known = known or cut in seen
+                continue
+            try:
+                plan = self._planned(graph, policy)
+            except CompileError as error:
+                reason = reason or error
+                continue
+            assert cut is not None
+            seen.add(cut)
+            fits.add(policy.sizing)
+            found.append((plan, policy))
+            if plan.cycles > found[0][0].cycles * (1 + LOSS):
+                break
+            if plan.cycles < found[0][0].cycles * (1 - GAIN):
+                found.insert(0, found.pop())
+        if not found and not known:
+            raise reason or CompileError(f"not even a row of {self._shape} fits")
+        return found
+
+    def _planned(self, graph: Graph, policy: Policy) -> _Plan:
+        cut = choose(graph, self._config, self._shape, policy)
+        if cut is None:
+            raise CompileError(f"not even a row of {self._shape} fits {self._config.name}")
+        return self.plan(graph, cut)
+
+    def plan(self, graph: Graph, cut: Cut) -> _Plan:
+        """The tasks of one cut, ordered and placed."""
+        config = self._config
+        tasks, tensors = lower(graph, self._image, config, self._shape, cut)
+        ordered = schedule(tasks, config, cut.fill)
+        program = program_order(ordered, tasks)
+        place(program, config, ordered.reserve)
+        return _Plan(graph, cut, tensors, ordered, program)
+
+    def emit(self, plan: _Plan) -> Executable:
+        """The instructions of a plan."""
+        tallies = tally_numbers(plan.graph)
+        reserve = plan.schedule.reserve
+        assembly, patches = emit(plan.program, self._config, reserve, tallies)
+        return Executable(
+            shape=self._shape,
+            cut=plan.cut,
+            instructions=isa.encode_program(assembly.program()),
+            patches=tuple(patches),
+            labels=tuple(assembly.labels),
+            tallies=tallies,
+            tensors=plan.tensors,
+            predicted_cycles=plan.cycles,
+        )
+
+
+def _beginning(graph: Graph) -> Graph:
+    """The graph up to its third attention, if it has more."""
+    attentions = [i for i, op in enumerate(graph.ops) if isinstance(op, Attention)]
+    if len(attentions) <= PROBE + 1:
+        return graph
+    third = next(p for p in segments(graph) if graph.ops[attentions[PROBE]] in p.ops)
+    end = min(graph.ops.index(op) for op in third.ops)
+    ops = graph.ops[:end]
+    defined = [name for op in ops for name in op.outputs]
+    needed = {name for op in graph.ops[end:] for name in op.inputs} | set(graph.outputs)
+    outputs = tuple(name for name in defined if name in needed)
+    return Graph(graph.dims, graph.values, graph.inputs, outputs, ops)
 
 
 def tally_numbers(graph: Graph) -> dict[str, int]:

@@ -58,25 +58,44 @@ class Spill(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How to choose a cut, whatever the number of layers.
-
-    share: of the activation scratchpad that row blocks are sized for; the rest as in ``Cut``.
+class Sizing:
+    """Row blocks that fill a share of the activation scratchpad: ``loose``, with all buffers that
+    keep every engine busy; else with those that are in use at the worst moment, which makes blocks
+    larger, so that weights are loaded less often.
     """
+
+    loose: bool
+    share: float
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How to choose a cut, whatever the number of layers; the rest as in ``Cut``."""
 
     group: int
     spill: Spill
     heads: int
-    share: float
+    sizing: Sizing
     fill: float
 
 
-#: Shares of the activation scratchpad (more than all of it, for not all buffers are needed at a
-#: time), and how full it may get: buffers that fit by their sizes may lie so that none has room for
-#: another.
-SHARES, FILLS = (1.5, 1.25, 1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05), (1.0, 0.92, 0.85)
+#: How row blocks are sized, and how full the activation scratchpad may get: buffers that fit by
+#: their sizes may lie so that none has room for another.
+SIZINGS = (
+    Sizing(loose=True, share=0.95),
+    Sizing(loose=False, share=0.95),
+    Sizing(loose=False, share=0.8),
+    Sizing(loose=False, share=0.7),
+    Sizing(loose=False, share=0.6),
+    Sizing(loose=False, share=0.4),
+    Sizing(loose=False, share=0.2),
+    Sizing(loose=False, share=0.05),
+)
+FILLS = (1.0, 0.92, 0.85)
 #: Key-value heads on chip at a time, and the share of the stationary scratchpad that theirs may take.
 HEADS, STATIONARY_SHARE = (2, 1), 0.75
+#: Blocks may be so much larger than they are sized for, if there are fewer of them then.
+BLOCK_SLACK = 1.15
 #: Tiles of rows in a block that needs no weights: small blocks are soon done and cost nothing.
 ROWS_WITHOUT_WEIGHTS = 2
 #: Row blocks of a segment at least: norms of one hide behind products of another.
@@ -89,7 +108,11 @@ def policies(batch: int, length: int, config: Config) -> Iterator[list[Policy]]:
     for group in _groups(batch, config.geometry.max_rows // length):
         for spill in Spill:
             for heads in HEADS:
-                yield [Policy(group, spill, heads, share, fill) for share in SHARES for fill in FILLS]
+                yield [
+                    Policy(group, spill, heads, sizing, fill)
+                    for sizing in SIZINGS
+                    for fill in FILLS
+                ]
 
 
 def _groups(batch: int, largest: int) -> list[int]:
@@ -134,7 +157,7 @@ class _Family:
 
     def cut(self, policy: Policy) -> Cut | None:
         """The cut of a policy; None if some segment has no room for a row."""
-        rows = [self._rows(index, part, policy.share) for index, part in enumerate(self._parts)]
+        rows = [self._rows(index, part, policy.sizing) for index, part in enumerate(self._parts)]
         heads = self._heads(policy.heads)
         if not all(rows) or not heads:
             return None
@@ -184,7 +207,7 @@ class _Family:
         return wanted if wanted * words <= limit or wanted == 1 else 0
 
     # --- row blocks
-    def _rows(self, index: int, part: Segment, share: float) -> int:
+    def _rows(self, index: int, part: Segment, sizing: Sizing) -> int:
         """Largest row block of a segment; 0 if not even one row fits."""
         total = max(self._total(op.inputs[0]) for op in part.ops)
         free = self._config.act_words - self._on_chip(index)
@@ -192,11 +215,13 @@ class _Family:
             free -= self._attention_words(part.attention)
             per_row = self._projected_words(part)
         else:
-            per_row = self._row_words(part)
+            per_row = self._row_words(part, sizing)
         if free < per_row:
             return 0
-        rows = total if not per_row else int(free * share) // per_row
-        largest = min(max(1, rows), self._config.geometry.max_rows)
+        rows = total if not per_row else int(free * sizing.share) // per_row
+        # one block less is worth a few rows more in each
+        rows = -(-total // max(1, int(-(-total // (max(1, rows) * BLOCK_SLACK)))))
+        largest = min(rows, self._config.geometry.max_rows)
         if not any(isinstance(op, Linear) for op in part.ops):
             largest = min(largest, ROWS_WITHOUT_WEIGHTS * self._config.tile)
         if total > LEAST_BLOCKS * self._config.tile:
@@ -244,13 +269,44 @@ class _Family:
             if self._homes[name] == Home.DRAM
         )
 
-    def _row_words(self, part: RowSegment) -> int:
-        """Words of a row in all buffers that its values pass through."""
-        made = {name for op in part.ops for name in op.outputs}
-        words = 0
-        for name in dict.fromkeys(n for op in part.ops for n in (*op.inputs, *op.outputs)):
-            total, home = self._layouts[name].total, self._homes[name]
-            if home == Home.CHIP or name in self._homes.in_place or self._homes.passes(name):
-                continue
-            words += self._homes.turns(name, loaded=name not in made) * total
-        return words
+    def _row_words(self, part: RowSegment, sizing: Sizing) -> int:
+        """Words of a row in the buffers that its values pass through."""
+        if sizing.loose:
+            made = {name for op in part.ops for name in op.outputs}
+            return sum(
+                self._homes.turns(name, loaded=name not in made) * self._layouts[name].total
+                for name in dict.fromkeys(n for op in part.ops for n in (*op.inputs, *op.outputs))
+                if self._passes_through(name)
+            )
+        moving = sum(self._layouts[name].total for name in self._loaded(part.ops))
+        moving += sum(
+            self._layouts[name].total
+            for op in part.ops
+            for name in op.outputs
+            if self._homes.stored(name) and self._homes[name] != Home.CHIP
+        )
+        return moving + max(self._live(part.ops, position) for position in range(len(part.ops)))
+
+    def _passes_through(self, name: str) -> bool:
+        """Whether blocks of a value have buffers of their own."""
+        chip = self._homes[name] == Home.CHIP
+        return not (chip or name in self._homes.in_place or self._homes.passes(name))
+
+    def _loaded(self, ops: tuple[Operator, ...]) -> set[str]:
+        """Values that come from DRAM."""
+        made = {name for op in ops for name in op.outputs}
+        return {
+            name
+            for op in ops
+            for name in op.inputs
+            if self._homes[name] == Home.DRAM and name not in made
+        }
+
+    def _live(self, ops: tuple[Operator, ...], position: int) -> int:
+        """Words of a row's values, other than whole ones, while one operator runs."""
+        op = ops[position]
+        names = {*op.inputs, *(n for n in op.outputs if n not in self._homes.in_place)}
+        later = {name for after in ops[position + 1 :] for name in after.inputs}
+        before = {name for earlier in ops[:position] for name in earlier.outputs}
+        names |= later & (before | self._loaded(ops[: position + 1]))
+        return sum(self._layouts[name].total for name in names if self._homes[name] != Home.CHIP)

@@ -76,6 +76,7 @@ class _Memory:
     opened: int = 0  # words of buffers in use
     ahead: int = 0  # of these, words of buffers that the source order opens later
     closed: list[tuple[int, Users]] = field(default_factory=list)  # words that were in use
+    leaving: int = 0  # all of them
 
 
 class Occupancy:
@@ -148,6 +149,8 @@ class Occupancy:
         free = memory.capacity - memory.opened - words
         if free < 0:
             return None
+        if free >= memory.leaving:
+            return start
         ends = [(users.until(engine), held) for held, users in memory.closed]
         later = [(end, held) for end, held in ends if end > start]
         free -= sum(held for _, held in later)
@@ -177,6 +180,7 @@ class Occupancy:
                 memory.ahead -= buffer.words * (self._first[buffer] > self._oldest)
                 memory.closed = [held for held in memory.closed if held[1].done > now]
                 memory.closed.append((buffer.words, users))
+                memory.leaving = sum(words for words, _ in memory.closed)
         self._advance(index)
 
     def _advance(self, index: int) -> None:

@@ -9,6 +9,7 @@ follows.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections import deque
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from transept.host.compiler.weights import block_tiles
 
 __all__ = ["Schedule", "Slot", "Streamed", "schedule"]
 
+#: Ready tasks of an engine that are weighed against each other, in their source order.
+LOOKAHEAD = 16
 #: From the last write of one engine to the first step of another that waited for it.
 HOP = 20
 
@@ -176,7 +179,7 @@ class _Scheduler:
 
     def _best_of(self, engine: Engine) -> tuple[tuple, int, Slot] | None:
         best: tuple[tuple, int, Slot] | None = None
-        for index in self._ready[engine]:
+        for index in self._ready[engine][:LOOKAHEAD]:
             bound = max(self._free[engine], self._from[index])
             if best is not None and bound > best[0][0]:
                 continue
@@ -187,6 +190,17 @@ class _Scheduler:
             if best is None or key < best[0]:
                 best = (key, index, slot)
         return best
+
+    def _now(self) -> int:
+        """No task to come starts before."""
+        return min(
+            (
+                max(self._free[engine], min(self._from[index] for index in ready))
+                for engine, ready in self._ready.items()
+                if ready
+            ),
+            default=0,
+        )
 
     def _urgency(self, index: int, slot: Slot) -> int:
         """Of tasks that can start equally early, the one with the largest goes first."""
@@ -261,12 +275,12 @@ class _Scheduler:
             self._products = [*again, slot] if again else [slot]
             if not isinstance(task, Product):
                 self._products = []
-        self._occupancy.take(index, slot.end, slot.visible, min(self._free.values()))
+        self._occupancy.take(index, slot.end, slot.visible, self._now())
         for after, dependence in self._after[index]:
             self._missing[after] -= 1
             self._from[after] = max(self._from[after], self._allows(dependence, slot))
             if not self._missing[after]:
-                self._ready[self._tasks[after].engine].append(after)
+                bisect.insort(self._ready[self._tasks[after].engine], after)
 
     @staticmethod
     def _allows(dependence: Dependence, slot: Slot) -> int:
