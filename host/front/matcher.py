@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 
 import torch
 from torch import fx
@@ -24,15 +25,20 @@ PATTERNS = (match_linear, match_norm, match_attention, match_add)
 class Matcher:
     """Every operator that a pattern finds, in the order of the graph.
 
-    excluded: names of operators that stay with torch; reasons: why a node that multiplies was not
-    matched. A value is named by the operator that defines it; a tensor that torch computes is a value
+    excluded: reasons of operators that stay with torch, by name; plain: linear layers without the
+    activation behind them; reasons: why a node that multiplies was not matched. A value is named by the operator that defines it; a tensor that torch computes is a value
     named ``%node``.
     """
 
     def __init__(
-        self, module: fx.GraphModule, values: Values, excluded: frozenset[str] = frozenset()
+        self,
+        module: fx.GraphModule,
+        values: Values,
+        excluded: Mapping[str, str] | None = None,
+        plain: frozenset[str] = frozenset(),
     ) -> None:
-        self.module, self.values, self._excluded = module, values, excluded
+        self.module, self.values = module, values
+        self._excluded, self.plain = excluded or {}, plain
         self.views = Views(values)
         self.matches: list[Match] = []
         self.boundaries: dict[str, Boundary] = {}
@@ -51,7 +57,7 @@ class Matcher:
                 self._names = names
                 continue
             if found.name in self._excluded:
-                self.reasons[node] = "excluded"
+                self.reasons[node] = self._excluded[found.name]
                 return
             self.matches.append(found)
             self._taken |= found.nodes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
-from transept.host.front.masks import MASKED, is_mask
+from transept.host.front.masks import MASKED, describe, is_mask
 from transept.host.front.matches import AttentionMatch, Boundary, Mask
 from transept.host.front.views import SAME, View
 
@@ -237,8 +237,8 @@ def _build(
     e = v.columns.shape[1]
     width = heads * e
     codes = q.rows[q.batch][..., None] * width + (q.head * e)[:, None, None] + torch.arange(e)
-    name = m.name(_name(m, node, core))
-    return AttentionMatch(
+    name = m.name(_name(m, node))
+    found = AttentionMatch(
         name=name,
         inputs=(q.value, k.value, v.value),
         outputs=(name,),
@@ -250,10 +250,18 @@ def _build(
         columns=(q.columns, k.columns, v.columns),
         queries=q.rows,
         keys=k.rows,
+        leading=tuple(m.values[core.q].shape[:-2]),
+        slices=q.batch,
         scale=core.scale * q.factor * k.factor,
         masks=tuple(core.masks),
         causal=core.causal,
     )
+    rule = describe(found, m.values)
+    if rule is None:
+        m.reasons[node] = "its mask is neither dense nor causal nor a window, keys behind it padding"
+        return None
+    found.filter = rule
+    return found
 
 
 def _aligned(q: _Heads, k: _Heads, v: _Heads, heads: int, kv_heads: int) -> bool:
@@ -270,7 +278,7 @@ def _aligned(q: _Heads, k: _Heads, v: _Heads, heads: int, kv_heads: int) -> bool
     return bool((k.rows == v.rows).all()) and k.rows.shape == v.rows.shape
 
 
-def _name(m: Matcher, node: fx.Node, core: _Core) -> str:
+def _name(m: Matcher, node: fx.Node) -> str:
     """The module that it belongs to."""
     path = m.module_of(node)
     return f"{path}.attention" if path else "attention"

@@ -33,7 +33,7 @@ def match_linear(m: Matcher, node: fx.Node) -> LinearMatch | None:
     path = m.parameter(weights)
     name = m.name(path)
     width = weight.shape[0]
-    activation = find_pointwise(node, m.values)
+    activation = None if name in m.plain else find_pointwise(node, m.values)
     out = node if activation is None else activation.node
     codes = (rows.rows[:, None] * width + torch.arange(width)).reshape(m.values[out].shape)
     nodes = {node} if activation is None else {node, *activation.nodes}
