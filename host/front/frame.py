@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from transept.golden.config import Config
-from transept.host.front.export import Arguments, Values, export, run
+from transept.host.front.export import Arguments, Values, run
 from transept.host.front.limits import limits
 from transept.host.front.matcher import Matcher
 from transept.host.front.ranges import Ranges, observe
@@ -49,17 +49,9 @@ class Frame:
 
 
 def frame(
-    model: torch.nn.Module | fx.GraphModule, example: Arguments, config: Config, choices: Choices
+    module: fx.GraphModule, example: Arguments, config: Config, choices: Choices
 ) -> Frame:
-    """Export a model, or take an exported one, and find its regions; ``choices.excluded`` gains
-    what does not fit.
-
-    Raises
-    ------
-    ExportError
-        If torch cannot export the model for these inputs.
-    """
-    module = model if isinstance(model, fx.GraphModule) else export(model, example)
+    """Find the regions of an exported model; ``choices.excluded`` gains what does not fit."""
     values = run(module, example)
     while True:
         matcher = Matcher(module, values, choices.excluded, frozenset(choices.plain))

@@ -17,8 +17,10 @@ from transept.host.front.patterns.norm import match_norm
 from transept.host.front.patterns.residual import match_add
 from transept.host.front.views import Rows, View, Views, is_fixed
 
-__all__ = ["Matcher"]
+__all__ = ["ALONE", "Matcher"]
 
+#: Name of a parameter that belongs to the whole model.
+ALONE = "linear"
 PATTERNS = (match_linear, match_norm, match_attention, match_add)
 
 
@@ -86,7 +88,7 @@ class Matcher:
         while isinstance(node, fx.Node) and node.op != "get_attr":
             node = next(iter(node.all_input_nodes), None)
         path = str(node.target) if isinstance(node, fx.Node) else "constant"
-        return re.sub(r"\.?(weight_matrix|weight|bias)$", "", path) or "linear"
+        return re.sub(r"(^|\.)(weight_matrix|weight|bias)$", "", path) or ALONE
 
     def module_of(self, node: fx.Node) -> str:
         """The path of the module that computes a node."""

@@ -40,13 +40,13 @@ class Match:
 @dataclass(eq=False, kw_only=True)
 class LinearMatch(Match):
     """``y = activation(x W^T + b)``; weight float32[n, k], bias float32[n]; ``weights``: path of the
-    parameter, by which layers are counted."""
+    parameter, by which layers are counted; product: where the result is before the activation."""
 
     weight: torch.Tensor
     bias: torch.Tensor
     activation: Pointwise | None
     weights: str
-    product: fx.Node
+    product: Boundary
 
 
 @dataclass(eq=False, kw_only=True)

@@ -27,9 +27,13 @@ def base_name(name: str) -> str:
 
 class Ranges:
     """Largest magnitude of every channel of every value, and for each linear layer the sum of
-    ``x^T x`` over the rows that entered it. Values are named as in ``FloatRegion``."""
+    ``x^T x`` over the rows that entered it. Values are named as in ``FloatRegion``.
 
-    def __init__(self) -> None:
+    plain: linear layers that were measured without their activation, for no table can be it.
+    """
+
+    def __init__(self, plain: Iterable[str] = ()) -> None:
+        self.plain = frozenset(plain)
         self._largest: dict[str, torch.Tensor] = {}
         self._moments: dict[str, torch.Tensor] = {}
 

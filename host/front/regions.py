@@ -67,15 +67,19 @@ class FloatRegion:
     nodes: frozenset[fx.Node] = field(default=frozenset())
 
     @property
+    def signature(self) -> tuple:
+        """Equal for regions that compute the same, whatever their shapes."""
+        return tuple((op.name, op.inputs, op.outputs) for op in self.ops), tuple(self.outputs)
+
+    @property
     def attentions(self) -> list[AttentionMatch]:
         """Its attentions."""
         return [op for op in self.ops if isinstance(op, AttentionMatch)]
 
 
 def find_regions(matcher: Matcher, cuts: frozenset[str] = frozenset()) -> list[FloatRegion]:
-    """Every region that multiplies. cuts: operators whose operands come from torch, though the
+    """Every region that multiplies; all of them if none does. cuts: operators whose operands come from torch, though the
     accelerator makes them: a region that was too large ends before them."""
-    regions: list[FloatRegion] = []
     names: Groups[str] = Groups()
     depths = _depths(matcher, cuts)
     producers = {out: op for op in matcher.matches for out in op.outputs}
@@ -90,9 +94,12 @@ def find_regions(matcher: Matcher, cuts: frozenset[str] = frozenset()) -> list[F
     members: dict[str, list[Match]] = {}
     for op in matcher.matches:
         members.setdefault(names.find(op.name), []).append(op)
-    for ops in members.values():
-        if any(isinstance(op, LinearMatch | AttentionMatch) for op in ops):
-            regions.append(_Builder(matcher, ops).region())
+    multiply = [
+        ops
+        for ops in members.values()
+        if any(isinstance(op, LinearMatch | AttentionMatch) for op in ops)
+    ]
+    regions = [_Builder(matcher, ops).region() for ops in multiply or members.values()]
     _name(regions)
     return regions
 
@@ -165,9 +172,9 @@ class _Builder:
         self._nodes = nodes
         for op in ops:
             for name, boundary in op.defines.items():
-                self._sources[name] = source = Source.of(boundary)
-                if isinstance(op, LinearMatch):
-                    self._before[name] = Source(op.product, source.index)
+                self._sources[name] = Source.of(boundary)
+            if isinstance(op, LinearMatch):
+                self._before[op.name] = Source.of(op.product)
 
     def region(self) -> FloatRegion:
         outputs = [name for name in self._sources if self._read_outside(name)]
@@ -261,7 +268,6 @@ class _Builder:
                         bias=maker.bias[elements],
                     )
                 )
-                self._before[name] = self._sources[name]
             else:
                 self._inputs[name] = None
             inputs.append(name)

@@ -232,7 +232,7 @@ def _build(
         return None
     bias = next((mask for mask in core.masks if not is_mask(m.values[mask.node], mask.kind)), None)
     if bias is not None:
-        m.reasons[node] = f"{bias.node.name} adds a bias to the scores, which is no mask"
+        m.reasons[node] = f"what is added to its scores ({bias.node.name}) is a bias, no mask"
         return None
     e = v.columns.shape[1]
     width = heads * e

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeVar
-
 import numpy as np
 
 from transept.golden.config import Config
+from transept.golden.filters import Dense, KeyFilter
 from transept.golden.graph import Dim, Graph, Operator, Value
 from transept.golden.ops import Attention, Linear, Norm
 from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, NormMatch
@@ -23,14 +22,20 @@ __all__ = ["Quantiser"]
 #: Rows of a value that no attention reads.
 MOST_ROWS = 1 << 24
 
-Op = TypeVar("Op", bound=Operator)
-
-
 class Quantiser:
-    """Makes graphs of regions; operators that share parameters share the integers too."""
+    """Makes graphs of regions; operators that share parameters share the integers too.
 
-    def __init__(self, regions: list[FloatRegion], ranges: Ranges, config: Config) -> None:
-        self._ranges, self._config = ranges, config
+    key_filter: in place of dense attention.
+    """
+
+    def __init__(
+        self,
+        regions: list[FloatRegion],
+        ranges: Ranges,
+        config: Config,
+        key_filter: KeyFilter | None = None,
+    ) -> None:
+        self._ranges, self._config, self._filter = ranges, config, key_filter
         self.scales = Scales([op for region in regions for op in region.ops], ranges)
         self._done: dict[tuple[type, str], Operator] = {}
 
@@ -66,9 +71,8 @@ class Quantiser:
             return self._shared(op, self._linear, x=op.inputs[0], y=op.outputs[0])
         if isinstance(op, AttentionMatch):
             q, k, v = op.inputs
-            return self._shared(
-                op, self._attention, q=q, k=k, v=v, out=op.outputs[0], filter=op.filter
-            )
+            rule = self._filter if self._filter and op.filter == Dense() else op.filter
+            return self._shared(op, self._attention, q=q, k=k, v=v, out=op.outputs[0], filter=rule)
         if isinstance(op, NormMatch):
             x = op.inputs[1] if len(op.inputs) > 1 else None
             total = op.outputs[1] if len(op.outputs) > 1 else None
