@@ -24,7 +24,7 @@ from transept.host.front.ranges import Ranges
 from transept.host.front.regions import FloatRegion
 from transept.host.runtime.region import Region
 
-__all__ = ["ImportedModel", "import_model"]
+__all__ = ["ImportedModel", "import_model", "measure_ranges", "region_shape"]
 
 #: An activation table that is further off than this share of the largest result is none.
 TABLE_ERROR = 0.01
@@ -54,19 +54,16 @@ class ImportedModel:
         model: torch.nn.Module,
         example: Arguments,
         config: Config,
-        ranges: Ranges | Sequence[Arguments],
+        ranges: Ranges,
         key_filter: KeyFilter | None = None,
     ) -> None:
         self.model, self.config, self.example = model, config, example
-        self.choices = Choices()
+        self.ranges = ranges
+        self.choices = Choices(plain=set(ranges.plain))
         self.regions: list[Region] = []
         self._filter = key_filter
         self._exports: dict[tuple, fx.GraphModule] = {}
         self._bound: dict[tuple, _Bound] = {}
-        self._given = ranges
-        self.ranges = ranges if isinstance(ranges, Ranges) else Ranges()
-        self.choices.plain |= self.ranges.plain
-        self._settle()
 
     # --- running
     def run(self, arguments: Arguments, runner: Runner) -> tuple[object, list[str]]:
@@ -132,22 +129,40 @@ class ImportedModel:
         return regions
 
     # --- deciding
-    def _settle(self) -> None:
-        """Decide what stays with torch, until everything else fits the accelerator."""
+    def settle(self) -> None:
+        """Decide what stays with torch, until everything else fits the accelerator.
+
+        Raises
+        ------
+        UnsupportedModelError
+            If nothing is left.
+        """
         for _ in range(MOST_ATTEMPTS):
-            first = frame(self._exported(self.example), self.example, self.config, self.choices)
-            if not first.regions:
-                raise UnsupportedModelError(_nothing(first, self.choices))
-            if not isinstance(self._given, Ranges):
-                self.ranges = measure(self, self._given, self.choices)
-            if self._plain(first) or self._unfit(first):
-                continue
-            return
+            if not self._unfit(self.calibrated()):
+                return
         raise UnsupportedModelError(f"no cut of the model fits {self.config.name}")
 
-    def exported_frame(self, arguments: Arguments, choices: Choices) -> Frame:
-        """A frame for calibration."""
-        return frame(self._exported(arguments), arguments, self.config, choices)
+    def calibrated(self) -> Frame:
+        """The frame of the example, of which calibration has seen every value."""
+        while True:
+            found = frame(self._exported(self.example), self.example, self.config, self.choices)
+            if not found.regions:
+                raise UnsupportedModelError(_nothing(found, self.choices))
+            if not self.ranges.covers(found.regions):
+                self.ranges = self._measured()
+            if not self._plain(found):
+                return found
+
+    def _measured(self) -> Ranges:
+        """Ranges over the calibration inputs, of any shapes."""
+        ranges = Ranges(self.ranges.inputs, self.choices.plain)
+        frames: dict[tuple, Frame] = {}
+        for arguments in ranges.inputs:
+            if arguments.key not in frames:
+                module = self._exported(arguments)
+                frames[arguments.key] = frame(module, arguments, self.config, self.choices)
+            frames[arguments.key].observe(arguments, ranges)
+        return ranges
 
     def _plain(self, found: Frame) -> bool:
         """Whether an activation turned out to be none that a table can be."""
@@ -157,7 +172,9 @@ class ImportedModel:
             for name, table in quantiser.scales.tables.items()
             if table.error > TABLE_ERROR or not self.config.blocks.activation
         }
-        self.choices.plain |= set(bad)
+        if bad:
+            self.choices.plain |= set(bad)
+            self.ranges = Ranges(self.ranges.inputs)  # those values mean something else now
         return bool(bad)
 
     def _unfit(self, found: Frame) -> bool:
@@ -255,17 +272,15 @@ def _middle(graph: Graph, shape: Shape) -> str:
     return _matched(graph.ops[-1].name)
 
 
-def measure(
-    imported: ImportedModel, calibration: Sequence[Arguments], choices: Choices
-) -> Ranges:
-    """Ranges over calibration inputs, of any shapes."""
-    ranges = Ranges(choices.plain)
-    frames: dict[tuple, Frame] = {}
-    for arguments in calibration:
-        if arguments.key not in frames:
-            frames[arguments.key] = imported.exported_frame(arguments, choices)
-        frames[arguments.key].observe(arguments, ranges)
-    return ranges
+def measure_ranges(model: torch.nn.Module, calibration: Sequence[object], config: Config) -> Ranges:
+    """What calibration sees of a model, to be shared by programs for several shapes.
+
+    calibration: inputs as ``import_model`` takes them.
+    """
+    inputs = _inputs(calibration)
+    imported = ImportedModel(model, inputs[0], config, Ranges(inputs))
+    imported.calibrated()
+    return imported.ranges
 
 
 def import_model(
@@ -292,9 +307,15 @@ def import_model(
     """
     arguments = Arguments.of(example)
     if isinstance(calibration, Ranges):
-        given: Ranges | Sequence[Arguments] = calibration
+        ranges = calibration
     else:
-        given = [Arguments.of(inputs) for inputs in (calibration or [arguments])]
-        for inputs in given:
+        ranges = Ranges(_inputs(calibration or [arguments]))
+        for inputs in ranges.inputs:
             inputs.like(arguments)
-    return ImportedModel(model, arguments, config, given, key_filter)
+    imported = ImportedModel(model, arguments, config, ranges, key_filter)
+    imported.settle()
+    return imported
+
+
+def _inputs(calibration: Sequence[object]) -> list[Arguments]:
+    return [Arguments.of(inputs) for inputs in calibration]

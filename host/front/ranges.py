@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
-from transept.host.front.export import Values
+from transept.host.front.export import Arguments, Values
 from transept.host.front.masks import MaskError, key_lengths
 from transept.host.front.matches import LinearMatch
 from transept.host.front.regions import FloatRegion, Source
@@ -29,11 +29,12 @@ class Ranges:
     """Largest magnitude of every channel of every value, and for each linear layer the sum of
     ``x^T x`` over the rows that entered it. Values are named as in ``FloatRegion``.
 
-    plain: linear layers that were measured without their activation, for no table can be it.
+    inputs: what calibration ran on; plain: linear layers that were measured without their
+    activation, for no table can be it.
     """
 
-    def __init__(self, plain: Iterable[str] = ()) -> None:
-        self.plain = frozenset(plain)
+    def __init__(self, inputs: Sequence[Arguments], plain: Iterable[str] = ()) -> None:
+        self.inputs, self.plain = tuple(inputs), frozenset(plain)
         self._largest: dict[str, torch.Tensor] = {}
         self._moments: dict[str, torch.Tensor] = {}
 
@@ -51,8 +52,9 @@ class Ranges:
         name, rows = base_name(name), rows.detach().float()
         self._moments[name] = self._moments.get(name, 0) + (rows.T @ rows).double()
 
-    def __contains__(self, name: str) -> bool:
-        return base_name(name) in self._largest
+    def covers(self, regions: Iterable[FloatRegion]) -> bool:
+        """Whether calibration saw every value of these regions."""
+        return all(base_name(name) in self._largest for r in regions for name in r.sources)
 
     def __getitem__(self, name: str) -> np.ndarray:
         """float64[channels], at least 1e-6.
