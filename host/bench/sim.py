@@ -12,7 +12,7 @@ import numpy as np
 from transept.golden import registers
 from transept.golden.config import Config
 from transept.golden.isa import Window
-from transept.host.devices.base import BumpAllocator
+from transept.host.devices.base import Allocator
 from transept.host.devices.rtl import RtlDevice
 from transept.host.driver import Driver, Loaded
 from transept.host.gemm import compile_gemm, reference
@@ -142,7 +142,7 @@ def _output(dram: np.ndarray, loaded: Loaded) -> np.ndarray:
     return rows.reshape(tensor.rows, -1)[:, : tensor.width]
 
 
-class _Recorder(BumpAllocator):
+class _Recorder(Allocator):
     """A device that only keeps what the driver writes: memory at address 0, and registers."""
 
     name = "recorder"

@@ -23,6 +23,9 @@ class Shape:
     batch: int
     lengths: Mapping[str, int]
 
+    def __hash__(self) -> int:
+        return hash((self.batch, frozenset(self.lengths.items())))
+
     def __str__(self) -> str:
         return f"{self.batch} x {', '.join(str(n) for n in self.lengths.values())}"
 

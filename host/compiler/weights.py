@@ -7,6 +7,7 @@ channel parameters; a LOAD may bring any run of its tiles.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ class ColumnTile:
 class WeightImage:
     """Constants of every operator of a graph: ``columns``, ``blocks`` and ``tables`` by its name.
 
-    Operators that hold the very same arrays share their place.
+    What has the same bytes has the same place: weights that operators share are there once.
 
     columns: {linear: n tiles}; blocks: channel parameters of a context, or parameters of a norm or
     sum; tables: activation tables of linear layers.
@@ -83,7 +84,7 @@ class WeightImage:
         self._tile = config.tile
         self._parts: list[np.ndarray] = []
         self._size = 0
-        self._places: dict[tuple, object] = {}
+        self._offsets: dict[bytes, int] = {}  # by the digest of what lies there
         self.columns: dict[str, list[ColumnTile]] = {}
         self.blocks: dict[str, Block] = {}
         self.tables: dict[str, Block] = {}
@@ -94,31 +95,29 @@ class WeightImage:
             elif isinstance(op, Attention):
                 self._context(op, layouts_of[op.out])
             elif isinstance(op, Norm | Add):
-                self._norm(op)
+                packed = layouts.pack_norm_parameters(op.parameters, self._tile)
+                self.blocks[op.name] = self._block(packed)
 
     def image(self) -> np.ndarray:
         """uint8[:], the whole window."""
         return np.concatenate(self._parts) if self._parts else np.zeros(ALIGN, np.uint8)
 
     def _append(self, data: np.ndarray) -> int:
-        offset = self._size
-        padded = np.zeros(-(-data.size // ALIGN) * ALIGN, np.uint8)
-        padded[: data.size] = data
-        self._parts.append(padded)
-        self._size += padded.size
-        return offset
+        """Where the bytes lie; at the end if they were nowhere yet."""
+        digest = hashlib.blake2b(np.ascontiguousarray(data), digest_size=32).digest()
+        if digest not in self._offsets:
+            self._offsets[digest] = self._size
+            padded = np.zeros(-(-data.size // ALIGN) * ALIGN, np.uint8)
+            padded[: data.size] = data
+            self._parts.append(padded)
+            self._size += padded.size
+        return self._offsets[digest]
 
     def _linear(self, op: Linear, x: Segments, y: Segments) -> None:
-        key = ("linear", id(op.weight), id(op.channel), x, y)
-        if key not in self._places:
-            weight = x.pad(y.pad(op.weight, 0), 1)
-            self._places[key] = self._columns(weight, _pad_channel(op.channel, y))
-        self.columns[op.name] = self._places[key]  # type: ignore[assignment]
+        weight = x.pad(y.pad(op.weight, 0), 1)
+        self.columns[op.name] = self._columns(weight, _pad_channel(op.channel, y))
         if op.table is not None:
-            key = ("table", id(op.table))
-            if key not in self._places:
-                self._places[key] = self._block(layouts.pack_table(op.table, self._tile))
-            self.tables[op.name] = self._places[key]  # type: ignore[assignment]
+            self.tables[op.name] = self._block(layouts.pack_table(op.table, self._tile))
 
     def _columns(self, weight: np.ndarray, channel: ChannelParameters) -> list[ColumnTile]:
         tile = self._tile
@@ -131,19 +130,9 @@ class WeightImage:
         return [ColumnTile(self._append(column), k_tiles, tile) for column in columns]
 
     def _context(self, op: Attention, out: Segments) -> None:
-        key = ("context", id(op.context), out)
-        if key not in self._places:
-            channel = _pad_channel(op.context, out)
-            self._places[key] = self._block(layouts.pack_channel_parameters(channel, self._tile))
-        self.blocks[op.name] = self._places[key]  # type: ignore[assignment]
-
-    def _norm(self, op: Norm | Add) -> None:
-        key = ("norm", id(op.parameters))
-        if key not in self._places:
-            self._places[key] = self._block(
-                layouts.pack_norm_parameters(op.parameters, self._tile)
-            )
-        self.blocks[op.name] = self._places[key]  # type: ignore[assignment]
+        channel = _pad_channel(op.context, out)
+        packed = layouts.pack_channel_parameters(channel, self._tile)
+        self.blocks[op.name] = self._block(packed)
 
     def _block(self, data: np.ndarray) -> Block:
         return Block(self._append(data), data.size // self._tile)

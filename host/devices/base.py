@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,13 +10,24 @@ import numpy as np
 
 from transept.golden.config import Config
 
-__all__ = ["Buffer", "BumpAllocator", "Device", "DeviceError", "OutOfMemoryError"]
+__all__ = [
+    "Allocator",
+    "Buffer",
+    "Device",
+    "DeviceError",
+    "DeviceLostError",
+    "OutOfMemoryError",
+]
 
 PAGE = 4096
 
 
 class DeviceError(RuntimeError):
     """The device answered wrongly or not at all; the message says what was asked and what came."""
+
+
+class DeviceLostError(DeviceError):
+    """The device does not even come out of reset; nothing but opening it again helps."""
 
 
 class OutOfMemoryError(DeviceError):
@@ -50,6 +62,9 @@ class Device(Protocol):
     def allocate(self, nbytes: int) -> Buffer:
         """Physically contiguous memory that starts on a page. OutOfMemoryError if there is none."""
 
+    def release(self, buffer: Buffer) -> None:
+        """Give a buffer back."""
+
     def release_all(self) -> None:
         """Give back every buffer."""
 
@@ -63,29 +78,44 @@ class Device(Protocol):
         """Wait for the interrupt; False if it did not come in time."""
 
 
-class BumpAllocator:
+class Allocator:
     """The memory of a device whose DRAM is an array of the host, at physical address ``base``.
 
-    Buffers lie one after the other and are released together. Nothing is cached.
+    A buffer lies in the first gap that holds it. Nothing is cached.
     """
 
     def __init__(self, memory: np.ndarray, base: int) -> None:
-        self._memory, self._base, self._next = memory, base, 0
+        self._memory, self._base = memory, base
+        self._taken: list[tuple[int, int]] = []  # first byte and end of every buffer, in order
 
     def allocate(self, nbytes: int) -> Buffer:
-        """The next ``nbytes`` bytes, zeroed."""
-        left = self._memory.size - self._next
+        """``nbytes`` bytes, zeroed, from a page on."""
+        start = self._gap(nbytes)
+        left = max(0, self._memory.size - start)
         if nbytes > left:
             raise OutOfMemoryError(f"buffer of {nbytes} bytes, device memory has {left} left")
-        start = self._next
-        self._next = min(-(-(start + nbytes) // PAGE) * PAGE, self._memory.size)
+        bisect.insort(self._taken, (start, start + nbytes))
         array = self._memory[start : start + nbytes]
         array[:] = 0
         return Buffer(self._base + start, array)
 
+    def _gap(self, nbytes: int) -> int:
+        """First byte of the first gap that holds so many, or of what is behind all buffers."""
+        start = 0
+        for first, end in self._taken:
+            if start + nbytes <= first:
+                break
+            start = -(-end // PAGE) * PAGE
+        return start
+
+    def release(self, buffer: Buffer) -> None:
+        """Its place is free for another."""
+        start = buffer.address - self._base
+        self._taken.remove((start, start + buffer.nbytes))
+
     def release_all(self) -> None:
-        """Start again from the beginning."""
-        self._next = 0
+        """All places are free."""
+        self._taken.clear()
 
     def flush(self, buffer: Buffer) -> None:
         """Nothing to do."""

@@ -8,14 +8,14 @@ from transept.golden import registers
 from transept.golden.config import Config
 from transept.golden.emulator import Emulator, EmulatorError
 from transept.golden.isa import Window
-from transept.host.devices.base import BumpAllocator
+from transept.host.devices.base import Allocator
 
 __all__ = ["EmulatorDevice"]
 
 DRAM_BASE = 0x1000_0000
 
 
-class EmulatorDevice(BumpAllocator):
+class EmulatorDevice(Allocator):
     """A register file in front of ``golden.emulator``; a start runs the program to its end."""
 
     name = "emulator"

@@ -8,7 +8,7 @@ from typing import Any
 
 from transept.golden.config import Config
 from transept.golden.isa import Engine
-from transept.host.devices.base import BumpAllocator
+from transept.host.devices.base import Allocator
 from transept.sim.build import accelerator_verilog
 from transept.sim.native import NativeSimulation, SimulationTimeout
 from transept.sim.timeline import retirements
@@ -18,7 +18,7 @@ __all__ = ["RtlDevice"]
 PROGRESS_CYCLES = 100_000
 
 
-class RtlDevice(BumpAllocator):
+class RtlDevice(Allocator):
     """A Verilated accelerator with its DRAM. Other options are those of ``NativeSimulation``."""
 
     name = "rtl"

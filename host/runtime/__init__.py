@@ -1,0 +1,1 @@
+"""What stands between a compiled region and a device: sessions, the driver, program files."""

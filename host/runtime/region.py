@@ -1,0 +1,184 @@
+"""A region: one part of a model that runs on the accelerator, for any shape."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from transept.golden.config import Config
+from transept.golden.graph import Graph, Lengths, Value
+from transept.golden.ops import Attention
+from transept.host.compiler.compile import compile_graph
+from transept.host.compiler.cut import Shape
+from transept.host.compiler.executable import Executable
+from transept.host.compiler.weights import WeightImage
+from transept.host.runtime.errors import ProgramError
+
+__all__ = ["Region", "dtype_of"]
+
+
+def dtype_of(value: Value) -> np.dtype:
+    """The type of a value's elements outside the accelerator: int16 or int8."""
+    return np.dtype(np.int8 if value.bits == 8 else np.int16)
+
+
+@dataclass(eq=False)
+class Region:
+    """A quantised graph on one configuration, and its executables by shape.
+
+    All executables share one weight image; each is compiled when it is first asked for.
+    """
+
+    name: str
+    graph: Graph
+    config: Config
+    executables: dict[Shape, Executable] = field(default_factory=dict, init=False)
+
+    @functools.cached_property
+    def image(self) -> WeightImage:
+        """Where every constant lies in window WEIGHTS."""
+        return WeightImage(self.graph, self.config)
+
+    @functools.cached_property
+    def weights(self) -> np.ndarray:
+        """Contents of window WEIGHTS, uint8[:]."""
+        return self.image.image()
+
+    # --- shapes
+    def shape(self, batch: int, lengths: Mapping[str, int]) -> Shape:
+        """The shape of ``batch`` sequences with so many rows in every dimension.
+
+        Raises
+        ------
+        ProgramError
+            If a dimension is missing or unknown, or a number is outside its limits.
+        """
+        if batch < 1:
+            raise ProgramError(f"{self.name}: batch {batch} must be at least 1")
+        self._check_names("dimension", lengths, [dim.name for dim in self.graph.dims])
+        for dim in self.graph.dims:
+            if not 1 <= lengths[dim.name] <= dim.limit:
+                raise ProgramError(
+                    f"{self.name}: {lengths[dim.name]} rows of {dim.name} "
+                    f"are outside 1 to {dim.limit}"
+                )
+        return Shape(batch, {dim.name: lengths[dim.name] for dim in self.graph.dims})
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates of one run, every row real."""
+        rows = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
+        return sum(self.graph.macs(rows).values())
+
+    def bucket(self, shape: Shape) -> Shape:
+        """The cheapest shape with an executable that gives the same rows, others behind them; the
+        shape itself if there is none."""
+        known = [other for other in self.executables if self._holds(other, shape)]
+        return min(known, key=lambda s: self.executables[s].predicted_cycles, default=shape)
+
+    def _holds(self, larger: Shape, shape: Shape) -> bool:
+        if larger.batch != shape.batch:
+            return False
+        if any(larger.lengths[dim] < length for dim, length in shape.lengths.items()):
+            return False
+        return all(
+            length in (larger.lengths[dim], -(-length // block) * block)
+            for dim, length in shape.lengths.items()
+            for block in self._looked_at(dim)
+        )
+
+    def _looked_at(self, dim: str) -> list[int]:
+        """Query rows that a filter looks at together: more would change what it sees."""
+        return [
+            op.block
+            for op in self.graph.ops
+            if isinstance(op, Attention) and op.filter.looks and self.graph.values[op.q].dim == dim
+        ]
+
+    # --- executables
+    def executable(self, shape: Shape) -> Executable:
+        """The executable of a shape, compiled now if it is not there yet.
+
+        Raises
+        ------
+        CompileError
+            If no cut of the shape fits the accelerator.
+        """
+        if shape not in self.executables:
+            self.add(compile_graph(self.graph, self.config, shape, self.image))
+        return self.executables[shape]
+
+    def add(self, executable: Executable) -> None:
+        """Keep an executable, in place of the one of the same shape."""
+        self.executables[executable.shape] = executable
+
+    # --- inputs
+    def check(self, inputs: Mapping[str, np.ndarray], lengths: Lengths | None) -> Shape:
+        """The shape of some inputs.
+
+        Raises
+        ------
+        ProgramError
+            If an input is missing or unknown, is not [batch, length, width] of its type, holds the
+            lowest code, or disagrees with another about batch or length; or if real lengths do not
+            fit.
+        """
+        self._check_names("input", inputs, self.graph.inputs)
+        rows: dict[str, int] = {}
+        batch = 0
+        for name in self.graph.inputs:
+            value, given = self.graph.values[name], inputs[name]
+            _check_rows(self.name, value, given)
+            batch = batch or len(given)
+            expected = rows.setdefault(value.dim, given.shape[1])
+            if (len(given), given.shape[1]) != (batch, expected):
+                raise ProgramError(
+                    f"{self.name}: input {name} is {len(given)} x {given.shape[1]} rows, "
+                    f"the others are {batch} x {expected}"
+                )
+        shape = self.shape(batch, rows)
+        for dim, real in (lengths or {}).items():
+            self._check_lengths(shape, dim, real)
+        return shape
+
+    def _check_lengths(self, shape: Shape, dim: str, real: object) -> None:
+        if dim not in shape.lengths:
+            raise ProgramError(f"{self.name} has no dimension {dim}")
+        given = list(real)  # type: ignore[call-overload]
+        if len(given) != shape.batch:
+            raise ProgramError(
+                f"{self.name}: {len(given)} lengths of {dim} for {shape.batch} sequences"
+            )
+        for length in given:
+            if not 1 <= length <= shape.lengths[dim]:
+                raise ProgramError(
+                    f"{self.name}: sequence length {length} of {dim} "
+                    f"is outside 1 to {shape.lengths[dim]}"
+                )
+
+    def _check_names(self, what: str, given: Mapping, names: object) -> None:
+        known = list(names)  # type: ignore[call-overload]
+        for name in known:
+            if name not in given:
+                raise ProgramError(f"{self.name}: {what} {name} is missing")
+        for name in given:
+            if name not in known:
+                raise ProgramError(f"{self.name} has no {what} {name}")
+
+
+def _check_rows(region: str, value: Value, given: np.ndarray) -> None:
+    dtype = dtype_of(value)
+    if given.dtype != dtype:
+        raise ProgramError(f"{region}: input {value.name} is {given.dtype}, must be {dtype}")
+    if given.ndim != 3 or given.shape[-1] != value.width or 0 in given.shape:
+        raise ProgramError(
+            f"{region}: input {value.name} has shape {list(given.shape)}, "
+            f"must be [batch, length, {value.width}]"
+        )
+    if given.min() < -value.limit:
+        raise ProgramError(
+            f"{region}: input {value.name} holds {given.min()}, "
+            f"{dtype} operands are {-value.limit} to {value.limit}"
+        )

@@ -1,0 +1,180 @@
+"""Quantised graphs of random constants, built operator by operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from transept.golden.filters import Dense, KeyFilter
+from transept.golden.graph import Dim, Graph, Operator, Value
+from transept.golden.numerics.norm import NormParameters
+from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
+from transept.golden.ops import Add, Attention, Linear, Norm
+
+__all__ = ["GraphBuilder", "mlp", "post_norm", "pre_norm", "random_inputs"]
+
+#: Standard deviation of random inputs, by bits.
+SPREAD = {16: 8000, 8: 50}
+
+
+class GraphBuilder:
+    """Adds operators with random constants; values are named in the order in which they appear."""
+
+    def __init__(self, seed: int, *, limit: int = 64, block: int = 4) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.dim, self.block = Dim("rows", limit), block
+        self.values: dict[str, Value] = {}
+        self.ops: list[Operator] = []
+
+    def value(self, width: int, bits: int = 16) -> str:
+        """A new value with a scale; an input if nothing defines it."""
+        name = f"v{len(self.values)}"
+        scale = 2.0 ** self.rng.integers(-12, -8, width)
+        self.values[name] = Value(name, self.dim.name, width, bits, scale)
+        return name
+
+    def _name(self, kind: str) -> str:
+        return f"{kind}{len(self.ops)}"
+
+    def channel(self, width: int) -> ChannelParameters:
+        """Random channel parameters."""
+        draw = self.rng.integers
+        return ChannelParameters(
+            draw(1 << 13, 1 << 16, width), draw(10, 13, width), draw(-1 << 14, 1 << 14, width)
+        )
+
+    def table(self) -> ActivationTable:
+        """Half of its argument, in 64 segments."""
+        zeros, slopes = np.zeros(SEGMENTS, np.int64), np.full(SEGMENTS, 128)
+        values = (np.arange(SEGMENTS) - SEGMENTS // 2) * 1024 // 2
+        return ActivationTable(-32768, 10, 0, 8, values, slopes, zeros)
+
+    def linear(self, x: str, width: int, bits: int = 16, *, table: bool = False) -> str:
+        """A linear layer of ``width`` outputs."""
+        y = self.value(width, bits)
+        weight = self.rng.integers(-127, 128, (width, self.values[x].width)).astype(np.int8)
+        found = self.table() if table else None
+        channel = self.channel(width)
+        self.ops.append(Linear(self._name("linear"), x, y, weight, channel, 14, 8, found))
+        return y
+
+    def _norm_parameters(self, width: int) -> NormParameters:
+        draw = self.rng.integers
+        return NormParameters(
+            draw(1 << 14, 1 << 16, width),
+            draw(-1 << 16, 1 << 16, width),
+            *(draw(0, 4, width) for _ in range(3)),
+        )
+
+    def norm(self, y: str, x: str | None = None, *, centre: bool = True) -> str:
+        """A norm of y, or of y + x."""
+        out = self.value(self.values[y].width)
+        parameters = self._norm_parameters(self.values[y].width)
+        self.ops.append(Norm(self._name("norm"), y, x, out, parameters, 1000, 18, centre))
+        return out
+
+    def norm_and_sum(self, y: str, x: str, *, centre: bool = True) -> tuple[str, str]:
+        """A norm of y + x, and the sum."""
+        out, total = (self.value(self.values[y].width) for _ in range(2))
+        parameters = self._norm_parameters(self.values[y].width)
+        self.ops.append(Norm(self._name("norm"), y, x, out, parameters, 1000, 18, centre, total))
+        return out, total
+
+    def add(self, y: str, x: str) -> str:
+        """A sum."""
+        total = self.value(self.values[y].width)
+        self.ops.append(
+            Add(self._name("add"), y, x, total, self._norm_parameters(self.values[y].width))
+        )
+        return total
+
+    def attention(
+        self,
+        q: str,
+        k: str,
+        v: str,
+        heads: int,
+        kv_heads: int | None = None,
+        key_filter: KeyFilter | None = None,
+    ) -> str:
+        """An attention on int8 values."""
+        kv_heads = kv_heads or heads
+        width = self.values[v].width // kv_heads * heads
+        out = self.value(width)
+        self.ops.append(
+            Attention(
+                self._name("attention"),
+                *(q, k, v, out, heads, kv_heads),
+                score_multiplier=self.rng.integers(1 << 10, 1 << 15, heads),
+                score_shift=self.rng.integers(12, 15, heads),
+                score_row_shift=16,
+                context=self.channel(width),
+                context_row_shift=18,
+                context_out_shift=8,
+                block=self.block,
+                filter=key_filter or Dense(),
+            )
+        )
+        return out
+
+    def graph(self, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+        """All of it."""
+        return Graph((self.dim,), self.values, tuple(inputs), tuple(outputs), tuple(self.ops))
+
+
+def post_norm(
+    seed: int,
+    hidden: int,
+    heads: int,
+    inner: Sequence[int],
+    key_filter: KeyFilter | None = None,
+) -> Graph:
+    """Encoder layers, norms behind the sums, each with its own inner width."""
+    build = GraphBuilder(seed)
+    first = build.value(hidden)
+    x = build.norm(first)
+    for width in inner:
+        q, k, v = (build.linear(x, hidden, 8) for _ in range(3))
+        context = build.attention(q, k, v, heads, key_filter=key_filter)
+        x = build.norm(build.linear(context, hidden), x)
+        x = build.norm(build.linear(build.linear(x, width, table=True), hidden), x)
+    return build.graph([first], [x])
+
+
+def pre_norm(seed: int, hidden: int, heads: int, kv_heads: int, inner: Sequence[int]) -> Graph:
+    """Layers with the norms in front, without means; two outputs."""
+    build = GraphBuilder(seed)
+    first = x = build.value(hidden)
+    h = build.norm(first, centre=False)
+    for width in inner:
+        q = build.linear(h, hidden, 8)
+        k, v = (build.linear(h, hidden // heads * kv_heads, 8) for _ in range(2))
+        context = build.attention(q, k, v, heads, kv_heads)
+        h, x = build.norm_and_sum(build.linear(context, hidden), x, centre=False)
+        h, x = build.norm_and_sum(build.linear(build.linear(h, width), hidden), x, centre=False)
+    return build.graph([first], [h, x])
+
+
+def mlp(seed: int, widths: Sequence[int], bits: int = 16) -> Graph:
+    """Linear layers, one after the other, from and to ``bits`` bits, and a residual sum."""
+    build = GraphBuilder(seed, limit=4096)
+    first = x = build.value(widths[0], bits)
+    for width in widths[1:-1]:
+        x = build.linear(x, width, table=True)
+    y = build.linear(x, widths[-1], bits)
+    other = build.value(widths[-1])
+    total = build.add(build.linear(x, widths[-1]), other)
+    return build.graph([first, other], [y, total])
+
+
+def random_inputs(graph: Graph, batch: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Normally distributed inputs [batch, length, width] of their types."""
+    rng = np.random.default_rng(seed)
+    inputs = {}
+    for name in graph.inputs:
+        value = graph.values[name]
+        drawn = rng.normal(0, SPREAD[value.bits], (batch, length, value.width))
+        steps = np.clip(np.rint(drawn), -value.limit, value.limit)
+        inputs[name] = steps.astype(np.int8 if value.bits == 8 else np.int16)
+    return inputs
