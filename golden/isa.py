@@ -354,10 +354,11 @@ class Instruction:
         return FORMATS[self.opcode].engine
 
     def __getattr__(self, name: str) -> int:
-        try:
-            return self.__dict__["operands"][name]
-        except KeyError:
-            raise AttributeError(f"{self.opcode.name} has no operand {name!r}") from None
+        mine = self.__dict__  # empty while a copy is made
+        if name not in mine.get("operands", ()):
+            owner = getattr(mine.get("opcode"), "name", "an instruction")
+            raise AttributeError(f"{owner} has no operand {name!r}")
+        return mine["operands"][name]
 
     def __str__(self) -> str:
         return disassemble(self)

@@ -66,9 +66,8 @@ def registers_page() -> str:
                 values = f" ({_values(field.enum)})" if field.enum else ""
                 parts.append(f"{bits} `{field.name}`: {field.doc}{values}")
             detail += ": " + "; ".join(parts)
-        rows.append(
-            (f"`{register.offset:#05x}`", f"`{register.name}`", register.access.value, detail)
-        )
+        access = register.access.value + (" while idle" if register.locked else "")
+        rows.append((f"`{register.offset:#05x}`", f"`{register.name}`", access, detail))
     lines += _table(("offset", "register", "access", "meaning"), rows)
     codes = [(code.value, code.name) for code in registers.ErrorCode]
     lines += ["## Error codes", "", *_table(("code", "name"), codes)]
