@@ -9,21 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transept.golden import isa
+from transept.golden.filters import FILTERS
+
 __all__ = [
     "CONTRACT_VERSION",
     "PRESETS",
     "PYNQ_Z2",
     "PYNQ_Z2_BOARD",
     "TINY",
+    "Blocks",
     "Config",
     "Engines",
+    "Filters",
     "Geometry",
     "Memories",
     "preset",
 ]
 
 #: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,26 @@ class Engines:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Key filters of the attention core that are built."""
+
+    names: tuple[str, ...]  # of ``golden.filters.FILTERS``
+    estimate_multipliers: int  # products per cycle of the estimates of tile_threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """Optional parts. What is not built is absent from FEATURES, and its instructions are illegal.
+
+    ``isa.FORMATS`` names the block that an opcode needs.
+    """
+
+    attention: bool  # SCORES, CONTEXT, the softmax engine and the key filters
+    activation: bool  # the activation table of the epilogue
+    norm: bool  # the vector unit and its parameter memory
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """One accelerator. Stored values are independent; everything else is derived.
 
@@ -76,13 +101,20 @@ class Config:
     geometry: Geometry
     memories: Memories
     engines: Engines
+    filters: Filters
+    blocks: Blocks
     clock_mhz: int  # clock of the board target; simulation reports times at this clock
 
     def __post_init__(self) -> None:
         geometry, memories, engines = self.geometry, self.memories, self.engines
         lanes = dataclasses.asdict(engines)
         del lanes["queue_depth"]
-        powers = {"tile": self.tile, **lanes, "axi_data_bits": memories.axi_data_bits}
+        powers = {
+            "tile": self.tile,
+            **lanes,
+            "estimate_multipliers": self.filters.estimate_multipliers,
+            "axi_data_bits": memories.axi_data_bits,
+        }
         for field, value in powers.items():
             if value < 1 or value & (value - 1):
                 raise ValueError(f"{field} must be a power of two, got {value}")
@@ -103,6 +135,30 @@ class Config:
             raise ValueError(f"max_rows must be a power of two >= tile, got {geometry.max_rows}")
         if geometry.max_keys % self.tile:
             raise ValueError(f"max_keys={geometry.max_keys} must be a multiple of tile={self.tile}")
+        phases = 1 << isa.operand(isa.Opcode.LOAD, "phase").width
+        if self.tile > phases:
+            raise ValueError(f"tile={self.tile} exceeds {phases}, the phases of an observed row")
+        self._check_filters()
+
+    def _check_filters(self) -> None:
+        names, known = self.filters.names, list(FILTERS)
+        for name in names:
+            if name not in known:
+                raise ValueError(f"unknown key filter {name!r}, there are {', '.join(known)}")
+        if list(names) != [name for name in known if name in names]:
+            raise ValueError(
+                f"key filters {', '.join(names)} must be in the order {', '.join(known)}"
+            )
+        if bool(names) != self.blocks.attention:
+            raise ValueError(
+                f"attention={self.blocks.attention} with {len(names)} key filters: attention needs "
+                "at least one, and nothing else needs any"
+            )
+        if 2 * self.filters.estimate_multipliers > self.tile:
+            raise ValueError(
+                f"estimate_multipliers={self.filters.estimate_multipliers} exceeds half of "
+                f"tile={self.tile}"
+            )
 
     @property
     def tile(self) -> int:
@@ -132,6 +188,32 @@ class Config:
         blocks, and one head's selection is written while another's is read.
         """
         return 4 * self.geometry.max_rows // self.tile
+
+    @property
+    def key_summaries(self) -> int:
+        """Sums of key tiles kept on chip for the filters, one for each ``tile`` words of STAT."""
+        return self.memories.stat_words // self.tile
+
+    @property
+    def key_filters(self) -> tuple[isa.Filter, ...]:
+        """The key filters that are built."""
+        return tuple(FILTERS[name].kind for name in self.filters.names)
+
+    @property
+    def observes(self) -> bool:
+        """Whether a filter looks at keys as they are written."""
+        return any(FILTERS[name].looks for name in self.filters.names)
+
+    def has(self, opcode: isa.Opcode) -> bool:
+        """Whether the block that an opcode needs is built."""
+        block = isa.FORMATS[opcode].block
+        return block is None or dataclasses.asdict(self.blocks)[block]
+
+    @property
+    def built_engines(self) -> tuple[isa.Engine, ...]:
+        """The engines that have any instruction to run."""
+        engines = {fmt.engine for fmt in isa.FORMATS.values() if self.has(fmt.opcode)}
+        return tuple(engine for engine in isa.Engine if engine in engines)
 
     @property
     def macs(self) -> int:
@@ -173,7 +255,13 @@ class Config:
         TypeError, ValueError
             If a value is missing, unknown or outside its limits.
         """
-        sections = {"geometry": Geometry, "memories": Memories, "engines": Engines}
+        sections = {
+            "geometry": Geometry,
+            "memories": Memories,
+            "engines": Engines,
+            "filters": Filters,
+            "blocks": Blocks,
+        }
         built = {
             name: section(
                 **{k: tuple(v) if isinstance(v, list) else v for k, v in fields[name].items()}
@@ -182,6 +270,9 @@ class Config:
         }
         return cls(**{**fields, **built})
 
+
+_EVERY_FILTER = Filters(names=tuple(FILTERS), estimate_multipliers=2)
+_EVERY_BLOCK = Blocks(attention=True, activation=True, norm=True)
 
 #: 4x4 MACs: block tests that finish in seconds.
 TINY = Config(
@@ -207,6 +298,8 @@ TINY = Config(
         vector_lanes=2,
         queue_depth=8,
     ),
+    filters=_EVERY_FILTER,
+    blocks=_EVERY_BLOCK,
     clock_mhz=100,
 )
 
@@ -234,6 +327,8 @@ PYNQ_Z2 = Config(
         vector_lanes=8,
         queue_depth=16,
     ),
+    filters=_EVERY_FILTER,
+    blocks=_EVERY_BLOCK,
     clock_mhz=100,
 )
 

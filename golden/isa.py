@@ -18,6 +18,7 @@ __all__ = [
     "FORMATS",
     "HEADER",
     "INSTRUCTION_BYTES",
+    "TALLIES",
     "AMode",
     "Engine",
     "Field",
@@ -34,10 +35,14 @@ __all__ = [
     "disassemble",
     "encode",
     "encode_program",
+    "operand",
 ]
 
 INSTRUCTION_BYTES = 32
 BODY_BITS = 8 * INSTRUCTION_BYTES - 32
+_TALLY_BITS = 6
+#: Counters of clipped elements; the operand ``tally`` of an instruction names one.
+TALLIES = 1 << _TALLY_BITS
 
 
 class Engine(enum.IntEnum):
@@ -73,7 +78,7 @@ class Window(enum.IntEnum):
 
 
 class Memory(enum.IntEnum):
-    """Destinations of LOAD."""
+    """On-chip memories: LOAD writes all of them, STORE reads ACT and STAT."""
 
     ACT = 0  # activation scratchpad, one int16 element per lane
     STAT = 1  # stationary scratchpad, one int8 element per lane
@@ -105,11 +110,12 @@ class OutMode(enum.IntEnum):
 
 
 class Filter(enum.IntEnum):
-    """Key filters of the attention core."""
+    """Key filters of the attention core; ``golden.filters`` has their rules."""
 
-    DENSE = 0  # every key (padding beyond ``keys`` is always masked)
-    CAUSAL = 1  # keys up to the query's own position
-    TILE_THRESHOLD = 2  # tiles whose estimate reaches a threshold
+    DENSE = 0
+    CAUSAL = 1
+    TILE_THRESHOLD = 2
+    WINDOW = 3
 
 
 @dataclass(frozen=True)
@@ -143,25 +149,33 @@ class Field:
 
 HEADER = (
     Field("opcode", 8, "operation", enum=Opcode),
-    Field("wait", 8, "engines from which one token each is taken before the start"),
-    Field("signal", 8, "engines that get one token each at the end"),
-    Field("reserved", 8, "zero"),
+    Field("wait", 12, "engines from which one token each is taken before the start"),
+    Field("signal", 12, "engines that get one token each at the end"),
 )
 
 
 @dataclass(frozen=True)
 class Format:
-    """Operand fields of one opcode, packed upwards from bit 32."""
+    """Operand fields of one opcode, packed upwards from bit 32; the bits above them are zero.
+
+    ``block`` is the optional part of an accelerator that the opcode needs, a name in section
+    ``blocks`` of the configuration; None for those that every accelerator has.
+    """
 
     opcode: Opcode
     engine: Engine | None
     doc: str
     fields: tuple[Field, ...]
+    block: str | None = None
 
     def __post_init__(self) -> None:
-        used = sum(field.width for field in self.fields)
-        if used > BODY_BITS:
-            raise ValueError(f"{self.opcode.name} uses {used} of {BODY_BITS} body bits")
+        if self.used > 32 + BODY_BITS:
+            raise ValueError(f"{self.opcode.name} uses {self.used - 32} of {BODY_BITS} body bits")
+
+    @property
+    def used(self) -> int:
+        """Bits of an instruction up to the end of its last operand."""
+        return 32 + sum(field.width for field in self.fields)
 
     def offsets(self) -> Iterator[tuple[Field, int]]:
         """Each operand field with its lowest bit in the instruction."""
@@ -183,6 +197,13 @@ _DRAM = (
     _f("words", 16, "words a row (tile elements each)"),
 )
 
+_OBSERVE = (
+    _f("observe", 1, "STAT: add every word written to the summaries of the key filters"),
+    _f("phase", 6, "place of the first row in its key tile; row 0 of a tile begins its summary"),
+    _f("summary", 12, "summary of the first row's first word; later key tiles are stride apart"),
+)
+_TALLY = _f("tally", _TALLY_BITS, "counter of the elements that were clipped")
+
 FORMATS: dict[Opcode, Format] = {
     fmt.opcode: fmt
     for fmt in (
@@ -199,15 +220,17 @@ FORMATS: dict[Opcode, Format] = {
                 _f("addr", 16, "first destination word"),
                 _f("stride", 16, "distance of rows on chip, in words"),
                 _f("rowstat", 16, "rowstat entry of the first row"),
+                *_OBSERVE,
             ),
         ),
         Format(
             Opcode.STORE,
             Engine.STORE,
-            "Copy rows from the activation scratchpad to DRAM.",
+            "Copy rows from an on-chip memory to DRAM.",
             (
                 *_DRAM,
-                _f("wide", 1, "write int16 elements (else the low byte of each)"),
+                _f("memory", 2, "source memory, ACT or STAT", enum=Memory),
+                _f("wide", 1, "ACT: write int16 elements (else the low byte of each)"),
                 _f("addr", 16, "first source word"),
                 _f("stride", 16, "distance of rows on chip, in words"),
             ),
@@ -235,7 +258,7 @@ FORMATS: dict[Opcode, Format] = {
                 _f("out_addr", 16, "first word of C: row m, tile n is at out_addr+m*out_stride+n"),
                 _f("out_stride", 12, "distance of rows of C, in words"),
                 _f("out_mode", 2, "where C goes", enum=OutMode),
-                _f("observe", 1, "show every word written to STAT to the key filter"),
+                *_OBSERVE,
                 _f("activation", 1, "apply the activation table"),
                 _f(
                     "row_scale",
@@ -249,6 +272,7 @@ FORMATS: dict[Opcode, Format] = {
                 _f("pre", 4, "right shift of the accumulator before the channel multiplier"),
                 _f("row_shift", 6, "right shift after the row multiplier"),
                 _f("out_shift", 4, "right shift after the bias"),
+                _TALLY,
             ),
         ),
         Format(
@@ -259,21 +283,25 @@ FORMATS: dict[Opcode, Format] = {
             (
                 _f("rows", 8, "query rows minus one"),
                 _f("position", 16, "position of the first query row in the sequence"),
-                _f("keys", 12, "keys of the sequence minus one"),
-                _f("d_tiles", 4, "tiles along the head dimension"),
+                _f("key_base", 16, "position of the first key in the sequence"),
+                _f("keys", 16, "keys minus one"),
+                _f("d_tiles", 5, "tiles along the head dimension"),
                 _f("q_addr", 16, "first word of Q: row m, tile k is at q_addr + m*q_stride + k"),
                 _f("q_stride", 12, "distance of rows of Q, in words"),
                 _f("k_addr", 16, "first STAT word of K: key j, tile k is at k_addr + j*d_tiles+k"),
                 _f("s_addr", 16, "first word of S: row m, key tile t is at s_addr + m*s_stride+t"),
                 _f("s_stride", 12, "distance of rows of S, in words"),
                 _f("rowstat", 12, "rowstat entry that gets the maximum kept score of each row"),
+                _f("stats_keep", 1, "the maximum joins the one found (else replaces it)"),
                 _f("select", 8, "entry of the selection memory for the first query block"),
                 _f("filter", 4, "key filter", enum=Filter),
-                _f("threshold", 24, "filter parameter", signed=True),
+                _f("parameter", 24, "what the key filter needs to know, see its rule"),
                 _f("multiplier", 16, "channel multiplier of the requantiser"),
                 _f("channel_shift", 5, "right shift after the channel multiplier"),
                 _f("row_shift", 6, "right shift after the row multiplier (2**15)"),
+                _TALLY,
             ),
+            block="attention",
         ),
         Format(
             Opcode.CONTEXT,
@@ -281,8 +309,10 @@ FORMATS: dict[Opcode, Format] = {
             "C = requantise((P + 127) . V / row sum) over the key tiles that SCORES kept.",
             (
                 _f("rows", 8, "query rows minus one"),
-                _f("keys", 12, "keys of the sequence minus one"),
-                _f("d_tiles", 4, "tiles along the head dimension"),
+                _f("keys", 16, "keys minus one, those of SCORES"),
+                _f("d_tiles", 5, "tiles along the head dimension"),
+                _f("accumulate", 1, "add to the accumulators that the last CONTEXT left"),
+                _f("finish", 1, "requantise and write the result; else leave the accumulators"),
                 _f("p_addr", 16, "first word of P: row m, key tile t is at p_addr + m*p_stride+t"),
                 _f("p_stride", 12, "distance of rows of P, in words"),
                 _f("v_addr", 16, "first STAT word of V: key j, tile n is at v_addr + j*d_tiles+n"),
@@ -298,42 +328,55 @@ FORMATS: dict[Opcode, Format] = {
                 _f("pre", 4, "right shift of the accumulator before the channel multiplier"),
                 _f("row_shift", 6, "right shift after the row multiplier"),
                 _f("out_shift", 4, "right shift after the bias"),
+                _TALLY,
             ),
+            block="attention",
         ),
         Format(
             Opcode.SOFTMAX,
             Engine.SOFTMAX,
-            "P = round(254 * 2**((S - max) / 256)) - 127 in place; rowstat: maximum -> row sum.",
+            "P = round(254 * 2**((S - max) / 256)) - 127 in place, and the sum of each row.",
             (
                 _f("rows", 8, "query rows minus one"),
-                _f("keys", 12, "keys of the sequence minus one"),
+                _f("keys", 16, "keys minus one, those of SCORES"),
                 _f("addr", 16, "first word of S: row m, key tile t is at addr + m*stride + t"),
                 _f("stride", 12, "distance of rows of S, in words"),
-                _f("rowstat", 12, "rowstat entry of the first row"),
+                _f("rowstat", 12, "rowstat entry with the maximum of the first row"),
+                _f("out_rowstat", 12, "rowstat entry that gets the sum of the first row"),
+                _f("keep", 1, "the sum joins the one found (else replaces it)"),
                 _f("select", 8, "entry of the selection memory for the first query block"),
             ),
+            block="attention",
         ),
         Format(
             Opcode.NORM,
             Engine.VECTOR,
-            "X = LayerNorm(Y + X) on int16 rows with a power-of-two scale per channel.",
+            "Z = Y + X on int16 rows with a power-of-two scale per channel; writes Norm(Z), Z, or "
+            "both.",
             (
                 _f("rows", 8, "rows minus one"),
                 _f("words", 8, "words a row"),
                 _f("count", 12, "elements a row (padding beyond them is ignored and written as 0)"),
-                _f("residual", 1, "add X (else normalise Y alone)"),
+                _f("residual", 1, "add X (else Z is Y alone)"),
+                _f("centre", 1, "subtract the mean, LayerNorm (else RMSNorm)"),
+                _f("normalise", 1, "write the normalised row"),
+                _f("sum", 1, "write Z, rounded to int16 by a shift per channel"),
                 _f("y_addr", 16, "first word of Y"),
                 _f("y_stride", 12, "distance of rows of Y, in words"),
                 _f("x_addr", 16, "first word of X"),
                 _f("x_stride", 12, "distance of rows of X, in words"),
-                _f("out_addr", 16, "first word of the result"),
-                _f("out_stride", 12, "distance of rows of the result, in words"),
-                _f("rowstat", 12, "rowstat entry of the first row of the result"),
+                _f("out_addr", 16, "first word of the normalised rows"),
+                _f("out_stride", 12, "distance of normalised rows, in words"),
+                _f("sum_addr", 16, "first word of the rows of Z"),
+                _f("sum_stride", 12, "distance of rows of Z, in words"),
+                _f("rowstat", 12, "rowstat entry of the first normalised row, or of Z without"),
                 _f("param", 8, "first VPARAM entry (tile channels each)"),
                 _f("inverse_count", 16, "round(2**(15 + bit_length(count - 1)) / count)"),
                 _f("epsilon", 32, "count**2 * eps in units of the squared rounded residual"),
                 _f("out_shift", 6, "right shift of the normalised value times gamma"),
+                _TALLY,
             ),
+            block="norm",
         ),
     )
 }
@@ -364,11 +407,34 @@ class Instruction:
         return disassemble(self)
 
 
+def operand(opcode: Opcode, name: str) -> Field:
+    """The named operand field of an opcode.
+
+    Raises
+    ------
+    KeyError
+        If it has none of that name.
+    """
+    for field in FORMATS[opcode].fields:
+        if field.name == name:
+            return field
+    raise KeyError(f"{opcode.name} has no operand {name!r}")
+
+
+_OPCODE, _WAIT, _SIGNAL = HEADER
+_WAIT_LOW = _OPCODE.width
+_SIGNAL_LOW = _WAIT_LOW + _WAIT.width
+
+
 def _mask(engines: frozenset[Engine]) -> int:
     return sum(1 << engine for engine in engines)
 
 
-def _engines(mask: int) -> frozenset[Engine]:
+def _engines(field: Field, bits: int) -> frozenset[Engine]:
+    """The engines in a token mask; ValueError for a bit that is none."""
+    mask = field.extract(bits)
+    if unknown := mask >> len(Engine):
+        raise ValueError(f"{field.name} mask {mask:#05x} has bits {unknown:#x} above its engines")
     return frozenset(engine for engine in Engine if mask >> engine & 1)
 
 
@@ -384,7 +450,8 @@ def encode(instruction: Instruction) -> bytes:
     unknown = set(instruction.operands) - {field.name for field in fmt.fields}
     if unknown:
         raise ValueError(f"{fmt.opcode.name} has no operand {', '.join(sorted(unknown))}")
-    bits = instruction.opcode | _mask(instruction.wait) << 8 | _mask(instruction.signal) << 16
+    bits = int(instruction.opcode)
+    bits |= _mask(instruction.wait) << _WAIT_LOW | _mask(instruction.signal) << _SIGNAL_LOW
     for field, low in fmt.offsets():
         if field.name not in instruction.operands:
             raise ValueError(f"{fmt.opcode.name} needs operand {field.name}")
@@ -398,17 +465,22 @@ def decode(data: bytes) -> Instruction:
     Raises
     ------
     ValueError
-        If the length, the opcode or an enumerated field is not legal.
+        If the length, the opcode or an enumerated field is not legal, or a reserved bit is set.
     """
     if len(data) != INSTRUCTION_BYTES:
         raise ValueError(f"an instruction has {INSTRUCTION_BYTES} bytes, got {len(data)}")
     bits = int.from_bytes(data, "little")
+    number = bits & ((1 << _OPCODE.width) - 1)
     try:
-        opcode = Opcode(bits & 0xFF)
+        opcode = Opcode(number)
     except ValueError:
-        raise ValueError(f"unknown opcode {bits & 0xFF:#04x}") from None
-    operands = {field.name: field.extract(bits >> low) for field, low in FORMATS[opcode].offsets()}
-    return Instruction(opcode, operands, _engines(bits >> 8 & 0xFF), _engines(bits >> 16 & 0xFF))
+        raise ValueError(f"unknown opcode {number:#04x}") from None
+    fmt = FORMATS[opcode]
+    if bits >> fmt.used:
+        raise ValueError(f"{opcode.name} has reserved bits set, from bit {fmt.used} up")
+    operands = {field.name: field.extract(bits >> low) for field, low in fmt.offsets()}
+    masks = _engines(_WAIT, bits >> _WAIT_LOW), _engines(_SIGNAL, bits >> _SIGNAL_LOW)
+    return Instruction(opcode, operands, *masks)
 
 
 def encode_program(program: list[Instruction]) -> bytes:

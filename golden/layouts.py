@@ -1,4 +1,4 @@
-"""Byte layouts of constants in DRAM: requantiser and LayerNorm parameters, tables, weight tiles.
+"""Byte layouts of constants in DRAM: requantiser and norm parameters, tables, weight tiles.
 
 All integers are little-endian. Arrays of bytes are one-dimensional uint8, a whole number of words
 (``tile`` bytes), ready for a DRAM window; channels are padded with zero bytes to whole tiles.
@@ -6,14 +6,21 @@ All integers are little-endian. Arrays of bytes are one-dimensional uint8, a who
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from transept.golden.numerics.norm import NormParameters
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
 
 __all__ = [
+    "CHANNEL_RECORD",
+    "HEADER_RECORD",
+    "NORM_RECORD",
     "RECORD_BYTES",
+    "SEGMENT_RECORD",
     "TABLE_BYTES",
+    "RecordField",
     "pack_channel_parameters",
     "pack_linear",
     "pack_norm_parameters",
@@ -31,53 +38,82 @@ RECORD_BYTES = 8
 #: 64 segments and the header.
 TABLE_BYTES = (SEGMENTS + 1) * RECORD_BYTES
 
-# (first byte, bytes, signed, least value, greatest value)
-_CHANNEL = {
-    "multiplier": (0, 2, False, 0, (1 << 16) - 1),
-    "shift": (2, 1, False, 0, 31),
-    "bias": (3, 3, True, -(1 << 23), (1 << 23) - 1),
-}
-_NORM = {
-    "gamma": (0, 3, True, -(1 << 17), (1 << 17) - 1),
-    "beta": (3, 3, True, -(1 << 23), (1 << 23) - 1),
-    "y_shift": (6, 1, False, 0, 15),
-    "x_shift": (7, 1, False, 0, 15),
-}
-_SEGMENT = {
-    "c2": (0, 2, True, -(1 << 15), (1 << 15) - 1),
-    "c1": (2, 3, True, -(1 << 23), (1 << 23) - 1),
-    "c0": (5, 3, True, -(1 << 23), (1 << 23) - 1),
-}
-_HEADER = {
-    "start": (0, 2, True, -(1 << 15), (1 << 15) - 1),
-    "width": (2, 1, False, 0, 15),
-    "slope_shift": (3, 1, False, 0, 31),
-    "out_shift": (4, 1, False, 0, 31),
-}
+
+class RecordField(NamedTuple):
+    """One value in an 8-byte record: its lowest bit, the bits it takes, and its limits."""
+
+    low: int
+    bits: int
+    least: int
+    greatest: int
+
+    @property
+    def signed(self) -> bool:
+        """Whether it is negative at times."""
+        return self.least < 0
+
+    @property
+    def width(self) -> int:
+        """Bits that count; those above them in the record repeat the sign."""
+        return (self.greatest - self.least).bit_length()
 
 
-def _pack(layout: dict[str, tuple], source: object, count: int) -> np.ndarray:
+def _signed(low: int, bits: int, width: int | None = None) -> RecordField:
+    limit = 1 << ((width or bits) - 1)
+    return RecordField(low, bits, -limit, limit - 1)
+
+
+def _unsigned(low: int, bits: int, width: int | None = None) -> RecordField:
+    return RecordField(low, bits, 0, (1 << (width or bits)) - 1)
+
+
+#: Requantiser parameters of one channel.
+CHANNEL_RECORD = {
+    "multiplier": _unsigned(0, 16),
+    "shift": _unsigned(16, 8, 5),
+    "bias": _signed(24, 24),
+}
+#: Norm parameters of one channel.
+NORM_RECORD = {
+    "gamma": _signed(0, 24, 18),
+    "beta": _signed(24, 24),
+    "y_shift": _unsigned(48, 4),
+    "sum_shift": _unsigned(52, 4),
+    "x_shift": _unsigned(56, 8, 4),
+}
+#: One segment of an activation table, and its header.
+SEGMENT_RECORD = {"c2": _signed(0, 16), "c1": _signed(16, 24), "c0": _signed(40, 24)}
+HEADER_RECORD = {
+    "start": _signed(0, 16),
+    "width": _unsigned(16, 8, 4),
+    "slope_shift": _unsigned(24, 8, 5),
+    "out_shift": _unsigned(32, 8, 5),
+}
+
+_Record = dict[str, RecordField]
+
+
+def _pack(layout: _Record, source: object, count: int) -> np.ndarray:
     """Records uint8[count, 8] of the attributes of ``source`` that ``layout`` names."""
-    records = np.zeros((count, RECORD_BYTES), np.uint8)
-    for name, (first, size, _, low, high) in layout.items():
+    records = np.zeros(count, np.int64)
+    for name, field in layout.items():
         values = np.broadcast_to(np.asarray(getattr(source, name), np.int64), (count,))
+        low, high = field.least, field.greatest
         if count and not (low <= values.min() and values.max() <= high):
             raise ValueError(f"{name} {values.min()} to {values.max()} is outside {low} to {high}")
-        for byte in range(size):
-            records[:, first + byte] = (values >> (8 * byte)) & 0xFF
-    return records
+        records |= (values & ((1 << field.bits) - 1)) << field.low
+    return records.astype("<i8").view(np.uint8).reshape(count, RECORD_BYTES)
 
 
-def _unpack(layout: dict[str, tuple], data: np.ndarray) -> dict[str, np.ndarray]:
-    """Every field of 8-byte records, int64[count]; bits that belong to no field are ignored."""
+def _unpack(layout: _Record, data: np.ndarray) -> dict[str, np.ndarray]:
+    """Every field of 8-byte records, int64[count]; bits that do not count are ignored."""
     records = np.ascontiguousarray(data).reshape(-1).view("<i8")
     fields = {}
-    for name, (first, _, signed, low, high) in layout.items():
-        width = (high - low).bit_length()
-        if signed:  # shifted up to the sign bit and down again
-            fields[name] = records << (64 - 8 * first - width) >> (64 - width)
+    for name, field in layout.items():
+        if field.signed:  # shifted up to the sign bit and down again
+            fields[name] = records << (64 - field.low - field.width) >> (64 - field.width)
         else:
-            fields[name] = (records >> (8 * first)) & ((1 << width) - 1)
+            fields[name] = (records >> field.low) & ((1 << field.width) - 1)
     return fields
 
 
@@ -98,20 +134,20 @@ def pack_channel_parameters(parameters: ChannelParameters, tile: int) -> np.ndar
     """
     count = len(parameters.multiplier)
     records = np.zeros((_pad(count, tile), RECORD_BYTES), np.uint8)
-    records[:count] = _pack(_CHANNEL, parameters, count)
+    records[:count] = _pack(CHANNEL_RECORD, parameters, count)
     return records.reshape(-1)
 
 
 def unpack_channel_parameters(data: np.ndarray) -> ChannelParameters:
     """The inverse of ``pack_channel_parameters``, padding channels included."""
-    return ChannelParameters(**_unpack(_CHANNEL, data))
+    return ChannelParameters(**_unpack(CHANNEL_RECORD, data))
 
 
 def pack_norm_parameters(parameters: NormParameters, tile: int) -> np.ndarray:
-    """Bytes of LayerNorm's parameters, ``8 * tile`` for each word of a row.
+    """Bytes of the parameters of a norm, ``8 * tile`` for each word of a row.
 
-    A channel is 8 bytes: gamma int24 @0 (an 18-bit value), beta int24 @3, y_shift uint8 @6,
-    x_shift uint8 @7 (0 to 15).
+    A channel is 8 bytes: gamma int24 @0 (an 18-bit value), beta int24 @3, y_shift @6 in the lower
+    four bits and sum_shift in the upper ones, x_shift uint8 @7 (each 0 to 15).
 
     Raises
     ------
@@ -120,13 +156,13 @@ def pack_norm_parameters(parameters: NormParameters, tile: int) -> np.ndarray:
     """
     count = len(parameters.gamma)
     records = np.zeros((_pad(count, tile), RECORD_BYTES), np.uint8)
-    records[:count] = _pack(_NORM, parameters, count)
+    records[:count] = _pack(NORM_RECORD, parameters, count)
     return records.reshape(-1)
 
 
 def unpack_norm_parameters(data: np.ndarray) -> NormParameters:
     """The inverse of ``pack_norm_parameters``, padding channels included."""
-    return NormParameters(**_unpack(_NORM, data))
+    return NormParameters(**_unpack(NORM_RECORD, data))
 
 
 def table_words(tile: int) -> int:
@@ -146,16 +182,16 @@ def pack_table(table: ActivationTable, tile: int) -> np.ndarray:
         If a value does not fit its field.
     """
     data = np.zeros(tile * table_words(tile), np.uint8)
-    data[: SEGMENTS * RECORD_BYTES] = _pack(_SEGMENT, table, SEGMENTS).reshape(-1)
-    data[SEGMENTS * RECORD_BYTES : TABLE_BYTES] = _pack(_HEADER, table, 1).reshape(-1)
+    data[: SEGMENTS * RECORD_BYTES] = _pack(SEGMENT_RECORD, table, SEGMENTS).reshape(-1)
+    data[SEGMENTS * RECORD_BYTES : TABLE_BYTES] = _pack(HEADER_RECORD, table, 1).reshape(-1)
     return data
 
 
 def unpack_table(data: np.ndarray) -> ActivationTable:
     """The inverse of ``pack_table``."""
     segments, header = np.split(data[:TABLE_BYTES], [SEGMENTS * RECORD_BYTES])
-    scalars = {name: int(value[0]) for name, value in _unpack(_HEADER, header).items()}
-    return ActivationTable(**scalars, **_unpack(_SEGMENT, segments))
+    scalars = {name: int(value[0]) for name, value in _unpack(HEADER_RECORD, header).items()}
+    return ActivationTable(**scalars, **_unpack(SEGMENT_RECORD, segments))
 
 
 def pack_weights(weights: np.ndarray, tile: int) -> np.ndarray:
@@ -202,7 +238,7 @@ def pack_linear(
     parts = []
     for n in range(0, weights.shape[1], columns):
         channels = ChannelParameters(
-            *(np.asarray(getattr(parameters, name))[n : n + columns] for name in _CHANNEL)
+            *(np.asarray(getattr(parameters, name))[n : n + columns] for name in CHANNEL_RECORD)
         )
         parts.append(pack_weights(weights[:, n : n + columns], tile))
         parts.append(pack_channel_parameters(channels, tile))

@@ -66,8 +66,10 @@ def registers_page() -> str:
                 values = f" ({_values(field.enum)})" if field.enum else ""
                 parts.append(f"{bits} `{field.name}`: {field.doc}{values}")
             detail += ": " + "; ".join(parts)
+        last = f" to `{register.offsets[-1]:#05x}`" if register.count > 1 else ""
+        place = f"`{register.offset:#05x}`{last}"
         access = register.access.value + (" while idle" if register.locked else "")
-        rows.append((f"`{register.offset:#05x}`", f"`{register.name}`", access, detail))
+        rows.append((place, f"`{register.name}`", access, detail))
     lines += _table(("offset", "register", "access", "meaning"), rows)
     codes = [(code.value, code.name) for code in registers.ErrorCode]
     lines += ["## Error codes", "", *_table(("code", "name"), codes)]

@@ -1,9 +1,10 @@
 """The register table: one frozen list from which RTL, driver and documentation derive.
 
 Registers are 32 bits wide, little-endian, in a 4 KiB space. Counters of 64 bits are pairs: reading
-``X_LO`` latches the upper half, which the next read of ``X_HI`` returns. Bits without a field read
-as 0 and are not stored. An access to an address without register, a write to a read-only register,
-and a write to a register that is locked (while STATUS.idle is 0) answer SLVERR.
+``X_LO`` latches the upper half, which the next read of ``X_HI`` returns. An array is as many
+registers at consecutive offsets. Bits without a field read as 0 and are not stored. An access to an
+address without register, a write to a read-only register, and a write to a register that is locked
+(while STATUS.idle is 0) answer SLVERR.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from transept.golden.config import CONTRACT_VERSION, TINY, Config
 
 __all__ = [
     "ADDRESS_BITS",
+    "ENGINE_BITS",
     "MAGIC",
     "STALLS",
+    "STALL_BITS",
+    "UNIT_BITS",
     "Access",
     "ErrorCode",
     "Feature",
@@ -29,6 +33,7 @@ __all__ = [
     "Unit",
     "decode",
     "encode",
+    "features",
     "find",
     "offset",
     "table",
@@ -38,6 +43,8 @@ __all__ = [
 ADDRESS_BITS = 12
 #: Contents of ID.
 MAGIC = int.from_bytes(b"TRAN", "big")
+#: Bits of a unit's number, of a stall reason, and of a set of engines.
+UNIT_BITS, STALL_BITS, ENGINE_BITS = 4, 3, isa.HEADER[1].width
 
 
 class Access(enum.Enum):
@@ -79,18 +86,37 @@ class Unit(enum.IntEnum):
     SOFTMAX = isa.Engine.SOFTMAX
     VECTOR = isa.Engine.VECTOR
     STORE = isa.Engine.STORE
-    CONTROL = len(isa.Engine)
+    CONTROL = 15
+
+
+#: The key filters have the upper half of FEATURES.
+_FILTER_BIT = 16
 
 
 class Feature(enum.IntFlag):
     """Bits of FEATURES."""
 
-    FILTER_DENSE = 1 << isa.Filter.DENSE
-    FILTER_CAUSAL = 1 << isa.Filter.CAUSAL
-    FILTER_TILE_THRESHOLD = 1 << isa.Filter.TILE_THRESHOLD
-    ACTIVATION_TABLE = 1 << 8
-    LAYER_NORM = 1 << 9
-    WATCHDOG = 1 << 10
+    ATTENTION = 1 << 0
+    ACTIVATION_TABLE = 1 << 1
+    NORM = 1 << 2
+    WATCHDOG = 1 << 3
+    FILTER_DENSE = 1 << _FILTER_BIT + isa.Filter.DENSE
+    FILTER_CAUSAL = 1 << _FILTER_BIT + isa.Filter.CAUSAL
+    FILTER_TILE_THRESHOLD = 1 << _FILTER_BIT + isa.Filter.TILE_THRESHOLD
+    FILTER_WINDOW = 1 << _FILTER_BIT + isa.Filter.WINDOW
+
+
+def features(cfg: Config) -> Feature:
+    """What an accelerator has."""
+    found = Feature.WATCHDOG
+    for built, flag in (
+        (cfg.blocks.attention, Feature.ATTENTION),
+        (cfg.blocks.activation, Feature.ACTIVATION_TABLE),
+        (cfg.blocks.norm, Feature.NORM),
+        *((True, Feature(1 << _FILTER_BIT + kind)) for kind in cfg.key_filters),
+    ):
+        found |= flag if built else Feature(0)
+    return found
 
 
 #: The stall reasons that each engine can have, and therefore counts.
@@ -130,9 +156,8 @@ class Field:
 
 @dataclass(frozen=True)
 class Register:
-    """One register; ``constant`` is the value of one that never changes, else None.
-
-    ``locked``: it can be written only while STATUS.idle.
+    """One register, or an array of ``count``; ``constant`` is the value of one that never changes,
+    else None. ``locked``: it can be written only while STATUS.idle.
     """
 
     name: str
@@ -142,12 +167,18 @@ class Register:
     fields: tuple[Field, ...]
     reset: int = 0
     constant: int | None = None
+    count: int = 1
     locked: bool = False
 
     @property
     def writable(self) -> bool:
         """Whether a write can have any effect; other writes answer SLVERR."""
         return self.access is not Access.RO
+
+    @property
+    def offsets(self) -> range:
+        """Byte offset of each element."""
+        return range(self.offset, self.offset + 4 * self.count, 4)
 
 
 def _value(name: str, at: int, access: Access, doc: str, **options: Any) -> Register:
@@ -169,9 +200,9 @@ def _identity(cfg: Config) -> list[Register]:
     flags = tuple(
         Field(str(flag.name).lower(), flag.bit_length() - 1, 1, "present") for flag in Feature
     )
-    features = sum(Feature)
+    present = int(features(cfg))
     doc = "what this hardware has"
-    return [*registers, Register("FEATURES", 0x10, Access.RO, doc, flags, constant=features)]
+    return [*registers, Register("FEATURES", 0x10, Access.RO, doc, flags, constant=present)]
 
 
 def _geometry(cfg: Config) -> list[Register]:
@@ -244,14 +275,14 @@ def watchdog_default(cfg: Config) -> int:
 def _watchdog_and_error(cfg: Config) -> list[Register]:
     watchdog = (
         Field("fired", 0, 1, "no progress for WATCHDOG_LIMIT cycles"),
-        Field("engine", 4, 3, "the engine that holds up the others", Unit),
-        Field("stall", 8, 3, "what it waits for", Stall),
-        Field("busy", 16, len(isa.Engine), "engines that were busy, one bit each"),
-        Field("waiting", 24, len(isa.Engine), "engines that waited for tokens, one bit each"),
+        Field("engine", 1, UNIT_BITS, "the engine that holds up the others", Unit),
+        Field("stall", 5, STALL_BITS, "what it waits for", Stall),
+        Field("busy", 8, ENGINE_BITS, "engines that were busy, one bit each"),
+        Field("waiting", 20, ENGINE_BITS, "engines that waited for tokens, one bit each"),
     )
     error = (
         Field("code", 0, 4, "what happened first", ErrorCode),
-        Field("engine", 4, 3, "where; for BUS, LOAD stands for all reads", Unit),
+        Field("engine", 4, UNIT_BITS, "where; for BUS, LOAD stands for all reads", Unit),
         Field("window", 8, 2, "DRAM window of the access, for WINDOW", isa.Window),
     )
     return [
@@ -322,6 +353,8 @@ def _counters() -> list[Register]:
             )
             for stall in STALLS[engine]
         ]
+    clipped = "output elements clipped by instructions with tally n in this run"
+    registers.append(_value("CLIPPED", 0x400, Access.RO, clipped, count=isa.TALLIES))
     return registers
 
 
@@ -353,15 +386,18 @@ def find(name: str) -> Register:
     return _BY_NAME[name]
 
 
-def offset(name: str) -> int:
-    """Byte offset of the named register, the same in every configuration.
+def offset(name: str, index: int = 0) -> int:
+    """Byte offset of the named register, of one element of an array; the same in every
+    configuration.
 
     Raises
     ------
     KeyError
         If there is none of that name.
+    IndexError
+        If the array is shorter.
     """
-    return find(name).offset
+    return find(name).offsets[index]
 
 
 def decode(name: str, value: int) -> dict[str, int]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from transept.golden import quantized
 from transept.golden.config import Config
-from transept.golden.isa import AMode, Engine, Filter, Memory, Opcode, OutMode, RowScale, Window
+from transept.golden.filters import Dense, KeyFilter
+from transept.golden.isa import AMode, Engine, Memory, Opcode, OutMode, RowScale, Window
 from transept.golden.layouts import RECORD_BYTES
 from transept.golden.numerics.norm import inverse_count
 from transept.host.schedule import Region, Schedule
@@ -137,6 +138,9 @@ class Emitter:
             addr=to.addr,
             stride=to.stride,
             rowstat=to.rowstat,
+            observe=0,
+            phase=0,
+            summary=0,
         )
 
     def store_act(
@@ -165,6 +169,7 @@ class Emitter:
             pitch=pitch // self.config.tile,
             rows=rows,
             words=words,
+            memory=Memory.ACT,
             wide=int(wide),
             addr=source.addr,
             stride=source.stride,
@@ -188,6 +193,9 @@ class Emitter:
             addr=addr,
             stride=0,
             rowstat=0,
+            observe=0,
+            phase=0,
+            summary=0,
         )
 
     def load_table(self, label: str, block: Block) -> None:
@@ -279,6 +287,8 @@ class Emitter:
             out_stride=out.stride,
             out_mode=how.out_mode,
             observe=0,
+            phase=0,
+            summary=0,
             activation=int(how.activation),
             row_scale=how.row_scale,
             stats=int(how.stats),
@@ -287,6 +297,7 @@ class Emitter:
             pre=0,
             row_shift=how.row_shift,
             out_shift=how.out_shift,
+            tally=0,
         )
 
     def scores(
@@ -302,11 +313,13 @@ class Emitter:
         *,
         position: int = 0,
         keys: int,
-        kind: Filter = Filter.DENSE,
-        threshold: int = 0,
+        rule: KeyFilter | None = None,
     ) -> int:
-        """Scores of one head for ``rows`` queries and up to ``keys`` keys; returns the index."""
-        tile = self.config.tile
+        """Scores of one head for ``rows`` queries and up to ``keys`` keys; returns the index.
+
+        rule: the key filter, dense by default.
+        """
+        tile, rule = self.config.tile, rule or Dense()
         blocks = -(-rows // tile)
         return self.schedule.emit(
             Engine.GEMM,
@@ -323,6 +336,7 @@ class Emitter:
             ],
             rows=rows - 1,
             position=position,
+            key_base=0,
             keys=keys - 1,
             d_tiles=d_tiles,
             q_addr=q.addr,
@@ -331,12 +345,14 @@ class Emitter:
             s_addr=s.addr,
             s_stride=s.stride,
             rowstat=s.rowstat,
+            stats_keep=0,
             select=select,
-            filter=kind,
-            threshold=threshold,
+            filter=rule.kind,
+            parameter=rule.parameter,
             multiplier=int(attention.score_multiplier[head]),
             channel_shift=int(attention.score_shift[head]),
             row_shift=attention.score_row_shift,
+            tally=0,
         )
 
     def softmax(self, label: str, rows: int, keys: int, s: ActRows, select: int) -> int:
@@ -355,6 +371,8 @@ class Emitter:
             addr=s.addr,
             stride=s.stride,
             rowstat=s.rowstat,
+            out_rowstat=s.rowstat,
+            keep=0,
             select=select,
         )
 
@@ -390,6 +408,8 @@ class Emitter:
             rows=rows - 1,
             keys=keys - 1,
             d_tiles=d_tiles,
+            accumulate=0,
+            finish=1,
             p_addr=p.addr,
             p_stride=p.stride,
             v_addr=v_addr,
@@ -405,6 +425,7 @@ class Emitter:
             pre=0,
             row_shift=attention.context_row_shift,
             out_shift=attention.context_out_shift,
+            tally=0,
         )
 
     # --- vector unit --------------------------------------------------------------------------
@@ -449,15 +470,21 @@ class Emitter:
             words=words,
             count=count,
             residual=int(x is not None),
+            centre=1,
+            normalise=1,
+            sum=0,
             y_addr=y.addr,
             y_stride=y.stride,
             x_addr=x.addr if x else 0,
             x_stride=x.stride if x else 0,
             out_addr=out.addr,
             out_stride=out.stride,
+            sum_addr=0,
+            sum_stride=0,
             rowstat=out.rowstat,
             param=first,
             inverse_count=inverse_count(count),
             epsilon=layer.epsilon,
             out_shift=layer.out_shift,
+            tally=0,
         )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from transept.golden.emulator.memory import EmulatorError, OnChip
-from transept.golden.isa import AMode, Instruction, OutMode, RowScale
+from transept.golden import filters
+from transept.golden.emulator.memory import EmulatorError, OnChip, OpenGroups
+from transept.golden.isa import AMode, Instruction, Opcode, OutMode, RowScale
 from transept.golden.layouts import RECORD_BYTES, unpack_channel_parameters, unpack_table
-from transept.golden.numerics.filters import keeps, kept_tiles
+from transept.golden.numerics.fixed import Clipping
 from transept.golden.numerics.polynomial import reciprocal
 from transept.golden.numerics.requantise import (
+    ACCUMULATOR_BITS,
     ONE,
     ROW_MAX_FLOOR,
     ChannelParameters,
@@ -21,11 +23,9 @@ from transept.golden.numerics.requantise import (
     quantise_row,
     requantise,
 )
-from transept.golden.numerics.softmax import MASKED, OFFSET
+from transept.golden.numerics.softmax import CONTEXT_KEYS, MASKED, OFFSET
 
-__all__ = ["ACCUMULATOR_BITS", "context", "matmul", "scores"]
-
-ACCUMULATOR_BITS = 27
+__all__ = ["context", "matmul", "scores"]
 
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -72,29 +72,35 @@ def _row_scale(chip: OnChip, mode: RowScale, entry: int, rows: int) -> tuple:
     return reciprocal(statistic & 0xFFFFFF)
 
 
-def _accumulate(chip: OnChip, i: Instruction, acc: np.ndarray) -> np.ndarray:
-    """Add to or open the accumulators, and close them with ``finish``."""
-    if i.n_tiles != 1 and (i.accumulate or not i.finish):
-        raise EmulatorError(f"n_tiles={i.n_tiles} must be 1 when accumulators stay open")
+def _accumulate(chip: OnChip, i: Instruction, sums: np.ndarray, keys: int = 0) -> np.ndarray:
+    """Add to or open the groups of an instruction, and close them with ``finish``."""
     if i.accumulate:
-        if chip.accumulators is None:
+        groups = chip.groups
+        if groups is None:
             raise EmulatorError("accumulate without open accumulators")
-        if len(chip.accumulators) != len(acc):
+        if groups.opcode != i.opcode or groups.sums.shape != sums.shape:
             raise EmulatorError(
-                f"accumulate has {len(acc)} rows, the open accumulators {len(chip.accumulators)}"
+                f"accumulate has {_shape(chip, i.opcode, sums)}, the open accumulators are "
+                f"{_shape(chip, groups.opcode, groups.sums)}"
             )
-        acc = acc + chip.accumulators
+        sums, keys = sums + groups.sums, keys + groups.keys
     else:
         _closed(chip)
-    if np.abs(acc).max() >> (ACCUMULATOR_BITS - 1):
+    if keys > CONTEXT_KEYS:
+        raise EmulatorError(f"{keys} keys in one row exceed the {CONTEXT_KEYS} of its accumulators")
+    if i.opcode == Opcode.MATMUL and np.abs(sums).max() >> (ACCUMULATOR_BITS - 1):
         raise EmulatorError(f"an accumulator exceeds {ACCUMULATOR_BITS} bits")
-    chip.accumulators = None if i.finish else acc
-    return acc
+    chip.groups = None if i.finish else OpenGroups(i.opcode, sums, keys)
+    return sums
+
+
+def _shape(chip: OnChip, opcode: Opcode, sums: np.ndarray) -> str:
+    return f"{len(sums)} rows and {sums.shape[1] // chip.tile} tiles of {opcode.name}"
 
 
 def _closed(chip: OnChip) -> None:
-    if chip.accumulators is not None:
-        raise EmulatorError("the accumulators of an earlier MATMUL are open")
+    if chip.groups is not None:
+        raise EmulatorError(f"the accumulators of an earlier {chip.groups.opcode.name} are open")
 
 
 def _write(
@@ -102,13 +108,17 @@ def _write(
     i: Instruction,
     acc: np.ndarray,
     row_scale: tuple[np.ndarray, np.ndarray],
-    table: bool,
+    *,
+    table: bool = False,
+    observe: bool = False,
 ) -> None:
     """The epilogue: requantise int[rows, n tiles * tile] and write it, collect its statistics."""
     rows, columns = acc.shape
     n_tiles = columns // chip.tile
+    chip.apart("out_stride", i.out_stride, n_tiles, rows)
     parameters = chip.read_stat(i.param, (n_tiles * RECORD_BYTES, 1))
     narrow = i.out_mode != OutMode.ACT16
+    clipping = Clipping()
     y = requantise(
         acc,
         unpack_channel_parameters(parameters),
@@ -117,11 +127,18 @@ def _write(
         row_shift=i.row_shift,
         out_shift=i.out_shift,
         bits=8 if narrow and not table else 16,
+        clip=clipping,
     )
     if table:
-        y = activation(y, unpack_table(chip.table.reshape(-1)))
-        y = y.clip(-127, 127) if narrow else y
-    _put(chip, i, y.reshape(rows, n_tiles, chip.tile))
+        y = activation(y, unpack_table(chip.table.reshape(-1)), clipping)
+        y = clipping(y, 8) if narrow else y
+    chip.tally(i, clipping.elements)
+    words = y.reshape(rows, n_tiles, chip.tile)
+    _put(chip, i, words)
+    if observe:
+        if i.out_mode != OutMode.STAT8:
+            raise EmulatorError(f"observe is for STAT8, not {i.out_mode.name}")
+        chip.observe(i, words, i.out_stride)
     if i.stats:
         entries = chip.stat_rows(i.out_rowstat, rows)
         magnitude = np.abs(y).max(1)
@@ -145,20 +162,27 @@ def matmul(chip: OnChip, i: Instruction) -> int:
     (DYNAMIC). ``row_scale`` reads the same entries, when the accumulators are finished. With
     ``activation`` the requantiser gives 16 bits, then the table is applied, then ACT8 and STAT8
     saturate to 8 bits. ``stats``: ``rowstat[out_rowstat + m]`` becomes the maximum magnitude of the
-    row as written, padding columns included; with ``stats_keep`` also of what it held.
+    row as written, padding columns included; with ``stats_keep`` also of what it held. ``observe``:
+    row m, n tile n is added to key summary ``summary + n + (phase + m) // tile * out_stride``.
+    ``tally`` counts the elements that any step clipped.
 
     Raises
     ------
     EmulatorError
-        If an address is outside its memory, an operand of B is -128, the accumulators are open
-        (closed) when they must not be, a sum leaves 27 bits, or the statistic of a row would be
-        both its maximum (DYNAMIC) and its sum (RECIPROCAL).
+        If an address is outside its memory, rows of C overlap, an operand of B is -128, the
+        accumulators are open (closed) when they must not be, a sum leaves 27 bits, or the statistic
+        of a row would be both its maximum (DYNAMIC) and its sum (RECIPROCAL); or if it needs a
+        block that is not built.
     """
     rows = chip.rows(i)
+    if i.activation:
+        chip.need("block 'activation'", chip.config.blocks.activation, "activation")
     if i.a_mode == AMode.DYNAMIC and i.row_scale == RowScale.RECIPROCAL:
         raise EmulatorError("row_scale RECIPROCAL needs a_mode RAW")
     if not i.k_tiles or not i.n_tiles:
         raise EmulatorError(f"k_tiles={i.k_tiles} and n_tiles={i.n_tiles} must be at least 1")
+    if i.n_tiles != 1 and (i.accumulate or not i.finish):
+        raise EmulatorError(f"n_tiles={i.n_tiles} must be 1 when accumulators stay open")
     a = chip.read_act(i.a_addr, i.a_stride, rows, i.k_tiles)
     if i.a_mode == AMode.DYNAMIC:
         a = _quantise(chip, a, chip.rowstat[chip.stat_rows(i.a_rowstat, rows)])
@@ -167,7 +191,7 @@ def matmul(chip: OnChip, i: Instruction) -> int:
     acc = _accumulate(chip, i, _product(a, _stationary(chip, i)))
     if i.finish:
         row_scale = _row_scale(chip, i.row_scale, i.a_rowstat, rows)
-        _write(chip, i, acc, row_scale, bool(i.activation))
+        _write(chip, i, acc, row_scale, table=bool(i.activation), observe=bool(i.observe))
     return a.size * i.n_tiles * chip.tile
 
 
@@ -175,24 +199,32 @@ def scores(chip: OnChip, i: Instruction) -> int:
     """``S = requantise(Q . K^T)`` on the tiles that the filter keeps; returns the MACs.
 
     The requantiser has ``multiplier`` and ``channel_shift`` for every channel, bias 0, row
-    multiplier 2**15, no ``pre`` and no ``out_shift``, and gives 16 bits. For each block of ``tile``
-    rows the kept tiles are recorded in entry ``select + block``; other tiles are not written.
-    Masked scores are -32768; ``rowstat[rowstat + m]`` becomes the maximum of the row over all kept
-    tiles. Rows of K beyond ``keys`` in the last tile are arbitrary.
+    multiplier 2**15, no ``pre`` and no ``out_shift``, and gives 16 bits. Query row m has position
+    ``position + m``, key j ``key_base + j``. For each block of ``tile`` rows the kept tiles are
+    recorded in entry ``select + block``, or tile 0 if none is kept; other tiles are not written.
+    Masked scores, which are all of a tile that is not kept, become -32768;
+    ``rowstat[rowstat + m]`` becomes the maximum of the row, with ``stats_keep`` also of what it
+    held, so that the keys of a row may be cut into several instructions. Rows of K beyond ``keys``
+    in the last tile are arbitrary. ``tally`` counts the scores that were clipped and not masked.
 
     Raises
     ------
     EmulatorError
-        If an address is outside its memory, an operand of K is -128, or accumulators are open.
+        If an address is outside its memory, rows of S overlap, an operand of K is -128,
+        accumulators are open, or the filter is not built or has no such parameter.
     """
     _closed(chip)
     rows, keys, tile = chip.rows(i), i.keys + 1, chip.tile
     tiles = chip.key_tiles(keys)
+    _depth(i)
+    chip.apart("s_stride", i.s_stride, tiles, rows)
+    rule = _filter(chip, i)
     q = _low_byte(chip.read_act(i.q_addr, i.q_stride, rows, i.d_tiles))
     k = chip.read_stat(i.k_addr, (tiles * tile, i.d_tiles), (i.d_tiles, 1)).astype(np.int64)
     k = k.reshape(tiles * tile, -1)
     _check_operands(k[:keys])
-    kept = _select(chip, i, q, k[:keys], tiles)
+    kept, computed = _select(chip, i, rule, q, tiles)
+    clipping = Clipping()
     score = requantise(
         _product(q, k.T),
         ChannelParameters(i.multiplier, i.channel_shift, 0),
@@ -201,31 +233,71 @@ def scores(chip: OnChip, i: Instruction) -> int:
         row_shift=i.row_shift,
         out_shift=0,
         bits=16,
+        clip=clipping,
     )
-    seen = keeps(i.filter, i.position + np.arange(rows)[:, None], np.arange(tiles * tile), keys)
-    score = np.where(seen & kept.repeat(tile, 1), score, MASKED)
+    key = np.arange(tiles * tile)
+    seen = rule.sees(i.position + np.arange(rows)[:, None], i.key_base + key)
+    seen = seen & (key < keys) & kept.repeat(tile, 1)
+    score = np.where(seen, score, MASKED)
+    chip.tally(i, clipping.elements & seen)
     index = chip.act_rows(i.s_addr, i.s_stride, rows, tiles)
-    chip.act[index[kept]] = score.reshape(rows, tiles, tile)[kept]
-    chip.rowstat[chip.stat_rows(i.rowstat, rows)] = score.max(1)
-    return int(kept.sum()) * i.d_tiles * tile * tile
+    chip.act[index[computed]] = score.reshape(rows, tiles, tile)[computed]
+    entries, maximum = chip.stat_rows(i.rowstat, rows), score.max(1)
+    if i.stats_keep:
+        maximum = np.maximum(maximum, chip.rowstat[entries])
+    chip.rowstat[entries] = maximum
+    return int(computed.sum()) * i.d_tiles * tile * tile
 
 
-def _select(chip: OnChip, i: Instruction, q: np.ndarray, k: np.ndarray, tiles: int) -> np.ndarray:
-    """Ask the filter for each query block and record its answer; bool[rows, tiles]."""
+def _depth(i: Instruction) -> None:
+    if not i.d_tiles:
+        raise EmulatorError("d_tiles=0 must be at least 1")
+
+
+def _filter(chip: OnChip, i: Instruction) -> filters.KeyFilter:
+    """The rule of a SCORES instruction."""
+    chip.need(f"key filter {i.filter.name}", i.filter in chip.config.key_filters, "SCORES")
+    try:
+        return filters.decode(i.filter, i.parameter)
+    except ValueError as error:
+        raise EmulatorError(str(error)) from None
+
+
+def _select(
+    chip: OnChip, i: Instruction, rule: filters.KeyFilter, q: np.ndarray, tiles: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ask the filter for each query block and record what is computed.
+
+    Results: the tiles that are kept and those that are computed, bool[rows, tiles] each.
+    """
     tile = chip.tile
     entries = chip.blocks(i.select, len(q))
-    chip.selection[entries] = False
-    for block in range(entries.stop - entries.start):
-        kept = kept_tiles(
-            i.filter,
-            q[block * tile : (block + 1) * tile],
-            k,
-            position=i.position + block * tile,
+    key_sums = _summaries(chip, i, tiles) if rule.looks else None
+    kept = np.zeros((entries.stop - entries.start, chip.config.key_tiles), bool)
+    for number, tiles_kept in enumerate(kept):
+        block = filters.QueryBlock(
             tile=tile,
-            threshold=i.threshold,
+            position=i.position + number * tile,
+            keys=i.keys + 1,
+            key_base=i.key_base,
+            query_sum=q[number * tile : (number + 1) * tile].sum(0),
+            key_sums=key_sums,
         )
-        chip.selection[i.select + block, kept] = True
-    return chip.selection[entries, :tiles].repeat(tile, 0)[: len(q)]
+        tiles_kept[filters.kept_tiles(rule, block)] = True
+    computed = kept.copy()
+    computed[~kept.any(1), 0] = True  # at least one
+    chip.selection[entries] = computed
+    each = [blocks[:, :tiles].repeat(tile, 0)[: len(q)] for blocks in (kept, computed)]
+    return each[0], each[1]
+
+
+def _summaries(chip: OnChip, i: Instruction, tiles: int) -> np.ndarray:
+    """What the filters saw of K: int64[key tiles, d].
+
+    There is one summary for each ``tile`` words of STAT, so that K in STAT has its summaries.
+    """
+    first = i.k_addr // chip.tile
+    return chip.summaries[first : first + tiles * i.d_tiles].reshape(tiles, -1)
 
 
 def context(chip: OnChip, i: Instruction) -> int:
@@ -234,21 +306,29 @@ def context(chip: OnChip, i: Instruction) -> int:
     The array computes ``P . V``, the epilogue adds 127 times the column sums of V over the kept
     tiles, all rows of a tile. Rows of V beyond ``keys`` are arbitrary: P is -127 there, so they
     cancel. The row multiplier is the reciprocal of the row sum in ``rowstat[p_rowstat + m]``.
+    The keys of a row may be cut: instructions without ``finish`` leave their groups (one for each
+    block of ``tile`` rows and each d tile) open, those with ``accumulate`` add to them, and the
+    result is that of one instruction over all keys.
 
     Raises
     ------
     EmulatorError
-        If an address is outside its memory, an operand of V is -128, accumulators are open, or
-        nothing is recorded.
+        If an address is outside its memory, rows of C overlap, an operand of V is -128, the
+        accumulators are open (closed) when they must not be, there are more groups than slots or
+        more than 4096 keys, or nothing is recorded.
     """
-    _closed(chip)
     rows, keys, tile = chip.rows(i), i.keys + 1, chip.tile
     tiles = chip.key_tiles(keys)
+    _depth(i)
     kept = chip.kept(i.select, rows, keys)
+    groups, slots = -(-rows // tile) * i.d_tiles, 2 * chip.config.geometry.acc_slots
+    if groups > slots and (i.accumulate or not i.finish):
+        raise EmulatorError(f"{groups} open accumulators exceed the {slots} slots")
     p = _low_byte(chip.read_act(i.p_addr, i.p_stride, rows, tiles))
     v = chip.read_stat(i.v_addr, (tiles * tile, i.d_tiles), (i.d_tiles, 1))
     _check_operands(v[:keys])
     level = np.where(kept.repeat(tile, 1), p + OFFSET, 0)
-    acc = _product(level, v.reshape(tiles * tile, -1))
-    _write(chip, i, acc, _row_scale(chip, RowScale.RECIPROCAL, i.p_rowstat, rows), table=False)
+    acc = _accumulate(chip, i, _product(level, v.reshape(tiles * tile, -1)), keys)
+    if i.finish:
+        _write(chip, i, acc, _row_scale(chip, RowScale.RECIPROCAL, i.p_rowstat, rows))
     return int(kept.sum()) * i.d_tiles * tile * tile

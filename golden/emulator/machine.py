@@ -32,6 +32,7 @@ class Statistics:
     bytes_written: int
     macs: int
     tokens_left: int  # given and never taken; the next program would find them
+    clipped: tuple[int, ...]  # elements that were clipped, for each of ``isa.TALLIES``
 
 
 class Emulator:
@@ -78,6 +79,7 @@ class Emulator:
         program = self._fetch(offset, limit)
         tokens = _check_tokens(program)
         self._bytes, self._macs = Counter(), 0
+        self.chip.tallies[:] = 0
         indices = range(len(program)) if order is None else _shuffle(program, order)
         for index in indices:
             try:
@@ -93,6 +95,7 @@ class Emulator:
             bytes_written=self._bytes[Opcode.STORE],
             macs=self._macs,
             tokens_left=tokens,
+            clipped=tuple(self.chip.tallies.tolist()),
         )
 
     def _fetch(self, offset: int, limit: int | None) -> list[Instruction]:
@@ -114,6 +117,8 @@ class Emulator:
         raise EmulatorError(f"no END in {len(program)} instructions up to byte {limit}")
 
     def _execute(self, i: Instruction) -> None:
+        block = isa.FORMATS[i.opcode].block
+        self.chip.need(f"block {block!r}", self.config.has(i.opcode), i.opcode.name)
         match i.opcode:
             case Opcode.LOAD:
                 self._bytes[i.opcode] += load(self.chip, self.dram, i)

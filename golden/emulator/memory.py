@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from transept.golden.config import Config
-from transept.golden.isa import Memory, Window
+from transept.golden.filters import summary_bits
+from transept.golden.isa import TALLIES, Instruction, Memory, Opcode, Window
 from transept.golden.layouts import RECORD_BYTES, table_words
+from transept.golden.numerics.fixed import wrap
 
-__all__ = ["Dram", "EmulatorError", "OnChip", "addresses"]
+__all__ = ["ROWSTAT_BITS", "Dram", "EmulatorError", "OnChip", "OpenGroups", "addresses"]
 
 ROWSTAT_BITS = 24
 
@@ -73,14 +76,24 @@ def addresses(start: int, *axes: tuple[int, int]) -> np.ndarray:
     return index
 
 
+class OpenGroups(NamedTuple):
+    """Accumulators that wait for more products: whose they are, and their sums int64[rows, n]."""
+
+    opcode: Opcode
+    sums: np.ndarray
+    keys: int  # of CONTEXT, added up so far
+
+
 class OnChip:
     """Everything that an instruction can leave for the next one.
 
     act: int16[words, tile]; stat: int8[words, tile]; rowstat: int64[entries], signed 24-bit values;
-    vparam, table: uint8[units, tile]; selection: bool[query block, key tile]; accumulators:
-    int64[rows, tile] of the open group, None if there is none. ``quantised`` is no state of the
-    hardware: it spares the emulator the same quantisation twice. The memories start with random
-    bits, as those of the hardware do, so that no program can rely on their first contents.
+    vparam, table: uint8[units, tile]; selection: bool[query block, key tile]; summaries:
+    int64[key summaries, tile], what the filters saw of the keys; groups: the accumulators that are
+    open, None if there are none; tallies: int64[TALLIES], clipped elements. ``quantised`` is no
+    state of the hardware: it spares the emulator the same quantisation twice. The memories start
+    with random bits, as those of the hardware do, so that no program can rely on their first
+    contents.
     """
 
     def __init__(self, config: Config, seed: int) -> None:
@@ -96,12 +109,53 @@ class OnChip:
         self.vparam = rng.integers(0, 256, (units, tile), np.uint8)
         self.table = rng.integers(0, 256, (table_words(tile), tile), np.uint8)
         self.selection = rng.integers(0, 2, (config.query_blocks, config.key_tiles)) > 0
-        self.accumulators: np.ndarray | None = None
+        half = 1 << (summary_bits(tile) - 1)
+        self.summaries = rng.integers(-half, half, (config.key_summaries, tile))
+        self.groups: OpenGroups | None = None
+        self.tallies = np.zeros(TALLIES, np.int64)
         self.quantised: tuple = (None, None, None)  # rows, their maxima, int8 values
 
     def memory(self, memory: Memory) -> np.ndarray:
         """The array behind a destination of LOAD."""
         return (self.act, self.stat, self.vparam, self.table)[memory]
+
+    def need(self, block: str, built: bool, what: str) -> None:
+        """EmulatorError unless the configuration has built a block."""
+        if not built:
+            raise EmulatorError(f"{what} needs {block}, which {self.config.name} has not built")
+
+    def apart(self, name: str, stride: int, words: int, rows: int) -> None:
+        """EmulatorError if rows overlap: what they hold would depend on the order of writing."""
+        if rows > 1 and stride < words:
+            raise EmulatorError(f"{name}={stride} is less than the {words} words of a row")
+
+    def tally(self, i: Instruction, clipped: np.ndarray) -> None:
+        """Count the elements that an instruction clipped."""
+        self.tallies[i.tally] += np.count_nonzero(clipped)
+
+    def observe(self, i: Instruction, words: np.ndarray, stride: int) -> None:
+        """Add words int8[rows, words of a row, tile] that are written to STAT to the key summaries.
+
+        Raises
+        ------
+        EmulatorError
+            If no filter looks at keys, the phase is beyond the tile, or a summary is outside their
+            memory.
+        """
+        self.need("a key filter that looks at keys", self.config.observes, "observe")
+        if i.phase >= self.tile:
+            raise EmulatorError(f"phase={i.phase} is beyond tile={self.tile}")
+        rows, count, _ = words.shape
+        starts = range(-i.phase, rows, self.tile)
+        last = i.summary + (len(starts) - 1) * stride + count - 1
+        self.check("key summary", np.array(last), self.summaries)
+        for number, start in enumerate(starts):
+            first = i.summary + number * stride
+            entries = slice(first, first + count)
+            total = words[max(0, start) : start + self.tile].sum(0, dtype=np.int64)
+            if start < 0:  # the tile was begun before
+                total += self.summaries[entries]
+            self.summaries[entries] = wrap(total, summary_bits(self.tile))
 
     def check(self, name: str, index: np.ndarray, array: np.ndarray) -> np.ndarray:
         """Return ``index``; EmulatorError if an address is not in ``array``."""

@@ -4,72 +4,102 @@ from __future__ import annotations
 
 import numpy as np
 
-from transept.golden.emulator.memory import EmulatorError, OnChip
+from transept.golden.emulator.memory import ROWSTAT_BITS, EmulatorError, OnChip
 from transept.golden.isa import Instruction
 from transept.golden.layouts import RECORD_BYTES, unpack_norm_parameters
-from transept.golden.numerics.norm import NormParameters, inverse_count, layer_norm
+from transept.golden.numerics.fixed import Clipping, wrap
+from transept.golden.numerics.norm import (
+    NormParameters,
+    inverse_count,
+    normalise,
+    residual_sum,
+    rounded_sum,
+)
 from transept.golden.numerics.softmax import MASKED, softmax_rows
 
 __all__ = ["norm", "softmax"]
 
 
 def softmax(chip: OnChip, i: Instruction) -> None:
-    """``P = level - 127`` in place on the recorded tiles; rowstat: row maximum -> sum of levels.
+    """``P = level - 127`` in place on the recorded tiles, and the sum of levels of each row.
 
-    A row whose maximum is -32768 (no kept key) gets level 0 everywhere and sum 0. Tiles that are
-    not recorded are neither read nor written.
+    The maximum of row m is in ``rowstat[rowstat + m]``, of which 16 bits count; its sum of levels
+    goes to ``rowstat[out_rowstat + m]``, with ``keep`` added to the sum found there, so that a row
+    whose keys are cut is exponentiated part by part with its one maximum. A row whose maximum is
+    -32768 (no kept key) gets level 0 everywhere and sum 0. Tiles that are not recorded are neither
+    read nor written.
 
     Raises
     ------
     EmulatorError
-        If an address is outside its memory, or nothing is recorded.
+        If an address is outside its memory, rows of S overlap, or nothing is recorded.
     """
     rows, keys, tile = chip.rows(i), i.keys + 1, chip.tile
     kept = chip.kept(i.select, rows, keys)
+    chip.apart("stride", i.stride, kept.shape[1], rows)
     index = chip.act_rows(i.addr, i.stride, rows, kept.shape[1])
     score = np.where(kept[..., None], chip.act[index].astype(np.int64), MASKED)
-    entries = chip.stat_rows(i.rowstat, rows)
-    operand, total = softmax_rows(score.reshape(rows, -1), chip.rowstat[entries])
+    maximum = wrap(chip.rowstat[chip.stat_rows(i.rowstat, rows)], 16)
+    operand, total = softmax_rows(score.reshape(rows, -1), maximum)
     chip.act[index[kept]] = operand.reshape(rows, -1, tile)[kept]
-    chip.rowstat[entries] = total
+    entries = chip.stat_rows(i.out_rowstat, rows)
+    if i.keep:
+        total = total + chip.rowstat[entries]
+    chip.rowstat[entries] = wrap(total, ROWSTAT_BITS)
 
 
 def norm(chip: OnChip, i: Instruction) -> None:
-    """``X = LayerNorm(Y + X)`` on the first ``count`` elements of each row, 0 in the others.
+    """``Z = Y + X`` on the first ``count`` elements of each row, and what is asked of it.
 
-    Channel c has entry ``param * tile + c`` of VPARAM. ``rowstat[rowstat + m]`` becomes the maximum
-    magnitude of the result. The result may overwrite Y or X row by row.
+    With ``normalise`` the rows at ``out_addr`` become LayerNorm(Z), without ``centre`` RMSNorm(Z);
+    with ``sum`` those at ``sum_addr`` become Z itself, rounded to int16. Elements beyond ``count``
+    become 0. Channel c has entry ``param * tile + c`` of VPARAM. ``rowstat[rowstat + m]`` becomes
+    the maximum magnitude of the normalised row, of the sum if nothing is normalised. Sum and result
+    may each overwrite Y or X row by row. ``tally`` counts the elements that any step clipped.
 
     Raises
     ------
     EmulatorError
-        If an address is outside its memory, count does not fit into the words of a row, or
-        ``inverse_count`` is not that of ``count``.
+        If an address is outside its memory, rows of a result overlap, nothing is to be written,
+        count does not fit into the words of a row, or ``inverse_count`` is not that of ``count``.
     """
-    rows, count, tile = chip.rows(i), i.count, chip.tile
-    if not 2 <= count <= min(i.words * tile, chip.config.geometry.max_hidden):
-        raise EmulatorError(
-            f"count={count} is outside 2 to {min(i.words * tile, chip.config.geometry.max_hidden)}"
-        )
-    if i.inverse_count != inverse_count(count):
-        raise EmulatorError(f"inverse_count={i.inverse_count} is not {inverse_count(count)}")
+    rows, count = chip.rows(i), i.count
+    _check_norm(chip, i)
     y = chip.read_act(i.y_addr, i.y_stride, rows, i.words)[:, :count].astype(np.int64)
     x = None
     if i.residual:
         x = chip.read_act(i.x_addr, i.x_stride, rows, i.words)[:, :count].astype(np.int64)
-    result = np.zeros((rows, i.words * tile), np.int64)
-    result[:, :count] = layer_norm(
-        y, x, _parameters(chip, i), epsilon=i.epsilon, out_shift=i.out_shift
-    )
-    index = chip.act_rows(i.out_addr, i.out_stride, rows, i.words)
-    chip.act[index] = result.reshape(rows, i.words, tile)
+    parameters, clipping = _parameters(chip, i), Clipping()
+    z = residual_sum(y, x, parameters, clipping)
+    results = []
+    if i.sum:
+        results.append(("sum", i.sum_addr, i.sum_stride, rounded_sum(z, parameters, clipping)))
+    if i.normalise:
+        options = {"epsilon": i.epsilon, "out_shift": i.out_shift, "centre": bool(i.centre)}
+        result = normalise(z, parameters, **options, clip=clipping)
+        results.append(("out", i.out_addr, i.out_stride, result))
+    chip.tally(i, clipping.elements)
+    for name, addr, stride, result in results:
+        chip.apart(f"{name}_stride", stride, i.words, rows)
+        padded = np.pad(result, ((0, 0), (0, i.words * chip.tile - count)))
+        index = chip.act_rows(addr, stride, rows, i.words)
+        chip.act[index] = padded.reshape(rows, i.words, chip.tile)
+    # the last one written is the one that counts
     chip.rowstat[chip.stat_rows(i.rowstat, rows)] = np.abs(result).max(1)
+
+
+def _check_norm(chip: OnChip, i: Instruction) -> None:
+    least, most = 1 + i.normalise, min(i.words * chip.tile, chip.config.geometry.max_hidden)
+    if not least <= i.count <= most:
+        raise EmulatorError(f"count={i.count} is outside {least} to {most}")
+    if not i.normalise and not i.sum:
+        raise EmulatorError("neither normalise nor sum: nothing is written")
+    if i.normalise and i.inverse_count != inverse_count(i.count):
+        raise EmulatorError(f"inverse_count={i.inverse_count} is not {inverse_count(i.count)}")
 
 
 def _parameters(chip: OnChip, i: Instruction) -> NormParameters:
     units = i.param * RECORD_BYTES + np.arange(i.words * RECORD_BYTES)
     data = chip.vparam[chip.check("VPARAM", units, chip.vparam)]
-    channels = unpack_norm_parameters(data)
-    return NormParameters(
-        *(getattr(channels, name)[: i.count] for name in ("gamma", "beta", "y_shift", "x_shift"))
-    )
+    channels = vars(unpack_norm_parameters(data))
+    return NormParameters(**{name: values[: i.count] for name, values in channels.items()})

@@ -5,12 +5,15 @@ All functions take integer arrays (NumPy or torch, int64) or Python integers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Array", "bit_length", "round_shift", "saturate"]
+__all__ = ["Array", "Clipping", "Saturate", "bit_length", "round_shift", "saturate", "wrap"]
 
 #: A NumPy array or a torch tensor of int64. Functions of ``golden.numerics`` accept both.
 Array = Any
+#: A rule with the arguments and the result of ``saturate``.
+Saturate = Callable[[Array, int], Array]
 
 
 def round_shift(x: Array, shift: Array) -> Array:
@@ -25,6 +28,27 @@ def saturate(x: Array, bits: int) -> Array:
     if isinstance(x, int):
         return max(-limit, min(limit, x))
     return x.clip(-limit, limit)
+
+
+class Clipping:
+    """A ``Saturate`` that remembers which elements it has changed, at any step of their way.
+
+    ``elements`` is a boolean array of the broadcast shape of all steps; False before the first.
+    """
+
+    def __init__(self) -> None:
+        self.elements: Array = False
+
+    def __call__(self, x: Array, bits: int) -> Array:
+        y = saturate(x, bits)
+        self.elements = self.elements | (x != y)
+        return y
+
+
+def wrap(x: Array, bits: int) -> Array:
+    """The low ``bits`` of an integer as a signed number: what a register of that width keeps."""
+    half = 1 << (bits - 1)
+    return ((x + half) & ((1 << bits) - 1)) - half
 
 
 def bit_length(x: Array) -> Array:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transept.golden.numerics.fixed import Array, round_shift, saturate
+from transept.golden.numerics.fixed import Array, Saturate, round_shift, saturate
 from transept.golden.numerics.polynomial import reciprocal
 
 __all__ = [
+    "ACCUMULATOR_BITS",
     "ONE",
     "ROW_MAX_FLOOR",
     "SEGMENTS",
@@ -22,6 +23,8 @@ __all__ = [
     "requantise",
 ]
 
+#: Bits of one accumulator: 4096 products of 127 x 127.
+ACCUMULATOR_BITS = 27
 #: Row multiplier of static rows (RowScale.ONE).
 ONE = 1 << 15
 #: Smaller row maxima count as this one: the int8 grid is then at most two int16 steps wide.
@@ -29,7 +32,8 @@ ROW_MAX_FLOOR = 256
 
 
 def quantise_scale(row_max: Array) -> Array:
-    """``~ 127 * 2**25 / max(row_max, 256)``, at most 25 bits signed; row_max 0 to 32767."""
+    """``~ 127 * 2**25 / max(row_max, 256)``, at most 25 bits signed; row_max is taken for 32767 if
+    it is greater, for 256 if it is negative."""
     row_max = row_max.clip(ROW_MAX_FLOOR, 32767)
     mantissa, exponent = reciprocal(row_max)
     return round_shift((127 * mantissa) << 1, exponent - 8)
@@ -62,6 +66,7 @@ def requantise(
     row_shift: int,
     out_shift: int,
     bits: int,
+    clip: Saturate = saturate,
 ) -> Array:
     """int32 accumulators to ``bits`` bits: channel multiplier, row multiplier, bias.
 
@@ -72,13 +77,14 @@ def requantise(
         z = sat25(round(v * row_multiplier / 2**(row_shift + row_exponent)))
         y = sat(round((z + bias) / 2**out_shift))
 
-    acc: int[m, n]; row_multiplier: int[m], 0 to 2**16; row_exponent: int[m], 0 to 23.
+    acc: int[m, n]; row_multiplier: int[m], 0 to 2**16; row_exponent: int[m], 0 to 23;
+    clip: saturates, and may count what it clips (``Clipping``).
     """
-    a = saturate(round_shift(acc, pre), 25)
-    v = saturate(round_shift(a * channel.multiplier, channel.shift), 25)
+    a = clip(round_shift(acc, pre), 25)
+    v = clip(round_shift(a * channel.multiplier, channel.shift), 25)
     shift = (row_shift + row_exponent[..., None]).clip(max=62)  # 0 from 44 on; int64 ends at 63
-    z = saturate(round_shift(v * row_multiplier[..., None], shift), 25)
-    return saturate(round_shift(z + channel.bias, out_shift), bits)
+    z = clip(round_shift(v * row_multiplier[..., None], shift), 25)
+    return clip(round_shift(z + channel.bias, out_shift), bits)
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class ActivationTable:
 SEGMENTS = 64
 
 
-def activation(x: Array, table: ActivationTable) -> Array:
+def activation(x: Array, table: ActivationTable, clip: Saturate = saturate) -> Array:
     """``y = f(x)`` on int16::
 
     i = clamp((x - start) >> width, 0, 63);  d = x - start - (i << width)
@@ -110,5 +116,5 @@ def activation(x: Array, table: ActivationTable) -> Array:
     offset = x - table.start
     index = (offset >> table.width).clip(0, SEGMENTS - 1)
     d = offset - (index << table.width)
-    t = saturate(table.c1[index] + round_shift(table.c2[index] * d, table.slope_shift), 25)
-    return saturate(round_shift(t * d + (table.c0[index] << 8), table.out_shift), 16)
+    t = clip(table.c1[index] + round_shift(table.c2[index] * d, table.slope_shift), 25)
+    return clip(round_shift(t * d + (table.c0[index] << 8), table.out_shift), 16)

@@ -10,23 +10,27 @@ from __future__ import annotations
 from transept.golden.numerics import tables
 from transept.golden.numerics.fixed import Array, round_shift
 from transept.golden.numerics.polynomial import evaluate
+from transept.golden.numerics.requantise import ACCUMULATOR_BITS
 
-__all__ = ["LEVELS", "MASKED", "OFFSET", "exponential", "levels", "softmax_rows"]
+__all__ = ["CONTEXT_KEYS", "LEVELS", "MASKED", "OFFSET", "exponential", "levels", "softmax_rows"]
 
 #: Score of a key that the filter does not keep. ``saturate`` never produces it.
 MASKED = -32768
 #: Largest probability level; operands are ``level - OFFSET``, in -127..127.
 LEVELS = 254
 OFFSET = 127
+#: Keys of one row whose products of 127 x 127 an accumulator holds.
+CONTEXT_KEYS = 1 << (ACCUMULATOR_BITS - 15)
 FRACTION_BITS = 9  # of a level in the exponential's own output
 
 
 def exponential(score: Array, maximum: Array) -> tuple[Array, Array]:
     """``254 * 512 * 2**((score - maximum) / 256)`` as (mantissa, right shift), score <= maximum.
 
-    The mantissa is in (65024, 130048]; a quadratic in four segments, largest error 7 of 130,048.
+    The mantissa is in (65024, 130048]; a quadratic in four segments, largest error 6.4 of 130,048.
+    The distance from the maximum has 16 bits: a score above it counts as one far below.
     """
-    distance = maximum - score
+    distance = (maximum - score) & 0xFFFF
     fraction = (distance & 0xFF) << 6  # 2 bits segment, 12 bits position
     return evaluate(tables.EXP2, fraction >> 12, fraction & 0xFFF), distance >> 8
 

@@ -26,7 +26,11 @@ class EmulatorDevice(BumpAllocator):
         super().__init__(self._dram, DRAM_BASE)
         self._seed = seed
         table = registers.table(config)
-        self._values = {r.offset: r.reset if r.constant is None else r.constant for r in table}
+        self._values = {
+            offset: r.reset if r.constant is None else r.constant
+            for r in table
+            for offset in r.offsets
+        }
         self._writable = {r.offset for r in table if r.writable}
         self._set("STATUS", idle=1)
         #: the message of the last failed run
@@ -92,6 +96,8 @@ class EmulatorDevice(BumpAllocator):
         }
         for name, count in counters.items():
             self._values[registers.offset(name)] = count
+        for tally, count in enumerate(statistics.clipped):
+            self._values[registers.offset("CLIPPED", tally)] = count
 
     def wait(self, timeout_cycles: int) -> bool:
         """Whether the last start ended; it did before ``write`` returned."""

@@ -54,12 +54,17 @@ class Bench:
         self._io = 0  # bytes of the IO window
         self._free = {Memory.ACT: 0, Memory.STAT: 0}
         self._rowstat = 0
+        # its own numbers, so that a program cut in another way has the same data
+        self._tallies = np.random.default_rng(int(rng.integers(1 << 32)))
 
     def emit(self, opcode: Opcode, *, after: list[int] | None = None, **operands: int) -> int:
         """Append an instruction and return its index.
 
-        after: instructions of different engines that it waits for, the last one by default.
+        after: instructions of different engines that it waits for, the last one by default. Clipped
+        elements are counted anywhere.
         """
+        if "tally" in (field.name for field in isa.FORMATS[opcode].fields):
+            operands.setdefault("tally", int(self._tallies.choice([0, 1, 62, 63])))
         new = _Entry(instruction(opcode, **operands), set(), set())
         index = len(self._entries)
         for producer in [index - 1] * (index > 0) if after is None else after:
@@ -138,9 +143,11 @@ class Bench:
         words: int,
         *,
         wide: int = 1,
+        memory: Memory = Memory.ACT,
         after: list[int] | None = None,
     ) -> int:
         """STORE rows to fresh bytes of the IO window, with random gaps between them."""
+        wide &= memory == Memory.ACT
         pitch = (words << wide) + int(self.rng.integers(0, 3))
         offset = self._io + self.tile * int(self.rng.integers(0, 3))
         self._io = offset + pitch * rows * self.tile
@@ -151,7 +158,8 @@ class Bench:
             pitch=pitch,
             rows=rows,
             words=words,
-            wide=wide,
+            memory=memory,
+            wide=int(wide),
             addr=addr,
             stride=stride,
             after=after,
@@ -215,31 +223,6 @@ class Bench:
             "row_shift": int(np.clip(channel + row_bits - row, 0, 39)),
             "out_shift": int(np.clip(row - bits + self.rng.integers(0, 3), 0, 15)),
         }
-
-    def dump_stat(self, addr: int, words: int) -> None:
-        """Show STAT words in DRAM: the unit matrix times them. ``words``: a multiple of tile."""
-        tile = self.tile
-        unit = self.room(Memory.ACT, tile)
-        self.load(Memory.ACT, np.eye(tile, dtype=np.int8), unit, rows=tile)
-        param = self.load_gain(1, 1)
-        out = self.room(Memory.ACT, words)
-        for first in range(0, words, tile):
-            self.emit(
-                Opcode.MATMUL,
-                rows=tile - 1,
-                k_tiles=1,
-                n_tiles=1,
-                finish=1,
-                a_addr=unit,
-                a_stride=1,
-                b_addr=addr + first,
-                b_row=1,
-                param=param,
-                out_addr=out + first,
-                out_stride=1,
-                row_shift=15,
-            )
-        self.store(out, 1, words, 1)
 
     def dump_rowstat(self, entry: int, rows: int) -> None:
         """Show row maxima in DRAM: 1 times the row multiplier, 2**15 times the reciprocal."""

@@ -89,4 +89,6 @@ def check(sim: NativeSimulation, case: Case) -> int:
         raise AssertionError(f"{wrong.size} bytes differ, the first at {at} {where}")
     assert read(sim, "INSTRUCTIONS")["value"] == sum(facts.instructions.values())
     assert read(sim, "BYTES_WRITTEN_LO")["value"] == facts.bytes_written
+    clipped = tuple(sim.read32(at) for at in registers.find("CLIPPED").offsets)
+    assert clipped == facts.clipped
     return cycles

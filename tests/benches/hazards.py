@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from transept.golden import filters
 from transept.golden.config import Config
 from transept.golden.isa import AMode, Engine, Instruction, Memory, Opcode, OutMode, RowScale
 
@@ -59,7 +60,7 @@ def _span(memory: str, addr: int, words: int) -> Words:
 
 def _transfer(i: Instruction, tile: int) -> tuple[Words, Words]:
     """LOAD and STORE; DRAM in units of ``tile`` bytes."""
-    memory = "act" if i.opcode == Opcode.STORE else i.memory.name.lower()
+    memory = i.memory.name.lower()
     dram = f"dram:{i.window.name}"
     outside = _rows(dram, i.offset // tile, i.pitch, i.rows, i.words * (1 + i.wide))
     inside = _rows(memory, i.addr, i.stride, i.rows, i.words)
@@ -67,7 +68,13 @@ def _transfer(i: Instruction, tile: int) -> tuple[Words, Words]:
         return inside, outside
     if i.memory == Memory.ACT and i.stats:
         inside |= _span("rowstat", i.rowstat, i.rows)
-    return outside, inside
+    return outside, inside | _observed(i, i.rows, i.words, i.stride, tile)
+
+
+def _observed(i: Instruction, rows: int, words: int, stride: int, tile: int) -> Words:
+    """Key summaries that LOAD or MATMUL adds to."""
+    tiles = -(-(i.phase + rows) // tile)
+    return _rows("summary", i.summary, stride, tiles, words) if i.observe else set()
 
 
 def _matmul(i: Instruction, tile: int) -> tuple[Words, Words]:
@@ -82,7 +89,8 @@ def _matmul(i: Instruction, tile: int) -> tuple[Words, Words]:
     reads |= _span("stat", i.param, 8 * i.n_tiles)
     if i.activation:
         reads |= _span("table", 0, 1)
-    return reads, _result(i, i.n_tiles)
+    observed = _observed(i, rows, i.n_tiles, i.out_stride, tile)
+    return reads, _result(i, i.n_tiles) | observed
 
 
 def _result(i: Instruction, n_tiles: int) -> Words:
@@ -99,13 +107,22 @@ def _attention(i: Instruction, tile: int) -> tuple[Words, Words]:
         scores = _rows("act", i.s_addr, i.s_stride, rows, tiles)
         reads = _rows("act", i.q_addr, i.q_stride, rows, i.d_tiles)
         reads |= _span("stat", i.k_addr, keys * i.d_tiles)
+        if filters.decode(i.filter, i.parameter).looks:
+            reads |= _span("summary", i.k_addr // tile, tiles * i.d_tiles)
         return reads, scores | _span("rowstat", i.rowstat, rows) | selection
     if i.opcode == Opcode.SOFTMAX:
-        both = _rows("act", i.addr, i.stride, rows, tiles) | _span("rowstat", i.rowstat, rows)
-        return both | selection, both
+        both, sums = (
+            _rows("act", i.addr, i.stride, rows, tiles),
+            _span("rowstat", i.out_rowstat, rows),
+        )
+        reads = both | selection | _span("rowstat", i.rowstat, rows)
+        return reads | (sums if i.keep else set()), both | sums
     reads = _rows("act", i.p_addr, i.p_stride, rows, tiles) | selection
+    reads |= _span("stat", i.v_addr, keys * i.d_tiles)
+    if not i.finish:
+        return reads, set()
     reads |= _span("rowstat", i.p_rowstat, rows) | _span("stat", i.param, 8 * i.d_tiles)
-    return reads | _span("stat", i.v_addr, keys * i.d_tiles), _result(i, i.d_tiles)
+    return reads, _result(i, i.d_tiles)
 
 
 def _norm(i: Instruction) -> tuple[Words, Words]:
@@ -114,8 +131,14 @@ def _norm(i: Instruction) -> tuple[Words, Words]:
     reads |= _span("vparam", 8 * i.param, 8 * i.words)
     if i.residual:
         reads |= _rows("act", i.x_addr, i.x_stride, rows, i.words)
-    writes = _rows("act", i.out_addr, i.out_stride, rows, i.words)
-    return reads, writes | _span("rowstat", i.rowstat, rows)
+    writes = _span("rowstat", i.rowstat, rows)
+    for written, addr, stride in (
+        (i.normalise, i.out_addr, i.out_stride),
+        (i.sum, i.sum_addr, i.sum_stride),
+    ):
+        if written:
+            writes |= _rows("act", addr, stride, rows, i.words)
+    return reads, writes
 
 
 def footprint(i: Instruction, config: Config) -> tuple[Words, Words]:

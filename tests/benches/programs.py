@@ -45,8 +45,9 @@ def load(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     words = options.upto("words", 8)
     options.done()
     if memory == Memory.STAT:
-        size = -(-words // 2) * config.tile
-        bench.dump_stat(bench.load_stat(bench.int8(size, config.tile)), size)
+        size = rows * words
+        addr = bench.load_stat(bench.rng.integers(-128, 128, (size, config.tile), np.int8))
+        bench.store(addr, words, rows, words, memory=memory)
         return bench.case()
     addr, stride, entry = bench.load_act(rows, words, wide=bool(wide))
     bench.store(addr, stride, rows, words)
@@ -55,13 +56,17 @@ def load(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
 
 
 def store(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
-    """STORE of words that LOAD brought. Options: wide, rows, words."""
+    """STORE of words that LOAD brought. Options: wide, rows, words, memory."""
     bench, options = Bench(config, rng), Options(rng, fixed)
     wide, rows = options.pick("wide", 0, 1), options.upto("rows", config.geometry.max_rows)
-    words = options.upto("words", 8)
+    words, memory = options.upto("words", 8), options.pick("memory", Memory.ACT, Memory.STAT)
     options.done()
-    addr, stride, _ = bench.load_act(rows, words, wide=True)
-    bench.store(addr, stride, rows, words, wide=wide)
+    if memory == Memory.ACT:
+        addr, stride, _ = bench.load_act(rows, words, wide=True)
+    else:
+        stride = words + int(rng.integers(0, 3))
+        addr = bench.load_stat(bench.int8(rows * stride, config.tile))
+    bench.store(addr, stride, rows, words, wide=wide, memory=memory)
     return bench.case()
 
 
@@ -118,10 +123,8 @@ def matmul(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
         **b,
         **scale,
     )
-    if out_mode == OutMode.STAT8:
-        bench.dump_stat(out, -(-rows * n_tiles // config.tile) * config.tile)
-    else:
-        bench.store(out, stride, rows, n_tiles)
+    memory = Memory.STAT if out_mode == OutMode.STAT8 else Memory.ACT
+    bench.store(out, stride, rows, n_tiles, memory=memory)
     bench.dump_rowstat(entry, rows)
     return bench.case()
 
@@ -129,10 +132,9 @@ def matmul(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
 def _output(bench: Bench, rows: int, n_tiles: int, out_mode: OutMode) -> tuple[int, int, int]:
     """Room for a result and rowstat entries of known contents; (address, stride, entry)."""
     entry = bench.load_act(rows, 1, wide=True)[2]
-    if out_mode == OutMode.STAT8:
-        size = -(-rows * n_tiles // bench.tile) * bench.tile
-        return bench.load_stat(bench.int8(size, bench.tile)), n_tiles, entry
     stride = n_tiles + int(bench.rng.integers(0, 2))
+    if out_mode == OutMode.STAT8:
+        return bench.load_stat(bench.int8(rows * stride, bench.tile)), stride, entry
     return bench.room(Memory.ACT, rows * stride), stride, entry
 
 
@@ -174,30 +176,31 @@ def split(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
 
 
 def norm(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
-    """One NORM. Options: rows, count, residual, in_place."""
+    """One NORM. Options: rows, count, residual, centre, write (what is written), in_place (which
+    operand each result overwrites)."""
     bench, options = Bench(config, rng), Options(rng, fixed)
     tile = config.tile
     rows = options.upto("rows", config.geometry.max_rows)
-    count = max(2, options.upto("count", config.geometry.max_hidden // 2))
-    residual, in_place = options.pick("residual", 0, 1), options.pick("in_place", False, True)
+    write = options.pick("write", ("out",), ("sum",), ("sum", "out"))
+    count = max(1 + ("out" in write), options.upto("count", config.geometry.max_hidden // 2))
+    residual, centre = options.pick("residual", 0, 1), options.pick("centre", 0, 1)
+    in_place = options.pick("in_place", {}, {write[0]: "x"}, dict(zip(write, "xy", strict=False)))
     options.done()
     words = -(-count // tile)
-    if rows * (2 * words + 4) > config.act_words // 2:  # leave room for the result
+    if rows * (4 * words + 8) > config.act_words:  # leave room for the results
         rows = max(1, config.act_words // (4 * words + 8))
-    y_addr, y_stride, _ = bench.load_act(rows, words, wide=True)
-    x_addr, x_stride, _ = bench.load_act(rows, words, wide=True)
+    operands = {}
+    for name in "yx":
+        addr, stride, _ = bench.load_act(rows, words, wide=True)
+        operands |= {f"{name}_addr": addr, f"{name}_stride": stride}
     first = int(rng.integers(0, config.geometry.max_hidden // tile - words + 1))
-    shifts = rng.integers(0, 16, (2, 1)) if rng.random() < 0.5 else rng.integers(0, 16, (2, count))
-    parameters = NormParameters(
-        rng.integers(-(1 << 15), 1 << 15, count),
-        rng.integers(-(1 << 16), 1 << 16, count),
-        np.broadcast_to(shifts[0], count),
-        np.broadcast_to(shifts[1], count),
-    )
+    parameters = _norm_parameters(rng, count)
     bench.load(Memory.VPARAM, layouts.pack_norm_parameters(parameters, tile), 8 * first)
-    out, out_stride = (
-        (x_addr, x_stride) if in_place else (bench.room(Memory.ACT, rows * words), words)
-    )
+    for name in write:
+        where = in_place.get(name)
+        fresh = 0 if where else bench.room(Memory.ACT, rows * words)
+        operands[f"{name}_addr"] = operands[f"{where}_addr"] if where else fresh
+        operands[f"{name}_stride"] = operands[f"{where}_stride"] if where else words
     entry = bench.rowstat(rows)
     bench.emit(
         Opcode.NORM,
@@ -205,21 +208,30 @@ def norm(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
         words=words,
         count=count,
         residual=residual,
-        y_addr=y_addr,
-        y_stride=y_stride,
-        x_addr=x_addr,
-        x_stride=x_stride,
-        out_addr=out,
-        out_stride=out_stride,
+        centre=centre,
+        normalise=int("out" in write),
+        sum=int("sum" in write),
         rowstat=entry,
         param=first,
-        inverse_count=inverse_count(count),
+        inverse_count=inverse_count(max(2, count)),
         epsilon=int(rng.integers(0, 1 << int(rng.integers(1, 33)))),
         out_shift=int(rng.integers(9, 14)),
+        **operands,
     )
-    bench.store(out, out_stride, rows, words)
+    for name in write:
+        bench.store(operands[f"{name}_addr"], operands[f"{name}_stride"], rows, words)
     bench.dump_rowstat(entry, rows)
     return bench.case()
+
+
+def _norm_parameters(rng: np.random.Generator, count: int) -> NormParameters:
+    """Random constants; shifts are those of each channel, or one for all."""
+    shifts = rng.integers(0, 16, (3, 1 if rng.random() < 0.5 else count))
+    return NormParameters(
+        rng.integers(-(1 << 15), 1 << 15, count),
+        rng.integers(-(1 << 16), 1 << 16, count),
+        *(np.broadcast_to(shift, count) for shift in shifts),
+    )
 
 
 def overlapped(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:

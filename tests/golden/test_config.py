@@ -1,8 +1,22 @@
 """What a configuration derives and refuses."""
 
+import dataclasses
+import json
+
 import pytest
 
-from transept.golden.config import PRESETS, PYNQ_Z2, TINY, preset
+from transept.golden import isa
+from transept.golden.config import PRESETS, PYNQ_Z2, TINY, Blocks, Config, Filters, preset
+from transept.golden.isa import Engine, Filter, Opcode
+
+
+def filters(*names, multipliers=2):
+    return {"filters": Filters(names=names, estimate_multipliers=multipliers)}
+
+
+def blocks(**built):
+    every = {"attention": True, "activation": True, "norm": True}
+    return {"blocks": Blocks(**(every | built))}
 
 
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
@@ -34,11 +48,47 @@ def test_digest_names_the_hardware():
         ({"max_rows": 2}, "max_rows must be a power of two >= tile, got 2"),
         ({"max_rows": 24}, "max_rows must be a power of two >= tile, got 24"),
         ({"max_keys": 66}, "max_keys=66 must be a multiple of tile=4"),
+        ({"tile": 128, "max_rows": 128, "max_keys": 128}, "tile=128 exceeds 64, the phases"),
+        (filters("nope"), "unknown key filter 'nope', there are dense, causal"),
+        (filters("causal", "dense"), "key filters causal, dense must be in the order dense"),
+        (filters("dense", "dense"), "key filters dense, dense must be in the order"),
+        (filters("dense", multipliers=3), "estimate_multipliers must be a power of two, got 3"),
+        (filters("dense", multipliers=4), "estimate_multipliers=4 exceeds half of tile=4"),
+        (filters(), "attention=True with 0 key filters"),
+        (blocks(attention=False), "attention=False with 4 key filters"),
     ],
 )
 def test_impossible_values_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         TINY.replace(**changes)
+
+
+def test_blocks_bring_opcodes_and_engines():
+    assert {opcode for opcode in Opcode if TINY.has(opcode)} == set(Opcode)
+    assert TINY.built_engines == tuple(Engine)
+    plain = TINY.replace(name="plain", **blocks(attention=False, norm=False), **filters())
+    assert {opcode for opcode in Opcode if not plain.has(opcode)} == {
+        Opcode.SCORES,
+        Opcode.CONTEXT,
+        Opcode.SOFTMAX,
+        Opcode.NORM,
+    }
+    assert plain.built_engines == (Engine.LOAD, Engine.GEMM, Engine.STORE)
+    assert {fmt.block for fmt in isa.FORMATS.values()} == {None, "attention", "norm"}
+
+
+def test_filters_are_chosen_by_name():
+    assert TINY.key_filters == tuple(Filter)
+    assert TINY.observes
+    some = TINY.replace(name="some", **filters("dense", "window"))
+    assert some.key_filters == (Filter.DENSE, Filter.WINDOW)
+    assert not some.observes
+    assert some.digest != TINY.digest
+
+
+def test_a_configuration_survives_as_text():
+    fields = json.loads(json.dumps(dataclasses.asdict(PYNQ_Z2)))
+    assert Config.from_fields(fields) == PYNQ_Z2
 
 
 def test_unknown_preset():

@@ -16,7 +16,14 @@ from transept.golden.config import TINY
 from transept.golden.emulator import Emulator
 from transept.golden.emulator.memory import OnChip
 from transept.golden.isa import AMode, Filter, Memory, Opcode, OutMode, RowScale, Window
-from transept.golden.numerics.norm import NormParameters, inverse_count, layer_norm
+from transept.golden.numerics.fixed import Clipping
+from transept.golden.numerics.norm import (
+    NormParameters,
+    inverse_count,
+    normalise,
+    residual_sum,
+    rounded_sum,
+)
 from transept.golden.numerics.polynomial import reciprocal
 from transept.golden.numerics.requantise import (
     SEGMENTS,
@@ -55,7 +62,7 @@ def run(machine: Emulator, *program: isa.Instruction) -> OnChip:
 
 def same(machine: Emulator, expected: OnChip) -> None:
     """Every on-chip memory is the expected one."""
-    for name in ("act", "stat", "rowstat", "vparam", "table", "selection"):
+    for name in ("act", "stat", "rowstat", "vparam", "table", "selection", "summaries", "tallies"):
         assert (getattr(machine.chip, name) == getattr(expected, name)).all(), name
 
 
@@ -63,19 +70,29 @@ def round_shift(x: int, shift: int) -> int:
     return (2 * x + (1 << shift)) // (2 << shift)
 
 
-def saturate(x: int, bits: int) -> int:
-    return max(1 - 2 ** (bits - 1), min(2 ** (bits - 1) - 1, x))
+class Element:
+    """Saturates one element on its way and remembers whether it was clipped."""
+
+    def __init__(self) -> None:
+        self.clipped = False
+
+    def saturate(self, x: int, bits: int) -> int:
+        limit = 2 ** (bits - 1) - 1
+        self.clipped |= abs(x) > limit
+        return max(-limit, min(limit, x))
 
 
 def low_byte(x: int) -> int:
     return (int(x) + 128) % 256 - 128
 
 
-def requantise(acc, multiplier, shift, bias, row, *, pre, row_shift, out_shift, bits) -> int:
-    a = saturate(round_shift(int(acc), pre), 25)
-    v = saturate(round_shift(a * int(multiplier), int(shift)), 25)
-    z = saturate(round_shift(v * int(row[0]), row_shift + int(row[1])), 25)
-    return saturate(round_shift(z + int(bias), out_shift), bits)
+def requantise(
+    element: Element, acc, multiplier, shift, bias, row, *, pre, row_shift, out_shift, bits
+) -> int:
+    a = element.saturate(round_shift(int(acc), pre), 25)
+    v = element.saturate(round_shift(a * int(multiplier), int(shift)), 25)
+    z = element.saturate(round_shift(v * int(row[0]), row_shift + int(row[1])), 25)
+    return element.saturate(round_shift(z + int(bias), out_shift), bits)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -118,6 +135,43 @@ def test_load(seed, memory, wide):
 
 
 @pytest.mark.parametrize("seed", range(8))
+def test_load_shows_keys_to_the_filters(seed):
+    rng = np.random.default_rng(seed)
+    machine = emulator(seed)
+    rows, words = int(rng.integers(1, 11)), int(rng.integers(1, 4))
+    phase, stride = int(rng.integers(0, TILE)), words + int(rng.integers(0, 2))
+    i = instruction(
+        Opcode.LOAD,
+        window=Window.IO,
+        pitch=words,
+        rows=rows,
+        words=words,
+        memory=Memory.STAT,
+        addr=40,
+        stride=stride,
+        observe=1,
+        phase=phase,
+        summary=7,
+    )
+    expected = run(machine, i)
+    data = machine.dram.data[PROGRAM_BYTES:].view(np.int8).reshape(-1, TILE)
+    for m in range(rows):
+        expected.stat[40 + m * stride : 40 + m * stride + words] = data[m * words : (m + 1) * words]
+    observe(expected, i, data[: rows * words].reshape(rows, words, TILE), stride)
+    same(machine, expected)
+
+
+def observe(expected: OnChip, i: isa.Instruction, words: np.ndarray, stride: int) -> None:
+    """Row by row: the first row of a key tile begins its summary."""
+    for m, row in enumerate(words.astype(np.int64)):
+        number, place = divmod(i.phase + m, TILE)
+        for n, word in enumerate(row):
+            entry = i.summary + n + number * stride
+            total = word if place == 0 else expected.summaries[entry] + word
+            expected.summaries[entry] = (total + 512) % 1024 - 512
+
+
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("wide", [0, 1])
 def test_store(seed, wide):
     rng = np.random.default_rng(seed)
@@ -147,6 +201,18 @@ def test_store(seed, wide):
     assert (machine.dram.data[PROGRAM_BYTES:] == dram).all()
 
 
+def test_store_of_the_stationary_memory():
+    machine = emulator(1)
+    machine.chip.stat[9, 1] = -128
+    shape = {"window": Window.IO, "rows": 3, "words": 2, "pitch": 5, "addr": 8, "stride": 4}
+    i = instruction(Opcode.STORE, memory=Memory.STAT, **shape)
+    dram = machine.dram.data[PROGRAM_BYTES:].copy().view(np.int8).reshape(-1, TILE)
+    same(machine, run(machine, i))
+    for m in range(3):
+        dram[5 * m : 5 * m + 2] = machine.chip.stat[8 + 4 * m : 10 + 4 * m]
+    assert (machine.dram.data[PROGRAM_BYTES:].view(np.int8) == dram.reshape(-1)).all()
+
+
 def row_scale(chip: OnChip, mode: RowScale, entry: int) -> tuple[int, int]:
     statistic = int(chip.rowstat[entry])
     if mode == RowScale.ONE:
@@ -166,7 +232,9 @@ def finish(chip: OnChip, expected: OnChip, i: isa.Instruction, acc: list, rows: 
             for lane in range(TILE):
                 data = chip.stat[i.param + 8 * n : i.param + 8 * (n + 1)].tobytes()
                 record = data[8 * lane : 8 * lane + 8]
+                element = Element()
                 y = requantise(
+                    element,
                     sums[n * TILE + lane],
                     int.from_bytes(record[:2], "little"),
                     record[2] & 31,
@@ -179,8 +247,11 @@ def finish(chip: OnChip, expected: OnChip, i: isa.Instruction, acc: list, rows: 
                 )
                 if activate:
                     table = layouts.unpack_table(chip.table.reshape(-1))
-                    y = int(activation(np.array([y]), table)[0])
-                    y = y if i.out_mode == OutMode.ACT16 else saturate(y, 8)
+                    clipping = Clipping()
+                    y = int(activation(np.array([y]), table, clipping)[0])
+                    element.clipped |= bool(clipping.elements[0])
+                    y = y if i.out_mode == OutMode.ACT16 else element.saturate(y, 8)
+                expected.tallies[i.tally] += element.clipped
                 target = expected.stat if i.out_mode == OutMode.STAT8 else expected.act
                 target[i.out_addr + m * i.out_stride + n, lane] = y
                 row.append(abs(y))
@@ -230,6 +301,10 @@ def test_matmul(seed):
         pre=int(rng.integers(0, 3)),
         row_shift=int(rng.integers(0, 20)),
         out_shift=int(rng.integers(0, 10)),
+        observe=int(seed % 3 == OutMode.STAT8),
+        phase=int(rng.integers(0, TILE)),
+        summary=20,
+        tally=int(rng.integers(0, 64)),
     )
     machine.chip.table[:] = moderate_table(rng)
     before = run(machine, i)
@@ -250,6 +325,9 @@ def test_matmul(seed):
             sums.append(total)
         acc.append(sums)
     finish(before, expected, i, acc, [row_scale(before, i.row_scale, 7 + m) for m in range(rows)])
+    if i.observe:
+        words = [expected.stat[600 + 3 * m : 600 + 3 * m + n_tiles] for m in range(rows)]
+        observe(expected, i, np.array(words), 3)
     same(machine, expected)
 
 
@@ -271,11 +349,16 @@ def head(seed: int, opcode: Opcode, **operands: int) -> tuple[Emulator, isa.Inst
 @pytest.mark.parametrize("seed", range(24))
 def test_scores(seed, kind):
     rng = np.random.default_rng([seed, 1])  # other draws than those of ``head``
-    threshold = int(rng.integers(-50, 50)) * 1000
+    threshold, before_reach, after_reach = int(rng.integers(-50, 50)) * 1000, 6, 3
+    parameter = {
+        Filter.TILE_THRESHOLD: threshold % (1 << 24),
+        Filter.WINDOW: before_reach | after_reach << 12,
+    }.get(kind, 0)
     machine, i, _ = head(
         seed,
         Opcode.SCORES,
-        position=int(rng.integers(0, 30)),
+        position=int(rng.choice([rng.integers(0, 30), 65530])),
+        key_base=int(rng.choice([0, rng.integers(0, 40), 65520])),
         d_tiles=2,
         q_addr=9,
         q_stride=3,
@@ -283,11 +366,13 @@ def test_scores(seed, kind):
         s_addr=500,
         s_stride=9,
         rowstat=20,
+        stats_keep=int(rng.integers(0, 2)),
         filter=kind,
-        threshold=threshold,
+        parameter=parameter,
         multiplier=50000,
         channel_shift=12,
-        row_shift=20,
+        row_shift=int(rng.choice([20, 14])),
+        tally=int(rng.integers(0, 64)),
     )
     before = run(machine, i)
     expected = copy.deepcopy(before)
@@ -296,26 +381,38 @@ def test_scores(seed, kind):
     k = before.stat[100 : 100 + 2 * 32].reshape(32, -1).tolist()
     for block in range(-(-rows // TILE)):
         first, part = block * TILE, q[block * TILE : (block + 1) * TILE]
+        position = i.position + first
         kept = []
         for tile in range(-(-keys // TILE)):
-            inside = k[tile * TILE : min(keys, (tile + 1) * TILE)]
-            total = sum(a * b for x in part for y in inside for a, b in zip(x, y, strict=True))
+            at = i.key_base + tile * TILE
+            sums = before.summaries[25 + 2 * tile : 27 + 2 * tile].reshape(-1).tolist()
+            total = sum(a * b for x in part for a, b in zip(x, sums, strict=True))
             keep = {
                 Filter.DENSE: True,
-                Filter.CAUSAL: tile * TILE <= i.position + first + TILE - 1,
-                Filter.TILE_THRESHOLD: total // 16 >= threshold,
+                Filter.CAUSAL: at <= position + TILE - 1,
+                Filter.WINDOW: position - before_reach < at + TILE
+                and at <= position + TILE - 1 + after_reach,
+                Filter.TILE_THRESHOLD: (tile + 1) * TILE > keys or total // 16 >= threshold,
             }[kind]
             kept += [tile] * keep
-        kept = kept or [0]
-        expected.selection[1 + block] = [tile in kept for tile in range(TINY.key_tiles)]
+        computed = kept or [0]
+        expected.selection[1 + block] = [tile in computed for tile in range(TINY.key_tiles)]
         for m in range(first, first + len(part)):
-            row = []
-            for key in (tile * TILE + lane for tile in kept for lane in range(TILE)):
+            row = [int(before.rowstat[20 + m])] * i.stats_keep
+            for key in (tile * TILE + lane for tile in computed for lane in range(TILE)):
                 acc = sum(a * b for a, b in zip(q[m], k[key], strict=True))
-                shifts = {"pre": 0, "row_shift": 20, "out_shift": 0, "bits": 16}
-                score = requantise(acc, 50000, 12, 0, (1 << 15, 0), **shifts)
-                if key >= keys or (kind == Filter.CAUSAL and key > i.position + m):
+                shifts = {"pre": 0, "row_shift": i.row_shift, "out_shift": 0, "bits": 16}
+                element = Element()
+                score = requantise(element, acc, 50000, 12, 0, (1 << 15, 0), **shifts)
+                ahead = i.key_base + key - i.position - m
+                seen = {
+                    Filter.CAUSAL: ahead <= 0,
+                    Filter.WINDOW: -before_reach <= ahead <= after_reach,
+                }.get(kind, True)
+                if key >= keys or not seen or key // TILE not in kept:
                     score = MASKED
+                else:
+                    expected.tallies[i.tally] += element.clipped
                 expected.act[500 + 9 * m + key // TILE, key % TILE] = score
                 row.append(score)
             expected.rowstat[20 + m] = max(row)
@@ -324,7 +421,8 @@ def test_scores(seed, kind):
 
 @pytest.mark.parametrize("seed", range(16))
 def test_softmax(seed):
-    machine, i, kept = head(seed, Opcode.SOFTMAX, addr=500, stride=9, rowstat=20)
+    where = {"out_rowstat": 60, "keep": seed % 2}
+    machine, i, kept = head(seed, Opcode.SOFTMAX, addr=500, stride=9, rowstat=20, **where)
     chip, rng = machine.chip, np.random.default_rng(seed)
     for m in range(i.rows + 1):
         lanes = [(500 + 9 * m + tile, lane) for tile in kept[m // TILE] for lane in range(TILE)]
@@ -334,14 +432,31 @@ def test_softmax(seed):
     before = run(machine, i)
     expected = copy.deepcopy(before)
     for m in range(i.rows + 1):
-        maximum, total = np.array(before.rowstat[20 + m]), 0
+        maximum = np.array(before.rowstat[20 + m])
+        total = int(before.rowstat[60 + m]) * i.keep
         for word in (500 + 9 * m + tile for tile in kept[m // TILE]):
             level = levels(before.act[word].astype(np.int64), maximum)
             expected.act[word] = level - 127
             total += level.sum()
-        expected.rowstat[20 + m] = total
-    assert all(expected.rowstat[23:24] == 0) or i.rows < 3
+        expected.rowstat[60 + m] = total
+    assert i.keep or i.rows < 3 or expected.rowstat[63] == 0
     same(machine, expected)
+
+
+def test_a_sum_may_replace_its_maximum():
+    machine, i, kept = head(4, Opcode.SOFTMAX, addr=500, stride=9, rowstat=20, out_rowstat=20)
+    machine.chip.rowstat[20 : 21 + i.rows] = 32767
+    run(machine, i)
+    assert (machine.chip.rowstat[20 : 21 + i.rows] < 255 * TILE * len(kept[0])).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sums_have_24_bits(seed):
+    machine, i, _ = head(seed, Opcode.SOFTMAX, addr=500, stride=9, out_rowstat=60, keep=1)
+    machine.chip.act[500:700] = 100
+    machine.chip.rowstat[: i.rows + 1], machine.chip.rowstat[60:90] = 100, (1 << 23) - 1
+    run(machine, i)
+    assert (machine.chip.rowstat[60 : 61 + i.rows] < -(1 << 22)).all()
 
 
 @pytest.mark.parametrize("seed", range(16))
@@ -362,7 +477,9 @@ def test_context(seed):
         stats=int(rng.integers(0, 2)),
         stats_keep=int(rng.integers(0, 2)),
         out_rowstat=60,
-        row_shift=12,
+        finish=1,
+        row_shift=int(rng.choice([12, 6])),
+        tally=int(rng.integers(0, 64)),
     )
     machine.chip.stat[100 + 2 * (i.keys + 1) : 200] = -128  # rows beyond the last key
     before = run(machine, i)
@@ -380,8 +497,9 @@ def test_context(seed):
     same(machine, expected)
 
 
+@pytest.mark.parametrize("write", ["out", "sum", "both", "both in place"])
 @pytest.mark.parametrize("seed", range(12))
-def test_norm(seed):
+def test_norm(seed, write):
     rng = np.random.default_rng(seed)
     machine = emulator(seed)
     rows, count = int(rng.integers(1, 6)), int(rng.integers(2, 21))
@@ -392,17 +510,23 @@ def test_norm(seed):
         words=words,
         count=count,
         residual=int(rng.integers(0, 2)),
+        centre=int(rng.integers(0, 2)),
+        normalise=int(write != "sum"),
+        sum=int(write != "out"),
         y_addr=3,
         y_stride=7,
         x_addr=100,
         x_stride=8,
-        out_addr=100 if seed % 2 else 300,
-        out_stride=8,
+        out_addr=3 if write == "both in place" else 300,
+        out_stride=7,
+        sum_addr=100 if write == "both in place" or seed % 2 else 400,
+        sum_stride=8,
         rowstat=40,
         param=2,
         inverse_count=inverse_count(count),
         epsilon=int(rng.integers(0, 1 << 32)),
         out_shift=int(rng.integers(0, 20)),
+        tally=int(rng.integers(0, 64)),
     )
     before = run(machine, i)
     expected = copy.deepcopy(before)
@@ -413,16 +537,32 @@ def test_norm(seed):
         np.array([int.from_bytes(r[3:6], "little", signed=True) for r in records]),
         np.array([r[6] & 15 for r in records]),
         np.array([r[7] & 15 for r in records]),
+        np.array([r[6] >> 4 for r in records]),
     )
     for m in range(rows):
         y, x = (
             before.act[at : at + words].reshape(1, -1)[:, :count].astype(np.int64)
             for at in (3 + 7 * m, 100 + 8 * m)
         )
-        options = {"epsilon": i.epsilon, "out_shift": i.out_shift}
-        row = np.zeros(words * TILE, np.int64)
-        row[:count] = layer_norm(y, x if i.residual else None, parameters, **options)[0]
-        at = i.out_addr + 8 * m
-        expected.act[at : at + words] = row.reshape(words, TILE)
+        clipping, results = Clipping(), []
+        z = residual_sum(y, x if i.residual else None, parameters, clipping)
+        if i.sum:
+            results.append((i.sum_addr + 8 * m, rounded_sum(z, parameters, clipping)))
+        if i.normalise:
+            options = {"epsilon": i.epsilon, "out_shift": i.out_shift, "centre": bool(i.centre)}
+            row = normalise(z, parameters, **options, clip=clipping)
+            results.append((i.out_addr + 7 * m, row))
+        for at, row in results:
+            padded = np.zeros(words * TILE, np.int64)
+            padded[:count] = row[0]
+            expected.act[at : at + words] = padded.reshape(words, TILE)
         expected.rowstat[40 + m] = np.abs(row).max()
+        expected.tallies[i.tally] += clipping.elements.sum()
     same(machine, expected)
+
+
+def test_tallies_begin_anew_with_a_run():
+    machine = emulator(0)
+    machine.chip.tallies[5] = 7
+    run(machine)
+    assert not machine.chip.tallies.any()

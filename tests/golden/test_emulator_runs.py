@@ -14,6 +14,7 @@ from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.emulator import Emulator
 from transept.golden.isa import Engine, Filter, Opcode, Window
 
+TILE = TINY.tile
 CONFIGS = pytest.mark.parametrize("config", [TINY, PYNQ_Z2], ids=lambda config: config.name)
 
 
@@ -166,7 +167,14 @@ def _head_parts(case: programs.Case, cuts: list[int]) -> list[isa.Instruction]:
                 rowstat=score.rowstat + at,
                 select=0,
             ),
-            _part(soft, rows=rows, addr=soft.addr + row, rowstat=soft.rowstat + at, select=0),
+            _part(
+                soft,
+                rows=rows,
+                addr=soft.addr + row,
+                rowstat=soft.rowstat + at,
+                out_rowstat=soft.out_rowstat + at,
+                select=0,
+            ),
             _part(
                 context,
                 rows=rows,
@@ -180,22 +188,23 @@ def _head_parts(case: programs.Case, cuts: list[int]) -> list[isa.Instruction]:
     return parts
 
 
-@pytest.mark.parametrize("kind", Filter)
-@pytest.mark.parametrize("seed", range(4))
-def test_cuts_of_attention(seed, kind):
-    """Blocks of query rows; a threshold decides for whole blocks, so its cuts are theirs."""
+def _head(
+    seed: int, kind: Filter, **options: int
+) -> tuple[programs.Case, list[isa.Instruction], isa.Instruction]:
+    """An attention head of one instruction each, its program up to SCORES, and its CONTEXT."""
     rng = np.random.default_rng(seed)
-    case = programs.context(TINY, rng, rows=14, filter=kind, out_mode=0, stats=1, stats_keep=0)
+    fixed = {"rows": 14, "filter": kind, "out_mode": 0, "stats": 1, "stats_keep": 0, "cuts": []}
+    case = programs.context(TINY, rng, **(fixed | options))
     score = next(n for n, i in enumerate(case.program) if i.opcode == Opcode.SCORES)
-    context = next(i for i in case.program if i.opcode == Opcode.CONTEXT)
     loads = [i for i in case.program[score:] if i.opcode == Opcode.LOAD]
-    before = case._replace(
-        program=[*case.program[:score], *loads, case.program[score]],
-    )
-    cuts = [[0, 14], [0, 4, 8, 14]]
-    if kind != Filter.TILE_THRESHOLD:
-        cuts += [[0, 1, 7, 14], list(range(15))]
-    machines = [_after(before, Opcode.SCORES, *_head_parts(case, cut)) for cut in cuts]
+    context = next(i for i in case.program if i.opcode == Opcode.CONTEXT)
+    return case, [*case.program[:score], *loads, case.program[score]], context
+
+
+def _compare(case: programs.Case, before: list, context: isa.Instruction, ways: list) -> None:
+    """The same context rows and statistics, whichever way they are computed."""
+    case = case._replace(program=before)
+    machines = [_after(case, Opcode.SCORES, *way) for way in ways]
     outputs = [
         machine.chip.act[context.out_addr : context.out_addr + 14 * context.d_tiles]
         for machine in machines
@@ -204,3 +213,74 @@ def test_cuts_of_attention(seed, kind):
     for output, total in zip(outputs[1:], sums[1:], strict=True):
         assert (output == outputs[0]).all()
         assert (total == sums[0]).all()
+
+
+@pytest.mark.parametrize("kind", Filter)
+@pytest.mark.parametrize("seed", range(4))
+def test_cuts_of_attention(seed, kind):
+    """Blocks of query rows; a threshold decides for whole blocks, so its cuts are theirs."""
+    case, before, context = _head(seed, kind)
+    cuts = [[0, 14], [0, 4, 8, 14]]
+    if kind != Filter.TILE_THRESHOLD:
+        cuts += [[0, 1, 7, 14], list(range(15))]
+    _compare(case, before, context, [_head_parts(case, cut) for cut in cuts])
+
+
+def _key_parts(case: programs.Case, cuts: list[int]) -> list[isa.Instruction]:
+    """SCORES, SOFTMAX and CONTEXT of a case, for the keys between the cuts."""
+    score, soft, context = (
+        next(i for i in case.program if i.opcode == opcode)
+        for opcode in (Opcode.SCORES, Opcode.SOFTMAX, Opcode.CONTEXT)
+    )
+    rows, blocks = score.rows + 1, -(-(score.rows + 1) // TILE)
+    tiles = [-(-(end - at) // TILE) for at, end in itertools.pairwise(cuts)]
+    stride, sums = sum(tiles), TINY.memories.rowstat_entries - rows
+    addr = TINY.act_words - rows * stride
+    parts = {opcode: [] for opcode in (Opcode.SCORES, Opcode.SOFTMAX, Opcode.CONTEXT)}
+    for n, (at, end) in enumerate(itertools.pairwise(cuts)):
+        place = addr + sum(tiles[:n])
+        common = {"keys": end - at - 1, "select": n * blocks}
+        parts[Opcode.SCORES].append(
+            _part(
+                score,
+                **common,
+                key_base=score.key_base + at,
+                k_addr=score.k_addr + at * score.d_tiles,
+                s_addr=place,
+                s_stride=stride,
+                stats_keep=int(n > 0),
+            )
+        )
+        parts[Opcode.SOFTMAX].append(
+            _part(soft, **common, addr=place, stride=stride, out_rowstat=sums, keep=int(n > 0))
+        )
+        parts[Opcode.CONTEXT].append(
+            _part(
+                context,
+                **common,
+                accumulate=int(n > 0),
+                finish=int(end == cuts[-1]),
+                p_addr=place,
+                p_stride=stride,
+                p_rowstat=sums,
+                v_addr=context.v_addr + at * context.d_tiles,
+            )
+        )
+    return list(itertools.chain(*parts.values()))
+
+
+@pytest.mark.parametrize("kind", Filter)
+@pytest.mark.parametrize("seed", range(8))
+def test_cuts_of_keys(seed, kind):
+    """Scores, exponentials and context of a row, part by part, are those of the whole row. A
+    threshold decides for whole tiles, so its cuts are theirs."""
+    rng = np.random.default_rng([seed, 5])
+    keys = int(rng.integers(9, 25))
+    case, before, context = _head(seed, kind, keys=keys, position=5)
+    tiles = kind == Filter.TILE_THRESHOLD
+    inner = range(TILE, keys, TILE) if tiles else range(1, keys)
+    ways = [[0, keys]]
+    for count in (1, 2, 3):
+        cuts = rng.choice(inner, min(count, len(inner)), False)
+        ways.append([0, *sorted(cuts.tolist()), keys])
+    _compare(case, before, context, [_key_parts(case, cuts) for cuts in ways])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transept.golden.numerics.fixed import bit_length, round_shift, saturate
+from transept.golden.numerics.fixed import Clipping, bit_length, round_shift, saturate, wrap
 
 
 @given(st.integers(-(1 << 61), 1 << 61), st.integers(0, 61))
@@ -30,6 +30,24 @@ def test_saturate_never_gives_the_lowest_code(x, bits):
     assert -limit <= y <= limit
     assert y == saturate(np.array([x]), bits)[0]
     assert y == x or abs(x) > limit
+
+
+@given(st.lists(st.integers(-300, 300), min_size=1))
+def test_clipping_saturates_and_remembers(values):
+    clipping = Clipping()
+    first = clipping(np.array(values), 9)
+    assert first.tolist() == [saturate(value, 9) for value in values]
+    assert clipping.elements.tolist() == [abs(value) > 255 for value in values]
+    clipping(first, 8)
+    # whatever was clipped once is clipped
+    assert clipping.elements.tolist() == [abs(value) > 127 for value in values]
+
+
+@given(st.integers(-(1 << 40), 1 << 40), st.integers(1, 32))
+def test_wrap_keeps_the_low_bits(x, bits):
+    y = wrap(x, bits)
+    assert -(1 << bits - 1) <= y < 1 << bits - 1
+    assert (x - y) % (1 << bits) == 0
 
 
 @pytest.mark.parametrize("power", range(62))

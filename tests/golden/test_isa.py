@@ -73,7 +73,8 @@ def test_fields_do_not_overlap(opcode):
 
 def test_header_is_the_first_four_bytes():
     new = Instruction(Opcode.END, {}, frozenset({Engine.LOAD}), frozenset({Engine.STORE}))
-    assert isa.encode(new)[:4] == bytes([0, 1, 16, 0])
+    assert isa.encode(new)[:4] == bytes([0, 0x01, 0x00, 0x01])
+    assert sum(field.width for field in isa.HEADER) == 32
 
 
 @pytest.mark.parametrize("opcode", [o for o in Opcode if FORMATS[o].fields])
@@ -114,6 +115,31 @@ def test_undecodable_bytes():
         isa.decode_program(bytes(33))
     with pytest.raises(ValueError, match="instruction 1: unknown opcode 0x2a"):
         isa.decode_program(bytes(32) + b"\x2a" + bytes(31))
+
+
+@pytest.mark.parametrize("opcode", Opcode)
+def test_reserved_bits_are_refused(opcode):
+    data = isa.encode(random_instruction(opcode, random.Random(0)))
+    bits = int.from_bytes(data, "little")
+    used = FORMATS[opcode].used
+    for bit in {used, 255} if used < 256 else {}:
+        with pytest.raises(
+            ValueError, match=f"{opcode.name} has reserved bits set, from bit {used}"
+        ):
+            isa.decode((bits | 1 << bit).to_bytes(32, "little"))
+
+
+@pytest.mark.parametrize(("name", "low"), [("wait", 8), ("signal", 20)])
+def test_masks_name_engines_alone(name, low):
+    for engine in range(len(Engine), 12):
+        with pytest.raises(ValueError, match=f"{name} mask 0x.* has bits"):
+            isa.decode((1 << low + engine).to_bytes(32, "little"))
+
+
+def test_operands_are_found_by_name():
+    assert isa.operand(Opcode.SCORES, "parameter").width == 24
+    with pytest.raises(KeyError, match="END has no operand 'rows'"):
+        isa.operand(Opcode.END, "rows")
 
 
 def test_program_roundtrip():

@@ -55,8 +55,7 @@ def test_norm_roundtrip(tile):
     parameters = NormParameters(
         rng.integers(-(1 << 17), 1 << 17, 21),
         rng.integers(-(1 << 23), 1 << 23, 21),
-        rng.integers(0, 16, 21),
-        rng.integers(0, 16, 21),
+        *rng.integers(0, 16, (3, 21)),
     )
     _equal(
         parameters,
@@ -81,9 +80,9 @@ def test_bytes_of_a_channel():
 
 
 def test_bytes_of_a_norm_channel():
-    parameters = NormParameters(*(np.array([v]) for v in (-3, 0x123456, 7, 8)))
+    parameters = NormParameters(*(np.array([v]) for v in (-3, 0x123456, 7, 8, 9)))
     data = layouts.pack_norm_parameters(parameters, 4)
-    assert data[:8].tolist() == [0xFD, 0xFF, 0xFF, 0x56, 0x34, 0x12, 7, 8]
+    assert data[:8].tolist() == [0xFD, 0xFF, 0xFF, 0x56, 0x34, 0x12, 0x97, 8]
 
 
 def test_bytes_of_a_table():
@@ -130,11 +129,28 @@ def test_linear_is_chunks_of_weights_and_parameters(chunk):
 @pytest.mark.parametrize(
     ("name", "value"), [("multiplier", 1 << 16), ("shift", 32), ("bias", 1 << 23)]
 )
-def test_values_that_do_not_fit_are_refused(name, value):
+def test_channels_that_do_not_fit_are_refused(name, value):
     fields = {"multiplier": np.zeros(3), "shift": np.zeros(3), "bias": np.zeros(3)}
     fields[name] = np.array([0, value, 0])
     with pytest.raises(ValueError, match=f"{name} 0 to {value} is outside"):
         layouts.pack_channel_parameters(ChannelParameters(**fields), 4)
+
+
+def test_a_norm_channel_that_does_not_fit_is_refused():
+    zero = np.zeros(2)
+    with pytest.raises(ValueError, match="sum_shift 16 to 16 is outside 0 to 15"):
+        layouts.pack_norm_parameters(NormParameters(zero, zero, zero, zero, 16), 4)
+
+
+@pytest.mark.parametrize("name", ["CHANNEL", "NORM", "SEGMENT", "HEADER"])
+def test_fields_of_a_record_do_not_overlap(name):
+    taken = 0
+    for field in getattr(layouts, f"{name}_RECORD").values():
+        mask = ((1 << field.bits) - 1) << field.low
+        assert not taken & mask
+        assert field.width <= field.bits
+        taken |= mask
+    assert taken < 1 << 64
 
 
 def test_the_weight_minus_128_is_refused():

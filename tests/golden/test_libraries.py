@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transept.golden.isa import Filter
-from transept.golden.numerics import filters, fixed, norm, polynomial, requantise, softmax
+from transept.golden import filters
+from transept.golden.filters import Causal, Dense, TileThreshold, Window
+from transept.golden.numerics import fixed, norm, polynomial, requantise, softmax
 
 rng_seeds = st.integers(0, 1 << 32)
 
@@ -88,17 +89,35 @@ def test_softmax_and_norm(seed, count):
         rng.integers(-(1 << 23), 1 << 23, count),
         rng.integers(0, 16, count),
         rng.integers(0, 16, count),
+        rng.integers(0, 16, count),
     )
     y, x = rng.integers(-32768, 32768, (2, 4, count))
     options = {"epsilon": int(rng.integers(0, 1 << 32)), "out_shift": int(rng.integers(0, 20))}
     _both(norm.layer_norm, y, x, parameters, **options)
+    z = norm.residual_sum(y, x, parameters)
+    _both(norm.normalise, z, parameters, centre=False, **options)
+    _both(norm.rounded_sum, z, parameters)
+    _both(lambda z, p: _clipped(norm.rounded_sum, z, p), z, parameters)
 
 
-@pytest.mark.parametrize("kind", Filter)
-def test_filters(kind):
+def _clipped(function, *arguments):
+    """Which elements a function clips, as 0 and 1."""
+    clipping = fixed.Clipping()
+    function(*arguments, clip=clipping)
+    return clipping.elements * 1
+
+
+@pytest.mark.parametrize("rule", [Dense(), Causal(), TileThreshold(100), Window(before=2, after=1)])
+def test_filters(rule):
     rng = np.random.default_rng(0)
     queries, keys = rng.integers(-127, 128, (4, 8)), rng.integers(-127, 128, (30, 8))
-    options = {"position": 9, "tile": 4, "threshold": 100}
-    assert filters.select_tiles(kind, queries, keys, **options) == filters.select_tiles(
-        kind, torch.from_numpy(queries), torch.from_numpy(keys), **options
-    )
+    _both(filters.key_sums, keys, tile=4)
+    kept = []
+    for q, k in ((queries, keys), (_tensor(queries), _tensor(keys))):
+        block = filters.QueryBlock(4, 9, 30, 0, q.sum(0), filters.key_sums(k, 4))
+        kept.append(filters.kept_tiles(rule, block))
+    assert kept[0] == kept[1]
+    seen = [
+        rule.sees(make(np.arange(5)[:, None]), make(np.arange(9))) for make in (np.array, _tensor)
+    ]
+    assert np.array_equal(seen[0], seen[1])

@@ -5,7 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from transept.golden.numerics.norm import NormParameters, inverse_count, layer_norm
+from transept.golden.numerics.fixed import Clipping
+from transept.golden.numerics.norm import (
+    NormParameters,
+    inverse_count,
+    layer_norm,
+    normalise,
+    residual_sum,
+    rounded_sum,
+)
 
 OUT_SHIFT = 12
 OUT_SCALE = 1 / 2048  # of one output step
@@ -83,6 +91,65 @@ def test_a_row_whose_rounded_squares_vanish_has_variance_one(count):
     bits = (count - 1).bit_length()
     u = (z << (5 + bits)).clip(-(1 << 17) + 1, (1 << 17) - 1)
     assert (out == np.floor(u / 4 + 0.5).clip(-32767, 32767)).all()
+
+
+@pytest.mark.parametrize("count", [2, 3, 16, 33, 384, 1024])
+@pytest.mark.parametrize("magnitude", [300, 3000, 32767])
+def test_rms_norm_against_float(count, magnitude):
+    rng = np.random.default_rng(count)
+    y = rng.integers(-magnitude, magnitude + 1, (20, count)) + magnitude // 2
+    weight = rng.uniform(0.3, 2, count)
+    parameters = _parameters(weight, np.zeros(count), 3, 0)
+    z = residual_sum(y.clip(-32767, 32767), None, parameters)
+    out = normalise(z, parameters, epsilon=count * count, out_shift=OUT_SHIFT, centre=False)
+    square = (z.astype(float) ** 2).mean(-1, keepdims=True) + 64.0**2
+    scaled = z / np.sqrt(square) * weight / OUT_SCALE
+    tolerance = 3 + np.abs(scaled) * (32 / np.sqrt(square) + 2.0**-9)
+    assert (np.abs(out - scaled.clip(-32767, 32767)) <= tolerance).all()
+
+
+def test_rms_norm_of_a_row_without_mean_is_its_layer_norm():
+    half = np.random.default_rng(1).integers(-4000, 4000, (5, 12))
+    y = np.concatenate([half, -half], 1)
+    parameters = _parameters(np.ones(24), np.zeros(24), 6, 0)  # 6: no rounding before the square
+    z = residual_sum(y, None, parameters)
+    options = {"epsilon": 5, "out_shift": OUT_SHIFT}
+    expected = layer_norm(y, None, parameters, **options)
+    assert (normalise(z, parameters, centre=False, **options) == expected).all()
+
+
+def test_the_sum_is_rounded_by_the_shift_of_its_channel():
+    z = np.array([[5, -5, 6, -6, 1 << 22, (1 << 23) - 1, 1 - (1 << 23)]])
+    shift = np.array([1, 1, 2, 2, 8, 9, 8])
+    zero = np.zeros(7, np.int64)
+    parameters = NormParameters(zero, zero, zero, zero, shift)
+    assert rounded_sum(z, parameters).tolist() == [[3, -2, 2, -1, 16384, 16384, -32767]]
+
+
+def test_a_plain_residual_add():
+    rng = np.random.default_rng(2)
+    y, x = rng.integers(-32767, 32768, (2, 3, 10))
+    zero = np.zeros(10, np.int64)
+    parameters = NormParameters(zero, zero, zero + 4, zero + 4, zero + 4)
+    total = rounded_sum(residual_sum(y, x, parameters), parameters)
+    assert (total == (y + x).clip(-32767, 32767)).all()
+
+
+def test_every_step_counts_what_it_clips_once():
+    zero = np.zeros(4, np.int64)
+    one = NormParameters(zero + (1 << 16), zero, zero + 8, zero, zero)
+    clipping = Clipping()
+    y = np.array([[32767, -32768, 100, -100], [5, -5, 5, -5]])
+    z = residual_sum(y, None, one, clipping)
+    assert clipping.elements.tolist() == [[False, True, False, False], [False] * 4]
+    rounded_sum(z, one, clipping)
+    assert clipping.elements.tolist() == [[True, True, False, False], [False] * 4]
+    normalise(z, one, epsilon=0, out_shift=12, clip=clipping)
+    clipped = clipping.elements.tolist()
+    assert clipped[0][:2] == [True, True]
+    loud = Clipping()
+    normalise(z, one, epsilon=0, out_shift=0, clip=loud)
+    assert loud.elements.all()
 
 
 def test_inverse_count():

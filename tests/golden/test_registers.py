@@ -3,14 +3,14 @@
 import pytest
 
 from transept.golden import isa, registers
-from transept.golden.config import PRESETS, PYNQ_Z2, TINY
+from transept.golden.config import PRESETS, PYNQ_Z2, TINY, Blocks, Filters
 from transept.golden.registers import Access, ErrorCode, Stall, Unit
 
 
 @pytest.mark.parametrize("cfg", PRESETS.values(), ids=PRESETS)
 def test_offsets_and_fields_do_not_overlap(cfg):
     entries = registers.table(cfg)
-    offsets = [entry.offset for entry in entries]
+    offsets = [at for entry in entries for at in entry.offsets]
     assert offsets == sorted(set(offsets))
     assert all(at % 4 == 0 and at < 1 << registers.ADDRESS_BITS for at in offsets)
     assert len({entry.name for entry in entries}) == len(entries)
@@ -37,13 +37,44 @@ def test_a_driver_finds_the_geometry():
 
 def test_units_are_engines_and_control():
     assert [unit.name for unit in Unit] == [*(engine.name for engine in isa.Engine), "CONTROL"]
+    assert max(Unit) < 1 << registers.UNIT_BITS
+    assert max(Stall) < 1 << registers.STALL_BITS
+    assert len(isa.Engine) <= registers.ENGINE_BITS
+
+
+def test_features_are_bits_of_their_own():
+    flags = [int(flag) for flag in registers.Feature]
+    assert len(set(flags)) == len(flags)
+    assert all(flag & (flag - 1) == 0 for flag in flags)
+    assert registers.features(TINY) == sum(flags)
+    filters = [flag for flag in registers.Feature if flag.name.startswith("FILTER_")]
+    assert [flag.name.removeprefix("FILTER_") for flag in filters] == [f.name for f in isa.Filter]
+
+
+def test_what_is_not_built_is_no_feature():
+    blocks = Blocks(attention=False, activation=False, norm=False)
+    bare = TINY.replace(
+        name="bare", blocks=blocks, filters=Filters(names=(), estimate_multipliers=2)
+    )
+    assert registers.features(bare) == registers.Feature.WATCHDOG
+    causal = TINY.replace(name="causal", filters=Filters(names=("causal",), estimate_multipliers=2))
+    assert registers.Feature.FILTER_CAUSAL in registers.features(causal)
+    assert registers.Feature.FILTER_DENSE not in registers.features(causal)
+
+
+def test_elements_of_an_array():
+    assert registers.offset("CLIPPED", 3) == registers.offset("CLIPPED") + 12
+    with pytest.raises(IndexError):
+        registers.offset("CLIPPED", isa.TALLIES)
 
 
 def test_decode_and_encode_are_inverse():
     value = registers.encode("ERROR", code=ErrorCode.WINDOW, engine=Unit.STORE, window=3)
     fields = registers.decode("ERROR", value)
     assert fields == {"code": ErrorCode.WINDOW, "engine": Unit.STORE, "window": isa.Window.SCRATCH}
-    assert registers.decode("WATCHDOG", Stall.FILTER << 8)["stall"] is Stall.FILTER
+    report = registers.encode("WATCHDOG", stall=Stall.FILTER, engine=Unit.CONTROL)
+    assert registers.decode("WATCHDOG", report)["stall"] is Stall.FILTER
+    assert registers.decode("WATCHDOG", report)["engine"] is Unit.CONTROL
 
 
 def test_lookups_refuse_what_does_not_exist():

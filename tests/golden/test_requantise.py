@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from transept.golden.numerics.fixed import Clipping
 from transept.golden.numerics.requantise import (
     ROW_MAX_FLOOR,
     SEGMENTS,
@@ -93,6 +94,39 @@ def test_requantise_saturates_every_step(
         bits=16,
     )
     assert y.item() == sign * expected
+
+
+def test_a_negative_maximum_counts_as_the_floor():
+    x = np.array([[300, -20]])
+    assert (quantise_row(x, np.array([-4])) == quantise_row(x, np.array([ROW_MAX_FLOOR]))).all()
+
+
+@pytest.mark.parametrize(
+    ("acc", "multiplier", "shift", "row_shift", "bias", "out_shift"),
+    [
+        ((1 << 26) - 1, 1, 25, 15, 0, 0),
+        (1 << 20, 1 << 15, 10, 31, 0, 0),
+        (1 << 10, 1 << 14, 0, 8, 0, 10),
+        (1 << 15, 1, 0, 15, 0, 0),
+        (0, 1, 0, 15, (1 << 23) - 1, 0),
+    ],
+)
+def test_every_step_counts_what_it_clips_once(acc, multiplier, shift, row_shift, bias, out_shift):
+    channel = ChannelParameters(*np.array([[multiplier], [shift], [bias]]))
+    shifts = {"pre": 0, "row_shift": row_shift, "out_shift": out_shift, "bits": 16}
+    for value, wide in ((acc, True), (3, bias > 0)):
+        clipping = Clipping()
+        rows = np.array([1 << 15]), np.array([0])
+        requantise(np.array([[value]]), channel, *rows, **shifts, clip=clipping)
+        assert clipping.elements.sum() == wide
+
+
+def test_the_activation_counts_what_it_clips():
+    zero = np.zeros(SEGMENTS, np.int64)
+    line = ActivationTable(-1024, 5, 0, 8, np.arange(-1024, 1024, 32), zero + 512, zero)
+    clipping = Clipping()
+    activation(np.array([-32767, -1024, 0, 1023, 32767]), line, clipping)
+    assert clipping.elements.tolist() == [True, False, False, False, True]
 
 
 def test_the_largest_shift_leaves_the_bias():

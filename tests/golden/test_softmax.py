@@ -59,6 +59,13 @@ def test_blocks_of_a_row_give_the_same_bits():
     assert (sum(part for _, part in parts) == total).all()
 
 
+def test_a_score_above_the_maximum_counts_as_one_far_below():
+    """Sixteen bits of distance: nobody asks for it, but every machine gives the same."""
+    operand, total = softmax_rows(np.array([[5, 4, 6, 5 + 256]]), np.array([5]))
+    assert operand.tolist() == [[127, 253 - OFFSET, -OFFSET, -OFFSET]]
+    assert total.tolist() == [LEVELS + 253]
+
+
 def test_extremes():
     score = np.array([[32767, -32767]])
     operand, total = softmax_rows(score, np.array([32767]))

@@ -84,7 +84,7 @@ def run(device, gemm):
     ("register", "value", "message"),
     [
         ("ID", 0xDEADBEEF, "magic number is 0xdeadbeef, this driver needs 0x5452414e"),
-        ("CONTRACT", 7, "contract version is 0x00000007, this driver needs 0x00000001"),
+        ("CONTRACT", 7, "contract version is 0x00000007, this driver needs 0x00000002"),
         (
             "CONFIG",
             PYNQ_Z2.digest,

@@ -246,7 +246,7 @@ def rewritten(saved, path, change, **arrays):
 CHANGES = {
     "contract": (
         lambda m: m.update(contract=99),
-        "has contract version 99, this is 1",
+        "has contract version 99, this is 2",
     ),
     "digest": (lambda m: m.update(digest=5), "is corrupt: digest of tiny is .*, not 00000005"),
     "geometry": (
