@@ -56,7 +56,7 @@ class Power:
 Factor = str | int | Tiles | Choice | Power
 #: A product of a constant and at most two operands.
 Term = tuple[Factor, ...]
-#: (operand, value): the instructions that a rule is for.
+#: (operand, value): true of instructions in which the operand has the value.
 Guard = tuple[str, int]
 
 
@@ -80,15 +80,15 @@ def value(factor: Factor, operands: Mapping[str, Any]) -> Any:
 class Rule:
     """Legal if the sum of ``terms`` is at most ``most``, or at least ``least``.
 
-    ``when`` limits it to some instructions. ``text`` says what is wrong: a format of the operands,
-    of ``value``, the sum, and of ``bound``.
+    It counts for instructions of which any of ``when`` is true, for all if there is none. ``text``
+    says what is wrong: a format of the operands, of ``value``, the sum, and of ``bound``.
     """
 
     text: str
     terms: tuple[Term, ...]
     most: int | Choice | None = None
     least: int | None = None
-    when: Guard | None = None
+    when: tuple[Guard, ...] = ()
 
     def total(self, operands: Mapping[str, Any]) -> Any:
         """The sum of products, of one instruction or of arrays of them."""
@@ -98,10 +98,10 @@ class Rule:
         """Whether an instruction, or each of many, breaks the rule."""
         total = self.total(operands)
         wrong = total < self.least if self.most is None else total > value(self.most, operands)
-        if self.when is None:
+        if not self.when:
             return wrong
-        operand, wanted = self.when
-        return wrong & (operands[operand] == wanted)
+        counts = sum(operands[operand] == wanted for operand, wanted in self.when)
+        return wrong & (counts > 0)
 
     def explain(self, operands: Mapping[str, int]) -> str:
         """What is wrong with an instruction that breaks the rule."""
@@ -150,9 +150,9 @@ class _Maker:
         """A flag that goes with one value of an enumerated operand."""
         others = Choice(operand, tuple(int(item != wanted) for item in type(wanted)))
         text = f"{flag} is for {wanted.name}, not {{{operand}}}"
-        return Rule(text, ((others,),), most=0, when=(flag, 1))
+        return Rule(text, ((others,),), most=0, when=((flag, 1),))
 
-    def missing(self, what: str, when: Guard | None = None) -> Rule:
+    def missing(self, what: str, *when: Guard) -> Rule:
         """What the configuration has not built."""
         return Rule(f"{what} is not built in {self.cfg.name}", ((1,),), most=0, when=when)
 
@@ -162,7 +162,7 @@ class _Maker:
         sizes: int | Choice,
         address: str,
         *axes: tuple[Factor, Factor],
-        when: Guard | None = None,
+        when: tuple[Guard, ...] = (),
     ) -> Rule:
         """``address + sum of (count - 1) * stride`` is in the memory."""
         terms = ((address,), *(term for axis in axes for term in self.axis(*axis)))
@@ -174,15 +174,15 @@ class _Maker:
         where = f"{address}={{{address}}}: {memory} address {{value}}"
         return Rule(f"{where} is beyond the last one, {{bound}}", terms, most=most, when=when)
 
-    def act(self, address: str, *axes: tuple[Factor, Factor], when: Guard | None = None) -> Rule:
+    def act(self, address: str, *axes: tuple[Factor, Factor], **options: Any) -> Rule:
         """Words of the activation scratchpad."""
-        return self.inside("ACT", self.cfg.act_words, address, *axes, when=when)
+        return self.inside("ACT", self.cfg.act_words, address, *axes, **options)
 
-    def stat(self, address: str, *axes: tuple[Factor, Factor]) -> Rule:
+    def stat(self, address: str, *axes: tuple[Factor, Factor], **options: Any) -> Rule:
         """Words of the stationary scratchpad."""
-        return self.inside("STAT", self.cfg.memories.stat_words, address, *axes)
+        return self.inside("STAT", self.cfg.memories.stat_words, address, *axes, **options)
 
-    def rowstat(self, entry: str, when: Guard | None = None) -> Rule:
+    def rowstat(self, entry: str, *when: Guard) -> Rule:
         """An entry of the row statistics for each row."""
         entries = self.cfg.memories.rowstat_entries
         return self.inside("rowstat", entries, entry, ("rows", 1), when=when)
@@ -191,7 +191,7 @@ class _Maker:
         """An entry of the selection memory for each query block."""
         return self.inside("selection", self.cfg.query_blocks, "select", (self.blocks, 1))
 
-    def apart(self, stride: str, words: str | Tiles, when: Guard | None = None) -> Rule:
+    def apart(self, stride: str, words: str | Tiles, *when: Guard) -> Rule:
         """Rows that are written do not overlap: what they hold would depend on the order."""
         less_one = isinstance(words, Tiles)
         what = "the key tiles of a row" if less_one else f"{words}={{{words}}}"
@@ -210,18 +210,19 @@ class _Maker:
         cfg = self.cfg
         sizes = dict.fromkeys(OutMode, cfg.act_words)
         sizes[OutMode.STAT8] = cfg.memories.stat_words
-        memory = Choice("out_mode", tuple(sizes.values()))
+        memory, finish = Choice("out_mode", tuple(sizes.values())), ("finish", 1)
+        axes = ("rows", "out_stride"), (words, 1)
         yield self.known("out_mode", OutMode.STAT8)
-        yield self.stat("param", (words, RECORD_BYTES), (RECORD_BYTES, 1))
-        yield self.inside("{out_mode}", memory, "out_addr", ("rows", "out_stride"), (words, 1))
-        yield self.apart("out_stride", words, ("finish", 1))
-        yield self.rowstat("out_rowstat")
+        yield self.stat("param", (words, RECORD_BYTES), (RECORD_BYTES, 1), when=(finish,))
+        yield self.inside("{out_mode}", memory, "out_addr", *axes, when=(finish,))
+        yield self.apart("out_stride", words, finish)
+        yield self.rowstat("out_rowstat", ("stats", 1))
 
     def observed(self, words: str, stride: str) -> Iterator[Rule]:
         """Key summaries of rows that are written to STAT."""
-        when = ("observe", 1)
+        when = (("observe", 1),)
         if not self.cfg.observes:
-            yield self.missing("a key filter that looks at keys", when)
+            yield self.missing("a key filter that looks at keys", *when)
         last = self.cfg.tile - 1
         yield Rule("phase={value} is beyond {bound}", (("phase",),), most=last, when=when)
         plus = 0 if self._stored_less_one("rows") else -1
@@ -273,15 +274,15 @@ def _matmul(make: _Maker) -> Iterator[Rule]:
         "row_scale {row_scale} needs a_mode RAW",
         (("row_scale",),),
         most=int(RowScale.ROW_MAX),
-        when=("a_mode", AMode.DYNAMIC),
+        when=(("a_mode", AMode.DYNAMIC),),
     )
-    for partial in (("accumulate", 1), ("finish", 0)):
-        text = "n_tiles={value} must be 1 when accumulators stay open"
-        yield Rule(text, (("n_tiles",),), most=1, when=partial)
+    text = "n_tiles={value} must be 1 when accumulators stay open"
+    yield Rule(text, (("n_tiles",),), most=1, when=(("accumulate", 1), ("finish", 0)))
     if not make.cfg.blocks.activation:
         yield make.missing("block 'activation'", ("activation", 1))
     yield make.act("a_addr", ("rows", "a_stride"), ("k_tiles", 1))
-    yield make.rowstat("a_rowstat")
+    scaled = tuple(("row_scale", int(scale)) for scale in RowScale if scale != RowScale.ONE)
+    yield make.rowstat("a_rowstat", ("a_mode", AMode.DYNAMIC), *scaled)
     axes = ("k_tiles", "b_k"), ("n_tiles", "b_n"), (tile, "b_row")
     yield make.stat("b_addr", *axes)
     yield from make.result("n_tiles")
@@ -297,7 +298,7 @@ def _scores(make: _Maker) -> Iterator[Rule]:
             yield make.missing(f"filter {kind.name}", ("filter", kind))
         elif not dataclasses.fields(FILTERS[kind.name.lower()]):
             text = f"filter {kind.name} has no parameter, got {{value}}"
-            yield Rule(text, (("parameter",),), most=0, when=("filter", kind))
+            yield Rule(text, (("parameter",),), most=0, when=(("filter", kind),))
     yield make.act("q_addr", ("rows", "q_stride"), ("d_tiles", 1))
     yield _whole_tiles(make, "k_addr")
     yield make.act("s_addr", ("rows", "s_stride"), (make.key_tiles, 1))
@@ -316,13 +317,12 @@ def _whole_tiles(make: _Maker, address: str) -> Rule:
 def _context(make: _Maker) -> Iterator[Rule]:
     slots = 2 * make.cfg.geometry.acc_slots
     yield from make.shape()
-    for partial in (("accumulate", 1), ("finish", 0)):
-        text = "{value} open accumulators exceed the {bound} slots"
-        groups = (make.blocks, "d_tiles"), ("d_tiles",)
-        yield Rule(text, groups, most=slots, when=partial)
+    text = "{value} open accumulators exceed the {bound} slots"
+    groups = (make.blocks, "d_tiles"), ("d_tiles",)
+    yield Rule(text, groups, most=slots, when=(("accumulate", 1), ("finish", 0)))
     yield make.act("p_addr", ("rows", "p_stride"), (make.key_tiles, 1))
     yield _whole_tiles(make, "v_addr")
-    yield make.rowstat("p_rowstat")
+    yield make.rowstat("p_rowstat", ("finish", 1))
     yield make.select()
     yield from make.result("d_tiles")
 
@@ -348,12 +348,9 @@ def _norm(make: _Maker) -> Iterator[Rule]:
     text = "neither normalise nor sum: nothing is written"
     yield Rule(text, (("normalise",), ("sum",)), least=1)
     yield from _inverse()
-    for name, when in {
-        "y": None,
-        "x": ("residual", 1),
-        "out": ("normalise", 1),
-        "sum": ("sum", 1),
-    }.items():
+    flags = {"x": "residual", "out": "normalise", "sum": "sum"}
+    for name in ("y", *flags):
+        when = ((flags[name], 1),) if name in flags else ()
         yield make.act(f"{name}_addr", ("rows", f"{name}_stride"), ("words", 1), when=when)
     yield make.apart("out_stride", "words", ("normalise", 1))
     yield make.apart("sum_stride", "words", ("sum", 1))
@@ -367,7 +364,7 @@ def _inverse() -> Iterator[Rule]:
     text = f"inverse_count={{inverse_count}} is not round(2**({_INVERSE_BITS} + "
     text += "bit_length(count - 1)) / count) for count={count}"
     twice = (2, "count", "inverse_count"), (-2 << _INVERSE_BITS, Power("count"))
-    when = ("normalise", 1)
+    when = (("normalise", 1),)
     yield Rule(text, (*twice, (-1, "count")), most=0, when=when)
     yield Rule(text, (*twice, ("count",)), least=1, when=when)
 
