@@ -73,7 +73,7 @@ class ErrorCode(enum.IntEnum):
     NONE = 0
     WINDOW = 1  # an access outside its DRAM window, refused before it reached the bus
     ILLEGAL_OPERAND = 2  # an int8 operand of -128
-    ILLEGAL_INSTRUCTION = 3  # an unknown opcode
+    ILLEGAL_INSTRUCTION = 3  # one that golden.rules refuse, or of an unknown opcode
     BUS = 4  # an AXI response other than OKAY
     TOKEN_OVERFLOW = 5  # more than 255 tokens between two engines
 
@@ -284,6 +284,7 @@ def _watchdog_and_error(cfg: Config) -> list[Register]:
         Field("code", 0, 4, "what happened first", ErrorCode),
         Field("engine", 4, UNIT_BITS, "where; for BUS, LOAD stands for all reads", Unit),
         Field("window", 8, 2, "DRAM window of the access, for WINDOW", isa.Window),
+        Field("rule", 16, 8, "which rule of golden.rules, for ILLEGAL_INSTRUCTION"),
     )
     return [
         _value(
@@ -296,7 +297,13 @@ def _watchdog_and_error(cfg: Config) -> list[Register]:
         ),
         Register("WATCHDOG", 0x094, Access.RO, "what the watchdog saw", watchdog),
         Register("ERROR", 0x098, Access.RO, "the first error", error),
-        _value("ERROR_OFFSET", 0x09C, Access.RO, "byte offset of the access, for WINDOW"),
+        _value(
+            "ERROR_OFFSET",
+            0x09C,
+            Access.RO,
+            "byte offset of the access, for WINDOW; number of the instruction in the program, for "
+            "ILLEGAL_INSTRUCTION",
+        ),
     ]
 
 

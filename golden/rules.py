@@ -22,7 +22,23 @@ from transept.golden.filters import FILTERS
 from transept.golden.isa import AMode, Filter, Memory, Opcode, OutMode, RowScale
 from transept.golden.layouts import RECORD_BYTES, table_words
 
-__all__ = ["Choice", "Factor", "Power", "Rule", "Term", "Tiles", "rules", "value"]
+__all__ = [
+    "ENCODING",
+    "GROUPS",
+    "SELECTION",
+    "Choice",
+    "Factor",
+    "Power",
+    "Rule",
+    "Term",
+    "Tiles",
+    "rules",
+    "value",
+]
+
+#: ERROR.rule of what is not in the table: opcode and reserved bits; accumulators that are open or
+#: not; selections that SCORES has not recorded. Rules of the table are counted from 1.
+ENCODING, GROUPS, SELECTION = 0, 0xFE, 0xFF
 
 #: Bits of ``inverse_count`` below its leading one.
 _INVERSE_BITS = isa.operand(Opcode.NORM, "inverse_count").width - 1

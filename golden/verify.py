@@ -18,7 +18,8 @@ from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.isa import INSTRUCTION_BYTES, Engine, Opcode, Window
 from transept.golden.numerics.softmax import CONTEXT_KEYS
-from transept.golden.rules import rules
+from transept.golden.registers import ErrorCode
+from transept.golden.rules import ENCODING, GROUPS, SELECTION, rules
 
 __all__ = ["MAX_TOKENS", "Finding", "Groups", "State", "verify"]
 
@@ -28,13 +29,21 @@ MAX_TOKENS = 255
 MOST_OF_A_KIND = 100
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Finding:
-    """What is wrong with one instruction; ``index`` is its number in the program."""
+    """What is wrong with one instruction; ``index`` is its number in the program.
+
+    code, rule, window, offset: what registers ERROR and ERROR_OFFSET say of it if it gets to the
+    hardware. There a token that nobody gives is no error: the watchdog ends the wait.
+    """
 
     index: int
     opcode: str  # empty if it has none that is known, or if there is no such instruction
     text: str
+    code: ErrorCode = ErrorCode.ILLEGAL_INSTRUCTION
+    rule: int = ENCODING
+    window: Window = Window.PROGRAM
+    offset: int = 0
 
     def __str__(self) -> str:
         return f"instruction {self.index}{self.opcode and f' ({self.opcode})'}: {self.text}"
@@ -85,7 +94,8 @@ def verify(
     order = _order(code, config, State() if state is None else state)
     findings += itertools.islice(order, MOST_OF_A_KIND)
     if not code.ends:
-        findings.append(Finding(code.count, "", f"no END in {code.count} instructions"))
+        text, end = f"no END in {code.count} instructions", code.count * INSTRUCTION_BYTES
+        findings.append(Finding(code.count, "", text, ErrorCode.WINDOW, offset=end))
     return sorted(findings, key=lambda finding: finding.index)
 
 
@@ -169,11 +179,11 @@ def _rules(code: _Code, config: Config) -> Iterator[Finding]:
         where, operands = code.where[opcode], code.operands[opcode]
         if not where.size:
             continue
-        for rule in table:
+        for number, rule in enumerate(table, 1):
             broken = np.broadcast_to(rule.breaks(operands), where.shape)
             for position in _first(broken):
                 text = rule.explain(code.at(opcode, position))
-                yield Finding(int(where[position]), opcode.name, text)
+                yield Finding(int(where[position]), opcode.name, text, rule=number)
 
 
 def _windows(code: _Code, config: Config, windows: Mapping[Window, int]) -> Iterator[Finding]:
@@ -194,9 +204,15 @@ def _windows(code: _Code, config: Config, windows: Mapping[Window, int]) -> Iter
         ):
             for at in _first(wrong):
                 facts = {"offset": o["offset"][at], "size": size[at], "limit": limit[at]}
-                name = Window(int(o["window"][at])).name
-                said = text.format(tile=config.tile, **facts)
-                yield Finding(int(where[at]), opcode.name, f"window {name}: {said}")
+                window = Window(int(o["window"][at]))
+                yield Finding(
+                    int(where[at]),
+                    opcode.name,
+                    f"window {window.name}: {text.format(tile=config.tile, **facts)}",
+                    ErrorCode.WINDOW,
+                    window=window,
+                    offset=int(o["offset"][at]),
+                )
 
 
 def _tokens(code: _Code, most: int) -> Iterator[Finding]:
@@ -217,12 +233,20 @@ def _tokens(code: _Code, most: int) -> Iterator[Finding]:
         if not (gives.any() or takes.any()):
             continue
         left = gives.cumsum() - takes.cumsum()
-        for wrong, text in (
-            (takes & (left - gives < 0), f"waits for a token that {giver.name} has not given"),
-            (gives & (left > most), f"more than {most} tokens from {giver.name} to {taker.name}"),
+        for wrong, kind, text in (
+            (
+                takes & (left - gives < 0),
+                ErrorCode.NONE,
+                f"waits for a token that {giver.name} has not given",
+            ),
+            (
+                gives & (left > most),
+                ErrorCode.TOKEN_OVERFLOW,
+                f"more than {most} tokens from {giver.name} to {taker.name}",
+            ),
         ):
             for index in np.flatnonzero(wrong)[:1].tolist():  # the first one, others follow of it
-                yield Finding(index, code.name(index), text)
+                yield Finding(index, code.name(index), text, kind)
 
 
 def _order(code: _Code, config: Config, state: State) -> Iterator[Finding]:
@@ -239,9 +263,10 @@ def _order(code: _Code, config: Config, state: State) -> Iterator[Finding]:
     }
     for index, opcode, position in sorted(numbers):
         operands = {name: column[position] for name, column in columns[opcode].items()}
-        said = [*_groups(opcode, operands, state), *_selection(opcode, operands, config, state)]
-        for text in said:
-            yield Finding(index, opcode.name, text)
+        for text in _groups(opcode, operands, state):
+            yield Finding(index, opcode.name, text, rule=GROUPS)
+        for text in _selection(opcode, operands, config, state):
+            yield Finding(index, opcode.name, text, rule=SELECTION)
 
 
 def _groups(opcode: Opcode, o: Mapping[str, int], state: State) -> Iterator[str]:
