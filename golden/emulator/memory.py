@@ -7,15 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transept.golden.config import Config
+from transept.golden.config import ROWSTAT_BITS, Config
 from transept.golden.filters import summary_bits
 from transept.golden.isa import TALLIES, Instruction, Memory, Opcode, Window
 from transept.golden.layouts import RECORD_BYTES, table_words
 from transept.golden.numerics.fixed import wrap
 
-__all__ = ["ROWSTAT_BITS", "Dram", "EmulatorError", "OnChip", "OpenGroups", "addresses"]
-
-ROWSTAT_BITS = 24
+__all__ = ["Dram", "EmulatorError", "OnChip", "OpenGroups", "addresses"]
 
 
 class EmulatorError(RuntimeError):
