@@ -9,16 +9,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from transept.golden.config import Config
+from transept.golden.config import ROWSTAT_BITS, Config
 from transept.golden.filters import summary_bits
 from transept.golden.isa import TALLIES, Instruction, Memory, Window
 from transept.golden.layouts import RECORD_BYTES, table_words
 from transept.golden.numerics.fixed import wrap
 from transept.golden.verify import State
 
-__all__ = ["ROWSTAT_BITS", "Dram", "EmulatorError", "OnChip", "addresses"]
-
-ROWSTAT_BITS = 24
+__all__ = ["Dram", "EmulatorError", "OnChip", "addresses"]
 
 
 class EmulatorError(RuntimeError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from transept.golden.emulator.memory import ROWSTAT_BITS, OnChip
+from transept.golden.config import ROWSTAT_BITS
+from transept.golden.emulator.memory import OnChip
 from transept.golden.isa import Instruction
 from transept.golden.layouts import RECORD_BYTES, unpack_norm_parameters
 from transept.golden.numerics.fixed import Clipping, wrap

@@ -11,19 +11,23 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from transept.golden import isa, registers
 from transept.golden.config import Config
 from transept.golden.isa import Engine, Window
-from transept.golden.registers import ErrorCode
+from transept.golden.registers import ErrorCode, Stall
 from transept.rtl.control.counters import Counters, engine_states
 from transept.rtl.control.dispatch import Dispatch
 from transept.rtl.control.errors import ErrorLatch
 from transept.rtl.control.fetch import Fetch
 from transept.rtl.control.registers import RegisterFile
 from transept.rtl.control.reset import SoftReset
+from transept.rtl.control.tallies import Tallies
 from transept.rtl.control.watchdog import Watchdog
-from transept.rtl.interfaces import Stall, axi_lite
+from transept.rtl.interfaces import axi_lite, clipped_layout
 from transept.rtl.memory.reader import beat_layout
 from transept.rtl.memory.windows import request_layout, violation_layout, windows_layout
 
-__all__ = ["Controller", "faults_layout"]
+__all__ = ["COUNTING", "Controller", "faults_layout"]
+
+#: The engines that count what they clip.
+COUNTING = (Engine.GEMM, Engine.VECTOR)
 
 
 def faults_layout() -> data.StructLayout:
@@ -56,6 +60,7 @@ class Controller(wiring.Component):
     states : In(engine_states), of the engines
     activity : Out(engine_states), with waiting for tokens
     array_active : In(1), a row enters the array; moving : In(1), a beat moves on the AXI4 bus
+    clipped : In(always-ready stream of clipped_layout) for each of COUNTING
     faults : In(faults_layout)
     bytes_read, bytes_written : In(64)
     bus_idle : In(1); abort, clear, reset : Out(1), see the bus masters and ``SoftReset``
@@ -71,6 +76,7 @@ class Controller(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         count = len(Engine)
+        clipped = stream.Signature(clipped_layout(cfg), always_ready=True)
         super().__init__(
             {
                 "bus": In(axi_lite(registers.ADDRESS_BITS)),
@@ -84,6 +90,7 @@ class Controller(wiring.Component):
                 "activity": Out(engine_states()),
                 "array_active": In(1),
                 "moving": In(1),
+                "clipped": In(clipped).array(len(COUNTING)),
                 "faults": In(faults_layout()),
                 "bytes_read": In(64),
                 "bytes_written": In(64),
@@ -104,6 +111,7 @@ class Controller(wiring.Component):
         m.submodules.errors = errors = ErrorLatch()
         m.submodules.watchdog = watchdog = Watchdog()
         m.submodules.counters = counters = Counters()
+        m.submodules.tallies = tallies = Tallies(self._cfg, clients=len(COUNTING))
         connect(m, flipped(self.bus), regs.bus)
         m.d.comb += [
             soft_reset.request.eq(regs.control.soft_reset),
@@ -113,12 +121,15 @@ class Controller(wiring.Component):
         ]
         self._windows(m, regs)
         failed = (errors.code != ErrorCode.NONE) | watchdog.report.fired
-        running, start = self._run(m, regs, dispatch.done, failed, soft_reset.resetting)
+        blocked = soft_reset.resetting | tallies.clearing
+        running, start = self._run(m, regs, dispatch.done, failed, soft_reset.resetting, blocked)
         m.d.comb += [self.clear.eq(start | self.reset), dispatch.halt.eq(failed)]
         self._program(m, regs, fetch, dispatch, start)
+        m.d.comb += dispatch.quiet.eq(~fetch.busy & self.bus_idle & ~tallies.clearing)
         self._errors(m, regs, fetch, dispatch, errors)
         self._watch(m, regs, watchdog, running)
         self._count(m, regs, counters, dispatch, running)
+        self._tally(m, regs, tallies, start)
         return m
 
     def _windows(self, m: Module, regs: RegisterFile) -> None:
@@ -130,13 +141,19 @@ class Controller(wiring.Component):
             ]
 
     def _run(
-        self, m: Module, regs: RegisterFile, ended: Value, failed: Value, resetting: Value
+        self,
+        m: Module,
+        regs: RegisterFile,
+        ended: Value,
+        failed: Value,
+        resetting: Value,
+        blocked: Value,
     ) -> tuple[Signal, Signal]:
         """State of the machine; (a program runs, it starts in this cycle)."""
         running, done, start, idle = Signal(), Signal(), Signal(), Signal()
         failed_before = Signal()
         m.d.comb += [
-            idle.eq(~running & ~failed & ~resetting),
+            idle.eq(~running & ~failed & ~blocked),
             start.eq(regs.control.start & idle),
             regs.status.idle.eq(idle),
             regs.status.busy.eq(running),
@@ -174,7 +191,6 @@ class Controller(wiring.Component):
             fetch.windows.eq(self.windows),
             dispatch.retire.eq(self.retire),
             dispatch.busy.eq(Cat(self.states[engine].busy for engine in Engine)),
-            dispatch.quiet.eq(~fetch.busy & self.bus_idle),
             dispatch.clear.eq(start),
         ]
 
@@ -228,7 +244,7 @@ class Controller(wiring.Component):
             idle = Mux(dispatch.waiting[engine], Stall.TOKEN, Stall.NONE)
             m.d.comb += [
                 shown.busy.eq(state.busy),
-                shown.stall.eq(Mux(state.busy, state.stall.as_value(), idle)),
+                shown.stall.eq(Mux(state.busy, state.stall, idle)),
             ]
         m.d.comb += [
             counters.running.eq(running),
@@ -242,3 +258,12 @@ class Controller(wiring.Component):
         wide = ("cycles", "run_cycles", "array_cycles", "instructions")
         for name in (*wide, *counters.NAMES):
             m.d.comb += getattr(regs, name).eq(getattr(counters, name))
+
+    def _tally(self, m: Module, regs: RegisterFile, tallies: Tallies, start: Value) -> None:
+        for number in range(len(COUNTING)):
+            connect(m, flipped(self.clipped[number]), tallies.clipped[number])
+        m.d.comb += [
+            tallies.clear.eq(start),
+            tallies.index.eq(regs.clipped_index),
+            regs.clipped.eq(tallies.count),
+        ]

@@ -19,13 +19,7 @@ _BITS = 8 * isa.INSTRUCTION_BYTES
 
 def _used_bits(engine: Engine) -> int:
     """Bits of the longest instruction of an engine; its queue keeps no more."""
-    ends = [
-        low + field.width
-        for fmt in isa.FORMATS.values()
-        if fmt.engine is engine
-        for field, low in fmt.offsets()
-    ]
-    return max(ends)
+    return max(fmt.used for fmt in isa.FORMATS.values() if fmt.engine is engine)
 
 
 def _header(instr: Value) -> data.View:
@@ -42,8 +36,8 @@ class Dispatch(wiring.Component):
     ``signal`` gets a token. Latency: two cycles from ``instr`` to an idle engine and two from
     ``retire`` to the instruction that waited for it.
 
-    END leaves when every engine is idle and every queue empty. An unknown opcode stays at the
-    head and stops what follows.
+    END leaves when every engine is idle and every queue empty. An unknown opcode, or one whose
+    engine is not built, stays at the head and stops what follows.
 
     Members
     -------
@@ -56,7 +50,7 @@ class Dispatch(wiring.Component):
     waiting : Out(bit for each engine), the head of its queue waits for tokens
     retired : Out(number of instructions retired in this cycle, END included)
     done : Out(1), for one cycle, END has left
-    illegal : Out(1), an unknown opcode is next
+    illegal : Out(1), an opcode that no engine runs is next
     overflow : Out(bit for each engine), it gave a token too many
     """
 
@@ -84,16 +78,17 @@ class Dispatch(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.tokens = tokens = TokenCounters()
+        built = self._cfg.built_engines
+        m.submodules.tokens = tokens = TokenCounters(built)
         queues, empty = {}, []
-        for engine in Engine:
+        for engine in built:
             queue = queues[engine] = Queue(_used_bits(engine), self._cfg.engines.queue_depth)
             m.submodules[f"{engine.name.lower()}_queue"] = queue
             in_flight = self._hand_over(m, engine, queue.o, tokens)
             empty.append(~queue.o.valid & ~in_flight & ~self.busy[engine])
         self._distribute(m, queues, Cat(empty).all())
         m.d.comb += [tokens.clear.eq(self.clear), self.overflow.eq(tokens.overflow)]
-        m.d.sync += self.retired.eq(sum(self.retire[e] for e in Engine) + self.done)
+        m.d.sync += self.retired.eq(sum(self.retire[engine] for engine in built) + self.done)
         return m
 
     def _distribute(self, m: Module, queues: dict[Engine, Queue], idle: Value) -> None:
@@ -103,7 +98,7 @@ class Dispatch(wiring.Component):
             m.d.comb += queue.i.payload.eq(instr.payload)
         with m.Switch(opcode):
             for fmt in isa.FORMATS.values():
-                if fmt.engine is not None:
+                if fmt.engine is not None and self._cfg.has(fmt.opcode):
                     queue = queues[fmt.engine]
                     with m.Case(fmt.opcode):
                         m.d.comb += [

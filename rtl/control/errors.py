@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.isa import Engine
-from transept.golden.registers import ErrorCode, Unit
+from transept.golden.registers import UNIT_BITS, ErrorCode, Unit
 from transept.rtl.memory.windows import violation_layout
 
 __all__ = ["SOURCES", "ErrorLatch"]
@@ -37,7 +37,7 @@ class ErrorLatch(wiring.Component):
     -------
     one for each name in SOURCES : In(violation_layout), window and offset are 0 for most
     clear : In(1)
-    code, engine, window, offset : Out(4, 3, 2 and 32 bits), code NONE without an error
+    code, engine, window, offset : Out(4, 4, 2 and 32 bits), code NONE without an error
     """
 
     code: Any
@@ -48,7 +48,7 @@ class ErrorLatch(wiring.Component):
                 **{name: In(violation_layout()) for name in SOURCES},
                 "clear": In(1),
                 "code": Out(4),
-                "engine": Out(3),
+                "engine": Out(UNIT_BITS),
                 "window": Out(2),
                 "offset": Out(32),
             }

@@ -41,15 +41,28 @@ class RegisterFile(wiring.Component):
     bus : In(axi_lite(12))
     lock : In(1)
     one member for each register that is not constant, named in lower case:
-        read only: In(32 bits, or its layout); pairs X_LO, X_HI are one In(64) named x
+        read only: In(32 bits, or its layout); pairs X_LO, X_HI are one In(64) named x; an array
+        named x is In(32), the element that ``x_index`` Out(index) names in the same cycle
         read and write: Out(32 bits, or its layout); a pulse field is high for one cycle
         write 1 to clear: In(its layout) whose ones set bits, and ``<name>_pending`` Out(any bit)
+
+    Raises
+    ------
+    ValueError
+        If an array of registers is not aligned to its size.
     """
 
     bus: Any
 
     def __init__(self, cfg: Config) -> None:
         self._table = registers.table(cfg)
+        for entry in self._table:
+            size = 4 * entry.count
+            if size & (size - 1) or entry.offset % size:
+                raise ValueError(
+                    f"{entry.name} at {entry.offset:#x} must be {entry.count} registers at a "
+                    "multiple of their size, a power of two"
+                )
         members: dict[str, wiring.Member] = {
             "bus": In(axi_lite(registers.ADDRESS_BITS)),
             "lock": In(1),
@@ -147,6 +160,9 @@ class RegisterFile(wiring.Component):
         addr = Signal(registers.ADDRESS_BITS - 2)
         pending = Signal()
         m.d.comb += bus.arready.eq(~pending & ~bus.rvalid)
+        for entry in self._table:
+            if entry.count > 1:
+                m.d.comb += getattr(self, f"{entry.name.lower()}_index").eq(addr)
         m.d.sync += pending.eq(bus.arvalid & bus.arready)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += addr.eq(bus.araddr[2:])
@@ -158,7 +174,7 @@ class RegisterFile(wiring.Component):
             for entry in self._table
             if entry.name.endswith("_LO")
         }
-        known = addr.matches(*words)
+        known = addr.matches(*(_pattern(entry) for entry in self._table))
         with m.If(pending):
             m.d.sync += [
                 bus.rvalid.eq(1),
@@ -191,9 +207,18 @@ def _lookup(words: dict[int, Value], addr: Value) -> Value:
     return Mux(addr[top], _lookup(halves[1], addr[:top]), _lookup(halves[0], addr[:top]))
 
 
+def _pattern(entry: Register) -> str:
+    """The word addresses of a register or an array, as a pattern of their bits."""
+    free = entry.count.bit_length() - 1
+    bits = f"{entry.offset >> 2:0{registers.ADDRESS_BITS - 2}b}"
+    return bits[: len(bits) - free] + "-" * free
+
+
 def _members(entry: Register) -> Iterator[tuple[str, wiring.Member]]:
     name = entry.name.lower()
     shape = 32 if _is_number(entry) else register_layout(entry)
+    if entry.count > 1:
+        yield f"{name}_index", Out(range(entry.count))
     if entry.constant is not None or name.endswith("_hi"):
         return
     if name.endswith("_lo"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -20,7 +22,7 @@ def masks_layout() -> data.ArrayLayout:
 
 
 class TokenCounters(wiring.Component):
-    """Counts the tokens on the way from each engine to each other.
+    """Counts the tokens on the way from each of ``engines`` to each other.
 
     Given in one cycle, a token can be taken in the next one; giving and taking may coincide.
 
@@ -33,7 +35,8 @@ class TokenCounters(wiring.Component):
     overflow : Out(bit for each giving engine), high for one cycle, the next; the token is lost
     """
 
-    def __init__(self) -> None:
+    def __init__(self, engines: Sequence[Engine] = tuple(Engine)) -> None:
+        self._engines = engines
         masks = masks_layout()
         super().__init__(
             {
@@ -49,8 +52,8 @@ class TokenCounters(wiring.Component):
         m = Module()
         counts = {
             (giver, taker): Signal(range(MAX_TOKENS + 1), name=f"{giver.name}_{taker.name}".lower())
-            for giver in Engine
-            for taker in Engine
+            for giver in self._engines
+            for taker in self._engines
         }
         for (giver, taker), count in counts.items():
             m.d.comb += self.there[taker][giver].eq(count != 0)

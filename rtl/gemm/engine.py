@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden.config import Config
+from transept.golden.registers import Stall
 from transept.rtl.attention.filters import FilterBank
 from transept.rtl.attention.selection import selection_read
 from transept.rtl.gemm.accumulator import Accumulators
@@ -17,7 +18,6 @@ from transept.rtl.gemm.stationary import StationaryLoader
 from transept.rtl.gemm.streamer import RowStreamer
 from transept.rtl.gemm.table import table_write
 from transept.rtl.interfaces import (
-    Stall,
     act_read,
     act_write,
     engine_members,

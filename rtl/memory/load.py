@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden.config import Config
 from transept.golden.isa import Memory, Opcode
+from transept.golden.registers import Stall
 from transept.rtl.gemm.table import table_write
 from transept.rtl.interfaces import (
-    Stall,
     act_write,
     engine_members,
     instruction_layout,

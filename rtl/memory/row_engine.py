@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import stream
 
-from transept.rtl.interfaces import Stall
+from transept.golden.registers import Stall
 from transept.rtl.memory.row_writer import RowWriter
 
 __all__ = ["run_rows"]

@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden.config import Config
 from transept.golden.isa import Opcode
-from transept.rtl.interfaces import Stall, act_read, engine_members, instruction_layout
+from transept.golden.registers import Stall
+from transept.rtl.interfaces import act_read, engine_members, instruction_layout
 from transept.rtl.memory.packer import Packer, source_layout
 from transept.rtl.memory.queue import Queue
 from transept.rtl.memory.walker import RowWalker, same_fields

@@ -7,13 +7,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
 from transept.golden import isa
-from transept.golden.config import Config
+from transept.golden.config import ROWSTAT_BITS, Config
 from transept.golden.numerics.softmax import OFFSET
 from transept.rtl.arith.fixed import index_bits, select, tree_sum
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.attention.selection import selection_read
 from transept.rtl.interfaces import (
-    ROWSTAT_BITS,
     act_read,
     act_write,
     engine_members,

@@ -9,12 +9,13 @@ from draws import KINDS
 from epilogue_jobs import Workload
 from pins import Pins
 
+from transept.golden.config import ROWSTAT_BITS
 from transept.golden.isa import OutMode
 from transept.golden.layouts import pack_table
 from transept.rtl.gemm.accumulator import ACC_READ_LATENCY
 from transept.rtl.gemm.descriptors import Statistic
 from transept.rtl.gemm.epilogue import Epilogue
-from transept.rtl.interfaces import ROWSTAT_BITS, ROWSTAT_READ_LATENCY, STAT_READ_LATENCY
+from transept.rtl.interfaces import ROWSTAT_READ_LATENCY, STAT_READ_LATENCY
 from transept.sim.cocotb_runner import parameters
 
 CFG = settings.config()

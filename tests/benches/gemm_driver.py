@@ -8,11 +8,11 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
 from transept.golden import isa
-from transept.golden.config import Config
+from transept.golden.config import ROWSTAT_BITS, Config
 from transept.golden.emulator import gemm
 from transept.golden.emulator.memory import OnChip
 from transept.golden.isa import Instruction, Opcode
-from transept.rtl.interfaces import ROWSTAT_BITS, Stall
+from transept.golden.registers import Stall
 
 __all__ = ["GemmDriver"]
 

@@ -6,11 +6,11 @@ from amaranth import Module
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from transept.golden.config import Config
+from transept.golden.config import ROWSTAT_BITS, Config
 from transept.rtl.attention.selection import selection_read
 from transept.rtl.gemm.engine import GemmEngine
 from transept.rtl.gemm.table import table_write
-from transept.rtl.interfaces import ROWSTAT_BITS, engine_members
+from transept.rtl.interfaces import engine_members
 
 __all__ = ["GemmSystem"]
 
