@@ -355,8 +355,9 @@ def _softmax(make: _Maker) -> Iterator[Rule]:
 def _norm(make: _Maker) -> Iterator[Rule]:
     cfg = make.cfg
     yield make.upto("rows", "max_rows")
-    text = "count={count} is less than {bound} + normalise"
-    yield Rule(text, (("count",), (-1, "normalise")), least=1)
+    yield make.some("count")
+    text = "count={value} is less than {bound}, the least that has a deviation"
+    yield Rule(text, (("count",),), least=2, when=(("normalise", 1),))
     text = "count={count} exceeds the elements of words={words}"
     yield Rule(text, (("count",), (-cfg.tile, "words")), most=0)
     text = "count={value} exceeds max_hidden={bound}"
@@ -398,12 +399,6 @@ _MAKERS: dict[Opcode, Callable[[_Maker], Iterator[Rule]]] = {
 
 @functools.cache
 def rules(cfg: Config) -> Mapping[Opcode, tuple[Rule, ...]]:
-    """The rules of every opcode but END, which has no operands. Their order numbers them."""
-    table = {}
-    for opcode, rules_of in _MAKERS.items():
-        make = _Maker(cfg, opcode)
-        if cfg.has(opcode):
-            table[opcode] = tuple(rules_of(make))
-        else:
-            table[opcode] = (make.missing(f"block {isa.FORMATS[opcode].block!r}"),)
-    return table
+    """The rules of every opcode that is built, but END. Their order numbers them, from 1."""
+    makers = {opcode: make for opcode, make in _MAKERS.items() if cfg.has(opcode)}
+    return {opcode: tuple(make(_Maker(cfg, opcode))) for opcode, make in makers.items()}

@@ -89,7 +89,7 @@ def verify(
     """
     raw = np.frombuffer(program, np.uint8, len(program) // INSTRUCTION_BYTES * INSTRUCTION_BYTES)
     code = _Code(raw.reshape(-1, INSTRUCTION_BYTES))
-    findings = [*_encoding(code), *_rules(code, config), *_windows(code, config, windows)]
+    findings = [*_encoding(code, config), *_rules(code, config), *_windows(code, config, windows)]
     findings += _tokens(code, MAX_TOKENS - config.engines.queue_depth)
     order = _order(code, config, State() if state is None else state)
     findings += itertools.islice(order, MOST_OF_A_KIND)
@@ -154,11 +154,16 @@ class _Code:
         return found
 
 
-def _encoding(code: _Code) -> Iterator[Finding]:
-    """Unknown opcodes, reserved bits, tokens of engines that there are not."""
+def _encoding(code: _Code, config: Config) -> Iterator[Finding]:
+    """Opcodes that are unknown or not built, reserved bits, tokens of engines that are not."""
     known = np.isin(code.opcodes, list(Opcode))
     for index in _first(~known):
         yield Finding(index, "", f"unknown opcode {int(code.opcodes[index]):#04x}")
+    for opcode, where in code.where.items():
+        if not config.has(opcode):
+            for index in where[:MOST_OF_A_KIND].tolist():
+                text = f"block {isa.FORMATS[opcode].block!r} is not built in {config.name}"
+                yield Finding(index, opcode.name, text)
     bits = np.unpackbits(code.raw, axis=1, bitorder="little")
     for opcode, where in code.where.items():
         used = isa.FORMATS[opcode].used

@@ -160,6 +160,7 @@ class Controller(wiring.Component):
             regs.status.done.eq(done),
             regs.status.error.eq(failed),
             regs.status.resetting.eq(resetting),
+            regs.lock.eq(~idle),
             regs.irq.done.eq(ended),
             regs.irq.error.eq(failed & ~failed_before),
         ]
@@ -211,17 +212,18 @@ class Controller(wiring.Component):
             m.d.comb += tokens.valid.eq(dispatch.overflow[engine])
         m.d.comb += [
             errors.fetch_window.eq(fetch.violation),
-            errors.instruction.valid.eq(dispatch.illegal),
+            errors.instruction.eq(dispatch.illegal),
             errors.clear.eq(self.reset),
             regs.error.code.eq(errors.code),
             regs.error.engine.eq(errors.engine),
             regs.error.window.eq(errors.window),
+            regs.error.rule.eq(errors.rule),
             regs.error_offset.eq(errors.offset),
         ]
 
     def _watch(self, m: Module, regs: RegisterFile, watchdog: Watchdog, running: Value) -> None:
         progress = Signal()
-        m.d.sync += progress.eq(self.retire.any() | self.moving | self.array_active)
+        m.d.sync += progress.eq(self.retire.any() | self.moving)
         m.d.comb += [
             watchdog.running.eq(running),
             watchdog.progress.eq(progress),

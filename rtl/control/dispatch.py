@@ -9,6 +9,9 @@ from amaranth.lib.wiring import In, Out
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.isa import Engine, Opcode
+from transept.golden.registers import Unit
+from transept.golden.rules import ENCODING
+from transept.rtl.control.legality import LegalityChecker, illegal_layout
 from transept.rtl.control.tokens import TokenCounters
 from transept.rtl.memory.queue import Queue
 
@@ -36,7 +39,8 @@ class Dispatch(wiring.Component):
     ``signal`` gets a token. Latency: two cycles from ``instr`` to an idle engine and two from
     ``retire`` to the instruction that waited for it.
 
-    END leaves when every engine is idle and every queue empty. An unknown opcode, or one whose
+    The next instruction follows once the checker has read the one before. END leaves when every
+    engine is idle, every queue empty and every verdict given. An unknown opcode, or one whose
     engine is not built, stays at the head and stops what follows.
 
     Members
@@ -46,15 +50,16 @@ class Dispatch(wiring.Component):
     retire, busy : In(bit for each engine); an instruction retires after the cycle of its acceptance
     halt : In(1), hand over nothing more
     quiet : In(1), nothing moves outside the engines; END waits for it
-    clear : In(1), forget tokens left over
+    clear : In(1), a program starts: forget tokens left over
     waiting : Out(bit for each engine), the head of its queue waits for tokens
     retired : Out(number of instructions retired in this cycle, END included)
     done : Out(1), for one cycle, END has left
-    illegal : Out(1), an opcode that no engine runs is next
+    illegal : Out(illegal_layout), valid once or from then on
     overflow : Out(bit for each engine), it gave a token too many
     """
 
     instr: stream.Interface
+    illegal: data.View
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -71,7 +76,7 @@ class Dispatch(wiring.Component):
                 "waiting": Out(count),
                 "retired": Out(range(count + 2)),
                 "done": Out(1),
-                "illegal": Out(1),
+                "illegal": Out(illegal_layout()),
                 "overflow": Out(count),
             }
         )
@@ -86,14 +91,24 @@ class Dispatch(wiring.Component):
             m.submodules[f"{engine.name.lower()}_queue"] = queue
             in_flight = self._hand_over(m, engine, queue.o, tokens)
             empty.append(~queue.o.valid & ~in_flight & ~self.busy[engine])
-        self._distribute(m, queues, Cat(empty).all())
+        m.submodules.checker = checker = LegalityChecker(self._cfg)
+        self._distribute(m, queues, checker, Cat(empty).all())
         m.d.comb += [tokens.clear.eq(self.clear), self.overflow.eq(tokens.overflow)]
         m.d.sync += self.retired.eq(sum(self.retire[engine] for engine in built) + self.done)
         return m
 
-    def _distribute(self, m: Module, queues: dict[Engine, Queue], idle: Value) -> None:
-        """The next instruction to the queue of its engine."""
+    def _distribute(
+        self, m: Module, queues: dict[Engine, Queue], checker: LegalityChecker, idle: Value
+    ) -> None:
+        """The next instruction to the queue of its engine; it stays until it has been checked."""
         instr, opcode = self.instr, _header(self.instr.payload).opcode
+        offered, senseless = Signal(), Signal()
+        m.d.comb += [
+            offered.eq(instr.valid & checker.ready & ~self.halt),
+            checker.instr.eq(instr.payload),
+            checker.clear.eq(self.clear),
+            instr.ready.eq(checker.last),
+        ]
         for queue in queues.values():
             m.d.comb += queue.i.payload.eq(instr.payload)
         with m.Switch(opcode):
@@ -102,16 +117,25 @@ class Dispatch(wiring.Component):
                     queue = queues[fmt.engine]
                     with m.Case(fmt.opcode):
                         m.d.comb += [
-                            queue.i.valid.eq(instr.valid & ~self.halt),
-                            instr.ready.eq(queue.i.ready & ~self.halt),
+                            queue.i.valid.eq(offered),
+                            checker.start.eq(offered & queue.i.ready),
                         ]
             with m.Case(Opcode.END):
                 m.d.comb += [
-                    instr.ready.eq(idle & self.quiet & ~self.halt),
+                    senseless.eq(checker.reserved),
+                    instr.ready.eq(offered & checker.idle & idle & self.quiet & ~senseless),
                     self.done.eq(instr.valid & instr.ready),
                 ]
             with m.Default():
-                m.d.comb += self.illegal.eq(instr.valid)
+                m.d.comb += senseless.eq(1)
+        m.d.comb += self.illegal.eq(checker.illegal)
+        with m.If(offered & checker.idle & senseless):
+            m.d.comb += [
+                self.illegal.valid.eq(1),
+                self.illegal.engine.eq(Unit.CONTROL),
+                self.illegal.rule.eq(ENCODING),
+                self.illegal.index.eq(checker.index),
+            ]
 
     def _hand_over(
         self, m: Module, engine: Engine, head: stream.Interface, tokens: TokenCounters

@@ -343,8 +343,8 @@ def _changed_attention(config: Config) -> Iterator[tuple[str, dict[str, int], st
 def _changed_norm(config: Config) -> Iterator[tuple[str, dict[str, int], str]]:
     tile, hidden = config.tile, config.geometry.max_hidden
     inverse = inverse_count(2 * tile)
-    for count in (0, 1):
-        yield "norm", {"count": count}, f"count={count} is less than 1 . normalise"
+    yield "norm", {"count": 0}, "count=0 must be at least 1"
+    yield "norm", {"count": 1}, "count=1 is less than 2"
     yield "norm", {"count": 2 * tile + 1}, "exceeds the elements of words=2"
     yield "norm", {"words": 0}, "exceeds the elements of words=0"
     yield "norm", {"count": hidden + 1, "words": hidden // tile + 1}, f"exceeds max_hidden={hidden}"
