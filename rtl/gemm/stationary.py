@@ -85,7 +85,7 @@ class StationaryLoader(wiring.Component):
         One item for each group that is finished and whose tiles have ``sums``, when it is wanted:
         ``sums[n] = sum over its tiles and over k of weight[k][n]``. It is there soon after the
         last row of the group's last tile has been written to the array. The loader stalls before
-        a group that opens a slot whose sums are not taken.
+        a group that opens a slot whose sums are not taken. Only with attention.
     """
 
     tiles: stream.Interface
@@ -136,7 +136,8 @@ class StationaryLoader(wiring.Component):
             groups.r_en.eq(planned.ends),
         ]
         self._write(m, transposer, command)
-        self._offer(m, taken, *self._sum(m, command))
+        if self._cfg.blocks.attention:
+            self._offer(m, taken, *self._sum(m, command))
         return m
 
     def _fetch(
