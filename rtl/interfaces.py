@@ -5,12 +5,15 @@ Directions are those of the initiator (the client of a memory, the master of a b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from amaranth.hdl import Shape, ShapeLike, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden import isa
 from transept.golden.config import ROWSTAT_BITS, Config
+from transept.golden.layouts import RECORD_BYTES, RecordField
 from transept.golden.registers import Stall
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "instruction_layout",
     "observation_layout",
     "operand",
+    "record_layout",
     "rowstat_read",
     "rowstat_write",
     "stat_read",
@@ -54,6 +58,17 @@ def instruction_layout(opcode: isa.Opcode) -> data.FlexibleLayout:
     for field, low in isa.FORMATS[opcode].offsets():
         fields[field.name] = data.Field(operand(opcode, field.name), low)
     return data.FlexibleLayout(8 * isa.INSTRUCTION_BYTES, fields)
+
+
+def record_layout(record: Mapping[str, RecordField]) -> data.FlexibleLayout:
+    """A record of ``golden.layouts``: the bits of each value that count."""
+    return data.FlexibleLayout(
+        8 * RECORD_BYTES,
+        {
+            name: data.Field(Shape(field.width, field.signed), field.low)
+            for name, field in record.items()
+        },
+    )
 
 
 def engine_members() -> dict[str, wiring.Member]:

@@ -82,7 +82,7 @@ def round_saturate(x: ValueLike, bits: int, lost: ValueLike = 0) -> Value:
 
 
 def round_clips(x: ValueLike, bits: int, lost: ValueLike = 0) -> Value:
-    """Whether ``round_saturate`` of the same gives another value than ``(x + 1) >> 1``."""
+    """Whether ``round_saturate`` of the same arguments is another value than ``(x + 1) >> 1``."""
     x = Value.cast(x)
     negative, whole = x[-1], x[1 : bits + 1]
     above = ~negative & whole[:-1].all() & x[0]

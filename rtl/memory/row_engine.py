@@ -21,7 +21,7 @@ def run_rows(
     rows: the instruction's rows minus one; walk: stream of instructions, ready while no instruction
     runs. Returns a signal that is high in the cycle in which an instruction is accepted.
     """
-    rows_left, active, accepted = Signal(8), Signal(), Signal()
+    rows_left, active, accepted = Signal.like(rows), Signal(), Signal()
     m.d.comb += [
         walk.payload.eq(engine.instr.payload),
         walk.valid.eq(engine.instr.valid & ~active),

@@ -1,4 +1,4 @@
-"""The softmax engine: scores to unnormalised probabilities in place, row maxima to row sums."""
+"""The softmax engine: scores to unnormalised probabilities in place, and their row sums."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class SoftmaxEngine(wiring.Component):
     """Runs SOFTMAX: ``P = round(254 * 2**((S - max) / 256)) - 127`` on the kept key tiles.
 
     ``exp_lanes`` elements a cycle; rows follow each other without a gap. Scores of -32768 are
-    masked. Golden function: ``golden.numerics.softmax.softmax_rows``.
+    masked. With ``keep`` the sum of a row is added to the one found. Golden function:
+    ``golden.numerics.softmax.softmax_rows``.
 
     Members
     -------
@@ -124,7 +125,7 @@ class SoftmaxEngine(wiring.Component):
             writer.i.payload.addr.eq(late.addr),
             writer.i.payload.entry.eq(late.entry),
             writer.i.payload.last.eq(late.last),
-            writer.i.payload.statistic.eq(total),
+            writer.i.payload.statistic.eq(total + late.found),
         ]
         with m.If(added):
             m.d.sync += running.eq(Mux(complete & late.last, 0, total))
