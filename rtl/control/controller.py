@@ -121,8 +121,9 @@ class Controller(wiring.Component):
         ]
         self._windows(m, regs)
         failed = (errors.code != ErrorCode.NONE) | watchdog.report.fired
-        blocked = soft_reset.resetting | tallies.clearing
-        running, start = self._run(m, regs, dispatch.done, failed, soft_reset.resetting, blocked)
+        running, start = self._run(
+            m, regs, dispatch.done, failed, soft_reset.resetting, tallies.clearing
+        )
         m.d.comb += [self.clear.eq(start | self.reset), dispatch.halt.eq(failed)]
         self._program(m, regs, fetch, dispatch, start)
         m.d.comb += dispatch.quiet.eq(~fetch.busy & self.bus_idle & ~tallies.clearing)
@@ -147,16 +148,19 @@ class Controller(wiring.Component):
         ended: Value,
         failed: Value,
         resetting: Value,
-        blocked: Value,
+        clearing: Value,
     ) -> tuple[Signal, Signal]:
-        """State of the machine; (a program runs, it starts in this cycle)."""
+        """State of the machine; (a program runs, it starts in this cycle).
+
+        A start waits until the counters are cleared.
+        """
         running, done, start, idle = Signal(), Signal(), Signal(), Signal()
-        failed_before = Signal()
+        failed_before, asked = Signal(), Signal()
         m.d.comb += [
-            idle.eq(~running & ~failed & ~blocked),
-            start.eq(regs.control.start & idle),
-            regs.status.idle.eq(idle),
-            regs.status.busy.eq(running),
+            idle.eq(~running & ~failed & ~resetting),
+            start.eq((regs.control.start | asked) & idle & ~clearing),
+            regs.status.idle.eq(idle & ~asked),
+            regs.status.busy.eq(running | asked),
             regs.status.done.eq(done),
             regs.status.error.eq(failed),
             regs.status.resetting.eq(resetting),
@@ -166,6 +170,7 @@ class Controller(wiring.Component):
         ]
         m.d.sync += [
             failed_before.eq(failed),
+            asked.eq((asked | regs.control.start) & idle & ~start),
             self.irq.eq(regs.irq_pending & regs.control.irq_enable),
         ]
         with m.If(start):

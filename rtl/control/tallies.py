@@ -20,7 +20,8 @@ class Tallies(wiring.Component):
 
     A counter carries the number of its run, modulo two; one of an earlier run counts as 0. While
     ``clearing``, for about TALLIES cycles, 0 is added to every counter, which brings it to the
-    present run. Until then ``clear`` may not come again.
+    present run. Until then ``clear`` may not come again. After a reset, when they hold anything,
+    all counters are cleared first.
 
     Members
     -------
@@ -37,7 +38,7 @@ class Tallies(wiring.Component):
             {
                 "clipped": In(clipped).array(clients),
                 "clear": In(1),
-                "clearing": Out(1),
+                "clearing": Out(1, init=1),
                 "index": In(range(TALLIES)),
                 "count": Out(COUNT_BITS),
             }
@@ -50,16 +51,20 @@ class Tallies(wiring.Component):
         write = counters.write_port()
         found, shown = (counters.read_port(domain="comb") for _ in range(2))
         run, tally, amount, add = Signal(), Signal.like(self.index), Signal(COUNT_BITS), Signal()
+        known = Signal()  # every counter carries its run
         self._choose(m, tally, amount, add)
         with m.If(self.clear):
             m.d.sync += run.eq(~run)
+        with m.If(~self.clearing):
+            m.d.sync += known.eq(1)
+        current = known & (found.data.run == run)
 
         m.d.comb += [
             found.addr.eq(tally),
             write.addr.eq(tally),
             write.en.eq(add),
             write.data.run.eq(run),
-            write.data.count.eq(Mux(found.data.run == run, found.data.count, 0) + amount),
+            write.data.count.eq(Mux(current, found.data.count, 0) + amount),
             shown.addr.eq(self.index),
             self.count.eq(Mux(shown.data.run == run, shown.data.count, 0)),
         ]

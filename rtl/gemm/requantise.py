@@ -7,19 +7,21 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
+from transept.golden.isa import Opcode
+from transept.golden.numerics.requantise import ACCUMULATOR_BITS
 from transept.golden.numerics.softmax import OFFSET
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.arith.shifter import RoundShift
-from transept.rtl.gemm.accumulator import ACC_BITS, MULTIPLIER_BITS
+from transept.rtl.gemm.accumulator import MULTIPLIER_BITS
 from transept.rtl.gemm.parameters import CHANNEL
 from transept.rtl.gemm.stationary import column_sums_layout
+from transept.rtl.interfaces import operand
 
 __all__ = ["ROW_SHIFT_BITS", "Requantiser", "requantise_layout"]
 
 #: Bits of the row shift: a product of 42 bits is zero after 42 places, larger shifts saturate here.
-ROW_SHIFT_BITS = 6
+ROW_SHIFT_BITS = operand(Opcode.MATMUL, "row_shift").width
 FACTOR_BITS = 25
-SHIFT_BITS = 4
 PRODUCT_LATENCY = 1
 #: Streamed probabilities are ``level - (2**OFFSET_BITS - 1)``; see ``golden.numerics.softmax``.
 OFFSET_BITS = OFFSET.bit_length()
@@ -35,13 +37,13 @@ def requantise_layout(cfg: Config) -> data.StructLayout:
     column_sum = column_sums_layout(cfg).elem_shape
     return data.StructLayout(
         {
-            "acc": data.ArrayLayout(signed(ACC_BITS), lanes),
+            "acc": data.ArrayLayout(signed(ACCUMULATOR_BITS), lanes),
             "column_sum": data.ArrayLayout(column_sum, lanes),
             "channel": data.ArrayLayout(CHANNEL, lanes),
             "row_multiplier": MULTIPLIER_BITS,
             "row_shift": ROW_SHIFT_BITS,
-            "pre": SHIFT_BITS,
-            "out_shift": SHIFT_BITS,
+            "pre": operand(Opcode.MATMUL, "pre"),
+            "out_shift": operand(Opcode.MATMUL, "out_shift"),
         }
     )
 
@@ -102,7 +104,7 @@ class Requantiser(wiring.Component):
 
         for lane in range(self._cfg.engines.epilogue_lanes):
             channel = self.i.channel[lane]
-            total = Signal(signed(ACC_BITS + 1), name=f"total_{lane}")
+            total = Signal(signed(ACCUMULATOR_BITS + 1), name=f"total_{lane}")
             column_sum = self.i.column_sum[lane]
             # 127 times, without a multiplier
             m.d.sync += total.eq(self.i.acc[lane] - column_sum + (column_sum << OFFSET_BITS))

@@ -18,6 +18,7 @@ from transept.rtl.interfaces import (
     ACT_READ_LATENCY,
     ROWSTAT_READ_LATENCY,
     act_read,
+    operand,
     rowstat_read,
     stat_word,
 )
@@ -76,7 +77,7 @@ class RowStreamer(wiring.Component):
             {
                 "place": self._place,
                 "scale": 1,  # the row scale is written
-                "row_scale": 2,
+                "row_scale": operand(isa.Opcode.MATMUL, "row_scale"),
                 "quantise": 1,
                 "statistic": 1,  # rowstat is read
                 "observe": 1,
@@ -146,7 +147,7 @@ class RowStreamer(wiring.Component):
         current = self.passes.payload
         index = Signal.like(self.tag.row)
         addr, next_addr = Signal.like(self.act_read.addr), Signal.like(self.act_read.addr)
-        rowstat, next_rowstat = Signal(12), Signal(12)
+        rowstat, next_rowstat = Signal.like(current.rowstat), Signal.like(current.rowstat)
         first, last = index == 0, index == current.rows
         row = Signal(self._row)
 

@@ -25,6 +25,8 @@ def drive(dut, rng, runs, cycles):
         return values
 
     async def bench(ctx):
+        while ctx.get(dut.clearing):
+            await ctx.tick()
         found.append(await read(ctx))
         expected.append([0] * TALLIES)
         for _ in range(runs):
@@ -69,6 +71,8 @@ def test_clearing_takes_a_cycle_for_each_counter():
     dut, seen = Tallies(TINY, clients=CLIENTS), []
 
     async def bench(ctx):
+        await ctx.tick().repeat(TALLIES)
+        assert not ctx.get(dut.clearing)
         ctx.set(dut.clear, 1)
         await ctx.tick()
         ctx.set(dut.clear, 0)
