@@ -19,6 +19,7 @@ __all__ = [
     "HEADER",
     "INSTRUCTION_BYTES",
     "TALLIES",
+    "TOKEN_LIMIT",
     "AMode",
     "Engine",
     "Field",
@@ -40,6 +41,8 @@ __all__ = [
 
 INSTRUCTION_BYTES = 32
 BODY_BITS = 8 * INSTRUCTION_BYTES - 32
+#: Tokens that may be on the way from one engine to another; more are an error.
+TOKEN_LIMIT = 255
 _TALLY_BITS = 6
 #: Counters of clipped elements; the operand ``tally`` of an instruction names one.
 TALLIES = 1 << _TALLY_BITS

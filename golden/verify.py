@@ -16,15 +16,13 @@ import numpy as np
 
 from transept.golden import isa
 from transept.golden.config import Config
-from transept.golden.isa import INSTRUCTION_BYTES, Engine, Opcode, Window
+from transept.golden.isa import INSTRUCTION_BYTES, TOKEN_LIMIT, Engine, Opcode, Window
 from transept.golden.numerics.softmax import CONTEXT_KEYS
 from transept.golden.registers import ErrorCode
 from transept.golden.rules import ENCODING, GROUPS, SELECTION, rules
 
-__all__ = ["MAX_TOKENS", "Finding", "Groups", "State", "verify"]
+__all__ = ["Finding", "Groups", "State", "verify"]
 
-#: More tokens than this between two engines are an error of the hardware.
-MAX_TOKENS = 255
 #: Findings of one kind; a broken program is not worth more.
 MOST_OF_A_KIND = 100
 
@@ -90,7 +88,7 @@ def verify(
     raw = np.frombuffer(program, np.uint8, len(program) // INSTRUCTION_BYTES * INSTRUCTION_BYTES)
     code = _Code(raw.reshape(-1, INSTRUCTION_BYTES))
     findings = [*_encoding(code, config), *_rules(code, config), *_windows(code, config, windows)]
-    findings += _tokens(code, MAX_TOKENS - config.engines.queue_depth)
+    findings += _tokens(code, TOKEN_LIMIT - config.engines.queue_depth)
     order = _order(code, config, State() if state is None else state)
     findings += itertools.islice(order, MOST_OF_A_KIND)
     if not code.ends:

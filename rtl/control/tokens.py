@@ -8,12 +8,9 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from transept.golden.isa import Engine
+from transept.golden.isa import TOKEN_LIMIT, Engine
 
-__all__ = ["MAX_TOKENS", "TokenCounters", "masks_layout"]
-
-#: More tokens between two engines than this are an error.
-MAX_TOKENS = 255
+__all__ = ["TokenCounters", "masks_layout"]
 
 
 def masks_layout() -> data.ArrayLayout:
@@ -51,7 +48,9 @@ class TokenCounters(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         counts = {
-            (giver, taker): Signal(range(MAX_TOKENS + 1), name=f"{giver.name}_{taker.name}".lower())
+            (giver, taker): Signal(
+                range(TOKEN_LIMIT + 1), name=f"{giver.name}_{taker.name}".lower()
+            )
             for giver in self._engines
             for taker in self._engines
         }
@@ -67,7 +66,7 @@ class TokenCounters(wiring.Component):
         give, take = self.give[giver][taker], self.take[taker][giver]
         with m.If(self.clear):
             m.d.sync += count.eq(0)
-        with m.Elif(give & ~take & (count == MAX_TOKENS)):
+        with m.Elif(give & ~take & (count == TOKEN_LIMIT)):
             m.d.sync += self.overflow[giver].eq(1)
         with m.Elif(give & ~take):
             m.d.sync += count.eq(count + 1)

@@ -11,6 +11,7 @@ from bench import PAGE, Case, instruction
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.isa import (
+    TOKEN_LIMIT,
     AMode,
     Engine,
     Filter,
@@ -25,7 +26,6 @@ from transept.golden.layouts import RECORD_BYTES, table_words
 from transept.golden.numerics.norm import inverse_count
 from transept.golden.numerics.softmax import CONTEXT_KEYS
 from transept.golden.registers import ErrorCode
-from transept.golden.verify import MAX_TOKENS
 
 __all__ = ["Illegal", "illegal", "legal", "skeleton"]
 
@@ -452,8 +452,8 @@ def _flow(config: Config) -> Iterator[Illegal]:
     text = isa.encode_program([*chained, twice, end])
     yield Illegal("a token taken twice", _case(text), says, None, len(good))
     give = Instruction(good[3].opcode, good[3].operands, signal=frozenset({Engine.STORE}))
-    most = MAX_TOKENS - config.engines.queue_depth
-    text = isa.encode_program([*[give] * (MAX_TOKENS + 1), end])
+    most = TOKEN_LIMIT - config.engines.queue_depth
+    text = isa.encode_program([*[give] * (TOKEN_LIMIT + 1), end])
     says = f"more than {most} tokens from LOAD to STORE"
     case = _case(text, weights=WINDOW)
     yield Illegal("too many tokens", case, says, ErrorCode.TOKEN_OVERFLOW, most)

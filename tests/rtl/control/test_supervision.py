@@ -131,19 +131,24 @@ def test_the_watchdog_can_be_off(limit, running):
 def test_the_first_error_stays(name):
     dut = ErrorLatch()
     code, unit = SOURCES[name]
+    facts = {"window": Window.SCRATCH, "offset": 123}
+    expected = [code, unit, Window.SCRATCH, 0, 123]
+    if name == "instruction":
+        facts = {"engine": Unit.VECTOR, "rule": 17, "index": 123}
+        expected = [code, Unit.VECTOR, 0, 17, 123]
 
     async def bench(ctx):
-        ctx.set(getattr(dut, name), {"valid": 1, "window": Window.SCRATCH, "offset": 123})
+        ports = (dut.code, dut.engine, dut.window, dut.rule, dut.offset)
+        ctx.set(getattr(dut, name), {"valid": 1, **facts})
         await ctx.tick()
         ctx.set(getattr(dut, name).valid, 0)
         for other in SOURCES:
             ctx.set(getattr(dut, other).valid, other != name)
         await ctx.tick()
-        latched = [ctx.get(port) for port in (dut.code, dut.engine, dut.window, dut.offset)]
-        assert latched == [code, unit, Window.SCRATCH, 123]
+        assert [ctx.get(port) for port in ports] == expected
         ctx.set(dut.clear, 1)
         await ctx.tick()
-        assert ctx.get(dut.code) == ErrorCode.NONE
+        assert [ctx.get(port) for port in ports] == [ErrorCode.NONE, 0, 0, 0, 0]
 
     run(dut, bench)
 
