@@ -9,8 +9,6 @@ from amaranth.lib.wiring import In, Out
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.isa import Engine, Opcode
-from transept.golden.registers import Unit
-from transept.golden.rules import ENCODING
 from transept.rtl.control.legality import LegalityChecker, illegal_layout
 from transept.rtl.control.tokens import TokenCounters
 from transept.rtl.memory.queue import Queue
@@ -39,9 +37,8 @@ class Dispatch(wiring.Component):
     ``signal`` gets a token. Latency: two cycles from ``instr`` to an idle engine and two from
     ``retire`` to the instruction that waited for it.
 
-    The next instruction follows once the checker has read the one before. END leaves when every
-    engine is idle, every queue empty and every verdict given. An unknown opcode, or one whose
-    engine is not built, stays at the head and stops what follows.
+    END leaves when every engine is idle, every queue empty and every verdict on legality given. An
+    unknown opcode, or one whose engine is not built, stays at the head and stops what follows.
 
     Members
     -------
@@ -54,7 +51,7 @@ class Dispatch(wiring.Component):
     waiting : Out(bit for each engine), the head of its queue waits for tokens
     retired : Out(number of instructions retired in this cycle, END included)
     done : Out(1), for one cycle, END has left
-    illegal : Out(illegal_layout), valid once or from then on
+    illegal : Out(illegal_layout), valid for one cycle
     overflow : Out(bit for each engine), it gave a token too many
     """
 
@@ -100,14 +97,16 @@ class Dispatch(wiring.Component):
     def _distribute(
         self, m: Module, queues: dict[Engine, Queue], checker: LegalityChecker, idle: Value
     ) -> None:
-        """The next instruction to the queue of its engine; it stays until it has been checked."""
+        """The next instruction to the queue of its engine, and to the checker."""
         instr, opcode = self.instr, _header(self.instr.payload).opcode
-        offered, senseless = Signal(), Signal()
+        offered, room, told = Signal(), Signal(), Signal()
         m.d.comb += [
-            offered.eq(instr.valid & checker.ready & ~self.halt),
-            checker.instr.eq(instr.payload),
+            offered.eq(instr.valid & ~self.halt),
+            checker.i.payload.eq(instr.payload),
+            checker.i.valid.eq(offered & room),
             checker.clear.eq(self.clear),
-            instr.ready.eq(checker.last),
+            self.illegal.eq(checker.illegal),
+            instr.ready.eq(checker.i.valid & checker.i.ready),
         ]
         for queue in queues.values():
             m.d.comb += queue.i.payload.eq(instr.payload)
@@ -117,25 +116,14 @@ class Dispatch(wiring.Component):
                     queue = queues[fmt.engine]
                     with m.Case(fmt.opcode):
                         m.d.comb += [
-                            queue.i.valid.eq(offered),
-                            checker.start.eq(offered & queue.i.ready),
+                            queue.i.valid.eq(offered & checker.i.ready),
+                            room.eq(queue.i.ready),
                         ]
-            with m.Case(Opcode.END):
-                m.d.comb += [
-                    senseless.eq(checker.reserved),
-                    instr.ready.eq(offered & checker.idle & idle & self.quiet & ~senseless),
-                    self.done.eq(instr.valid & instr.ready),
-                ]
-            with m.Default():
-                m.d.comb += senseless.eq(1)
-        m.d.comb += self.illegal.eq(checker.illegal)
-        with m.If(offered & checker.idle & senseless):
-            m.d.comb += [
-                self.illegal.valid.eq(1),
-                self.illegal.engine.eq(Unit.CONTROL),
-                self.illegal.rule.eq(ENCODING),
-                self.illegal.index.eq(checker.index),
-            ]
+            with m.Default():  # END, or nothing that an engine runs: it stays
+                m.d.comb += [room.eq(~told), instr.ready.eq(self.done)]
+                m.d.sync += told.eq((told | (checker.i.valid & checker.i.ready)) & ~self.done)
+                quiet = idle & self.quiet & checker.idle
+                m.d.comb += self.done.eq(offered & told & quiet & (opcode == Opcode.END))
 
     def _hand_over(
         self, m: Module, engine: Engine, head: stream.Interface, tokens: TokenCounters

@@ -2,11 +2,15 @@
 
 import cocotb
 import settings
+from bench import instruction
 from illegal import skeleton
 from legality_programs import instructions, verdict
 from pins import Pins
 
 from transept.golden import isa
+from transept.golden.isa import Engine, Opcode
+from transept.golden.registers import Unit
+from transept.golden.rules import ENCODING
 from transept.golden.verify import State
 from transept.rtl.control.legality import LegalityChecker
 from transept.sim.streams import reset
@@ -18,27 +22,21 @@ COUNT = 1500
 LIMIT_CYCLES = 60 + 256 // CFG.tile
 
 
-async def ready(pins):
-    for _ in range(CFG.query_blocks + 4):
-        if pins.raw("ready"):
-            return
+async def check(pins, raws):
+    """The first verdict on some instructions, if there is any: (engine, rule, index)."""
+    said, start, waiting, taken = [], pins.cycle, list(raws), False
+    while waiting or taken or not pins.raw("idle"):
+        pins.set("i__valid", bool(waiting))
+        if waiting:
+            pins.set("i__payload", int.from_bytes(waiting[0], "little"))
         await pins.tick()
-    raise AssertionError("the checker does not get ready")
-
-
-async def check(pins, raw):
-    """The first verdict on an instruction, if there is any: (engine, rule, index)."""
-    said, start, read = [], pins.cycle, False
-    pins.set("instr", int.from_bytes(raw, "little"))
-    pins.set("start", 1)
-    while not (read and pins.raw("idle")):
-        await pins.tick()
-        pins.set("start", 0)
-        read = read or pins.raw("last")
+        taken = pins.moves("i")  # idle is low from the next cycle on
+        if taken:
+            waiting.pop(0)
         illegal = pins.get("illegal")
         if illegal["valid"]:
             said.append((illegal["engine"], illegal["rule"], illegal["index"]))
-        assert pins.cycle - start < LIMIT_CYCLES, "no verdict"
+        assert pins.cycle - start < LIMIT_CYCLES * (1 + len(raws)), "no verdict"
     return said[0] if said else None
 
 
@@ -48,28 +46,34 @@ async def agrees_with_the_verifier(dut, case):
     pins, rng, state = Pins(dut, DESIGN), settings.generator(case), State()
     index = legal = 0
     await pins.start()
-    await ready(pins)
     for raw in instructions(CFG, rng, COUNT):
         expected, state = verdict(CFG, raw, state)
-        assert await check(pins, raw) == (expected and (*expected, index)), raw.hex()
+        assert await check(pins, [raw]) == (expected and (*expected, index)), raw.hex()
         index, legal = index + 1, legal + (expected is None)
         if expected:  # as after every error
             await reset(dut)
-            await ready(pins)
             index = 0
     assert COUNT // 4 < legal < COUNT, legal
 
 
 @cocotb.test()
-async def instructions_are_counted_from_the_start(dut):
-    pins = Pins(dut, DESIGN)
+async def many_instructions_wait(dut):
+    """More than there is room for, the last one illegal; a start counts from 0 again."""
+    pins, good = Pins(dut, DESIGN), [isa.encode(i) for i in skeleton(CFG).values()]
+    wrong = isa.encode(instruction(Opcode.STORE))
     await pins.start()
-    await ready(pins)
-    for number, i in enumerate(skeleton(CFG).values(), 1):
-        assert await check(pins, isa.encode(i)) is None
-        assert pins.get("index") == number
-    pins.set("clear", 1)
-    await pins.tick()
-    pins.set("clear", 0)
-    await pins.tick()
-    assert pins.get("index") == 0
+    for rounds in (1, 5):
+        expected = (Engine.STORE, 1, rounds * len(good))
+        assert await check(pins, [*good * rounds, wrong]) == expected
+        pins.set("clear", 1)
+        await pins.tick()
+        pins.set("clear", 0)
+
+
+@cocotb.test()
+async def end_and_unknown_opcodes_are_checked_too(dut):
+    pins, end = Pins(dut, DESIGN), bytes(isa.INSTRUCTION_BYTES)
+    await pins.start()
+    assert await check(pins, [end, end]) is None
+    assert await check(pins, [bytes([0, 1, *end[2:]])]) == (Unit.CONTROL, ENCODING, 2)
+    assert await check(pins, [bytes([99, *end[1:]])]) == (Unit.CONTROL, ENCODING, 3)

@@ -9,4 +9,4 @@ from transept.rtl.control.legality import LegalityChecker
 
 @pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
 def test_legality(cfg):
-    assert prove(LegalityChecker(cfg), "legality", cfg) == 4
+    assert prove(LegalityChecker(cfg), "legality", cfg) == 5
