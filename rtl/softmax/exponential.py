@@ -74,9 +74,7 @@ class Exponential(wiring.Component):
         dither = delay(m, self.dither, self.LATENCY - 1, reset_less=True)
         fine = Signal(LEVEL_BITS + DITHER_BITS)  # the level with a fraction
         m.d.sync += [
-            fine.eq(
-                Mux(visible, polynomial.o.payload[FRACTION_BITS - DITHER_BITS :] >> shift, 0)
-            ),
+            fine.eq(Mux(visible, polynomial.o.payload[FRACTION_BITS - DITHER_BITS :] >> shift, 0)),
             self.level.eq((fine + dither) >> DITHER_BITS),
         ]
         return m
