@@ -352,8 +352,8 @@ FORMATS: dict[Opcode, Format] = {
         Format(
             Opcode.SOFTMAX,
             Engine.SOFTMAX,
-            "P = floor(254 * 2**((S - max) / 256) + DITHER[key % 4] / 8) - 127 in place, and the sum "
-            "of each row.",
+            "P = floor(254 * 2**((S - max) / 256) + DITHER[key % 4] / 8) - 127 in place, and the "
+            "sum of each row.",
             (
                 _f("rows", 8, "query rows minus one"),
                 _f("select", 8, "entry of the selection memory for the first query block"),

@@ -4,9 +4,9 @@ Two phases: the maximum of the whole kept row is known before the first exponent
 running rescale ever drops bits. Probabilities stay unnormalised, 255 levels; the division is the
 row multiplier of the product with V.
 
-Levels are rounded with an ordered dither (Bayer 1973): of four neighbouring keys each rounds up from
-another fraction. Where many keys of a row have the same small probability, as in text of one repeated
-token, rounding to nearest would lose or double all of them.
+Levels are rounded with an ordered dither (Bayer 1973): of four neighbouring keys each rounds up
+from another fraction. Where many keys of a row have the same small probability, as in text of one
+repeated token, rounding to nearest would lose or double all of them.
 """
 
 from __future__ import annotations

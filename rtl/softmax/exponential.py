@@ -20,8 +20,8 @@ POINT_BITS = SCORE_FRACTION_BITS - SEGMENT_BITS  # of the position in a segment
 
 
 class Exponential(wiring.Component):
-    """``floor(254 * 2**((score - maximum) / 256) + dither / 8)`` for score <= maximum, 0 if score is
-    -32768.
+    """``floor(254 * 2**((score - maximum) / 256) + dither / 8)`` for score <= maximum, 0 if the
+    score is -32768.
 
     Latency LATENCY, one result a cycle, never refused. Golden function:
     ``golden.numerics.softmax.levels``. Two DSP slices.
