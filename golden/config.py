@@ -17,6 +17,7 @@ __all__ = [
     "PRESETS",
     "PYNQ_Z2",
     "PYNQ_Z2_BOARD",
+    "ROWSTAT_BITS",
     "TINY",
     "Blocks",
     "Config",
@@ -29,6 +30,8 @@ __all__ = [
 
 #: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
 CONTRACT_VERSION = 2
+#: Bits of a row statistic: a signed maximum, a magnitude, or an unsigned sum.
+ROWSTAT_BITS = 24
 
 
 @dataclass(frozen=True, kw_only=True)

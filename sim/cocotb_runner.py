@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -21,6 +21,10 @@ __all__ = ["bench_executable", "parameters", "run_bench"]
 
 PARAMETERS = "TRANSEPT_BENCH_PARAMETERS"
 LOG_LINES = 60
+#: Processor time of one simulation: it ends what hangs, however busy the machine is.
+LIMIT_S = 600
+#: Environment variable with a command that cocotb's runner puts in front of the simulation.
+PREFIX = "SIM_CMD_PREFIX"
 
 
 def parameters() -> dict[str, object]:
@@ -97,6 +101,7 @@ def run_bench(
     separator: str = "__",
     waves: Path | None = None,
     speed: str = build.QUICK,
+    limit_s: int = LIMIT_S,
 ) -> int:
     """Run the cocotb tests of a module on a design; returns how many passed.
 
@@ -109,11 +114,13 @@ def run_bench(
     separator : joins the parts of a component's port names
     waves : write a VCD to this file
     speed : build.QUICK for runs shorter than the build, else build.FAST
+    limit_s : seconds of processor time after which the simulation is stopped
 
     Raises
     ------
     AssertionError
-        If a test failed, or none ran; the message names them and ends with the log.
+        If a test failed, none ran, or they were stopped; the message says which and ends with the
+        log.
     """
     from cocotb_tools.runner import get_runner
 
@@ -125,7 +132,7 @@ def run_bench(
     with tempfile.TemporaryDirectory(prefix=f"{name}.") as folder:
         log, results = Path(folder) / "log.txt", Path(folder) / "results.xml"
         # when it fails the reason is in the results, or there are none
-        with contextlib.suppress(SystemExit, RuntimeError):
+        with contextlib.suppress(SystemExit, RuntimeError), _stopped_after(limit_s):
             get_runner("verilator").test(
                 test_module,
                 name,
@@ -138,10 +145,24 @@ def run_bench(
                 results_xml=str(results),
                 log_file=log,
             )
-        return _judge(test_module, results, log)
+        return _judge(test_module, results, log, limit_s)
 
 
-def _judge(test_module: str, results: Path, log: Path) -> int:
+@contextlib.contextmanager
+def _stopped_after(limit_s: int) -> Iterator[None]:
+    """Simulations that are started meanwhile get at most so much processor time."""
+    before = os.environ.get(PREFIX)
+    os.environ[PREFIX] = f"prlimit --cpu={limit_s}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[PREFIX]
+        else:
+            os.environ[PREFIX] = before
+
+
+def _judge(test_module: str, results: Path, log: Path, limit_s: int) -> int:
     """Number of tests that passed, if all did."""
     cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
     bad = [
@@ -151,7 +172,7 @@ def _judge(test_module: str, results: Path, log: Path) -> int:
     ]
     passed = sum(case.find("skipped") is None for case in cases) - len(bad)
     if bad or not passed:
-        what = f"failed: {', '.join(bad)}" if bad else "no test ran"
+        what = f"failed: {', '.join(bad)}" if bad else f"no test ran to its end in {limit_s} s"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         tail = "\n".join(lines[-LOG_LINES:])
         raise AssertionError(f"{test_module}: {what}\n{tail}")

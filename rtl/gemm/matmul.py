@@ -43,8 +43,8 @@ class MatmulExpander(wiring.Component):
         m = Module()
         op = data.View(instruction_layout(isa.Opcode.MATMUL), self.instr.payload)
         prepared, last = Signal(), Signal()
-        n, tile_addr = Signal(8), Signal(16)
-        out_addr, param = Signal(16), Signal(16)
+        n, tile_addr = Signal.like(op.n_tiles), Signal.like(op.b_addr)
+        out_addr, param = Signal.like(op.out_addr), Signal.like(op.param)
 
         m.d.comb += [
             last.eq(n == op.n_tiles - 1),
@@ -96,7 +96,9 @@ class MatmulExpander(wiring.Component):
             group.job.keep.eq(op.stats_keep | (n != 0)),
             group.job.rowstat.eq(op.out_rowstat),
             group.job.observe.eq(op.observe),
-            group.job.column.eq(n),
+            group.job.phase.eq(op.phase),
+            group.job.summary.eq(op.summary + n),
+            group.job.tally.eq(op.tally),
             group.job.retire.eq(last),
         ]
         return m
