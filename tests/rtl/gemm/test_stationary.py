@@ -128,7 +128,7 @@ def test_matches_numpy(cfg, delay, pace):
 
 def sums_group(rng, cfg, slot):
     """A group of one tile with column sums and one row."""
-    flags = dict.fromkeys(("begins", "ends", "first", "last", "sums"), 1)
+    flags = dict.fromkeys(("begins", "ends", "first", "finishes", "sums"), 1)
     tile = {"addr": 0, "row_stride": 1, "transposed": 0, "slot": slot, **flags}
     return Pass(tile, rng.integers(-127, 128, (1, cfg.tile)))
 
@@ -143,7 +143,7 @@ def test_sums_that_nobody_takes_stall_the_loader(cfg):
     bench.patience = 40 * cfg.tile
     _, columns = bench.run()
     assert np.array_equal(columns, [memory[: cfg.tile].sum(0)] * len(passes))
-    assert sum(entry < bench.patience for entry in bench.entries) == slots
+    assert sum(entry < bench.patience for entry in bench.entries) == cfg.geometry.acc_slots
 
 
 @CONFIGS
@@ -153,7 +153,7 @@ def test_sustains_a_pass_every_tile_cycles(cfg, delay, rows):
     rng = np.random.default_rng(delay)
     memory = random_memory(cfg, rng)
     lengths = [1 if rows == "one" else cfg.tile]
-    passes, sums, _ = random_passes(cfg, rng, memory, groups=10, lengths=lengths)
+    passes, sums, _ = random_passes(cfg, rng, memory, groups=10, lengths=lengths, aside=False)
     bench = Bench(cfg, passes, memory, delay=delay)
     assert np.array_equal(bench.run()[0], sums)
     assert set(np.diff(bench.entries)) == {cfg.tile}
@@ -163,7 +163,7 @@ def test_sustains_a_pass_every_tile_cycles(cfg, delay, rows):
 def test_the_first_tile_is_ready_soon(cfg):
     rng = np.random.default_rng(0)
     memory = random_memory(cfg, rng)
-    passes, *_ = random_passes(cfg, rng, memory, groups=1, lengths=[1])
+    passes, *_ = random_passes(cfg, rng, memory, groups=1, lengths=[1], aside=False)
     bench = Bench(cfg, passes, memory, delay=0)
     bench.run()
     assert bench.entries[0] < 2 * cfg.tile + 2 + STAT_READ_LATENCY
