@@ -79,6 +79,8 @@ class Config:
     clock_mhz: int  # clock of the board target; simulation reports times at this clock
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name.isidentifier()):
+            raise ValueError(f"name must be an identifier, got {self.name!r}")
         geometry, memories, engines = self.geometry, self.memories, self.engines
         lanes = dataclasses.asdict(engines)
         del lanes["queue_depth"]

@@ -34,6 +34,9 @@ def test_digest_names_the_hardware():
         ({"max_rows": 2}, "max_rows must be a power of two >= tile, got 2"),
         ({"max_rows": 24}, "max_rows must be a power of two >= tile, got 24"),
         ({"max_keys": 66}, "max_keys=66 must be a multiple of tile=4"),
+        ({"name": "../../evil"}, "name must be an identifier, got '../../evil'"),
+        ({"name": ""}, "name must be an identifier, got ''"),
+        ({"name": 3}, "name must be an identifier, got 3"),
     ],
 )
 def test_impossible_values_are_refused(changes, message):
