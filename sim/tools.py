@@ -21,13 +21,13 @@ __all__ = [
     "BuildError",
     "Tool",
     "ToolMissing",
+    "absence",
     "compiler_versions",
     "environment",
     "missing",
     "package_version",
     "package_versions",
     "processor",
-    "remedies",
     "require",
     "run",
 ]
@@ -96,12 +96,15 @@ def missing(tools: Iterable[Tool]) -> list[Tool]:
     return [tool for tool in tools if not tool.found]
 
 
-def remedies(tools: Iterable[Tool]) -> str:
-    """The commands that bring tools, one for each installer and as short as can be."""
+def absence(tools: Iterable[Tool]) -> str:
+    """One line that names missing tools, and one command for each installer that brings them."""
+    names: list[str] = []
     packages: dict[str, dict[str, None]] = {}
     for tool in tools:
+        names.append(tool.name)
         packages.setdefault(tool.remedy, {}).setdefault(tool.package)
-    return " and ".join(f"{remedy} {' '.join(names)}" for remedy, names in packages.items())
+    how = " and ".join(f"{remedy} {' '.join(what)}" for remedy, what in packages.items())
+    return f"{', '.join(names)} missing; run: {how}"
 
 
 def require(tools: Iterable[Tool]) -> None:
@@ -113,8 +116,7 @@ def require(tools: Iterable[Tool]) -> None:
         If some are missing; the message names all of them.
     """
     if absent := missing(tools):
-        names = ", ".join(tool.name for tool in absent)
-        raise ToolMissing(f"{names} missing; run: {remedies(absent)}")
+        raise ToolMissing(absence(absent))
 
 
 def package_version(distribution: str) -> str:

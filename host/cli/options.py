@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from transept.golden.config import PRESETS, Config, preset
+from transept.host.limits import MAX_ROWS
 from transept.host.report import console
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "JsonOption",
     "MemoryName",
     "MemoryOption",
+    "ModelArgument",
     "ModelOption",
     "SeedOption",
     "TokensOption",
     "build_simulation",
+    "check_accelerator",
     "choose_config",
     "device_options",
     "running",
@@ -55,14 +58,21 @@ class MemoryName(str, Enum):
     board = "board"
 
 
+_LONGEST = max(config.geometry.max_tokens for config in PRESETS.values())
+
 ConfigOption = Annotated[str, typer.Option("--config", help=f"one of {', '.join(PRESETS)}")]
 DeviceOption = Annotated[DeviceName, typer.Option("--device")]
 MemoryOption = Annotated[MemoryName, typer.Option("--memory", help="12.8 or 6.4 bytes a cycle")]
 SeedOption = Annotated[int, typer.Option("--seed")]
-TokensOption = Annotated[int, typer.Option("--tokens", min=1)]
-BatchOption = Annotated[int, typer.Option("--batch", min=1)]
+TokensOption = Annotated[
+    int, typer.Option("--tokens", min=1, help=f"of a sequence, up to {_LONGEST}")
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch", min=1, help=f"sequences; up to {MAX_ROWS:,} tokens in all")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write the result here")]
 ModelOption = Annotated[str, typer.Option("--model", help="minilm or a folder")]
+ModelArgument = Annotated[str, typer.Argument(help="minilm, a folder, or module:function")]
 
 
 def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:
@@ -71,6 +81,12 @@ def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:
     if memory == MemoryName.board and config.memories.axi_data_bits > 64:
         return preset(f"{name}_board")
     return config
+
+
+def check_accelerator(device: DeviceName) -> None:
+    """ValueError if the device is none that runs instructions."""
+    if device == DeviceName.cpu:
+        raise ValueError("no accelerator 'cpu', there is rtl and emulator")
 
 
 def device_options(device: DeviceName, memory: MemoryName, seed: int) -> dict[str, Any]:
