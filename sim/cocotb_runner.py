@@ -45,7 +45,7 @@ def bench_executable(
     ToolMissing, BuildError
         If it cannot be built.
     """
-    tools.require((*tools.COCOTB, *tools.COMPILATION))
+    tools.require(tools.COCOTB if isinstance(design, str) else (*tools.COCOTB, *tools.ELABORATION))
     import cocotb
     from cocotb_tools import config
 

@@ -31,6 +31,7 @@ from transept.host.files import check_writable
 from transept.host.limits import MAX_ROWS, check_sequences
 from transept.host.report import console
 from transept.host.texts import passages, read_passages
+from transept.sim import build, tools
 
 __all__ = ["app"]
 
@@ -161,6 +162,7 @@ def bench_sim_command(
 
     chosen = choose_config(config, memory)
     check_writable(json)
+    tools.require((*build.missing_tools(chosen), *tools.COCOTB))
     build_simulation(chosen, DeviceName.rtl)
     with working("running the same GEMM three ways"):
         result = bench_sim(chosen, memory=memory.value, seed=seed)
