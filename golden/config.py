@@ -147,7 +147,7 @@ class Config:
         text = json.dumps(facts, sort_keys=True)
         return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
-    def replace(self, **changes: object) -> Config:
+    def replace(self, **changes: Any) -> Config:
         """A copy with some values changed (checked again), each named without its section.
 
         Raises
@@ -155,16 +155,16 @@ class Config:
         ValueError
             If there is no such value, or it is outside its limits.
         """
-        parts: dict[str, object] = {}
+        parts: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if dataclasses.is_dataclass(value):
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 names = {part.name for part in dataclasses.fields(value)} & set(changes)
                 mine = {name: changes.pop(name) for name in names}
-                parts[field.name] = dataclasses.replace(value, **mine)  # type: ignore[type-var]
+                parts[field.name] = dataclasses.replace(value, **mine)
         if unknown := set(changes) - {field.name for field in dataclasses.fields(self)}:
             raise ValueError(f"a configuration has no {', '.join(sorted(unknown))}")
-        return dataclasses.replace(self, **(parts | changes))  # type: ignore[arg-type]
+        return dataclasses.replace(self, **(parts | changes))
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Config:

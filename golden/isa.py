@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "BODY_BITS",
@@ -171,8 +172,8 @@ class Format:
             low += field.width
 
 
-def _f(name: str, width: int, doc: str, **options: object) -> Field:
-    return Field(name, width, doc, **options)  # type: ignore[arg-type]
+def _f(name: str, width: int, doc: str, **options: Any) -> Field:
+    return Field(name, width, doc, **options)
 
 
 _DRAM = (
@@ -353,7 +354,7 @@ class Instruction:
         """The engine that runs it; None for END."""
         return FORMATS[self.opcode].engine
 
-    def __getattr__(self, name: str) -> int:
+    def __getattr__(self, name: str) -> Any:  # an integer, of the field's enum if it has one
         try:
             return self.__dict__["operands"][name]
         except KeyError:

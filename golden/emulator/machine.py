@@ -77,7 +77,8 @@ class Emulator:
         """
         program = self._fetch(offset, limit)
         tokens = _check_tokens(program)
-        self._bytes, self._macs = Counter(), 0
+        self._bytes: Counter[Opcode] = Counter()
+        self._macs = 0
         indices = range(len(program)) if order is None else _shuffle(program, order)
         for index in indices:
             try:
@@ -137,7 +138,7 @@ def _check_tokens(program: list[Instruction]) -> int:
     If program order never waits, no order of the engines does: they only take tokens of
     instructions that come before them.
     """
-    tokens: Counter[tuple[Engine, Engine]] = Counter()
+    tokens: Counter[tuple[Engine | None, Engine | None]] = Counter()
     for index, instruction in enumerate(program):
         engine = instruction.engine
         for giver in sorted(instruction.wait):
@@ -156,11 +157,11 @@ def _shuffle(program: list[Instruction], rng: np.random.Generator) -> Iterator[i
 
     Engines have random speeds that change now and then, so that any one can run far ahead.
     """
-    queues: dict[Engine, list[int]] = {engine: [] for engine in Engine}
+    queues: dict[Engine | None, list[int]] = {engine: [] for engine in Engine}
     for index in reversed(range(len(program))):
         queues[program[index].engine].append(index)
-    tokens: Counter[tuple[Engine, Engine]] = Counter()
-    speed = dict.fromkeys(Engine, 1.0)
+    tokens: Counter[tuple[Engine | None, Engine | None]] = Counter()
+    speed: dict[Engine | None, float] = dict.fromkeys(Engine, 1.0)
     for _ in program:
         if rng.random() < SPEED_CHANGE:
             speed = {engine: rng.random() ** 8 for engine in Engine}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from transept.golden.config import Config
-from transept.golden.isa import Memory, Window
+from transept.golden.isa import Instruction, Memory, Window
 from transept.golden.layouts import RECORD_BYTES, table_words
 
 __all__ = ["Dram", "EmulatorError", "OnChip", "addresses"]
@@ -164,7 +164,7 @@ class OnChip:
             raise EmulatorError(f"keys={keys} exceeds max_keys={self.config.geometry.max_keys}")
         return -(-keys // self.tile)
 
-    def rows(self, instruction: object) -> int:
+    def rows(self, instruction: Instruction) -> int:
         """Operand ``rows`` (minus one); EmulatorError if there are more than max_rows."""
         rows = instruction.rows + 1
         if rows > self.config.geometry.max_rows:

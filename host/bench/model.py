@@ -152,7 +152,7 @@ def _figures(program: Program, config: Config, device: str, options: dict, last:
     report, launch = last.report, program.launch
     assert isinstance(program.model, quantized.Encoder)
     macs = program.model.macs(last.lengths or [launch.tokens] * launch.batch)
-    figures = {
+    figures: dict[str, Any] = {
         "tokens": launch.tokens,
         "batch": launch.batch,
         "macs": macs,
