@@ -333,11 +333,11 @@ def test_devices(transept_command):
 
 
 def test_devices_that_lack_something_say_so(transept_command, monkeypatch, tmp_path):
+    build.accelerator_library(TINY)
     for name in ("torch", "amaranth"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(report.console, "width", 200)
-    build.accelerator_library(TINY)
     out = transept_command("devices")[1]
     assert "ready for tiny" in states(out)["rtl"]
     assert "needs amaranth, g++, make, perl, see: transept doctor" in states(out)["rtl"]
