@@ -12,6 +12,7 @@ from transept.golden import isa, quantized
 from transept.golden.config import Config
 from transept.golden.isa import Engine, Filter, Instruction, Opcode
 from transept.host.devices.rtl import RtlDevice
+from transept.host.launch import Launch
 from transept.host.models import TextModel
 from transept.host.program import Execution, Program
 from transept.host.texts import passages
@@ -20,7 +21,7 @@ from transept.host.texts import passages
 PLAIN = 0.75
 CHARACTERS_PER_TOKEN = 7
 
-__all__ = ["array_cycles", "bench_model", "layer_cycles", "long_texts"]
+__all__ = ["array_cycles", "bench_model", "layer_cycles", "layer_macs", "long_texts"]
 
 LONGEST = 1 << 20  # tokens; no text has so many
 
@@ -74,7 +75,22 @@ def layer_cycles(
     return dict(totals)
 
 
-def _layers(program: Program, config: Config, cycles: dict[str, int], device: str) -> list[dict]:
+def layer_macs(launch: Launch, lengths: Sequence[int]) -> dict[str, int]:
+    """Multiply-accumulates of every layer on the tokens of a batch, padding not counted."""
+    full = launch.batch * launch.tokens
+    attention = {launch.labels[index] for index, _ in launch.sequences}
+    return {
+        name: macs * sum(n * n for n in lengths) // (full * launch.tokens)
+        if name in attention
+        else macs * sum(lengths) // full
+        for name, macs in launch.macs.items()
+    }
+
+
+def _layers(
+    program: Program, lengths: Sequence[int], cycles: dict[str, int], device: str
+) -> list[dict]:
+    config = program.config
     rows = [
         {
             "name": name,
@@ -84,7 +100,7 @@ def _layers(program: Program, config: Config, cycles: dict[str, int], device: st
             "utilisation": macs / config.macs / cycles[name] if cycles.get(name) else None,
             "reason": "golden model" if device == "cpu" else "part of a post-norm encoder layer",
         }
-        for name, macs in program.launch.macs.items()
+        for name, macs in layer_macs(program.launch, lengths).items()
     ]
     return rows + [
         {
@@ -151,7 +167,8 @@ def _figures(program: Program, config: Config, device: str, options: dict, last:
     """Counters of the run; None where the device knows no time."""
     report, launch = last.report, program.launch
     assert isinstance(program.model, quantized.Encoder)
-    macs = program.model.macs(last.lengths or [launch.tokens] * launch.batch)
+    lengths = last.lengths or [launch.tokens] * launch.batch
+    macs = program.model.macs(lengths)
     figures: dict[str, Any] = {
         "tokens": launch.tokens,
         "batch": launch.batch,
@@ -176,10 +193,10 @@ def _figures(program: Program, config: Config, device: str, options: dict, last:
         figures |= _memory_figures(driver.device)
         figures["simulated_khz"] = report.cycles / last.seconds / 1000
         figures["rtl_sha256"] = driver.device.rtl_sha256
-        image = launch.with_lengths(last.lengths or [launch.tokens] * launch.batch)
+        image = launch.with_lengths(lengths)
         retired = driver.device.retirements()[Engine.GEMM]
         cycles = layer_cycles(launch.labels, isa.decode_program(image), config, retired)
-    return figures | {"layers": _layers(program, config, cycles, device)}
+    return figures | {"layers": _layers(program, lengths, cycles, device)}
 
 
 def _memory_figures(device: RtlDevice) -> dict:

@@ -2,13 +2,13 @@
 
 import pytest
 from small_models import Stack
-from torch import randn
+from torch import int64, ones, randn
 
 import transept
 from transept.golden.config import TINY
 from transept.golden.isa import Engine, Filter, Instruction, Opcode
 from transept.host import report
-from transept.host.bench.model import layer_cycles
+from transept.host.bench.model import layer_cycles, layer_macs
 from transept.host.driver import Driver
 from transept.host.program import open_device
 from transept.sim import timeline
@@ -100,6 +100,17 @@ def test_what_a_filter_keeps_is_not_assumed():
     dense = [matmul(1, 1), Instruction(Opcode.SCORES, operands | {"filter": Filter.DENSE}), context]
     found = layer_cycles(["a", "b", "b"], dense, TINY, [3000, 5000, 5030])
     assert found["b"] == 5030 - (5030 - 2 * 16 * 16 * 8)
+
+
+def test_padding_is_no_work():
+    """Attention shrinks with the square of the length, the rest with the length."""
+    program = transept.compile(
+        Stack(layers=2), (randn(2, 16, 8), ones(2, 16, dtype=int64)), config="tiny"
+    )
+    for lengths in ([16, 16], [5, 9], [1, 1]):
+        found = layer_macs(program.launch, lengths)
+        assert sum(found.values()) == program.model.macs(lengths)
+        assert all(found[name] <= full for name, full in program.launch.macs.items())
 
 
 def test_no_part_of_a_real_run_takes_more_than_all():
