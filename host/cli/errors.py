@@ -10,6 +10,7 @@ import typer
 
 from transept.host.doctor import PACKAGES
 from transept.sim import tools
+from transept.sim.tools import BuildError
 
 __all__ = ["describe"]
 
@@ -30,6 +31,8 @@ def describe(error: BaseException) -> str:
         error = error.__cause__  # what typer took for the end of the user's input
     if isinstance(error, ModuleNotFoundError) and (hint := _remedy(error)):
         return hint
+    if isinstance(error, BuildError):
+        return _brief(str(error).splitlines())
     where = _place(error)
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, SyntaxError):
@@ -37,6 +40,12 @@ def describe(error: BaseException) -> str:
     if where or not isinstance(error, _PLAIN) or not message:
         message = f"{type(error).__name__}: {message}".removesuffix(": ")
     return f"{where}: {message}" if where else message
+
+
+def _brief(lines: list[str]) -> str:
+    """What a tool complained about first, of the many lines that it printed."""
+    reason = next((line for line in lines[1:] if "error" in line.lower()), lines[-1])
+    return f"{lines[0]} {reason.strip()} (transept --debug shows more)"
 
 
 def _remedy(error: ModuleNotFoundError) -> str:

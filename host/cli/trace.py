@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from transept.golden.config import PRESETS
 from transept.golden.isa import Engine
 from transept.host.cli.options import (
     DeviceName,
@@ -38,6 +39,11 @@ def trace(
     check_writable(output)
     launch = Launch.load(file)
     config = launch.config
+    if PRESETS.get(config.name) != config:  # a file must not choose what is built
+        raise ValueError(
+            f"{file} is for {config.name} ({config.digest:08x}), which is none of the "
+            f"configurations {', '.join(PRESETS)}"
+        )
     build_simulation(config, DeviceName.rtl)
     device = open_device("rtl", config, launch, memory=memory.value, seed=seed, timeline=True)
     assert isinstance(device, RtlDevice)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from transept.host.cli.errors import describe
 from transept.host.cli.test import TESTS, find_tests
 from transept.host.limits import MAX_ROWS
 from transept.sim import build
+from transept.sim.tools import BuildError
 
 COMMANDS = [
     [],
@@ -225,6 +227,14 @@ def test_an_error_without_a_message_has_its_kind():
     assert describe(ValueError("no")) == "no"
 
 
+def test_of_a_failed_build_the_first_complaint_is_shown():
+    lines = ["make failed with exit status 2:", "g++ -c x.cpp", "x.cpp:3: Error: no", "gone", "bye"]
+    shown = "make failed with exit status 2: x.cpp:3: Error: no (transept --debug shows more)"
+    assert describe(BuildError("\n".join(lines))) == shown
+    del lines[2]
+    assert describe(BuildError("\n".join(lines))).startswith(f"{lines[0]} bye (")
+
+
 def test_version(transept_command):
     code, out, _ = transept_command("--version")
     assert code == 0
@@ -360,6 +370,18 @@ def test_compile_and_disasm(transept_command, tmp_path):
     assert [line.split(None, 1)[1] for line in lines] == [str(i) for i in program]
 
 
+def test_a_program_file_is_like_other_files(transept_command, tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    umask = os.umask(0o022)
+    try:
+        transept_command("compile", "my_models:model", "-o", "link", "--config", "tiny")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o644
+    assert transept_command("disasm", "target")[0] == 0
+
+
 @pytest.mark.parametrize("device", ["emulator", "cpu"])
 def test_run_a_function(transept_command, device):
     code, out, lines = transept_command(
@@ -419,6 +441,16 @@ def test_trace_names_layers_opcodes_and_stalls(transept_command, tmp_path):
     stalls = {event["name"] for event in events if event.get("cat") == "stall"}
     assert "waits: token" in stalls
     assert stalls <= {f"waits: {stall.name.lower()}" for stall in Stall}
+
+
+def test_trace_builds_no_configuration_of_a_stranger(transept_command, tmp_path):
+    transept_command("compile", "my_models:model", "-o", "file", "--config", "tiny")
+    launch = transept.load("file").launch
+    other = launch.config.replace(stat_words=1 << 20)
+    dataclasses.replace(launch, config=other).save(tmp_path / "strange")
+    code, _, (line,) = transept_command("trace", "strange", "-o", "trace.json")
+    assert code == 1
+    assert line.startswith(f"error: strange is for tiny ({other.digest:08x}), which is none of")
 
 
 def test_trace_of_a_program_without_inputs(transept_command, tmp_path):
