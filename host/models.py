@@ -96,9 +96,13 @@ class TextModel:
         ):
             if value > limit:
                 raise ValueError(f"{name} {value} exceeds {limit} of {where}")
+        what = f"{self.name} on {batch} x {tokens} tokens"
+        check_cycles(what, self.cycles(config, tokens, batch), config)
+
+    def cycles(self, config: Config, tokens: int, batch: int) -> int:
+        """Cycles of a run, at least: those of the linear layers."""
         linears = [part for part in self.module.modules() if isinstance(part, torch.nn.Linear)]
-        macs = tokens * batch * sum(linear.weight.numel() for linear in linears)
-        check_cycles(f"{self.name} on {batch} x {tokens} tokens", macs, config)
+        return tokens * batch * sum(part.weight.numel() for part in linears) // config.macs
 
     @property
     def positions(self) -> int:

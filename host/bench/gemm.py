@@ -10,11 +10,13 @@ import numpy as np
 from transept.golden.config import Config
 from transept.host.driver import Driver
 from transept.host.gemm import compile_gemm, reference
-from transept.host.limits import MAX_ROWS, check_cycles
+from transept.host.limits import check_cycles
 from transept.host.program import open_device
 
-__all__ = ["DEFAULT_SHAPES", "bench_gemm", "check_shape", "parse_shape"]
+__all__ = ["DEFAULT_SHAPES", "MAX_ROWS", "bench_gemm", "check_shape", "parse_shape"]
 
+#: Rows of A.
+MAX_ROWS = 65_536
 #: The array is busy for longer than this with no shape: two minutes of simulation.
 MAX_CYCLES = 1 << 25
 
@@ -49,8 +51,8 @@ def check_shape(config: Config, text: str) -> None:
     for name, value, limit in (("M", m, MAX_ROWS), ("N", n, widest), ("K", k, widest)):
         if not 1 <= value <= limit:
             raise ValueError(f"{name}={value} of {text} is outside 1 to {limit:,} of {config.name}")
-    padded = m * (-(-n // config.tile)) * (-(-k // config.tile)) * config.macs
-    check_cycles(text, padded, config, MAX_CYCLES)
+    cycles = m * -(-n // config.tile) * -(-k // config.tile)
+    check_cycles(text, cycles, config, MAX_CYCLES)
 
 
 def bench_gemm(

@@ -9,6 +9,7 @@ import typer
 from rich.progress import Progress
 
 from transept.host import report
+from transept.host.bench.gemm import DEFAULT_SHAPES, MAX_ROWS, bench_gemm, check_shape
 from transept.host.cli.options import (
     BatchOption,
     ConfigOption,
@@ -23,12 +24,12 @@ from transept.host.cli.options import (
     build_simulation,
     check_accelerator,
     choose_config,
+    compile_texts,
     device_options,
     running,
     working,
 )
 from transept.host.files import check_writable
-from transept.host.limits import MAX_ROWS, check_sequences
 from transept.host.report import console
 from transept.host.texts import passages, read_passages
 from transept.sim import build, tools
@@ -51,8 +52,6 @@ def bench_gemm_command(
     json: JsonOption = None,
 ) -> None:
     """Cycles of INT8 GEMMs whose operands and results are in memory."""
-    from transept.host.bench.gemm import DEFAULT_SHAPES, bench_gemm, check_shape
-
     chosen = choose_config(config, memory)
     check_writable(json)
     check_accelerator(device)
@@ -104,14 +103,10 @@ def bench_model_command(
     """One whole model: cycles, utilisation, bytes, and mismatches against both golden forms."""
     chosen = choose_config(config, memory)
     check_writable(json)
-    check_sequences(chosen, tokens=tokens, batch=batch)
-    from transept.host.bench.model import bench_model
-    from transept.host.models import load_text_model
-
     options = device_options(device, memory, seed)
-    with working(f"compiling {model} for {batch} x {tokens} tokens"):
-        loaded = load_text_model(model)
-        program = loaded.compile(chosen, tokens=tokens, batch=batch)
+    loaded, program = compile_texts(model, chosen, tokens, batch)
+    from transept.host.bench.model import bench_model
+
     build_simulation(chosen, device)
     cycles = program.launch.total_macs / chosen.macs
     with running(f"running on {device.value}", cycles, options):

@@ -17,10 +17,10 @@ from transept.host.cli.options import (
     ModelArgument,
     TokensOption,
     choose_config,
+    compile_texts,
     working,
 )
 from transept.host.files import check_writable, whole_file
-from transept.host.limits import check_sequences
 from transept.host.report import console
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def compile(
     check_writable(output)
     if output.exists() and not output.is_file():
         raise ValueError(f"{output} is no regular file")
-    if ":" not in model:
-        check_sequences(chosen, tokens=tokens, batch=batch)
-    with working(f"compiling {model} for {chosen.name}"):
-        program = _compile(model, chosen, tokens, batch)
+    if ":" in model:
+        program = _compile_function(model, chosen)
+    else:
+        _, program = compile_texts(model, chosen, tokens, batch)
     with whole_file(output) as place:
         program.save(place)
     count = len(program.launch.instructions) // isa.INSTRUCTION_BYTES
@@ -53,13 +53,10 @@ def compile(
     console.print(f"{output}: {count:,} instructions, {size:,} bytes of weights")
 
 
-def _compile(model: str, config: Config, tokens: int, batch: int) -> Program:
-    if ":" in model:
-        from transept.host.models import load_function
-        from transept.host.program import compile
+def _compile_function(name: str, config: Config) -> Program:
+    from transept.host.models import load_function
+    from transept.host.program import compile
 
-        module, example = load_function(model)
+    module, example = load_function(name)
+    with working(f"compiling {name} for {config.name}"):
         return compile(module, example, config=config)
-    from transept.host.models import load_text_model
-
-    return load_text_model(model).compile(config, tokens=tokens, batch=batch)

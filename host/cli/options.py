@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import (
@@ -19,8 +19,12 @@ from rich.progress import (
 )
 
 from transept.golden.config import PRESETS, Config, preset
-from transept.host.limits import MAX_ROWS
+from transept.host.limits import MAX_TOKENS, check_sequences
 from transept.host.report import console
+
+if TYPE_CHECKING:
+    from transept.host.models import TextModel
+    from transept.host.program import Program
 
 __all__ = [
     "BatchOption",
@@ -37,6 +41,7 @@ __all__ = [
     "build_simulation",
     "check_accelerator",
     "choose_config",
+    "compile_texts",
     "device_options",
     "running",
     "working",
@@ -68,7 +73,7 @@ TokensOption = Annotated[
     int, typer.Option("--tokens", min=1, help=f"of a sequence, up to {_LONGEST}")
 ]
 BatchOption = Annotated[
-    int, typer.Option("--batch", min=1, help=f"sequences; up to {MAX_ROWS:,} tokens in all")
+    int, typer.Option("--batch", min=1, help=f"sequences; up to {MAX_TOKENS:,} tokens in all")
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write the result here")]
 ModelOption = Annotated[str, typer.Option("--model", help="minilm or a folder")]
@@ -95,6 +100,22 @@ def device_options(device: DeviceName, memory: MemoryName, seed: int) -> dict[st
     if device == DeviceName.rtl:
         options["memory"] = memory.value
     return options
+
+
+def compile_texts(model: str, config: Config, tokens: int, batch: int) -> tuple[TextModel, Program]:
+    """A text model by name, and its program; sizes are checked before torch is imported."""
+    check_sequences(config, tokens=tokens, batch=batch)
+    with working(f"loading {model}"):
+        from transept.host.models import load_text_model
+
+        loaded = load_text_model(model)
+    loaded.check(config, tokens, batch)
+    cycles = loaded.cycles(config, tokens, batch)
+    what = (
+        f"compiling {model} for {config.name}: {batch} x {tokens} tokens, {cycles:,} cycles or more"
+    )
+    with working(what):
+        return loaded, loaded.compile(config, tokens=tokens, batch=batch)
 
 
 def working(text: str) -> Progress:

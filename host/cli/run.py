@@ -21,11 +21,11 @@ from transept.host.cli.options import (
     TokensOption,
     build_simulation,
     choose_config,
+    compile_texts,
     device_options,
     running,
     working,
 )
-from transept.host.limits import check_sequences
 from transept.host.report import console
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ def run(
         raise ValueError("no --text given")
     if batch and batch != len(texts):
         raise ValueError(f"--batch {batch}, but {len(texts)} texts")
-    check_sequences(chosen, tokens=tokens, batch=len(texts))
     return _run_texts(model, texts, chosen, device, memory, seed, tokens)
 
 
@@ -68,13 +67,10 @@ def _run_texts(
     seed: int,
     tokens: int,
 ) -> None:
-    from transept.host.bench.model import bench_model
-    from transept.host.models import load_text_model
-
     options = device_options(device, memory, seed)
-    with working(f"compiling {model} for {len(texts)} texts of {tokens} tokens"):
-        loaded = load_text_model(model)
-        program = loaded.compile(config, tokens=tokens, batch=len(texts))
+    loaded, program = compile_texts(model, config, tokens, len(texts))
+    from transept.host.bench.model import bench_model
+
     build_simulation(config, device)
     cycles = program.launch.total_macs / config.macs
     with running(f"running on {device.value}", cycles, options):

@@ -17,12 +17,11 @@ import transept
 from transept.golden.config import CONTRACT_VERSION, TINY
 from transept.golden.registers import Stall
 from transept.host import cli, report
-from transept.host.bench.gemm import bench_gemm, check_shape, parse_shape
+from transept.host.bench.gemm import MAX_ROWS, bench_gemm, check_shape, parse_shape
 from transept.host.bench.softmax import bench_softmax
 from transept.host.cli import app, bench
 from transept.host.cli.errors import describe
 from transept.host.cli.test import TESTS, find_tests
-from transept.host.limits import MAX_ROWS
 from transept.sim import build
 from transept.sim.tools import BuildError
 
@@ -152,7 +151,7 @@ ERRORS = [
     ("test /etc", 1, "'/etc' is no name of a block"),
     ("test *", 1, "'*' is no name of a block"),
     ("test benches", 1, "no test 'benches'"),
-    ("compile minilm -o x --batch 5000", 1, "5000 x 128 tokens exceed 65,536"),
+    ("compile minilm -o x --batch 5000", 1, "5000 x 128 tokens exceed 8,192"),
     ("compile minilm -o /dev/null", 1, "/dev/null is no regular file"),
     ("compile minilm -o x --batch 40", 1, "minilm on 40 x 128 tokens needs .* cycles or more"),
     ("verilog -o /dev/null", 1, "/dev/null is no folder"),
