@@ -189,7 +189,10 @@ def f():
     return M(), (torch.ones(2, 4),)
 """
 BROKEN = {
-    "raises": ("def f():\n    return 1 / 0\n", "beside.py:2: ZeroDivisionError: division by zero"),
+    "raises": (
+        "def f():\n    return g()\ndef g():\n    return 1 / 0\n",
+        "beside.py:4: ZeroDivisionError: division by zero",
+    ),
     "syntax": ("def f():\n    retrun\n  1\n", "beside.py:3: "),
     "lacks": ("import no_such_module\n", "beside.py:1: ModuleNotFoundError: No module named"),
     "deep": ("import json\ndef f():\n    json.loads('{')\n", "beside.py:3: JSONDecodeError: "),

@@ -68,6 +68,15 @@ def test_modes_are_those_of_other_files(tmp_path):
     assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o640
 
 
+def test_who_reads_meanwhile_sees_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write(path, "old")
+    with path.open() as reader:
+        write(path)
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "link").symlink_to("target")
     write(tmp_path / "link")
