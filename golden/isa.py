@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "BODY_BITS",
@@ -201,8 +202,8 @@ class Format:
         raise KeyError(f"{self.opcode.name} has no operand {name!r}")
 
 
-def _f(name: str, width: int, doc: str, **options: object) -> Field:
-    return Field(name, width, doc, **options)  # type: ignore[arg-type]
+def _f(name: str, width: int, doc: str, **options: Any) -> Field:
+    return Field(name, width, doc, **options)
 
 
 _WINDOW = _f("window", 2, "DRAM window", enum=Window)
@@ -427,7 +428,7 @@ class Instruction:
         """The engine that runs it; None for END."""
         return FORMATS[self.opcode].engine
 
-    def __getattr__(self, name: str) -> int:
+    def __getattr__(self, name: str) -> Any:  # an integer, of the field's enum if it has one
         mine = self.__dict__  # empty while a copy is made
         if name not in mine.get("operands", ()):
             owner = getattr(mine.get("opcode"), "name", "an instruction")

@@ -8,12 +8,8 @@ from transept.golden import registers
 from transept.golden.config import Config
 from transept.golden.emulator import Emulator, EmulatorError
 from transept.golden.isa import Window
-<<<<<<< ours
-from transept.host.devices.base import Allocator
-=======
 from transept.golden.registers import ErrorCode, Stall
-from transept.host.devices.base import BumpAllocator
->>>>>>> theirs
+from transept.host.devices.base import Allocator
 
 __all__ = ["EmulatorDevice"]
 
