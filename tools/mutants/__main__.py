@@ -59,15 +59,9 @@ def main(
         tests = _map(copies, project)
         minutes = estimate(tests, [mutants[i] for i in results.missing], workers) / 60
         console.print(f"{len(results.missing)} mutants, about {minutes:.0f} minutes; {path}")
-        campaign = Campaign(tests, equivalents.load(), results)
-        with _progress() as progress:
-            missing = len(results.missing)
-            for mutant, verdict in progress.track(
-                campaign.run(copies), missing, description="mutants"
-            ):
-                show_verdict(mutant, verdict)
+        _try(copies, Campaign(tests, equivalents.load(), results))
     show_results(mutants, results.verdicts)
-    raise typer.Exit(share([*results.verdicts.values()]) < aim)
+    raise typer.Exit(int(share([*results.verdicts.values()]) < aim))
 
 
 def _cache() -> Path:
@@ -85,6 +79,13 @@ def _map(copies: Workers, project: Project) -> TestMap:
     for test in records.failing:
         console.print(f"[red]fails without a fault, is left out:[/red] {test}")
     return records.map()
+
+
+def _try(copies: Workers, campaign: Campaign) -> None:
+    with _progress() as progress:
+        missing = len(campaign.results.missing)
+        for found in progress.track(campaign.run(copies), missing, description="mutants"):
+            show_verdict(*found)
 
 
 def _progress() -> Progress:

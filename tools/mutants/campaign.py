@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,11 +131,15 @@ class Campaign:
     results: Results
 
     def run(self, workers: Workers) -> Iterator[tuple[Mutant, Verdict]]:
-        """Try every mutant that has no verdict yet; yields each as it is decided."""
+        """Try every mutant that has no verdict yet; yields each as it is decided.
+
+        The floors are mixed, so that the time which is left can be told from the time so far.
+        """
 
         def decide(scratch: Scratch, index: int) -> Verdict:
             return judge(scratch, self.tests, self.known, self.results.mutants[index])
 
-        for index, verdict in workers.each(decide, self.results.missing):
+        mixed = random.Random(0).sample(self.results.missing, len(self.results.missing))
+        for index, verdict in workers.each(decide, mixed):
             self.results.add(index, verdict)
             yield self.results.mutants[index], verdict
