@@ -167,19 +167,18 @@ def test_a_process_that_dies_is_seen(project, records, tmp_path):
 
 def test_results_can_be_continued(project, records, tmp_path):
     path = tmp_path / "results.jsonl"
-    mutants = [
-        mutant(project.root, COUNT, after) for after in ("STEP = 2", "STEP = 0", "n += STEP")
-    ]
+    after = ("STEP = 2", "LAST = (10, 20)[2]", "n += STEP")
+    mutants = [mutant(project.root, COUNT, text) for text in after]
     results = Results(path, mutants[:2], resume=False)
     with Workers(project, 1) as workers:
         first, _ = next(Campaign(records.map(), [], results).run(workers))
-    assert first == mutants[0]
+    index = mutants.index(first)
     header, line = map(json.loads, path.read_text().splitlines())
     assert header["mutants"] == 2
-    assert (line["index"], line["file"], line["status"]) == (0, COUNT, CAUGHT)
-    assert (line["before"], line["after"]) == ("STEP = 1", "STEP = 2")
+    assert (line["index"], line["file"], line["status"]) == (index, COUNT, CAUGHT)
+    assert (line["before"], line["after"]) == (first.mutation.before, first.mutation.after)
     again = Results(path, mutants[:2], resume=True)
-    assert again.missing == [1]
-    assert again.verdicts[0].test == TESTS + "down"
+    assert again.missing == [1 - index]
+    assert again.verdicts == {index: results.verdicts[index]}
     with pytest.raises(ValueError, match="is of other mutants, or the source has changed since"):
         Results(path, mutants[1:], resume=True)
