@@ -8,8 +8,10 @@ from mutants.draw import Mutant
 from mutants.mutations import mutations
 from mutants.project import Project
 
-__all__ = ["mutant", "toy_project"]
+__all__ = ["BUILD_SECONDS", "FILES", "mutant", "toy_project"]
 
+#: What a simulation takes to build.
+BUILD_SECONDS = 5
 FILES = {
     "pyproject.toml": """\
 [tool.setuptools.package-dir]
@@ -103,7 +105,7 @@ def accelerator_verilog(config):
 
 def simulation(config):
     def make(folder):
-        time.sleep(3)
+        time.sleep(5)
         (folder / "accelerator.v").write_text(text)
 
     text = accelerator_verilog(config)

@@ -1,7 +1,6 @@
 """Faults planted in a project in miniature: seen, hung, equivalent or overlooked."""
 
 import json
-import time
 
 import pytest
 from mutants import watch
@@ -11,10 +10,11 @@ from mutants.mutations import MODULE
 from mutants.testmap import batches, relevant
 from mutants.trial import CAUGHT, EQUIVALENT, SURVIVED
 from mutants.workers import Workers
-from toy_project import mutant, toy_project
+from toy_project import BUILD_SECONDS, FILES, mutant, toy_project
 
 COUNT, CORE = "golden/count.py", "rtl/core.py"
 TESTS = "tests/golden/test_count.py::test_"
+SIMULATION = "tests/rtl/test_core.py::test_simulation"
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +33,12 @@ def records(project, tmp_path_factory):
     return found
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(watch, "FACTOR", 0)
-    monkeypatch.setattr(watch, "SLACK", 2)
-
-
-def verdicts(project, records, path, mutants, known=()):
-    results = Results(path, mutants, resume=False)
-    with Workers(project, 2) as workers:
-        for _ in Campaign(records.map(), list(known), results).run(workers):
-            pass
-    return [results.verdicts[index] for index in range(len(mutants))]
-
-
-def judged(project, records, path, file, after, known=()):
-    """Status, reason and test of one mutant."""
-    (found,) = verdicts(project, records, path, [mutant(project.root, file, after)], known)
-    return found.status, found.why, found.test
-
-
 def test_what_each_test_calls(records):
     tests = {test.name.removeprefix(TESTS): test for test in records.map().tests}
     assert f"{COUNT}::down" in tests["down"].calls
     assert f"{COUNT}::clamp" not in tests["down"].calls
     assert f"{COUNT}::square" in tests["square"].calls, "subprocesses count"
-    simulated = tests["tests/rtl/test_core.py::test_simulation"]
+    simulated = tests[SIMULATION]
     assert simulated.accelerators == {"tiny"}
     assert not any(call.startswith(CORE) for call in simulated.calls), "made by the cache"
     assert f"{CORE}::mask" in records.map().elaboration
@@ -104,65 +84,56 @@ def test_the_first_process_has_the_cheapest_tests(project, records):
     assert [len(batch) for batch in batches([cheap, *slow], fault)] == [1, 1, 2]
 
 
-def test_a_seen_fault_is_caught(project, records, tmp_path):
-    found = judged(project, records, tmp_path / "a", COUNT, "return min(n, 0)")
-    assert found == (CAUGHT, "failed", found[2])
-    assert found[2].startswith(TESTS + "clamp[")
-    found = judged(project, records, tmp_path / "b", COUNT, "return n * n if n < 6 - 0 else n*2")
-    assert found[0] == SURVIVED
-    found = judged(project, records, tmp_path / "c", COUNT, "return n + n if n < 6 - 0 else n**2")
-    assert found == (CAUGHT, "failed", TESTS + "square"), "the subprocess runs the copy"
-    found = judged(project, records, tmp_path / "d", COUNT, "STEP = 2")
-    assert found == (CAUGHT, "failed", TESTS + "down")
+#: File, faulty line, and what becomes of it: status, why, test.
+TRIALS = [
+    (COUNT, "return min(n, 0)", CAUGHT, "failed", TESTS + "clamp"),
+    (COUNT, "STEP = 2", CAUGHT, "failed", TESTS + "down"),
+    # the subprocess of a test uses the copy
+    (COUNT, "return n + n if n < 6 - 0 else n**2", CAUGHT, "failed", TESTS + "square"),
+    (COUNT, "n += STEP", CAUGHT, "hung", TESTS + "down"),
+    (COUNT, "return 9 if n >= 3 else 0", CAUGHT, "died", TESTS + "signal"),
+    (COUNT, "LAST = (10, 20)[2]", CAUGHT, "failed", "tests/golden/test_count.py"),
+    # the simulation takes longer to build than a test may
+    (CORE, "return (2 << width % 64) - 1", CAUGHT, "failed", SIMULATION),
+    (COUNT, "if n >= 100:", SURVIVED, "tests run: 5", ""),
+    # called by no test, so left to the quick ones of its floor
+    (COUNT, "return n - 7", SURVIVED, "tests run: 5", ""),
+    # an error is no hardware
+    (CORE, "if width > 33:", SURVIVED, "tests run: 1", ""),
+    (COUNT, "return n * n if n < 6 + 0 else n**2", EQUIVALENT, "the same code", ""),
+    (CORE, "return (1 << width % 65) - 1", EQUIVALENT, "the same Verilog of tiny, pynq_z2", ""),
+    (COUNT, "return n + 8", EQUIVALENT, "nobody asks", ""),
+]
+LISTED = [Equivalent(COUNT, "return n + 7", "return n + 8", "nobody asks")]
 
 
-def test_an_overlooked_fault_survives(project, records, tmp_path):
-    assert judged(project, records, tmp_path / "a", COUNT, "if n >= 100:")[0] == SURVIVED
-    found = judged(project, records, tmp_path / "b", COUNT, "return n - 7")
-    assert found[:2] == (SURVIVED, "5 tests"), "no test calls it: the quick ones of its floor do"
+@pytest.fixture(scope="module")
+def results(project, records, tmp_path_factory):
+    """All trials, with little patience."""
+    mutants = [mutant(project.root, file, after) for file, after, *_ in TRIALS]
+    found = Results(tmp_path_factory.mktemp("results") / "results", mutants, resume=False)
+    with pytest.MonkeyPatch.context() as patch, Workers(project, 2) as workers:
+        patch.setattr(watch, "FACTOR", 0)
+        patch.setattr(watch, "SLACK", BUILD_SECONDS - 1)
+        for _ in Campaign(records.map(), LISTED, found).run(workers):
+            pass
+    return found
 
 
-def test_a_test_that_hangs_is_stopped(project, records, tmp_path, impatient):
-    begun = time.monotonic()
-    found = judged(project, records, tmp_path / "a", COUNT, "n += STEP")
-    assert found == (CAUGHT, "hung", TESTS + "down")
-    assert time.monotonic() - begun < 30
+@pytest.mark.parametrize("index", range(len(TRIALS)), ids=[after for _, after, *_ in TRIALS])
+def test_trials(results, index):
+    verdict = results.verdicts[index]
+    found = (verdict.status, verdict.why, verdict.test.split("[")[0])
+    assert found == TRIALS[index][2:]
 
 
-def test_a_build_may_take_longer_than_a_test(project, records, tmp_path, impatient):
-    after = "return (1 << width % 65) - 1"
-    assert judged(project, records, tmp_path / "a", CORE, "return (2 << width % 64) - 1") == (
-        CAUGHT,
-        "failed",
-        "tests/rtl/test_core.py::test_simulation",
-    )
-    assert judged(project, records, tmp_path / "b", CORE, after)[0] == EQUIVALENT
-    assert not list(project.cache.glob("native/*.v")), "what a fault builds is thrown away"
+def test_what_a_fault_builds_is_thrown_away(project, results):
+    texts = [path.read_text() for path in project.cache.glob("native/*/*.v")]
+    assert texts == ["assign y = x & 15;"]
 
 
-def test_what_changes_nothing_is_equivalent(project, records, tmp_path):
-    found = judged(project, records, tmp_path / "a", COUNT, "return n * n if n < 6 + 0 else n**2")
-    assert found == (EQUIVALENT, "the same code", "")
-    found = judged(project, records, tmp_path / "b", CORE, "return (1 << width % 65) - 1")
-    assert found == (EQUIVALENT, "the same Verilog of tiny, pynq_z2", "")
-    known = [Equivalent(COUNT, "return n + 7", "return n - 7", "nobody asks")]
-    found = judged(project, records, tmp_path / "c", COUNT, "return n - 7", known)
-    assert found == (EQUIVALENT, "nobody asks", "")
-
-
-def test_a_forgotten_error_is_not_equivalent(project, records, tmp_path):
-    found = judged(project, records, tmp_path / "a", CORE, "if width > 33:")
-    assert found[0] == SURVIVED
-
-
-def test_a_module_that_cannot_be_imported_is_seen(project, records, tmp_path):
-    found = judged(project, records, tmp_path / "a", COUNT, "LAST = (10, 20)[2]")
-    assert found == (CAUGHT, "failed", "tests/golden/test_count.py")
-
-
-def test_a_process_that_dies_is_seen(project, records, tmp_path):
-    found = judged(project, records, tmp_path / "a", COUNT, "return 9 if n >= 3 else 0")
-    assert found == (CAUGHT, "died", TESTS + "signal")
+def test_the_source_is_as_it_was(project, results):
+    assert {name: (project.root / name).read_text() for name in FILES} == FILES
 
 
 def test_results_can_be_continued(project, records, tmp_path):

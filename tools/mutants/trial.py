@@ -55,7 +55,7 @@ def _try(scratch: Scratch, tests: TestMap, mutant: Mutant) -> tuple[str, str, st
             unchanged = _is_unchanged(scratch, tests, mutant)
     if unchanged:
         return EQUIVALENT, f"the same Verilog of {', '.join(tests.texts)}", ""
-    return SURVIVED, f"{len(chosen)} tests", ""
+    return SURVIVED, f"tests run: {len(chosen)}", ""
 
 
 def _run(scratch: Scratch, batch: list[Test]) -> Failure | None:
