@@ -22,13 +22,13 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(VENV)/bin/pytest -m slow
 
-# faults planted in the source, which the tests must notice: SEED, COUNT, ONLY=rtl|golden|host,
-# RESUME=file of an earlier run
+# faults planted in the source, which the tests must notice: SEED, COUNT, ONLY="rtl host/driver.py",
+# RESUME=results of a run that was stopped
 SEED ?= 1
 COUNT ?= 200
 mutants: $(STAMP)
 	PYTHONPATH=tools $(VENV)/bin/python -m mutants --seed $(SEED) --count $(COUNT) \
-		$(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume $(RESUME))
+		$(addprefix --only ,$(ONLY)) $(if $(RESUME),--resume $(RESUME))
 
 demo: $(STAMP)
 	$(VENV)/bin/transept demo

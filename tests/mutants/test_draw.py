@@ -42,6 +42,13 @@ def test_every_mutant_once(toy):
         draw(toy, ["golden"], 1, 0)
 
 
+def test_places_are_folders_or_files(toy):
+    assert {one.file for one in draw(toy, ["golden/count.py"], 1, 5)} == {"golden/count.py"}
+    assert {one.floor for one in draw(toy, ["rtl", "golden/count.py"], 1, 8)} == {"rtl", "golden"}
+    with pytest.raises(ValueError, match=r"no golden/fixed\.py in "):
+        draw(toy, ["golden/fixed.py"], 1, 5)
+
+
 def entry(**changes):
     facts = {"file": "golden/count.py", "line": "n -= STEP", "becomes": "n += STEP"}
     text = "".join(f"{name} = {value!r}\n" for name, value in (facts | changes).items())

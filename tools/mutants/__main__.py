@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -27,20 +26,13 @@ from mutants.workers import Workers
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "mutants"
-
-
-class Floor(str, Enum):
-    """A top folder of the source."""
-
-    golden = "golden"
-    rtl = "rtl"
-    host = "host"
+FLOORS = ("golden", "rtl", "host")
 
 
 def main(
     seed: Annotated[int, typer.Option(help="which mutants")] = 1,
     count: Annotated[int, typer.Option(min=1, help="how many")] = 200,
-    only: Annotated[Floor | None, typer.Option(help="of one floor")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="of a floor, folder or file")] = None,
     output: Annotated[Path | None, typer.Option(help="results, as JSON lines")] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with these results")] = None,
     workers: Annotated[int, typer.Option(min=1, help="side by side")] = 2,
@@ -48,11 +40,14 @@ def main(
     show: Annotated[bool, typer.Option("--list", help="only list the mutants")] = False,
 ) -> None:
     """Plant faults in rtl, golden and host, and see whether the tests notice."""
-    floors = [only.value] if only else [floor.value for floor in Floor]
-    mutants = draw(ROOT, floors, seed, count)
+    places = [place.rstrip("/") for place in only or FLOORS]
+    if unknown := [place for place in places if place.split("/")[0] not in FLOORS]:
+        raise ValueError(f"{', '.join(unknown)}: faults are planted in {', '.join(FLOORS)}")
+    mutants = draw(ROOT, places, seed, count)
     if show:
         return print(*mutants, sep="\n")
-    path = resume or output or FOLDER / f"{'-'.join(floors)}_{seed}_{count}.jsonl"
+    name = f"{'-'.join(places).replace('/', '.')}_{seed}_{count}.jsonl"
+    path = resume or output or FOLDER / name
     results = Results(path, mutants, resume=resume is not None)
     project = Project.of(ROOT, builder="transept.sim.build", cache=_cache())
     with Workers(project, workers) as copies:

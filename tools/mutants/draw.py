@@ -30,8 +30,8 @@ class Mutant:
         return f"{self.file}:{fault.line}: {fault.before} -> {fault.after}"
 
 
-def draw(root: Path, floors: Sequence[str], seed: int, count: int) -> list[Mutant]:
-    """``count`` different mutants of the files below ``floors``, the same ones for the same seed.
+def draw(root: Path, places: Sequence[str], seed: int, count: int) -> list[Mutant]:
+    """``count`` different mutants of the files and folders ``places``, the same for the same seed.
 
     All lines that can have a fault are laid end to end and cut into ``count`` pieces of the same
     length; each piece gives one line, and that line one of its faults: first a kind, then one of
@@ -40,11 +40,11 @@ def draw(root: Path, floors: Sequence[str], seed: int, count: int) -> list[Mutan
     Raises
     ------
     ValueError
-        If there are fewer lines than ``count``.
+        If a place does not exist, or there are fewer lines than ``count``.
     """
-    lines = list(_lines(root, floors))
+    lines = [line for place in places for line in _lines(root, place)]
     if not 1 <= count <= len(lines):
-        raise ValueError(f"{count} mutants of {', '.join(floors)}: there are 1 to {len(lines)}")
+        raise ValueError(f"{count} mutants of {', '.join(places)}: there are 1 to {len(lines)}")
     rng = random.Random(f"mutants {seed}")
     chosen = []
     for index in range(count):
@@ -55,9 +55,11 @@ def draw(root: Path, floors: Sequence[str], seed: int, count: int) -> list[Mutan
     return chosen
 
 
-def _lines(root: Path, floors: Sequence[str]) -> Iterator[tuple[str, list[Mutation]]]:
-    for floor in floors:
-        for path in sorted((root / floor).rglob("*.py")):
-            found = mutations(path.read_text())
-            for _, faults in groupby(found, key=lambda fault: fault.line):
-                yield path.relative_to(root).as_posix(), list(faults)
+def _lines(root: Path, place: str) -> Iterator[tuple[str, list[Mutation]]]:
+    path = root / place
+    if not path.exists():
+        raise ValueError(f"no {place} in {root}")
+    for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        found = mutations(source.read_text())
+        for _, faults in groupby(found, key=lambda fault: fault.line):
+            yield source.relative_to(root).as_posix(), list(faults)
