@@ -21,8 +21,9 @@ from mutants.draw import Mutant
 __all__ = ["STARTUP", "Project", "Scratch"]
 
 STARTUP = Path(__file__).resolve().parent / "startup"
-#: What a copy does without: hidden files, and what is built.
-_LEFT_OUT = ("__pycache__", "build")
+#: What a copy does without, wherever it is, and at the top: what is installed, cached and built.
+_LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".hypothesis", ".*cache", "__pycache__")
+_LEFT_OUT_AT_THE_TOP = "build"
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,11 @@ class Scratch:
         return outside | facts
 
 
-def _ignore(root: Path) -> Callable[[str, list[str]], list[str]]:
+def _ignore(root: Path) -> Callable[[str, list[str]], set[str]]:
     """What ``copytree`` leaves out."""
 
-    def ignored(folder: str, names: list[str]) -> list[str]:
-        left_out = _LEFT_OUT if Path(folder) == root else ("__pycache__",)
-        return [name for name in names if name.startswith(".") or name in left_out]
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        top = {_LEFT_OUT_AT_THE_TOP} if Path(folder) == root else set()
+        return _LEFT_OUT(folder, names) | top
 
     return ignored
