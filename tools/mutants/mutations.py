@@ -46,7 +46,7 @@ class Mutation:
 class _Place:
     """What the walk knows of where it is."""
 
-    parent: ast.AST
+    parents: tuple[ast.AST, ...] = ()
     scope: tuple[str, ...] = ()
     function: str = MODULE
     guard: bool = False
@@ -56,8 +56,8 @@ def mutations(text: str) -> list[Mutation]:
     """Every fault that the text can have, in the order of its lines, each once."""
     source = Source(text)
     found: dict[str, Mutation] = {}
-    for node, place in _walk(source.tree, _Place(source.tree)):
-        for edit in edits(source, node, place.parent):
+    for node, place in _walk(source.tree, _Place()):
+        for edit in edits(source, node, place.parents):
             mutation = _mutation(source, place, edit)
             mutant = mutation.apply(text)
             if mutant != text and mutant not in found:
@@ -84,7 +84,8 @@ def _walk(node: ast.AST, place: _Place) -> Iterator[tuple[ast.AST, _Place]]:
         return
     inner = _enter(node, place)
     for name, value in ast.iter_fields(node):
-        below = replace(inner, parent=node, guard=inner.guard or (guards and name == "test"))
+        guard = inner.guard or (guards and name == "test")
+        below = replace(inner, parents=(*place.parents, node), guard=guard)
         if name not in _SILENT:
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST):

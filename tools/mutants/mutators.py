@@ -8,7 +8,7 @@ forgotten statement, a field one bit too narrow.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -54,8 +54,10 @@ ASSURANCES = {"help", "reset_less", "strict"}
 _SYMMETRIC = {"min", "max", "gcd", "lcm"}
 #: Hardware conditions: ``with m.If(...)``.
 _CONDITIONS = {"If", "Elif"}
-#: Calls that take the width of a shape; one bit more is no fault.
-_SHAPES = {"Const": 1, "Signal": 0, "signed": 0, "unsigned": 0}
+#: Calls that take a width, and the argument which that is; one bit more is no fault.
+_SHAPES = {"Const": 1, "In": 0, "Out": 0, "Signal": 0, "signed": 0, "unsigned": 0}
+#: Calls that take a dictionary of them.
+_LAYOUTS = {"StructLayout", "UnionLayout"}
 #: How a shape is read; without it a number has another sign.
 _CASTS = {"as_signed", "as_unsigned"}
 #: Texts and sequences, to which arithmetic means something else.
@@ -69,21 +71,24 @@ def called(node: ast.AST) -> str:
     return getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
-def edits(source: Source, node: ast.AST, parent: ast.AST) -> Iterator[Edit]:
-    """Every fault of one node, its children left out."""
+def edits(source: Source, node: ast.AST, parents: Sequence[ast.AST]) -> Iterator[Edit]:
+    """Every fault of one node, its children left out.
+
+    parents: the nodes that it stands in, the outermost first.
+    """
     if isinstance(node, ast.Constant):
-        yield from _constant(source, node, parent)
+        yield from _constant(source, node, parents)
     for mutator in _MUTATORS.get(type(node), ()):
         yield from mutator(source, node)
 
 
-def _constant(source: Source, node: ast.Constant, parent: ast.AST) -> Iterator[Edit]:
+def _constant(source: Source, node: ast.Constant, parents: Sequence[ast.AST]) -> Iterator[Edit]:
     value, span = node.value, source.span(node)
     if isinstance(value, bool):
         yield "constant", span, str(not value)
     elif isinstance(value, int):
         style = hex if source.text(node).lower().startswith("0x") else str
-        if not _is_width(node, parent):
+        if not _is_width(node, parents):
             yield "constant", span, style(value + 1)
         if value > 0:
             yield "constant", span, style(value - 1)
@@ -91,7 +96,10 @@ def _constant(source: Source, node: ast.Constant, parent: ast.AST) -> Iterator[E
         yield "constant", span, repr(value * 2 if value else 1.0)
 
 
-def _is_width(node: ast.AST, parent: ast.AST) -> bool:
+def _is_width(node: ast.AST, parents: Sequence[ast.AST]) -> bool:
+    *_, outer, parent = (node, node, *parents)
+    if isinstance(parent, ast.Dict):
+        return called(outer) in _LAYOUTS
     name = called(parent)
     return name in _SHAPES and node in parent.args[_SHAPES[name] :]  # type: ignore[attr-defined]
 

@@ -23,8 +23,8 @@ FACTOR, SLACK = 10, 60
 
 PYTEST = ("-m", "pytest", "-p", "mutants_plugin", "-p", "no:cacheprovider", "-q")
 
-#: Exit statuses of pytest: all passed, an error of pytest itself, no test found.
-_PASSED, _INTERNAL, _NONE = 0, 3, 5
+#: Exit statuses of pytest: all passed, wrong arguments, no test found.
+_PASSED, _USAGE, _NONE = 0, 4, 5
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def run_tests(scratch: Scratch, tests: Mapping[str, float]) -> Failure | None:
             code = None if failure else process.wait(SLACK)
     if failure or code in (_PASSED, _NONE):
         return failure
-    if code < 0 or code == _INTERNAL:
-        return Failure(course.test, "died")
-    raise RuntimeError(f"pytest ended with {code}:\n{tail(log)}")
+    if code == _USAGE:
+        raise RuntimeError(f"pytest refuses:\n{tail(log)}")
+    return Failure(course.test, "died")
 
 
 def tail(log: Path) -> str:
