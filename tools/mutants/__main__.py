@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from mutants import equivalents
-from mutants.campaign import Campaign, Records, Results
+from mutants.campaign import Campaign, Records, Results, digest
 from mutants.draw import draw
 from mutants.project import Project
 from mutants.report import console, estimate, share, show_results, show_verdict
@@ -46,14 +46,14 @@ def main(
     mutants = draw(ROOT, places, seed, count)
     if show:
         return print(*mutants, sep="\n")
-    name = f"{'-'.join(places).replace('/', '.')}_{seed}_{count}.jsonl"
-    path = resume or output or FOLDER / name
+    path = resume or output or FOLDER / f"{seed}_{count}_{digest(mutants)}.jsonl"
     results = Results(path, mutants, resume=resume is not None)
     project = Project.of(ROOT, builder="transept.sim.build", cache=_cache())
     with Workers(project, workers) as copies:
         tests = _map(copies, project)
         minutes = estimate(tests, [mutants[i] for i in results.missing], workers) / 60
-        console.print(f"{len(results.missing)} mutants, about {minutes:.0f} minutes; {path}")
+        console.print(f"{len(results.missing)} mutants, about {minutes:.0f} minutes")
+        console.print(f"results: {path}", soft_wrap=True)
         _try(copies, Campaign(tests, equivalents.load(), results))
     show_results(mutants, results.verdicts)
     raise typer.Exit(int(share([*results.verdicts.values()]) < aim))

@@ -18,7 +18,7 @@ from mutants.testmap import Record, TestMap, digests, record_module, test_module
 from mutants.trial import Verdict, judge
 from mutants.workers import Workers
 
-__all__ = ["Campaign", "Records", "Results"]
+__all__ = ["Campaign", "Records", "Results", "digest"]
 
 #: The record beside those of the test modules: how the accelerator is made.
 ELABORATION = "elaboration"
@@ -84,12 +84,16 @@ def _record(scratch: Scratch, name: str) -> Record:
     return record_elaboration(scratch) if name == ELABORATION else record_module(scratch, name)
 
 
+def digest(mutants: Sequence[Mutant]) -> str:
+    """Hexadecimal digits that tell these mutants from others."""
+    return hashlib.sha256("\n".join(map(str, mutants)).encode()).hexdigest()[:12]
+
+
 class Results:
     """Verdicts, one JSON object a line, behind a line that says which mutants they are of."""
 
     def __init__(self, path: Path, mutants: Sequence[Mutant], *, resume: bool) -> None:
-        text = "\n".join(map(str, mutants))
-        header = {"mutants": len(mutants), "digest": hashlib.sha256(text.encode()).hexdigest()}
+        header = {"mutants": len(mutants), "digest": digest(mutants)}
         self._path, self.mutants = path, mutants
         self.verdicts: dict[int, Verdict] = {}
         if resume:

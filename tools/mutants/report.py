@@ -54,7 +54,7 @@ def show_verdict(mutant: Mutant, verdict: Verdict) -> None:
 
 def show_results(mutants: Sequence[Mutant], verdicts: Mapping[int, Verdict]) -> None:
     """How many of each floor were caught, and every mutant that survived."""
-    table = Table("floor", "mutants", "caught", "of them hung", "survived", "equivalent", "share")
+    table = Table("floor", "mutants", "caught", "hung", "survived", "equivalent", "share")
     table.add_column("s each")
     floors = sorted({mutant.floor for mutant in mutants})
     for floor in [*floors, "all"]:

@@ -25,6 +25,7 @@ __all__ = [
     "digests",
     "record_module",
     "relevant",
+    "runs",
     "test_modules",
     "tests_of",
 ]
@@ -174,8 +175,12 @@ def relevant(tests: TestMap, mutant: Mutant) -> list[Test]:
 
 
 def _sees(tests: TestMap, test: Test, mutant: Mutant) -> bool:
-    if test.accelerators and _is_among(tests.elaboration, mutant):
-        return True
+    through_hardware = test.accelerators and _is_among(tests.elaboration, mutant)
+    return bool(through_hardware) or runs(test, mutant)
+
+
+def runs(test: Test, mutant: Mutant) -> bool:
+    """Whether a test runs the faulty line itself, not only the Verilog that it makes."""
     if mutant.mutation.scope == MODULE:
         return mutant.file in test.files
     return _is_among(test.calls, mutant) or _is_among(test.imports, mutant)

@@ -10,7 +10,7 @@ from mutants.equivalents import Equivalent, reason
 from mutants.hardware import same_verilog
 from mutants.mutations import same_code
 from mutants.project import Scratch
-from mutants.testmap import Test, TestMap, batches, relevant
+from mutants.testmap import Test, TestMap, batches, relevant, runs
 from mutants.watch import Failure, limit, run_tests
 
 __all__ = ["CAUGHT", "EQUIVALENT", "SURVIVED", "Verdict", "judge"]
@@ -47,7 +47,7 @@ def _try(scratch: Scratch, tests: TestMap, mutant: Mutant) -> tuple[str, str, st
     unchanged: bool | None = None  # its Verilog, made only for what the quickest tests do not see
     for batch in batches(chosen, mutant):
         if unchanged:
-            batch = [test for test in batch if not _runs_only(test, tests.texts)]
+            batch = [test for test in batch if _may_differ(test, tests, mutant)]
         failure = _run(scratch, batch)
         if failure is not None:
             return CAUGHT, failure.how, failure.test
@@ -59,12 +59,15 @@ def _try(scratch: Scratch, tests: TestMap, mutant: Mutant) -> tuple[str, str, st
 
 
 def _run(scratch: Scratch, batch: list[Test]) -> Failure | None:
-    return run_tests(scratch, {test.name: limit(test.seconds) for test in batch})
+    limits = {test.name: limit(test.seconds) for test in batch}
+    return run_tests(scratch, limits) if limits else None
 
 
-def _runs_only(test: Test, names: object) -> bool:
-    """Whether a test runs whole accelerators, and none but those."""
-    return bool(test.accelerators) and test.accelerators <= set(names)
+def _may_differ(test: Test, tests: TestMap, mutant: Mutant) -> bool:
+    """Whether a test may see a fault that leaves the accelerators of the map as they are: it makes
+    others, or single components."""
+    others = not test.accelerators or not test.accelerators <= set(tests.texts)
+    return others and runs(test, mutant)
 
 
 def _is_unchanged(scratch: Scratch, tests: TestMap, mutant: Mutant) -> bool:
