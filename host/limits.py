@@ -11,17 +11,14 @@ __all__ = ["MAX_TOKENS", "check_cycles", "check_sequences"]
 MAX_TOKENS = 8_192
 
 
-def check_sequences(config: Config, *, tokens: int, batch: int) -> None:
-    """Refuse sequences that are too long for the accelerator, or too many.
+def check_sequences(*, tokens: int, batch: int) -> None:
+    """Refuse more tokens than a program may have.
 
     Raises
     ------
     ValueError
         The message names the value and the limit.
     """
-    limit = config.geometry.max_tokens
-    if tokens > limit:
-        raise ValueError(f"sequence length {tokens} exceeds {limit} of {config.name}")
     if tokens * batch > MAX_TOKENS:
         raise ValueError(f"{batch} x {tokens} tokens exceed {MAX_TOKENS:,}, the limit of a program")
 

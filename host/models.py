@@ -15,9 +15,9 @@ import torch
 from torch.nn import functional
 
 from transept.golden.config import Config
-from transept.host.limits import check_cycles, check_sequences
 from transept.host.front.importer import measure_ranges
 from transept.host.front.ranges import Ranges
+from transept.host.limits import check_cycles, check_sequences
 from transept.host.runtime.program import Program, compile
 from transept.host.texts import calibration_texts
 
@@ -28,7 +28,17 @@ CALIBRATION_BATCH = 16
 CALIBRATION_TOKENS = 128
 REPEATED_TOKENS = 16  # calibration sequences of one token
 
-__all__ = ["SentenceEncoder", "TextModel", "load_function", "load_text_model"]
+#: Tokens; no text has so many.
+LONGEST = 1 << 20
+
+__all__ = [
+    "Prepared",
+    "SentenceEncoder",
+    "TextModel",
+    "load_function",
+    "load_text_model",
+    "prepare_function",
+]
 
 
 class SentenceEncoder(torch.nn.Module):
@@ -45,6 +55,26 @@ class SentenceEncoder(torch.nn.Module):
         weight = attention_mask[..., None].to(values.dtype)
         mean = (values * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
         return functional.normalize(mean, dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A compiled model with the inputs of one run.
+
+    inputs: of the shapes that it was compiled for; texts: what they say, if they are text; notes:
+    what was cut.
+    """
+
+    name: str
+    program: Program
+    inputs: tuple[torch.Tensor, ...]
+    texts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates on the accelerator, padding counted."""
+        return sum(region["macs"] for region in self.program.explain()["regions"])
 
 
 @dataclass(frozen=True)
@@ -95,21 +125,16 @@ class TextModel:
         return torch.cat([first, repeated, last], 1), torch.ones_like(mask)
 
     def check(self, config: Config, tokens: int, batch: int) -> None:
-        """Refuse what is too large for the accelerator or the model, before it is computed.
+        """Refuse what is too large for the model or would run for hours, before it is computed.
 
         Raises
         ------
         ValueError
             The message names the value and the limit.
         """
-        check_sequences(config, tokens=tokens, batch=batch)
-        hidden = self._facts.hidden_size
-        for name, value, limit, where in (
-            ("sequence length", tokens, self.positions, self.name),
-            ("hidden size", hidden, config.geometry.max_hidden, config.name),
-        ):
-            if value > limit:
-                raise ValueError(f"{name} {value} exceeds {limit} of {where}")
+        check_sequences(tokens=tokens, batch=batch)
+        if tokens > self.positions:
+            raise ValueError(f"sequence length {tokens} exceeds {self.positions} of {self.name}")
         what = f"{self.name} on {batch} x {tokens} tokens"
         check_cycles(what, self.cycles(config, tokens, batch), config)
 
@@ -132,6 +157,19 @@ class TextModel:
     def _facts(self) -> Any:
         """The transformers configuration of the encoder."""
         return self.module.encoder.config
+
+    def prepare(
+        self, texts: Sequence[str], config: Config, *, tokens: int, key_filter: str | None = None
+    ) -> Prepared:
+        """The program for these texts, with them as its inputs."""
+        program = self.compile(config, tokens=tokens, batch=len(texts), key_filter=key_filter)
+        lengths = [self.longest([text], LONGEST) for text in texts]
+        notes = tuple(
+            f"text {index} has {length} tokens, cut to {tokens}"
+            for index, length in enumerate(lengths)
+            if length > tokens
+        )
+        return Prepared(self.name, program, self.tokens(texts, tokens), tuple(texts), notes)
 
     def compile(
         self, config: Config, *, tokens: int, batch: int, key_filter: str | None = None
@@ -181,6 +219,12 @@ def load_text_model(name: str) -> TextModel:
         encoder = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager")
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     return TextModel(name, SentenceEncoder(encoder).eval(), tokenizer)
+
+
+def prepare_function(name: str, config: Config, key_filter: str | None = None) -> Prepared:
+    """The program of ``module:function`` on its example."""
+    module, example = load_function(name)
+    return Prepared(name, compile(module, example, config=config, key_filter=key_filter), example)
 
 
 def load_function(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:

@@ -15,6 +15,7 @@ from transept.host.cli.options import (
     ConfigOption,
     DeviceName,
     DeviceOption,
+    FilterOption,
     JsonOption,
     MemoryName,
     MemoryOption,
@@ -24,8 +25,8 @@ from transept.host.cli.options import (
     build_simulation,
     check_accelerator,
     choose_config,
-    compile_texts,
     device_options,
+    prepare,
     running,
     working,
 )
@@ -96,24 +97,32 @@ def bench_model_command(
     device: DeviceOption = DeviceName.rtl,
     memory: MemoryOption = MemoryName.default,
     seed: SeedOption = 1,
-    tokens: TokensOption = 128,
-    batch: BatchOption = 1,
+    tokens: TokensOption = None,
+    batch: BatchOption = None,
+    key_filter: FilterOption = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="roofline, timeline and stalls as a picture")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """One whole model: cycles, utilisation, bytes, and mismatches against both golden forms."""
     chosen = choose_config(config, memory)
     check_writable(json)
+    check_writable(plot)
     options = device_options(device, memory, seed)
-    loaded, program = compile_texts(model, chosen, tokens, batch)
+    ready = prepare(model, chosen, tokens=tokens, batch=batch, key_filter=key_filter)
     from transept.host.bench.model import bench_model
 
     build_simulation(chosen, device)
-    cycles = program.launch.total_macs / chosen.macs
-    with running(f"running on {device.value}", cycles, options):
-        result = bench_model(loaded, program, device=device.value, **options)
+    with running(f"running on {device.value}", ready.macs / chosen.macs, options):
+        result = bench_model(ready, device=device.value, **options)
     result["memory"] = memory.value
     report.show_model(result, chosen, memory.value)
     report.write_json(json, result)
+    if plot is not None:
+        from transept.host.bench.plot import plot_model
+
+        plot_model(result, chosen, report.RATES[memory.value], plot)
 
 
 @app.command("accuracy")

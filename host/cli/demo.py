@@ -22,7 +22,7 @@ def demo(
     device: DeviceOption = DeviceName.rtl,
     memory: MemoryOption = MemoryName.default,
     seed: SeedOption = 1,
-    tokens: TokensOption = 32,
+    tokens: TokensOption = None,
 ) -> None:
     """Embed real sentences with the real MiniLM on the full-size RTL, and compare with torch."""
     run("minilm", list(DEMO_SENTENCES), config, device, memory, seed, tokens)

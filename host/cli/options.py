@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,14 +23,14 @@ from transept.host.limits import MAX_TOKENS, check_sequences
 from transept.host.report import console
 
 if TYPE_CHECKING:
-    from transept.host.models import TextModel
-    from transept.host.program import Program
+    from transept.host.models import Prepared
 
 __all__ = [
     "BatchOption",
     "ConfigOption",
     "DeviceName",
     "DeviceOption",
+    "FilterOption",
     "JsonOption",
     "MemoryName",
     "MemoryOption",
@@ -41,8 +41,8 @@ __all__ = [
     "build_simulation",
     "check_accelerator",
     "choose_config",
-    "compile_texts",
     "device_options",
+    "prepare",
     "running",
     "working",
 ]
@@ -63,6 +63,8 @@ class MemoryName(str, Enum):
     board = "board"
 
 
+#: Of a sequence, if nobody says.
+DEFAULT_TOKENS = 128
 _LONGEST = max(config.geometry.max_tokens for config in PRESETS.values())
 
 ConfigOption = Annotated[str, typer.Option("--config", help=f"one of {', '.join(PRESETS)}")]
@@ -70,10 +72,20 @@ DeviceOption = Annotated[DeviceName, typer.Option("--device")]
 MemoryOption = Annotated[MemoryName, typer.Option("--memory", help="12.8 or 6.4 bytes a cycle")]
 SeedOption = Annotated[int, typer.Option("--seed")]
 TokensOption = Annotated[
-    int, typer.Option("--tokens", min=1, help=f"of a sequence, up to {_LONGEST}")
+    int | None,
+    typer.Option(
+        "--tokens",
+        min=1,
+        help=f"of a sequence, {DEFAULT_TOKENS} if not told; attention to {_LONGEST}",
+    ),
 ]
 BatchOption = Annotated[
-    int, typer.Option("--batch", min=1, help=f"sequences; up to {MAX_TOKENS:,} tokens in all")
+    int | None,
+    typer.Option("--batch", min=1, help=f"sequences; up to {MAX_TOKENS:,} tokens in all"),
+]
+FilterOption = Annotated[
+    str | None,
+    typer.Option("--filter", help="key filter in place of dense attention: NAME[:PARAMETERS]"),
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write the result here")]
 ModelOption = Annotated[str, typer.Option("--model", help="minilm or a folder")]
@@ -102,10 +114,30 @@ def device_options(device: DeviceName, memory: MemoryName, seed: int) -> dict[st
     return options
 
 
-def compile_texts(model: str, config: Config, tokens: int, batch: int) -> tuple[TextModel, Program]:
-    """A text model by name, and its program; sizes are checked before torch is imported."""
-    check_sequences(config, tokens=tokens, batch=batch)
+def prepare(
+    model: str,
+    config: Config,
+    *,
+    tokens: int | None,
+    batch: int | None,
+    texts: Sequence[str] = (),
+    key_filter: str | None = None,
+) -> Prepared:
+    """A model by name, compiled, with inputs: texts, passages that fill the tokens, or the example
+    that ``module:function`` brings; sizes are checked before torch is imported."""
+    if ":" in model:
+        if texts or tokens or batch:
+            raise ValueError(
+                f"{model} brings its own example; --text, --tokens and --batch do not apply"
+            )
+        with working(f"compiling {model} for {config.name}"):
+            from transept.host.models import prepare_function
+
+            return prepare_function(model, config, key_filter)
+    tokens, batch = tokens or DEFAULT_TOKENS, len(texts) or batch or 1
+    check_sequences(tokens=tokens, batch=batch)
     with working(f"loading {model}"):
+        from transept.host.bench.model import long_texts
         from transept.host.models import load_text_model
 
         loaded = load_text_model(model)
@@ -115,7 +147,8 @@ def compile_texts(model: str, config: Config, tokens: int, batch: int) -> tuple[
         f"compiling {model} for {config.name}: {batch} x {tokens} tokens, {cycles:,} cycles or more"
     )
     with working(what):
-        return loaded, loaded.compile(config, tokens=tokens, batch=batch)
+        chosen = texts or long_texts(loaded, tokens, batch)
+        return loaded.prepare(chosen, config, tokens=tokens, key_filter=key_filter)
 
 
 def working(text: str) -> Progress:

@@ -16,7 +16,6 @@ from transept.golden.config import Config
 from transept.golden.isa import Engine
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.memories import Users, buffers, capacities
-from transept.host.compiler.order import Slot
 from transept.host.compiler.stream import Step, TaskStep
 from transept.host.compiler.tasks import Buffer
 

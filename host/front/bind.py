@@ -27,12 +27,13 @@ class _Edge:
     """A value that crosses: its positions in the flattened tensor, int64[batch, length, width]."""
 
     name: str
+    dim: str
     positions: torch.Tensor
     scale: torch.Tensor
     limit: int
 
-    def integers(self, tensor: torch.Tensor) -> tuple[np.ndarray, int]:
-        """The value of a tensor on its grid, and how many elements lie beyond it.
+    def integers(self, tensor: torch.Tensor, lengths: list[int]) -> tuple[np.ndarray, int]:
+        """The value of a tensor on its grid, and how many elements of real rows lie beyond it.
 
         Raises
         ------
@@ -47,7 +48,8 @@ class _Edge:
                 "only finite values can be quantised"
             )
         steps = torch.round(flat[self.positions] / self.scale)
-        beyond = int((steps.abs() > self.limit).sum())
+        padding = torch.arange(steps.shape[1]) >= torch.tensor(lengths)[:, None]
+        beyond = int(((steps.abs() > self.limit) & ~padding[..., None]).sum())
         clipped = steps.clamp(-self.limit, self.limit)
         return clipped.numpy().astype(np.int16 if self.limit > 127 else np.int8), beyond
 
@@ -75,7 +77,7 @@ class Binding(torch.nn.Module):
         lengths = self._lengths(masks)
         arrays = {}
         for edge, tensor in zip(self._inputs, inputs, strict=True):
-            arrays[edge.name], beyond = edge.integers(tensor)
+            arrays[edge.name], beyond = edge.integers(tensor, lengths[edge.dim])
             self.beyond[edge.name] = (beyond, edge.positions.numel())
         assert self.runner is not None
         results = self.runner(self.index, arrays, lengths)
@@ -116,7 +118,7 @@ class Binding(torch.nn.Module):
 def _edge(region: FloatRegion, graph: Graph, name: str) -> _Edge:
     value, source = graph.values[name], region.sources[name]
     positions = source.index[region.spaces.orders[value.dim]]
-    return _Edge(name, positions, torch.as_tensor(value.scale), value.limit)
+    return _Edge(name, value.dim, positions, torch.as_tensor(value.scale), value.limit)
 
 
 def bind(frame: Frame, graphs: Sequence[Graph]) -> tuple[fx.GraphModule, list[Binding]]:
@@ -191,9 +193,7 @@ class _Rewriter:
         binding, index = self._results[node]
         if binding.index not in self._calls:
             operands = tuple(self._copies[n] for n in self._operands_of(binding))
-            self._calls[binding.index] = self._graph.call_module(
-                f"region{binding.index}", operands
-            )
+            self._calls[binding.index] = self._graph.call_module(f"region{binding.index}", operands)
         result = self._graph.call_function(operator.getitem, (self._calls[binding.index], index))
         result.meta = dict(node.meta)
         return result

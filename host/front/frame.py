@@ -48,9 +48,7 @@ class Frame:
             observe(self.regions, run(self.module, arguments), ranges)
 
 
-def frame(
-    module: fx.GraphModule, example: Arguments, config: Config, choices: Choices
-) -> Frame:
+def frame(module: fx.GraphModule, example: Arguments, config: Config, choices: Choices) -> Frame:
     """Find the regions of an exported model; ``choices.excluded`` gains what does not fit."""
     values = run(module, example)
     while True:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
 from transept.golden.config import Config
-from transept.golden.filters import Dense, KeyFilter
+from transept.golden.filters import KeyFilter
 from transept.golden.graph import Graph, GraphError
 from transept.host.compiler.compile import compile_graph
 from transept.host.compiler.cut import Shape
@@ -30,6 +30,8 @@ __all__ = ["ImportedModel", "import_model", "measure_ranges", "region_shape"]
 TABLE_ERROR = 0.01
 #: A model that does not settle after so many decisions is given up.
 MOST_ATTEMPTS = 40
+#: Share of the values that enter a region that may lie beyond their grid without a note.
+NARROW = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +220,7 @@ def _beyond(bindings: list[Binding]) -> Sequence[str]:
         f"{beyond:,} of {total:,} values lie beyond the grid of {name} and were clipped"
         for binding in bindings
         for name, (beyond, total) in binding.beyond.items()
-        if beyond
+        if beyond > NARROW * total
     ]
 
 

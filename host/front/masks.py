@@ -137,9 +137,7 @@ def _real_rows(match: AttentionMatch, t: int, lengths: list[int]) -> torch.Tenso
     return torch.arange(t) < torch.tensor(lengths)[:, None]
 
 
-def _agrees(
-    match: AttentionMatch, kept: torch.Tensor, lengths: list[int], rule: KeyFilter
-) -> bool:
+def _agrees(match: AttentionMatch, kept: torch.Tensor, lengths: list[int], rule: KeyFilter) -> bool:
     """Whether the filter and the lengths keep exactly the same keys, for every row that counts."""
     t, s = kept.shape[1:]
     query, key = torch.arange(t)[:, None], torch.arange(s)

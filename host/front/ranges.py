@@ -66,7 +66,9 @@ class Ranges:
         """
         name = base_name(name)
         if name not in self._largest:
-            raise ValueError(f"calibration saw nothing of {name}; calibrate with inputs that reach it")
+            raise ValueError(
+                f"calibration saw nothing of {name}; calibrate with inputs that reach it"
+            )
         largest = self._largest[name].numpy()
         if not np.isfinite(largest).all():
             bad = largest[~np.isfinite(largest)][0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from transept.host.front.importer import ImportedModel
     from transept.host.front.ranges import Ranges
 
+#: Share of an operator's results that may be clipped without a note: int8 grids are narrow.
+SATURATED = 1e-3
+
 __all__ = ["Execution", "Part", "Program", "choose_filter", "compile", "load"]
 
 
@@ -34,6 +37,22 @@ class Part:
     inputs: Mapping[str, np.ndarray]
     lengths: Lengths
     result: Result
+
+    def elements(self, operators: str) -> int:
+        """Elements that some operators, separated by commas, computed in this run."""
+        graph, wanted = self.region.graph, operators.split(", ")
+        batch = len(next(iter(self.inputs.values())))
+        rows = {graph.values[name].dim: x.shape[1] for name, x in self.inputs.items()}
+        return sum(
+            batch * rows[graph.values[out].dim] * graph.values[out].width
+            for op in graph.ops
+            if op.name in wanted
+            for out in op.outputs
+        )
+
+
+#: Hears of every region's share of a run.
+Watch = Callable[[Part, Session], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +98,16 @@ class Program:
     notes: list[str] = field(default_factory=list)
     _sessions: dict[str, Session] = field(default_factory=dict, repr=False)
 
-    def run(self, *args: Any, device: str = "emulator", **options: Any) -> Any:
+    def run(
+        self, *args: Any, device: str = "emulator", watch: Watch | None = None, **options: Any
+    ) -> Any:
         """Run the whole model on ``rtl``, ``emulator`` or ``cpu`` (the golden model).
 
         args: those of the model, or one dictionary of named ones, or a dictionary of the values that
         enter the one region of a loaded program. Shapes may differ from the example's: the graph is
         exported again for them, scales and weights stay. Every device gives the same bits. A device
-        that fails is reset, and the golden model does the work instead; ``notes`` says so.
+        that fails is reset, and the golden model does the work instead; ``notes`` says so. watch:
+        called after each region with its share of the run and the session.
 
         Raises
         ------
@@ -103,8 +125,11 @@ class Program:
         def runner(
             index: int, inputs: dict[str, np.ndarray], lengths: dict[str, list[int]]
         ) -> Mapping[str, np.ndarray]:
-            parts.append(self.run_region(self.regions[index], inputs, lengths, device, **options))
-            return parts[-1].result.outputs
+            part = self.run_region(self.regions[index], inputs, lengths, device, **options)
+            parts.append(part)
+            if watch is not None:
+                watch(part, self.session(device, **options))
+            return part.result.outputs
 
         result, notes = self.imported.run(arguments, runner)
         self.last = Execution(tuple(parts))
@@ -137,7 +162,9 @@ class Program:
         """A loaded program's one region, on real values."""
         if len(self.regions) != 1:
             names = ", ".join(region.name for region in self.regions)
-            raise ProgramError(f"the program has {len(self.regions)} regions: run_region of {names}")
+            raise ProgramError(
+                f"the program has {len(self.regions)} regions: run_region of {names}"
+            )
         region = self.regions[0]
         if not 1 <= len(args) <= 2 or not isinstance(args[0], dict):
             raise ProgramError(
@@ -152,10 +179,16 @@ class Program:
         return {name: region.real(name, rows) for name, rows in part.result.outputs.items()}
 
     def _saturation(self) -> list[str]:
+        """Notes on operators of which more than a few results were clipped."""
         assert self.last is not None
-        return [
-            f"{count:,} elements of {name} were clipped" for name, count in self.last.clipped.items()
-        ]
+        found = []
+        for part in self.last.parts:
+            tallies = part.result.report.tallies if part.result.report else {}
+            for name, count in tallies.items():
+                share = count / part.elements(name)
+                if share > SATURATED:
+                    found.append(f"{count:,} elements ({share:.1%}) of {name} were clipped")
+        return found
 
     def reference(self, *args: Any) -> Any:
         """The float model's result.

@@ -22,7 +22,12 @@ aten = torch.ops.aten
 
 _PRODUCTS = (aten.matmul.default, aten.bmm.default)
 #: Reshapes between the two forms [batch, heads, ...] and [batch * heads, ...].
-_RESHAPES = (aten.view.default, aten.reshape.default, aten.expand.default, aten._unsafe_view.default)
+_RESHAPES = (
+    aten.view.default,
+    aten.reshape.default,
+    aten.expand.default,
+    aten._unsafe_view.default,
+)
 
 
 @dataclass
@@ -258,7 +263,9 @@ def _build(
     )
     rule = describe(found, m.values)
     if rule is None:
-        m.reasons[node] = "its mask is neither dense nor causal nor a window, keys behind it padding"
+        m.reasons[node] = (
+            "its mask is neither dense nor causal nor a window, keys behind it padding"
+        )
         return None
     found.filter = rule
     return found
@@ -273,7 +280,11 @@ def _aligned(q: _Heads, k: _Heads, v: _Heads, heads: int, kv_heads: int) -> bool
         batch, head = part.batch, part.head
         if len(batch) * share == len(q.batch) and len(batch) != len(q.batch):
             batch, head = batch.repeat_interleave(share), head.repeat_interleave(share)
-        if len(batch) != len(q.batch) or (batch != q.batch).any() or (head != q.head // share).any():
+        if (
+            len(batch) != len(q.batch)
+            or (batch != q.batch).any()
+            or (head != q.head // share).any()
+        ):
             return False
     return bool((k.rows == v.rows).all()) and k.rows.shape == v.rows.shape
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 __all__ = [
-    "INT16",
     "INT8",
+    "INT16",
     "MARGIN16",
     "OUT_SHIFT",
     "PRODUCT_LIMIT",

@@ -52,7 +52,9 @@ def quantise_linear(
     multiplier, shift = multipliers(per_row * 2.0 ** (row_shift + OUT_SHIFT))
     bias = int24(op.bias.double().numpy() / out_scale * 2.0**OUT_SHIFT)
     channel = ChannelParameters(multiplier, shift, bias)
-    return Linear(op.name, op.inputs[0], op.outputs[0], weight, channel, row_shift, OUT_SHIFT, table)
+    return Linear(
+        op.name, op.inputs[0], op.outputs[0], weight, channel, row_shift, OUT_SHIFT, table
+    )
 
 
 def check_finite(name: str, *tensors: torch.Tensor) -> None:
@@ -60,6 +62,4 @@ def check_finite(name: str, *tensors: torch.Tensor) -> None:
     for tensor in tensors:
         if not bool(torch.isfinite(tensor).all()):
             bad = tensor[~torch.isfinite(tensor)][0].item()
-            raise ValueError(
-                f"weights of {name} hold {bad}; only finite weights can be quantised"
-            )
+            raise ValueError(f"weights of {name} hold {bad}; only finite weights can be quantised")

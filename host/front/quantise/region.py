@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+
 import numpy as np
 
 from transept.golden.config import Config
@@ -21,6 +22,7 @@ __all__ = ["Quantiser"]
 
 #: Rows of a value that no attention reads.
 MOST_ROWS = 1 << 24
+
 
 class Quantiser:
     """Makes graphs of regions; operators that share parameters share the integers too.

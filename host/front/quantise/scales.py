@@ -128,8 +128,10 @@ class Scales:
         else:
             weights = [op.weight for op in self._readers(values, LinearMatch)]  # type: ignore
             factor = _smoothing(largest, weights) if weights else np.ones_like(largest)
-            scale = factor * (largest * MARGIN16 / (INT16 * factor)).max() if weights else (
-                largest * MARGIN16 / INT16
+            scale = (
+                factor * (largest * MARGIN16 / (INT16 * factor)).max()
+                if weights
+                else (largest * MARGIN16 / INT16)
             )
         for value in values:
             self.scale[value] = scale
