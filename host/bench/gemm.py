@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from transept.golden.config import Config
-from transept.host.driver import Driver
-from transept.host.gemm import compile_gemm, reference
+from transept.host.bench.product import gemm, reference
 from transept.host.limits import check_cycles
-from transept.host.program import open_device
+from transept.host.runtime.session import Session
 
 __all__ = ["DEFAULT_SHAPES", "MAX_ROWS", "bench_gemm", "check_shape", "parse_shape"]
 
@@ -67,10 +66,14 @@ def _one(config: Config, shape: str, device: str, seed: int, rate: float, option
     rng = np.random.default_rng(seed)
     a = rng.integers(-127, 128, (m, k)).astype(np.int8)
     b = rng.integers(-127, 128, (k, n)).astype(np.int8)
-    gemm = compile_gemm(config, m, n, k, b)
-    driver = Driver(open_device(device, config, gemm.launch, seed=seed, **options))
-    output, report = driver.run(driver.load(gemm.launch), [a])
-    nbytes = gemm.launch.weights.size + gemm.launch.inputs[0].nbytes + gemm.launch.output.nbytes
+    product = gemm(config, m, b)
+    session = Session(config, device, seed=seed, **options)
+    result = session.run(product.region, {"a": a[None]})
+    report = result.report
+    if report is None:
+        raise RuntimeError("; ".join(session.notes))
+    tensors = product.executable.tensors.values()
+    nbytes = product.region.weights.size + sum(tensor.nbytes for tensor in tensors)
     macs = m * k * n
     return {
         "shape": shape,
@@ -80,5 +83,5 @@ def _one(config: Config, shape: str, device: str, seed: int, rate: float, option
         "memory_bound_cycles": int(np.ceil(nbytes / rate)),
         "bytes_read": report.bytes_read,
         "bytes_written": report.bytes_written,
-        "mismatches": int((output != reference(a, b, gemm)).sum()),
+        "mismatches": int((result.outputs["c"][0] != reference(a, b, product)).sum()),
     }

@@ -22,6 +22,7 @@ from transept.host.cli import (
     synth,
     test,
     trace,
+    verify,
     verilog,
 )
 from transept.host.cli.errors import describe
@@ -40,6 +41,7 @@ for command in (
     explain.explain,
     disasm.disasm,
     trace.trace,
+    verify.verify,
     verilog.verilog,
     test.test,
     synth.synth,

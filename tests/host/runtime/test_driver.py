@@ -217,7 +217,7 @@ def test_the_emulators_own_words(region):
     driver.place(loaded, executable, {"v0": A})
     windows = loaded.windows
     windows[Window.IO] = Buffer(windows[Window.IO].address, np.zeros(8, np.uint8))
-    driver.start(loaded)
+    driver.start(loaded.windows)
     with pytest.raises(DeviceError, match=r"instruction \d+ \(LOAD\): window IO: .* limit 8"):
         driver._finish(executable, 1)
 
