@@ -1,4 +1,4 @@
-"""How the work is cut: into groups of sequences, row blocks, query blocks, and what leaves the chip."""
+"""How the work is cut: groups of sequences, row blocks, query blocks, and what leaves the chip."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ class Policy:
     """How to choose a cut, whatever the number of layers; the rest as in ``Cut``."""
 
     group: int
+    resident: bool
     spill: Spill
     heads: int
     sizing: Sizing
@@ -99,23 +100,24 @@ FILLS = (1.0, 0.92, 0.85)
 HEADS, STATIONARY_SHARE = (2, 1), 0.75
 #: Blocks may be so much larger than they are sized for, if there are fewer of them then.
 BLOCK_SLACK = 1.15
-#: Tiles of rows in a block that needs no weights: small blocks are soon done and cost nothing.
+#: Tiles of rows in a block that loads no weights: small blocks are soon done and cost nothing.
 ROWS_WITHOUT_WEIGHTS = 2
 #: Row blocks of a segment at least: norms of one hide behind products of another.
 LEAST_BLOCKS = 2
 
 
-def policies(batch: int, length: int, config: Config) -> Iterator[list[Policy]]:
+def policies(batch: int, length: int, config: Config, *, resident: bool) -> Iterator[list[Policy]]:
     """Policies worth trying, the most promising first, in families: those of one family differ in
-    the size of their row blocks."""
+    the size of their row blocks. resident: all weights fit on chip together."""
     for group in _groups(batch, config.geometry.max_rows // length):
-        for spill in Spill:
-            for heads in HEADS:
-                yield [
-                    Policy(group, spill, heads, sizing, fill)
-                    for sizing in SIZINGS
-                    for fill in FILLS
-                ]
+        for stays in (True, False) if resident else (False,):
+            for spill in Spill:
+                for heads in HEADS:
+                    yield [
+                        Policy(group, stays, spill, heads, sizing, fill)
+                        for sizing in SIZINGS
+                        for fill in FILLS
+                    ]
 
 
 def _groups(batch: int, largest: int) -> list[int]:
@@ -160,7 +162,7 @@ class _Family:
 
     def cut(self, policy: Policy) -> Cut | None:
         """The cut of a policy; None if some segment has no room for a row."""
-        rows = [self._rows(index, part, policy.sizing) for index, part in enumerate(self._parts)]
+        rows = [self._rows(index, part, policy) for index, part in enumerate(self._parts)]
         heads = self._heads(policy.heads)
         if not all(rows) or not heads:
             return None
@@ -171,7 +173,7 @@ class _Family:
             heads=heads,
             scores=self._scores,
             spilled=self._spilled,
-            resident=False,
+            resident=policy.resident,
             fill=policy.fill,
         )
 
@@ -210,8 +212,9 @@ class _Family:
         return wanted if wanted * words <= limit or wanted == 1 else 0
 
     # --- row blocks
-    def _rows(self, index: int, part: Segment, sizing: Sizing) -> int:
+    def _rows(self, index: int, part: Segment, policy: Policy) -> int:
         """Largest row block of a segment; 0 if not even one row fits."""
+        sizing = policy.sizing
         total = max(self._total(op.inputs[0]) for op in part.ops)
         free = self._config.act_words - self._on_chip(index)
         if isinstance(part, AttentionSegment):
@@ -225,7 +228,7 @@ class _Family:
         # one block less is worth a few rows more in each
         rows = -(-total // max(1, int(-(-total // (max(1, rows) * BLOCK_SLACK)))))
         largest = min(rows, self._config.geometry.max_rows)
-        if not any(isinstance(op, Linear) for op in part.ops):
+        if policy.resident or not any(isinstance(op, Linear) for op in part.ops):
             largest = min(largest, ROWS_WITHOUT_WEIGHTS * self._config.tile)
         if total > LEAST_BLOCKS * self._config.tile:
             largest = min(largest, -(-total // LEAST_BLOCKS))

@@ -26,8 +26,10 @@ from transept.host.compiler.weights import Block
 __all__ = ["Places", "RowBlock", "row_blocks"]
 
 
-#: Pieces of rows on their way to DRAM: one is written and one leaves.
-PIECES = 2
+#: Pieces of rows on their way to DRAM: one is written and one leaves; more if they are small.
+PIECES, SMALL_PIECES, SMALL_SHARE = 2, 4, 8
+#: Words of rows that are stored together, however few rows go together otherwise.
+STORED_WORDS = 64
 #: Words of one load of rows, at most.
 LOADED_WORDS = 384
 
@@ -118,17 +120,13 @@ class Places:
         return self.layouts[value].total
 
     def parts(self, rows: int) -> list[RowBlock]:
-        """Rows of a block that are loaded, normalised or stored by one task."""
+        """Rows of a block that are normalised or stored by one task."""
         return row_blocks(rows, self.config.tile if self.fine else rows, self.config.tile)
 
     def loads(self, rows: int, words: int) -> list[RowBlock]:
         """Rows of a block that are loaded by one task: few, so that weights do not wait for long."""
         largest = max(1, LOADED_WORDS // words)
-        return [
-            RowBlock(part.start + load.start, load.rows)
-            for part in self.parts(rows)
-            for load in row_blocks(part.rows, min(largest, part.rows), 1)
-        ]
+        return row_blocks(rows, min(largest, rows), 1)
 
     def held(self, name: str, slots: int) -> _Held:
         """The ring of that name, made when it is first asked for."""
@@ -225,7 +223,9 @@ class Places:
         """Tasks that store some words of a block of rows."""
         tile = self.config.tile
         target = self.tensors[value].rows_from(self.first * self.length(value) + block.start)
-        for part in self.parts(block.rows):
+        whole_block = [RowBlock(0, block.rows)]
+        parts = whole_block if block.rows * words <= STORED_WORDS else self.parts(block.rows)
+        for part in parts:
             there, rows = target.at(part.start, word, tile), source.row(part.start)
             self.tasks.append(
                 StoreRows(
@@ -241,7 +241,8 @@ class Places:
 
     def piece(self, value: str, block: RowBlock, words: int) -> Rows:
         """Space for some words of a block of rows that go to DRAM and are read no more."""
-        held = self.held(f"{value}.piece", PIECES)
+        small = self.config.act_words // SMALL_SHARE // (block.rows * words)
+        held = self.held(f"{value}.piece", min(max(PIECES, small), SMALL_PIECES))
         return Rows(held.open(None, "act", block.rows * words), words)
 
     def defined(self, value: str, block: RowBlock) -> None:

@@ -65,7 +65,8 @@ def product(
     key_row: row in their sequence of the first of keys that a filter looks at.
     """
     passes = max(rows, scope.config.tile) * columns[0].k_tiles
-    step = max(1, -(-SHORTEST_PART // passes))
+    # what is on chip costs nothing to come back to; a column begins when it alone has arrived
+    step = 1 if scope.cut.resident else max(1, -(-SHORTEST_PART // passes))
     for start in range(0, len(columns), step):
         part = list(enumerate(columns))[start : start + step]
         scope.tasks.append(_task(scope, op, part, a, rows, out, out_mode, key_row))
