@@ -66,6 +66,7 @@ class ImportedModel:
         self._filter = key_filter
         self._exports: dict[tuple, fx.GraphModule] = {}
         self._bound: dict[tuple, _Bound] = {}
+        self._rules: dict[str, KeyFilter] = {}  # what the masks of the example say
 
     # --- running
     def run(self, arguments: Arguments, runner: Runner) -> tuple[object, list[str]]:
@@ -82,16 +83,15 @@ class ImportedModel:
             If a value that enters a region is NaN or infinite.
         """
         arguments.like(self.example)
-        bound = self.bound(arguments)
-        numbers = [self.regions.index(region) for region in bound.regions]
-        for binding in bound.bindings:
-            binding.runner = lambda i, arrays, lengths: runner(numbers[i], arrays, lengths)
-        with torch.no_grad():
-            try:
+        try:
+            bound = self.bound(arguments)
+            numbers = [self.regions.index(region) for region in bound.regions]
+            for binding in bound.bindings:
+                binding.runner = lambda i, arrays, lengths: runner(numbers[i], arrays, lengths)
+            with torch.no_grad():
                 result = bound.module(*arguments.args, **arguments.kwargs)
-            except MaskError as error:
-                note = f"ran in float with torch: {error}"
-                return self.reference(arguments), [note]
+        except MaskError as error:
+            return self.reference(arguments), [f"ran in float with torch: {error}"]
         return result, list(_beyond(bound.bindings))
 
     def reference(self, arguments: Arguments) -> object:
@@ -100,10 +100,22 @@ class ImportedModel:
             return self._exported(arguments)(*arguments.args, **arguments.kwargs)
 
     def bound(self, arguments: Arguments) -> _Bound:
-        """The graph for these shapes; made when they are first seen."""
+        """The graph for these shapes; made when they are first seen, those of the example from the
+        example.
+
+        Raises
+        ------
+        MaskError
+            If masks of the first run with these shapes say what the accelerator cannot do.
+        """
         key = arguments.key
         if key not in self._bound:
-            found = frame(self._exported(arguments), arguments, self.config, self.choices)
+            first = self.example if key == self.example.key else arguments
+            found = frame(self._exported(first), first, self.config, self.choices)
+            if not self.ranges.covers(found.regions):
+                raise MaskError("; ".join(dict.fromkeys(found.reasons.values())) or "other regions")
+            for op in (op for region in found.regions for op in region.attentions):
+                op.filter = self._rules.setdefault(op.name, op.filter)
             regions = self._regions(found)
             module, bindings = bind(found, [region.graph for region in regions])
             self._bound[key] = _Bound(found, module, bindings, regions)
@@ -141,6 +153,7 @@ class ImportedModel:
         """
         for _ in range(MOST_ATTEMPTS):
             if not self._unfit(self.calibrated()):
+                self.bound(self.example)
                 return
         raise UnsupportedModelError(f"no cut of the model fits {self.config.name}")
 

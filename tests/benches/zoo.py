@@ -212,7 +212,12 @@ def modernbert() -> Example:
 def distilbert() -> Example:
     """DistilBERT of two layers."""
     config = transformers.DistilBertConfig(
-        vocab_size=WORDS, dim=HIDDEN, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=64
+        vocab_size=WORDS,
+        dim=HIDDEN,
+        n_layers=2,
+        n_heads=4,
+        hidden_dim=64,
+        max_position_embeddings=64,
     )
     return text(transformers.DistilBertModel(config))
 
