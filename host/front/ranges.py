@@ -15,6 +15,8 @@ from transept.host.front.regions import FloatRegion, Source
 
 __all__ = ["Ranges", "base_name", "observe"]
 
+#: Second moments of more channels are not kept: they would fill the memory.
+MOST_CHANNELS = 4096
 #: A value that was always smaller counts as this.
 SMALLEST = 1e-6
 
@@ -76,9 +78,10 @@ class Ranges:
             raise ValueError(f"calibration saw {bad} in {name}; calibrate with finite inputs")
         return np.maximum(largest, SMALLEST)
 
-    def moments(self, name: str) -> torch.Tensor:
-        """float64[k, k], the sum of ``x^T x`` over all rows that entered the layer."""
-        return self._moments[base_name(name)]
+    def moments(self, name: str) -> torch.Tensor | None:
+        """float64[k, k], the sum of ``x^T x`` over all rows that entered the layer; None if k is too
+        large for it."""
+        return self._moments.get(base_name(name))
 
 
 def observe(regions: Iterable[FloatRegion], values: Values, ranges: Ranges) -> None:
@@ -96,12 +99,14 @@ def observe(regions: Iterable[FloatRegion], values: Values, ranges: Ranges) -> N
                 continue
             x = op.inputs[0]
             keep = real[spaces.dims[x]]
+            if op.activation is not None:
+                ranges.add(f"{op.name}.before", _rows(region.before[op.name], values)[keep])
+            if op.weight.shape[1] > MOST_CHANNELS:
+                continue
             if x not in moments:
                 rows = _rows(region.sources[x], values)[keep]
                 moments[x] = (rows.T @ rows).double()
             ranges.add_moments(op.name, moments[x])
-            if op.activation is not None:
-                ranges.add(f"{op.name}.before", _rows(region.before[op.name], values)[keep])
 
 
 def _rows(source: Source, values: Values) -> torch.Tensor:
