@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ __all__ = [
 
 #: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
 CONTRACT_VERSION = 2
+#: A configuration's name is part of folder names.
+_NAME = r"[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9_-])?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,10 @@ class Config:
     clock_mhz: int  # clock of the board target; simulation reports times at this clock
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(_NAME, self.name):
+            raise ValueError(
+                f"name {self.name!r} must be letters, digits, '_', '-', and '.' inside"
+            )
         geometry, memories, engines = self.geometry, self.memories, self.engines
         lanes = dataclasses.asdict(engines)
         del lanes["queue_depth"]
