@@ -114,7 +114,7 @@ class _Compiler:
         reason: CompileError | None = None
         seen: set[Cut] = set()
         tired = 0
-        for family in policies(shape.batch, max(shape.lengths.values()), config):
+        for family in policies(shape, self._image, config):
             try:
                 made = self._family(graph, family, seen)
             except CompileError as error:

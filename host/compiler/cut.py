@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Attention, Linear
+from transept.host.compiler.cost import Cost
 from transept.host.compiler.homes import Home, crossing, plan
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
+from transept.host.compiler.weights import WeightImage
 
 __all__ = ["Cut", "Policy", "Shape", "Spill", "choose", "policies", "spilled"]
 
@@ -78,6 +80,7 @@ class Policy:
     group: int
     spill: Spill
     heads: int
+    resident: bool
     sizing: Sizing
     fill: float
 
@@ -105,17 +108,21 @@ ROWS_WITHOUT_WEIGHTS = 2
 LEAST_BLOCKS = 2
 
 
-def policies(batch: int, length: int, config: Config) -> Iterator[list[Policy]]:
+def policies(shape: Shape, image: WeightImage, config: Config) -> Iterator[list[Policy]]:
     """Policies worth trying, the most promising first, in families: those of one family differ in
     the size of their row blocks."""
-    for group in _groups(batch, config.geometry.max_rows // length):
+    words = sum({c.offset: c.words for n_tiles in image.columns.values() for c in n_tiles}.values())
+    residents = (True, False) if words <= config.memories.stat_words else (False,)
+    length = max(shape.lengths.values())
+    for group in _groups(shape.batch, config.geometry.max_rows // length):
         for spill in Spill:
             for heads in HEADS:
-                yield [
-                    Policy(group, spill, heads, sizing, fill)
-                    for sizing in SIZINGS
-                    for fill in FILLS
-                ]
+                for resident in residents:
+                    yield [
+                        Policy(group, spill, heads, resident, sizing, fill)
+                        for sizing in SIZINGS
+                        for fill in FILLS
+                    ]
 
 
 def _groups(batch: int, largest: int) -> list[int]:
@@ -160,7 +167,7 @@ class _Family:
 
     def cut(self, policy: Policy) -> Cut | None:
         """The cut of a policy; None if some segment has no room for a row."""
-        rows = [self._rows(index, part, policy.sizing) for index, part in enumerate(self._parts)]
+        rows = [self._rows(index, part, policy) for index, part in enumerate(self._parts)]
         heads = self._heads(policy.heads)
         if not all(rows) or not heads:
             return None
@@ -171,7 +178,7 @@ class _Family:
             heads=heads,
             scores=self._scores,
             spilled=self._spilled,
-            resident=False,
+            resident=policy.resident,
             fill=policy.fill,
         )
 
@@ -210,7 +217,7 @@ class _Family:
         return wanted if wanted * words <= limit or wanted == 1 else 0
 
     # --- row blocks
-    def _rows(self, index: int, part: Segment, sizing: Sizing) -> int:
+    def _rows(self, index: int, part: Segment, policy: Policy) -> int:
         """Largest row block of a segment; 0 if not even one row fits."""
         total = max(self._total(op.inputs[0]) for op in part.ops)
         free = self._config.act_words - self._on_chip(index)
@@ -218,18 +225,26 @@ class _Family:
             free -= self._attention_words(part.attention)
             per_row = self._projected_words(part)
         else:
-            per_row = self._row_words(part, sizing)
+            per_row = self._row_words(part, policy.sizing)
         if free < per_row:
             return 0
-        rows = total if not per_row else int(free * sizing.share) // per_row
+        rows = total if not per_row else int(free * policy.sizing.share) // per_row
         # one block less is worth a few rows more in each
         rows = -(-total // max(1, int(-(-total // (max(1, rows) * BLOCK_SLACK)))))
         largest = min(rows, self._config.geometry.max_rows)
         if not any(isinstance(op, Linear) for op in part.ops):
             largest = min(largest, ROWS_WITHOUT_WEIGHTS * self._config.tile)
+        elif policy.resident and isinstance(part, RowSegment):
+            largest = min(largest, self._resident_rows())
         if total > LEAST_BLOCKS * self._config.tile:
             largest = min(largest, -(-total // LEAST_BLOCKS))
         return min(largest, total)
+
+    def _resident_rows(self) -> int:
+        """Rows that take the array as long as a column of weights takes memory: larger blocks would
+        gain nothing, smaller ones start and end sooner."""
+        tile = self._config.tile
+        return -(-round(Cost(self._config).stream(tile)) // tile) * tile
 
     def _on_chip(self, index: int) -> int:
         """Words of whole values that are live in a segment; results take the place of operands."""

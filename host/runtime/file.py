@@ -36,8 +36,8 @@ __all__ = ["FORMAT", "Contents", "check", "load", "save"]
 FORMAT = "transept-program-2"
 _MAGIC = f"{FORMAT}\n".encode()
 _DIGEST, _LENGTH = hashlib.sha256().digest_size, 8
-#: Bytes of a file, regions of a program, and executables of a region.
-LARGEST_FILE, MOST_REGIONS, MOST_SHAPES = 1 << 32, 1 << 12, 1 << 12
+#: Bytes of a file and of its manifest, regions of a program, and executables of a region.
+LARGEST_FILE, LARGEST_MANIFEST, MOST_REGIONS, MOST_SHAPES = 1 << 32, 1 << 24, 1 << 12, 1 << 12
 
 
 class Contents(NamedTuple):
@@ -154,8 +154,12 @@ def _decode(data: bytes, path: str) -> Contents:
     if hashlib.sha256(body).digest() != digest or len(body) < _LENGTH:
         raise ProgramError(f"{path} is corrupt: its SHA-256 is another one")
     length = int.from_bytes(body[:_LENGTH], "little")
+    if length > LARGEST_MANIFEST:
+        raise ProgramError(
+            f"{path} has a manifest of {length} bytes, at most {LARGEST_MANIFEST} are read"
+        )
     if length > len(body) - _LENGTH:
-        raise ProgramError(f"{path}: a manifest of {length} bytes exceeds the file")
+        raise ProgramError(f"{path} has a manifest of {length} bytes, more than the file")
     end = _LENGTH + length
     try:
         return _read_contents(

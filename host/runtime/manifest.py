@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
+import numpy as np
+
 from transept.host.runtime.errors import ProgramError
 
 __all__ = ["Node", "parse"]
@@ -20,7 +22,10 @@ DEEPEST = 16
 LONGEST, SHOWN = 256, 60
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKET = re.compile(rb"[\[{\]}]")
+#: What each character adds to the depth.
+_STEPS = np.zeros(256, np.int64)
+_STEPS[list(b"[{")] = 1
+_STEPS[list(b"]}")] = -1
 
 
 def parse(text: bytes, where: str) -> Node:
@@ -32,10 +37,9 @@ def parse(text: bytes, where: str) -> Node:
         If it is no JSON, names a field twice, or has more containers inside each other than any
         manifest.
     """
-    depth = deepest = 0
-    for bracket in _BRACKET.findall(_STRING.sub(b"", text)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
+    characters = np.frombuffer(_STRING.sub(b"", text), np.uint8)
+    steps = _STEPS[characters]
+    deepest = int(steps.cumsum().max(initial=0))
     if deepest > DEEPEST:
         raise ProgramError(f"{where} has {deepest} levels, at most {DEEPEST} are allowed")
     try:

@@ -253,7 +253,8 @@ def test_brackets_in_text_are_no_levels(data, refused):
 
 
 def test_a_manifest_longer_than_the_file(data, refused):
-    refused(sealed(b"{}", b"", 1 << 60), f"a manifest of {1 << 60} bytes exceeds the file")
+    refused(sealed(b"{}", b"", 1 << 60), f"has a manifest of {1 << 60} bytes, at most")
+    refused(sealed(b"{}", b"", 1000), "has a manifest of 1000 bytes, more than the file")
 
 
 def test_containers_that_are_none(data, refused):
@@ -368,6 +369,11 @@ EDITS = [
     (ENCODER + "graph.dims.0.name", "lines", "value v0 has an unknown dimension rows"),
     (ENCODER + "graph.dims.1", {"name": "rows", "limit": 1}, "dims names a dimension twice"),
     (VALUES + "0.name", "v1", "the graph defines v0, which is no value"),
+    (
+        VALUES + "20",
+        {"name": "v19", "dim": "rows", "width": 16, "bits": 16, "scale": None},
+        "values names a value twice",
+    ),
     (VALUES + "0.width", 1 << 40, r"values\[0\].width is 1099511627776, must be an integer"),
     (VALUES + "0.width", 0, r"values\[0\].width is 0, must be an integer from 1"),
     (VALUES + "0.width", 16.0, r"values\[0\].width is 16.0, must be an integer"),
@@ -459,7 +465,7 @@ EDITS = [
     (RUN + "lengths.rows", 8, "window IO: .* exceeds its limit"),
     (RUN + "lengths.rows", 10, "patches change instructions|writes all of row"),
     (CHAIN + "executables.0.lengths.rows", 6, "no instruction writes all of row 1 of v5"),
-    (CHAIN + "executables.0.batch", 1 << 16, "no instruction writes|needs .* bytes of window IO"),
+    (CHAIN + "executables.0.batch", 1 << 16, "no instruction writes all of row 0 of v2"),
     (RUN + "cut", None, "cut is None, must be an object"),
     (RUN + "cut.group", 0, "cut.group is 0, must be an integer from 1"),
     (RUN + "cut.rows", "12", "cut.rows is '12', must be a list"),
@@ -491,6 +497,7 @@ EDITS = [
         "waits for a token",
     ),
     (RUN + "instructions", instruction((Opcode.MATMUL, 0), k_tiles=0), "k_tiles"),
+    (RUN + "instructions", instruction((Opcode.SCORES, -1), s_stride=2), "s_stride=2 is less than"),
     (RUN + "instructions", instruction((Opcode.SCORES, 0), keys=3), "patches change instructions"),
     # patches and labels
     (RUN + "patches", lambda a: a[:, :5], r"patches has shape \[\d+, 5\], must be \[n, 6\]"),
@@ -558,6 +565,13 @@ def test_two_executables_of_one_shape(data, refused):
     runs = manifest["regions"][0]["executables"]
     runs.append(runs[0])
     refused(rebuilt(manifest, arrays), r"executables\[2\] is a second one of 2 x 9 rows")
+
+
+def test_a_shape_beyond_memory(data, refused):
+    manifest, arrays = parts(data)
+    run = manifest["regions"][1]["executables"][0]
+    run["batch"], run["lengths"]["rows"] = 1 << 16, 4096
+    refused(rebuilt(manifest, arrays), r"needs \d+ bytes of window IO, at most 536870912 are")
 
 
 def test_what_follows_the_end_is_refused(data, refused):
