@@ -1,26 +1,34 @@
-# make setup | test | test-slow | demo | docs | lint
+# make setup | test | test-slow | mutants | demo | docs | lint
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup test test-slow demo docs lint clean
+.PHONY: setup test test-slow mutants demo docs lint clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet torch==2.13.0
-	$(VENV)/bin/pip install --quiet -e '.[torch,sim,cli,dev]'
+	$(VENV)/bin/pip install --quiet -e '.[torch,sim,demo,dev]'
 	touch $(STAMP)
 
-test: $(STAMP)
+test: $(STAMP) lint
 	$(VENV)/bin/python -m transept.host.cli doctor
 	$(VENV)/bin/pytest -m 'not slow'
 
 test-slow: $(STAMP)
 	$(VENV)/bin/pytest -m slow
+
+# faults planted in the source, which the tests must notice: SEED, COUNT, ONLY="rtl host/driver.py",
+# RESUME=results of a run that was stopped
+SEED ?= 1
+COUNT ?= 200
+mutants: $(STAMP)
+	PYTHONPATH=tools $(VENV)/bin/python -m mutants --seed $(SEED) --count $(COUNT) \
+		$(addprefix --only ,$(ONLY)) $(if $(RESUME),--resume $(RESUME))
 
 demo: $(STAMP)
 	$(VENV)/bin/transept demo
@@ -28,9 +36,17 @@ demo: $(STAMP)
 docs: $(STAMP)
 	$(VENV)/bin/python -m transept.golden.pages docs
 
-lint: $(STAMP)
+lint: $(STAMP) .types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# the folders under the names they are imported by, for mypy and editors
+.types: Makefile
+	mkdir -p .types/transept
+	ln -sfn ../../transept/__init__.py .types/transept/__init__.py
+	for layer in golden rtl sim host; do ln -sfn ../../$$layer .types/transept/$$layer; done
+	touch .types
 
 clean:
-	rm -rf $(VENV) .cache build
+	rm -rf $(VENV) .cache .types build

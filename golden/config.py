@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ __all__ = [
     "PRESETS",
     "PYNQ_Z2",
     "PYNQ_Z2_BOARD",
+    "ROWSTAT_BITS",
     "TINY",
     "Blocks",
     "Config",
@@ -30,8 +30,8 @@ __all__ = [
 
 #: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
 CONTRACT_VERSION = 2
-#: A configuration's name is part of folder names.
-_NAME = r"[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9_-])?"
+#: Bits of a row statistic: a signed maximum, a magnitude, or an unsigned sum.
+ROWSTAT_BITS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +109,8 @@ class Config:
     clock_mhz: int  # clock of the board target; simulation reports times at this clock
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(_NAME, self.name):
-            raise ValueError(
-                f"name {self.name!r} must be letters, digits, '_', '-', and '.' inside"
-            )
+        if not (isinstance(self.name, str) and self.name.isidentifier()):
+            raise ValueError(f"name must be an identifier, got {self.name!r}")
         geometry, memories, engines = self.geometry, self.memories, self.engines
         lanes = dataclasses.asdict(engines)
         del lanes["queue_depth"]
@@ -234,7 +232,7 @@ class Config:
         text = json.dumps(facts, sort_keys=True)
         return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
-    def replace(self, **changes: object) -> Config:
+    def replace(self, **changes: Any) -> Config:
         """A copy with some values changed (checked again), each named without its section.
 
         Raises
@@ -242,16 +240,16 @@ class Config:
         ValueError
             If there is no such value, or it is outside its limits.
         """
-        parts: dict[str, object] = {}
+        parts: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if dataclasses.is_dataclass(value):
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 names = {part.name for part in dataclasses.fields(value)} & set(changes)
                 mine = {name: changes.pop(name) for name in names}
-                parts[field.name] = dataclasses.replace(value, **mine)  # type: ignore[type-var]
+                parts[field.name] = dataclasses.replace(value, **mine)
         if unknown := set(changes) - {field.name for field in dataclasses.fields(self)}:
             raise ValueError(f"a configuration has no {', '.join(sorted(unknown))}")
-        return dataclasses.replace(self, **(parts | changes))  # type: ignore[arg-type]
+        return dataclasses.replace(self, **(parts | changes))
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Config:

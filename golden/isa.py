@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "BODY_BITS",
@@ -19,6 +20,7 @@ __all__ = [
     "HEADER",
     "INSTRUCTION_BYTES",
     "TALLIES",
+    "TOKEN_LIMIT",
     "AMode",
     "Engine",
     "Field",
@@ -40,6 +42,8 @@ __all__ = [
 
 INSTRUCTION_BYTES = 32
 BODY_BITS = 8 * INSTRUCTION_BYTES - 32
+#: Tokens that may be on the way from one engine to another; more are an error.
+TOKEN_LIMIT = 255
 _TALLY_BITS = 6
 #: Counters of clipped elements; the operand ``tally`` of an instruction names one.
 TALLIES = 1 << _TALLY_BITS
@@ -198,25 +202,27 @@ class Format:
         raise KeyError(f"{self.opcode.name} has no operand {name!r}")
 
 
-def _f(name: str, width: int, doc: str, **options: object) -> Field:
-    return Field(name, width, doc, **options)  # type: ignore[arg-type]
+def _f(name: str, width: int, doc: str, **options: Any) -> Field:
+    return Field(name, width, doc, **options)
 
 
-_DRAM = (
-    _f("window", 2, "DRAM window", enum=Window),
-    _f("offset", 32, "byte offset of the first row in the window, a multiple of tile"),
-    _f("pitch", 16, "distance of rows in DRAM, in units of tile bytes"),
-    _f("rows", 16, "rows to move"),
-    _f("words", 16, "words a row (tile elements each)"),
+_WINDOW = _f("window", 2, "DRAM window", enum=Window)
+_OFFSET = _f("offset", 32, "byte offset of the first row in the window, a multiple of tile")
+_PITCH = _f("pitch", 16, "distance of rows in DRAM, in units of tile bytes")
+_ROWS = _f("rows", 16, "rows to move")
+_WORDS = _f("words", 16, "words a row (tile elements each)")
+_OBSERVE = _f("observe", 1, "STAT: add every word written to the summaries of the key filters")
+_PHASE = _f(
+    "phase", 6, "place of the first row in its key tile; row 0 of a tile begins its summary"
 )
-
-_OBSERVE = (
-    _f("observe", 1, "STAT: add every word written to the summaries of the key filters"),
-    _f("phase", 6, "place of the first row in its key tile; row 0 of a tile begins its summary"),
-    _f("summary", 12, "summary of the first row's first word; later key tiles are stride apart"),
+_SUMMARY = _f(
+    "summary", 12, "summary of the first row's first word; later key tiles are stride apart"
 )
 _TALLY = _f("tally", _TALLY_BITS, "counter of the elements that were clipped")
 
+# What the legality checker reads lies at the same place in as many formats as possible, so that its
+# multiplexers are small: counts at 32, 40 and 48, addresses from 64, strides from 128, entries of
+# rowstat from 176.
 FORMATS: dict[Opcode, Format] = {
     fmt.opcode: fmt
     for fmt in (
@@ -226,14 +232,20 @@ FORMATS: dict[Opcode, Format] = {
             Engine.LOAD,
             "Copy rows from DRAM to an on-chip memory.",
             (
-                *_DRAM,
-                _f("memory", 2, "destination memory", enum=Memory),
-                _f("wide", 1, "ACT: elements are int16 in DRAM (else int8, sign-extended)"),
-                _f("stats", 1, "ACT: write the maximum magnitude of each row to rowstat"),
+                _ROWS,
+                _WORDS,
                 _f("addr", 16, "first destination word"),
                 _f("stride", 16, "distance of rows on chip, in words"),
                 _f("rowstat", 16, "rowstat entry of the first row"),
-                *_OBSERVE,
+                _PITCH,
+                _SUMMARY,
+                _PHASE,
+                _f("memory", 2, "destination memory", enum=Memory),
+                _f("wide", 1, "ACT: elements are int16 in DRAM (else int8, sign-extended)"),
+                _f("stats", 1, "ACT: write the maximum magnitude of each row to rowstat"),
+                _OBSERVE,
+                _WINDOW,
+                _OFFSET,
             ),
         ),
         Format(
@@ -241,11 +253,15 @@ FORMATS: dict[Opcode, Format] = {
             Engine.STORE,
             "Copy rows from an on-chip memory to DRAM.",
             (
-                *_DRAM,
-                _f("memory", 2, "source memory, ACT or STAT", enum=Memory),
-                _f("wide", 1, "ACT: write int16 elements (else the low byte of each)"),
+                _ROWS,
+                _WORDS,
                 _f("addr", 16, "first source word"),
                 _f("stride", 16, "distance of rows on chip, in words"),
+                _PITCH,
+                _f("memory", 2, "source memory, ACT or STAT", enum=Memory),
+                _f("wide", 1, "ACT: write int16 elements (else the low byte of each)"),
+                _WINDOW,
+                _OFFSET,
             ),
         ),
         Format(
@@ -258,31 +274,33 @@ FORMATS: dict[Opcode, Format] = {
                 _f("n_tiles", 8, "tiles along n; 1 unless accumulate = 0 and finish = 1"),
                 _f("accumulate", 1, "add to the accumulators that the last MATMUL left"),
                 _f("finish", 1, "requantise and write the result; else leave the accumulators"),
-                _f("a_addr", 16, "first word of A: row m, tile k is at a_addr + m*a_stride + k"),
-                _f("a_stride", 12, "distance of rows of A, in words"),
                 _f("a_mode", 1, "how A becomes int8", enum=AMode),
-                _f("a_rowstat", 12, "rowstat entry of the first row of A"),
-                _f("b_addr", 16, "first word of B; tile (k, n) starts at b_addr + k*b_k + n*b_n"),
-                _f("b_row", 8, "distance of the words of a tile"),
-                _f("b_k", 12, "distance of tiles along k"),
-                _f("b_n", 16, "distance of tiles along n"),
-                _f("b_transposed", 1, "words of a tile are its columns (k), not its rows (n)"),
-                _f("param", 16, "STAT address of the channel parameters, 8 words for each n tile"),
-                _f("out_addr", 16, "first word of C: row m, tile n is at out_addr+m*out_stride+n"),
-                _f("out_stride", 12, "distance of rows of C, in words"),
-                _f("out_mode", 2, "where C goes", enum=OutMode),
-                *_OBSERVE,
                 _f("activation", 1, "apply the activation table"),
+                _f("b_transposed", 1, "words of a tile are its columns (k), not its rows (n)"),
+                _OBSERVE,
+                _f("stats", 1, "collect the maximum magnitude of each row of C in rowstat"),
+                _f("stats_keep", 1, "the first n tile adds to the rowstat found (else replaces)"),
+                _f("a_addr", 16, "first word of A: row m, tile k is at a_addr + m*a_stride + k"),
+                _f("b_addr", 16, "first word of B; tile (k, n) starts at b_addr + k*b_k + n*b_n"),
+                _f("out_addr", 16, "first word of C: row m, tile n is at out_addr+m*out_stride+n"),
+                _f("param", 16, "STAT address of the channel parameters, 8 words for each n tile"),
+                _f("a_stride", 12, "distance of rows of A, in words"),
+                _f("out_stride", 12, "distance of rows of C, in words"),
+                _f("b_k", 12, "distance of tiles along k"),
+                _f("b_row", 8, "distance of the words of a tile"),
+                _f("pre", 4, "right shift of the accumulator before the channel multiplier"),
+                _f("a_rowstat", 12, "rowstat entry of the first row of A"),
+                _f("out_rowstat", 12, "rowstat entry of the first row of C"),
+                _f("b_n", 16, "distance of tiles along n"),
+                _SUMMARY,
+                _PHASE,
+                _f("out_mode", 2, "where C goes", enum=OutMode),
                 _f(
                     "row_scale",
                     2,
                     "row multiplier of the requantiser; RECIPROCAL with a_mode RAW only",
                     enum=RowScale,
                 ),
-                _f("stats", 1, "collect the maximum magnitude of each row of C in rowstat"),
-                _f("stats_keep", 1, "the first n tile adds to the rowstat found (else replaces)"),
-                _f("out_rowstat", 12, "rowstat entry of the first row of C"),
-                _f("pre", 4, "right shift of the accumulator before the channel multiplier"),
                 _f("row_shift", 6, "right shift after the row multiplier"),
                 _f("out_shift", 4, "right shift after the bias"),
                 _TALLY,
@@ -295,24 +313,24 @@ FORMATS: dict[Opcode, Format] = {
             "filter selects for each block of tile query rows; masked scores are -32768.",
             (
                 _f("rows", 8, "query rows minus one"),
-                _f("position", 16, "position of the first query row in the sequence"),
-                _f("key_base", 16, "position of the first key in the sequence"),
+                _f("select", 8, "entry of the selection memory for the first query block"),
                 _f("keys", 16, "keys minus one"),
-                _f("d_tiles", 5, "tiles along the head dimension"),
                 _f("q_addr", 16, "first word of Q: row m, tile k is at q_addr + m*q_stride + k"),
-                _f("q_stride", 12, "distance of rows of Q, in words"),
                 _f("k_addr", 16, "first STAT word of K: key j, tile k is at k_addr + j*d_tiles+k"),
                 _f("s_addr", 16, "first word of S: row m, key tile t is at s_addr + m*s_stride+t"),
-                _f("s_stride", 12, "distance of rows of S, in words"),
-                _f("rowstat", 12, "rowstat entry that gets the maximum kept score of each row"),
-                _f("stats_keep", 1, "the maximum joins the one found (else replaces it)"),
-                _f("select", 8, "entry of the selection memory for the first query block"),
-                _f("filter", 4, "key filter", enum=Filter),
-                _f("parameter", 24, "what the key filter needs to know, see its rule"),
                 _f("multiplier", 16, "channel multiplier of the requantiser"),
-                _f("channel_shift", 5, "right shift after the channel multiplier"),
+                _f("q_stride", 12, "distance of rows of Q, in words"),
+                _f("s_stride", 12, "distance of rows of S, in words"),
+                _f("parameter", 24, "what the key filter needs to know, see its rule"),
+                _f("rowstat", 12, "rowstat entry that gets the maximum kept score of each row"),
                 _f("row_shift", 6, "right shift after the row multiplier (2**15)"),
                 _TALLY,
+                _f("d_tiles", 5, "tiles along the head dimension"),
+                _f("stats_keep", 1, "the maximum joins the one found (else replaces it)"),
+                _f("position", 16, "position of the first query row in the sequence"),
+                _f("key_base", 16, "position of the first key in the sequence"),
+                _f("filter", 4, "key filter", enum=Filter),
+                _f("channel_shift", 5, "right shift after the channel multiplier"),
             ),
             block="attention",
         ),
@@ -322,42 +340,43 @@ FORMATS: dict[Opcode, Format] = {
             "C = requantise((P + 127) . V / row sum) over the key tiles that SCORES kept.",
             (
                 _f("rows", 8, "query rows minus one"),
-                _f("keys", 16, "keys minus one, those of SCORES"),
-                _f("d_tiles", 5, "tiles along the head dimension"),
-                _f("accumulate", 1, "add to the accumulators that the last CONTEXT left"),
-                _f("finish", 1, "requantise and write the result; else leave the accumulators"),
-                _f("p_addr", 16, "first word of P: row m, key tile t is at p_addr + m*p_stride+t"),
-                _f("p_stride", 12, "distance of rows of P, in words"),
-                _f("v_addr", 16, "first STAT word of V: key j, tile n is at v_addr + j*d_tiles+n"),
-                _f("p_rowstat", 12, "rowstat entry with the sum of the first row"),
                 _f("select", 8, "entry of the selection memory for the first query block"),
-                _f("param", 16, "STAT address of the channel parameters, 8 words for each n tile"),
+                _f("keys", 16, "keys minus one, those of SCORES"),
+                _f("p_addr", 16, "first word of P: row m, key tile t is at p_addr + m*p_stride+t"),
+                _f("v_addr", 16, "first STAT word of V: key j, tile n is at v_addr + j*d_tiles+n"),
                 _f("out_addr", 16, "first word of C: row m, tile n is at out_addr+m*out_stride+n"),
+                _f("param", 16, "STAT address of the channel parameters, 8 words for each n tile"),
+                _f("p_stride", 12, "distance of rows of P, in words"),
                 _f("out_stride", 12, "distance of rows of C, in words"),
+                _TALLY,
+                _f("row_shift", 6, "right shift after the row multiplier"),
+                _f("out_shift", 4, "right shift after the bias"),
+                _f("pre", 4, "right shift of the accumulator before the channel multiplier"),
                 _f("out_mode", 2, "where C goes", enum=OutMode),
                 _f("stats", 1, "collect the maximum magnitude of each row of C in rowstat"),
                 _f("stats_keep", 1, "the first n tile adds to the rowstat found (else replaces)"),
+                _f("p_rowstat", 12, "rowstat entry with the sum of the first row"),
                 _f("out_rowstat", 12, "rowstat entry of the first row of C"),
-                _f("pre", 4, "right shift of the accumulator before the channel multiplier"),
-                _f("row_shift", 6, "right shift after the row multiplier"),
-                _f("out_shift", 4, "right shift after the bias"),
-                _TALLY,
+                _f("d_tiles", 5, "tiles along the head dimension"),
+                _f("accumulate", 1, "add to the accumulators that the last CONTEXT left"),
+                _f("finish", 1, "requantise and write the result; else leave the accumulators"),
             ),
             block="attention",
         ),
         Format(
             Opcode.SOFTMAX,
             Engine.SOFTMAX,
-            "P = round(254 * 2**((S - max) / 256)) - 127 in place, and the sum of each row.",
+            "P = floor(254 * 2**((S - max) / 256) + DITHER[key % 4] / 8) - 127 in place, and the "
+            "sum of each row.",
             (
                 _f("rows", 8, "query rows minus one"),
+                _f("select", 8, "entry of the selection memory for the first query block"),
                 _f("keys", 16, "keys minus one, those of SCORES"),
                 _f("addr", 16, "first word of S: row m, key tile t is at addr + m*stride + t"),
                 _f("stride", 12, "distance of rows of S, in words"),
                 _f("rowstat", 12, "rowstat entry with the maximum of the first row"),
                 _f("out_rowstat", 12, "rowstat entry that gets the sum of the first row"),
                 _f("keep", 1, "the sum joins the one found (else replaces it)"),
-                _f("select", 8, "entry of the selection memory for the first query block"),
             ),
             block="attention",
         ),
@@ -375,12 +394,12 @@ FORMATS: dict[Opcode, Format] = {
                 _f("normalise", 1, "write the normalised row"),
                 _f("sum", 1, "write Z, rounded to int16 by a shift per channel"),
                 _f("y_addr", 16, "first word of Y"),
-                _f("y_stride", 12, "distance of rows of Y, in words"),
                 _f("x_addr", 16, "first word of X"),
-                _f("x_stride", 12, "distance of rows of X, in words"),
                 _f("out_addr", 16, "first word of the normalised rows"),
-                _f("out_stride", 12, "distance of normalised rows, in words"),
                 _f("sum_addr", 16, "first word of the rows of Z"),
+                _f("y_stride", 12, "distance of rows of Y, in words"),
+                _f("x_stride", 12, "distance of rows of X, in words"),
+                _f("out_stride", 12, "distance of normalised rows, in words"),
                 _f("sum_stride", 12, "distance of rows of Z, in words"),
                 _f("rowstat", 12, "rowstat entry of the first normalised row, or of Z without"),
                 _f("param", 8, "first VPARAM entry (tile channels each)"),
@@ -409,11 +428,12 @@ class Instruction:
         """The engine that runs it; None for END."""
         return FORMATS[self.opcode].engine
 
-    def __getattr__(self, name: str) -> int:
-        try:
-            return self.__dict__["operands"][name]
-        except KeyError:
-            raise AttributeError(f"{self.opcode.name} has no operand {name!r}") from None
+    def __getattr__(self, name: str) -> Any:  # an integer, of the field's enum if it has one
+        mine = self.__dict__  # empty while a copy is made
+        if name not in mine.get("operands", ()):
+            owner = getattr(mine.get("opcode"), "name", "an instruction")
+            raise AttributeError(f"{owner} has no operand {name!r}")
+        return mine["operands"][name]
 
     def __str__(self) -> str:
         return disassemble(self)

@@ -68,7 +68,8 @@ def registers_page() -> str:
             detail += ": " + "; ".join(parts)
         last = f" to `{register.offsets[-1]:#05x}`" if register.count > 1 else ""
         place = f"`{register.offset:#05x}`{last}"
-        rows.append((place, f"`{register.name}`", register.access.value, detail))
+        access = register.access.value + (" while idle" if register.locked else "")
+        rows.append((place, f"`{register.name}`", access, detail))
     lines += _table(("offset", "register", "access", "meaning"), rows)
     codes = [(code.value, code.name) for code in registers.ErrorCode]
     lines += ["## Error codes", "", *_table(("code", "name"), codes)]

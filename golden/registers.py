@@ -2,7 +2,9 @@
 
 Registers are 32 bits wide, little-endian, in a 4 KiB space. Counters of 64 bits are pairs: reading
 ``X_LO`` latches the upper half, which the next read of ``X_HI`` returns. An array is as many
-registers at consecutive offsets.
+registers at consecutive offsets. Bits without a field read as 0 and are not stored. An access to an
+address without register, a write to a read-only register, and a write to a register that is locked
+(while STATUS.idle is 0) answer SLVERR.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from transept.golden import isa
 from transept.golden.config import CONTRACT_VERSION, TINY, Config
@@ -21,7 +24,6 @@ __all__ = [
     "STALLS",
     "STALL_BITS",
     "UNIT_BITS",
-    "WATCHDOG_DEFAULT",
     "Access",
     "ErrorCode",
     "Feature",
@@ -35,13 +37,12 @@ __all__ = [
     "find",
     "offset",
     "table",
+    "watchdog_default",
 ]
 
 ADDRESS_BITS = 12
 #: Contents of ID.
 MAGIC = int.from_bytes(b"TRAN", "big")
-#: Cycles without progress after which the watchdog fires.
-WATCHDOG_DEFAULT = 100_000
 #: Bits of a unit's number, of a stall reason, and of a set of engines.
 UNIT_BITS, STALL_BITS, ENGINE_BITS = 4, 3, isa.HEADER[1].width
 
@@ -72,7 +73,7 @@ class ErrorCode(enum.IntEnum):
     NONE = 0
     WINDOW = 1  # an access outside its DRAM window, refused before it reached the bus
     ILLEGAL_OPERAND = 2  # an int8 operand of -128
-    ILLEGAL_INSTRUCTION = 3  # an unknown opcode
+    ILLEGAL_INSTRUCTION = 3  # one that golden.rules refuse, or of an unknown opcode
     BUS = 4  # an AXI response other than OKAY
     TOKEN_OVERFLOW = 5  # more than 255 tokens between two engines
 
@@ -156,7 +157,8 @@ class Field:
 @dataclass(frozen=True)
 class Register:
     """One register, or an array of ``count``; ``constant`` is the value of one that never changes,
-    else None."""
+    else None. ``locked``: it can be written only while STATUS.idle.
+    """
 
     name: str
     offset: int
@@ -166,11 +168,18 @@ class Register:
     reset: int = 0
     constant: int | None = None
     count: int = 1
+    locked: bool = False
 
     @property
     def writable(self) -> bool:
-        """Whether a write has any effect; other writes answer SLVERR."""
+        """Whether a write can have any effect; other writes answer SLVERR."""
         return self.access is not Access.RO
+
+    @property
+    def stored(self) -> int:
+        """The bits that a write keeps."""
+        kept = (field for field in self.fields if self.writable and not field.pulse)
+        return sum(((1 << field.width) - 1) << field.low for field in kept)
 
     @property
     def offsets(self) -> range:
@@ -178,7 +187,7 @@ class Register:
         return range(self.offset, self.offset + 4 * self.count, 4)
 
 
-def _value(name: str, at: int, access: Access, doc: str, **options: int) -> Register:
+def _value(name: str, at: int, access: Access, doc: str, **options: Any) -> Register:
     """A register that is one 32-bit number."""
     return Register(name, at, access, doc, (Field("value", 0, 32, doc),), **options)
 
@@ -247,11 +256,29 @@ def _control() -> list[Register]:
         Register("CONTROL", 0x080, Access.RW, "commands", control),
         Register("STATUS", 0x084, Access.RO, "state of the machine", status),
         Register("IRQ", 0x088, Access.W1C, "pending interrupts", irq),
-        _value("PROGRAM_OFFSET", 0x08C, Access.RW, "byte offset of the program in its window"),
+        _value(
+            "PROGRAM_OFFSET",
+            0x08C,
+            Access.RW,
+            "byte offset of the program in its window, a multiple of TILE",
+            locked=True,
+        ),
     ]
 
 
-def _watchdog_and_error() -> list[Register]:
+def watchdog_default(cfg: Config) -> int:
+    """Cycles without progress after which the watchdog fires, unless the host says otherwise.
+
+    Progress is a byte moved or an instruction retired, so the limit must be above the time of the
+    longest legal instruction. That is a MATMUL of ``max_rows`` rows and as many tiles as its fields
+    can say: a cycle for each row and pair of tiles. Twice that leaves room for whatever waits.
+    """
+    matmul = {field.name: field.width for field in isa.FORMATS[isa.Opcode.MATMUL].fields}
+    k_tiles, n_tiles = ((1 << matmul[name]) - 1 for name in ("k_tiles", "n_tiles"))
+    return 2 * cfg.geometry.max_rows * k_tiles * n_tiles
+
+
+def _watchdog_and_error(cfg: Config) -> list[Register]:
     watchdog = (
         Field("fired", 0, 1, "no progress for WATCHDOG_LIMIT cycles"),
         Field("engine", 1, UNIT_BITS, "the engine that holds up the others", Unit),
@@ -263,18 +290,26 @@ def _watchdog_and_error() -> list[Register]:
         Field("code", 0, 4, "what happened first", ErrorCode),
         Field("engine", 4, UNIT_BITS, "where; for BUS, LOAD stands for all reads", Unit),
         Field("window", 8, 2, "DRAM window of the access, for WINDOW", isa.Window),
+        Field("rule", 16, 8, "which rule of golden.rules, for ILLEGAL_INSTRUCTION"),
     )
     return [
         _value(
             "WATCHDOG_LIMIT",
             0x090,
             Access.RW,
-            "cycles without progress until the watchdog fires, 0: never",
-            reset=WATCHDOG_DEFAULT,
+            "cycles without a byte moved or an instruction retired until the watchdog fires, "
+            "0: never",
+            reset=watchdog_default(cfg),
         ),
         Register("WATCHDOG", 0x094, Access.RO, "what the watchdog saw", watchdog),
         Register("ERROR", 0x098, Access.RO, "the first error", error),
-        _value("ERROR_OFFSET", 0x09C, Access.RO, "byte offset of the access, for WINDOW"),
+        _value(
+            "ERROR_OFFSET",
+            0x09C,
+            Access.RO,
+            "byte offset of the access, for WINDOW; number of the instruction in the program, for "
+            "ILLEGAL_INSTRUCTION",
+        ),
     ]
 
 
@@ -284,8 +319,20 @@ def _windows() -> list[Register]:
         at = 0x0C0 + 8 * window
         name = window.name
         registers += [
-            _value(f"WINDOW_BASE_{name}", at, Access.RW, f"physical address of {name}"),
-            _value(f"WINDOW_LIMIT_{name}", at + 4, Access.RW, f"size of {name} in bytes"),
+            _value(
+                f"WINDOW_BASE_{name}",
+                at,
+                Access.RW,
+                f"physical address of {name}, a multiple of TILE",
+                locked=True,
+            ),
+            _value(
+                f"WINDOW_LIMIT_{name}",
+                at + 4,
+                Access.RW,
+                f"size of {name} in bytes; base + size is less than 2**32",
+                locked=True,
+            ),
         ]
     return registers
 
@@ -330,7 +377,7 @@ def table(cfg: Config) -> tuple[Register, ...]:
         *_identity(cfg),
         *_geometry(cfg),
         *_control(),
-        *_watchdog_and_error(),
+        *_watchdog_and_error(cfg),
         *_windows(),
         *_counters(),
     )
@@ -340,7 +387,7 @@ _BY_NAME = {r.name: r for r in table(TINY)}
 
 
 def find(name: str) -> Register:
-    """The named register of any configuration; its constant is that of no one in particular.
+    """The named register of any configuration; its values are those of no one in particular.
 
     Raises
     ------

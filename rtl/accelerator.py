@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, ResetInserter, Value
+from typing import Any
+
+from amaranth import Cat, Const, Module, ResetInserter, Value
+from amaranth.hdl import Elaboratable
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden import registers
 from transept.golden.config import Config
 from transept.golden.isa import Engine
-from transept.rtl.control.controller import Controller
+from transept.rtl.control.controller import COUNTING, Controller
 from transept.rtl.control.idle import rest_when_idle
 from transept.rtl.gemm.engine import GemmEngine
 from transept.rtl.interfaces import axi4, axi_lite
@@ -25,11 +28,19 @@ from transept.rtl.vector.engine import VectorEngine
 
 __all__ = ["Accelerator"]
 
+_ENGINES = {
+    Engine.LOAD: LoadEngine,
+    Engine.GEMM: GemmEngine,
+    Engine.SOFTMAX: SoftmaxEngine,
+    Engine.VECTOR: VectorEngine,
+    Engine.STORE: StoreEngine,
+}
+
 
 class Accelerator(wiring.Component):
     """A transformer accelerator behind two buses; see docs/architecture.md.
 
-    Golden model: ``golden.emulator``.
+    It has the engines and filters that its configuration names. Golden model: ``golden.emulator``.
 
     Members
     -------
@@ -60,33 +71,21 @@ class Accelerator(wiring.Component):
         m.submodules.control = control = Controller(cfg)
         m.submodules.reader = reader = ReadMaster(cfg)
         m.submodules.writer = writer = WriteMaster(cfg)
-        engines = {
-            Engine.LOAD: LoadEngine(cfg),
-            Engine.GEMM: GemmEngine(cfg),
-            Engine.SOFTMAX: SoftmaxEngine(cfg),
-            Engine.VECTOR: VectorEngine(cfg),
-            Engine.STORE: StoreEngine(cfg),
-        }
-        load, gemm, softmax, vector, store = (engines[name] for name in Engine)
-        resting = {
-            Engine.LOAD: rest_when_idle(m, load),
-            Engine.GEMM: gemm,  # always at work, but for parts that rest by themselves
-            Engine.SOFTMAX: rest_when_idle(m, softmax),
-            Engine.VECTOR: rest_when_idle(m, vector, unless=vector.vparam.en),
-            Engine.STORE: rest_when_idle(m, store),
-        }
+        engines = {name: _ENGINES[name](cfg) for name in cfg.built_engines}
+        load, gemm, store = (engines[name] for name in (Engine.LOAD, Engine.GEMM, Engine.STORE))
         for name, engine in engines.items():
-            m.submodules[name.name.lower()] = ResetInserter(control.reset)(resting[name])
+            resting = self._resting(m, name, engine)
+            m.submodules[name.name.lower()] = ResetInserter(control.reset)(resting)
             connect(m, control.engines[name], engine.instr)
             m.d.comb += [
                 control.retire[name].eq(engine.retire),
                 control.states[name].busy.eq(engine.busy),
                 control.states[name].stall.eq(engine.stall),
             ]
-        self._scratchpads(m, load, gemm, softmax, vector, store)
-        connect(m, load.vparam, vector.vparam)
-        connect(m, load.table, gemm.table)
-        connect(m, softmax.selection, gemm.selection)
+            if name in COUNTING:
+                connect(m, engine.clipped, control.clipped[COUNTING.index(name)])
+        self._scratchpads(m, engines)
+        self._join(m, engines)
         self._bus(m, control, reader, writer, load, store)
         self._faults(m, control, reader, writer, load, store)
         connect(m, flipped(self.s_axil), control.bus)
@@ -97,46 +96,70 @@ class Accelerator(wiring.Component):
                 Cat(
                     Value.cast(control.activity),
                     gemm.array_active,
-                    *(engine.retire for engine in engines.values()),
+                    *(engines[name].retire if name in engines else Const(0) for name in Engine),
                 )
             ),
         ]
         return m
 
-    def _scratchpads(
-        self,
-        m: Module,
-        load: LoadEngine,
-        gemm: GemmEngine,
-        softmax: SoftmaxEngine,
-        vector: VectorEngine,
-        store: StoreEngine,
-    ) -> None:
+    @staticmethod
+    def _resting(m: Module, name: Engine, engine: Any) -> Elaboratable:
+        """The engine, held while it has no work. GEMM is always at work, but for parts that rest by
+        themselves; the vector unit's parameters are written while it rests."""
+        if name is Engine.GEMM:
+            return engine
+        return rest_when_idle(m, engine, unless=engine.vparam.en if name is Engine.VECTOR else 0)
+
+    def _join(self, m: Module, engines: dict[Engine, Any]) -> None:
+        """What one engine has for another."""
+        load, gemm = engines[Engine.LOAD], engines[Engine.GEMM]
+        if self._cfg.blocks.activation:
+            connect(m, load.table, gemm.table)
+        if Engine.VECTOR in engines:
+            connect(m, load.vparam, engines[Engine.VECTOR].vparam)
+        if Engine.SOFTMAX in engines:
+            connect(m, engines[Engine.SOFTMAX].selection, gemm.selection)
+
+    def _scratchpads(self, m: Module, engines: dict[Engine, Any]) -> None:
+        """The memories that engines share. Ports of engines that are not built stay still."""
         cfg = self._cfg
         m.submodules.act = act = ActivationScratchpad(cfg)
         m.submodules.stat = stat = StationaryScratchpad(cfg)
         m.submodules.rowstat = rowstat = RowStatistics(cfg)
-        for client, port in (
+        load, gemm, store = (engines[name] for name in (Engine.LOAD, Engine.GEMM, Engine.STORE))
+        clients = [
             (gemm.act_read, act.gemm_read),
-            (softmax.act_read, act.softmax_read),
-            (vector.act_read, act.vector_read),
             (store.act_read, act.store_read),
             (gemm.act_write, act.gemm_write),
-            (softmax.act_write, act.softmax_write),
-            (vector.act_write, act.vector_write),
             (load.act_write, act.load_write),
             (gemm.stat_read, stat.gemm_read),
+            (store.stat_read, stat.store_read),
             (gemm.stat_write, stat.gemm_write),
             (load.stat_write, stat.load_write),
             (gemm.rowstat_read, rowstat.gemm_read),
             (gemm.epilogue_rowstat_read, rowstat.epilogue_read),
-            (softmax.rowstat_read, rowstat.softmax_read),
             (gemm.rowstat_write, rowstat.epilogue_write),
-            (softmax.rowstat_write, rowstat.softmax_write),
-            (vector.rowstat_write, rowstat.vector_write),
             (load.rowstat_write, rowstat.load_write),
-        ):
+        ]
+        if Engine.SOFTMAX in engines:
+            softmax = engines[Engine.SOFTMAX]
+            clients += [
+                (softmax.act_read, act.softmax_read),
+                (softmax.act_write, act.softmax_write),
+                (softmax.rowstat_read, rowstat.softmax_read),
+                (softmax.rowstat_write, rowstat.softmax_write),
+            ]
+        if Engine.VECTOR in engines:
+            vector = engines[Engine.VECTOR]
+            clients += [
+                (vector.act_read, act.vector_read),
+                (vector.act_write, act.vector_write),
+                (vector.rowstat_write, rowstat.vector_write),
+            ]
+        for client, port in clients:
             connect(m, client, port)
+        if cfg.observes:
+            connect(m, stat.observed, gemm.observe)
 
     def _bus(
         self,

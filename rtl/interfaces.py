@@ -5,24 +5,31 @@ Directions are those of the initiator (the client of a memory, the master of a b
 
 from __future__ import annotations
 
-from amaranth.hdl import ShapeLike, signed, unsigned
-from amaranth.lib import data, enum, stream, wiring
+from collections.abc import Mapping
+
+from amaranth.hdl import Shape, ShapeLike, signed, unsigned
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden import isa
-from transept.golden.config import Config
+from transept.golden.config import ROWSTAT_BITS, Config
+from transept.golden.layouts import RECORD_BYTES, RecordField
+from transept.golden.registers import Stall
 
 __all__ = [
     "ACT_READ_LATENCY",
     "ROWSTAT_READ_LATENCY",
     "STAT_READ_LATENCY",
-    "Stall",
     "act_read",
     "act_write",
     "axi4",
     "axi_lite",
+    "clipped_layout",
     "engine_members",
     "instruction_layout",
+    "observation_layout",
+    "operand",
+    "record_layout",
     "rowstat_read",
     "rowstat_write",
     "stat_read",
@@ -33,19 +40,12 @@ __all__ = [
 ACT_READ_LATENCY = 2
 STAT_READ_LATENCY = 2
 ROWSTAT_READ_LATENCY = 1
-ROWSTAT_BITS = 24
 
 
-class Stall(enum.Enum, shape=3):
-    """What an engine that does not advance waits for; read by counters and the watchdog."""
-
-    NONE = 0  # advancing, or idle without an instruction
-    TOKEN = 1  # its next instruction waits for tokens (set by dispatch, not by engines)
-    MEMORY = 2  # DRAM
-    SCRATCHPAD = 3  # an on-chip memory port
-    WEIGHTS = 4  # GEMM: the stationary tile is not loaded yet
-    ACCUMULATOR = 5  # GEMM: no free accumulator slot
-    FILTER = 6  # GEMM: the key filter has not answered
+def operand(opcode: isa.Opcode, name: str) -> Shape:
+    """The shape of an operand (enumerations as plain integers)."""
+    field = isa.operand(opcode, name)
+    return signed(field.width) if field.signed else unsigned(field.width)
 
 
 def instruction_layout(opcode: isa.Opcode) -> data.FlexibleLayout:
@@ -56,9 +56,19 @@ def instruction_layout(opcode: isa.Opcode) -> data.FlexibleLayout:
         fields[field.name] = data.Field(unsigned(field.width), low)
         low += field.width
     for field, low in isa.FORMATS[opcode].offsets():
-        shape = signed(field.width) if field.signed else unsigned(field.width)
-        fields[field.name] = data.Field(shape, low)
+        fields[field.name] = data.Field(operand(opcode, field.name), low)
     return data.FlexibleLayout(8 * isa.INSTRUCTION_BYTES, fields)
+
+
+def record_layout(record: Mapping[str, RecordField]) -> data.FlexibleLayout:
+    """A record of ``golden.layouts``: the bits of each value that count."""
+    return data.FlexibleLayout(
+        8 * RECORD_BYTES,
+        {
+            name: data.Field(Shape(field.width, field.signed), field.low)
+            for name, field in record.items()
+        },
+    )
 
 
 def engine_members() -> dict[str, wiring.Member]:
@@ -68,7 +78,7 @@ def engine_members() -> dict[str, wiring.Member]:
     retire : Out(1), high for one cycle for each instruction, in order, once its last write has
         been accepted by the memory (a read issued in the next cycle sees it)
     busy : Out(1), from the acceptance of an instruction to its retirement
-    stall : Out(Stall), meaningful while busy
+    stall : Out(golden.registers.Stall), meaningful while busy
     """
     return {
         "instr": In(stream.Signature(8 * isa.INSTRUCTION_BYTES)),
@@ -130,13 +140,35 @@ def stat_read(cfg: Config) -> wiring.Signature:
 
 
 def stat_write(cfg: Config) -> wiring.Signature:
-    """As ``act_write``, words of ``tile`` int8."""
+    """As ``act_write``, words of ``tile`` int8; with ``observe`` the word is added to a key
+    summary, or begins it if it is the ``first`` one of its key tile."""
     return wiring.Signature(
         {
             "en": Out(1),
             "addr": Out(_bits(cfg.memories.stat_words)),
             "data": Out(stat_word(cfg)),
+            "observe": Out(1),
+            "summary": Out(_bits(cfg.key_summaries)),
+            "first": Out(1),
             "ready": In(1),
+        }
+    )
+
+
+def observation_layout(cfg: Config) -> data.StructLayout:
+    """One observed word as it is written to STAT, for the key filters."""
+    return data.StructLayout(
+        {"summary": _bits(cfg.key_summaries), "first": 1, "word": stat_word(cfg)}
+    )
+
+
+def clipped_layout(cfg: Config) -> data.StructLayout:
+    """How many elements an instruction, or a part of it, has clipped, and who counts them."""
+    longest = max(cfg.tile, cfg.geometry.max_hidden)
+    return data.StructLayout(
+        {
+            "tally": range(isa.TALLIES),
+            "count": range(cfg.geometry.max_rows * longest + 1),
         }
     )
 

@@ -7,12 +7,12 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from transept.sim import build
+from transept.sim import build, tools
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring
@@ -21,6 +21,10 @@ __all__ = ["bench_executable", "parameters", "run_bench"]
 
 PARAMETERS = "TRANSEPT_BENCH_PARAMETERS"
 LOG_LINES = 60
+#: Processor time of one simulation: it ends what hangs, however busy the machine is.
+LIMIT_S = 600
+#: Environment variable with a command that cocotb's runner puts in front of the simulation.
+PREFIX = "SIM_CMD_PREFIX"
 
 
 def parameters() -> dict[str, object]:
@@ -45,11 +49,13 @@ def bench_executable(
     ToolMissing, BuildError
         If it cannot be built.
     """
+    tools.require(tools.COCOTB if isinstance(design, str) else (*tools.COCOTB, *tools.ELABORATION))
     import cocotb
     from cocotb_tools import config
 
-    text = design
-    if not isinstance(text, str):
+    if isinstance(design, str):
+        text = design
+    else:
         text = build.to_verilog(design, name, separator=separator)
     # what is public is not optimised, so only ports are
     visible = [f'public_flat_rw -module "{name}" -var "{port}"' for port in _ports(text, name)]
@@ -57,9 +63,9 @@ def bench_executable(
     main = Path(config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     libraries = f"-Wl,-rpath,{config.libs_dir} -L{config.libs_dir} -lcocotbvpi_verilator"
     flags = (*build.VERILATOR_FLAGS, "--vpi", "public.vlt", *(("--trace",) if waves else ()))
-    recipe = {"flags": flags, "link": libraries, "speed": speed, "cocotb": cocotb.__version__}
+    facts = {"flags": flags, "link": libraries, "speed": speed, "cocotb": cocotb.__version__}
 
-    def make(scratch: Path) -> None:
+    def fill(scratch: Path) -> None:
         (scratch / "public.vlt").write_text(public)
         build.verilate(
             scratch,
@@ -74,8 +80,8 @@ def bench_executable(
             speed=speed,
         )
 
-    key = build.content_hash(text, public, recipe, build.tool_versions(), main.read_bytes())
-    return build.cached(f"cocotb/{name}_{key}", make) / name
+    recipe = build.compiled("cocotb", name, text, public, facts, main.read_bytes())
+    return recipe.make(fill) / name
 
 
 def _ports(text: str, name: str) -> list[str]:
@@ -95,6 +101,7 @@ def run_bench(
     separator: str = "__",
     waves: Path | None = None,
     speed: str = build.QUICK,
+    limit_s: int = LIMIT_S,
 ) -> int:
     """Run the cocotb tests of a module on a design; returns how many passed.
 
@@ -107,11 +114,13 @@ def run_bench(
     separator : joins the parts of a component's port names
     waves : write a VCD to this file
     speed : build.QUICK for runs shorter than the build, else build.FAST
+    limit_s : seconds of processor time after which the simulation is stopped
 
     Raises
     ------
     AssertionError
-        If a test failed, or none ran; the message names them and ends with the log.
+        If a test failed, none ran, or they were stopped; the message says which and ends with the
+        log.
     """
     from cocotb_tools.runner import get_runner
 
@@ -123,7 +132,7 @@ def run_bench(
     with tempfile.TemporaryDirectory(prefix=f"{name}.") as folder:
         log, results = Path(folder) / "log.txt", Path(folder) / "results.xml"
         # when it fails the reason is in the results, or there are none
-        with contextlib.suppress(SystemExit, RuntimeError):
+        with contextlib.suppress(SystemExit, RuntimeError), _stopped_after(limit_s):
             get_runner("verilator").test(
                 test_module,
                 name,
@@ -136,10 +145,24 @@ def run_bench(
                 results_xml=str(results),
                 log_file=log,
             )
-        return _judge(test_module, results, log)
+        return _judge(test_module, results, log, limit_s)
 
 
-def _judge(test_module: str, results: Path, log: Path) -> int:
+@contextlib.contextmanager
+def _stopped_after(limit_s: int) -> Iterator[None]:
+    """Simulations that are started meanwhile get at most so much processor time."""
+    before = os.environ.get(PREFIX)
+    os.environ[PREFIX] = f"prlimit --cpu={limit_s}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[PREFIX]
+        else:
+            os.environ[PREFIX] = before
+
+
+def _judge(test_module: str, results: Path, log: Path, limit_s: int) -> int:
     """Number of tests that passed, if all did."""
     cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
     bad = [
@@ -149,7 +172,7 @@ def _judge(test_module: str, results: Path, log: Path) -> int:
     ]
     passed = sum(case.find("skipped") is None for case in cases) - len(bad)
     if bad or not passed:
-        what = f"failed: {', '.join(bad)}" if bad else "no test ran"
+        what = f"failed: {', '.join(bad)}" if bad else f"no test ran to its end in {limit_s} s"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         tail = "\n".join(lines[-LOG_LINES:])
         raise AssertionError(f"{test_module}: {what}\n{tail}")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 __all__ = ["Program", "compile", "load"]
 
 if TYPE_CHECKING:
-    from transept.host.program import Program, compile, load
+    from transept.host.runtime.program import Program, compile, load
 
 
 def __getattr__(name: str) -> object:
     # torch is imported only by those who compile, so that a board can run programs without it
     if name in __all__:
-        from transept.host import program
+        from transept.host.runtime import program
 
         return getattr(program, name)
     raise AttributeError(f"module 'transept' has no attribute {name!r}")

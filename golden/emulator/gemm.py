@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from transept.golden import filters
-from transept.golden.emulator.memory import EmulatorError, OnChip, OpenGroups
+from transept.golden.emulator.memory import EmulatorError, OnChip, addresses
 from transept.golden.isa import AMode, Instruction, Opcode, OutMode, RowScale
 from transept.golden.layouts import RECORD_BYTES, unpack_channel_parameters, unpack_table
 from transept.golden.numerics.fixed import Clipping
@@ -23,7 +23,7 @@ from transept.golden.numerics.requantise import (
     quantise_row,
     requantise,
 )
-from transept.golden.numerics.softmax import CONTEXT_KEYS, MASKED, OFFSET
+from transept.golden.numerics.softmax import MASKED, OFFSET
 
 __all__ = ["context", "matmul", "scores"]
 
@@ -72,35 +72,14 @@ def _row_scale(chip: OnChip, mode: RowScale, entry: int, rows: int) -> tuple:
     return reciprocal(statistic & 0xFFFFFF)
 
 
-def _accumulate(chip: OnChip, i: Instruction, sums: np.ndarray, keys: int = 0) -> np.ndarray:
+def _accumulate(chip: OnChip, i: Instruction, sums: np.ndarray) -> np.ndarray:
     """Add to or open the groups of an instruction, and close them with ``finish``."""
     if i.accumulate:
-        groups = chip.groups
-        if groups is None:
-            raise EmulatorError("accumulate without open accumulators")
-        if groups.opcode != i.opcode or groups.sums.shape != sums.shape:
-            raise EmulatorError(
-                f"accumulate has {_shape(chip, i.opcode, sums)}, the open accumulators are "
-                f"{_shape(chip, groups.opcode, groups.sums)}"
-            )
-        sums, keys = sums + groups.sums, keys + groups.keys
-    else:
-        _closed(chip)
-    if keys > CONTEXT_KEYS:
-        raise EmulatorError(f"{keys} keys in one row exceed the {CONTEXT_KEYS} of its accumulators")
+        sums = sums + chip.sums
     if i.opcode == Opcode.MATMUL and np.abs(sums).max() >> (ACCUMULATOR_BITS - 1):
         raise EmulatorError(f"an accumulator exceeds {ACCUMULATOR_BITS} bits")
-    chip.groups = None if i.finish else OpenGroups(i.opcode, sums, keys)
+    chip.sums = None if i.finish else sums
     return sums
-
-
-def _shape(chip: OnChip, opcode: Opcode, sums: np.ndarray) -> str:
-    return f"{len(sums)} rows and {sums.shape[1] // chip.tile} tiles of {opcode.name}"
-
-
-def _closed(chip: OnChip) -> None:
-    if chip.groups is not None:
-        raise EmulatorError(f"the accumulators of an earlier {chip.groups.opcode.name} are open")
 
 
 def _write(
@@ -115,7 +94,6 @@ def _write(
     """The epilogue: requantise int[rows, n tiles * tile] and write it, collect its statistics."""
     rows, columns = acc.shape
     n_tiles = columns // chip.tile
-    chip.apart("out_stride", i.out_stride, n_tiles, rows)
     parameters = chip.read_stat(i.param, (n_tiles * RECORD_BYTES, 1))
     narrow = i.out_mode != OutMode.ACT16
     clipping = Clipping()
@@ -136,8 +114,6 @@ def _write(
     words = y.reshape(rows, n_tiles, chip.tile)
     _put(chip, i, words)
     if observe:
-        if i.out_mode != OutMode.STAT8:
-            raise EmulatorError(f"observe is for STAT8, not {i.out_mode.name}")
         chip.observe(i, words, i.out_stride)
     if i.stats:
         entries = chip.stat_rows(i.out_rowstat, rows)
@@ -150,9 +126,7 @@ def _write(
 def _put(chip: OnChip, i: Instruction, words: np.ndarray) -> None:
     rows, n_tiles, _ = words.shape
     target = chip.stat if i.out_mode == OutMode.STAT8 else chip.act
-    name = "STAT" if i.out_mode == OutMode.STAT8 else "ACT"
-    index = i.out_addr + np.arange(rows)[:, None] * i.out_stride + np.arange(n_tiles)
-    target[chip.check(name, index, target)] = words
+    target[addresses(i.out_addr, (rows, i.out_stride), (n_tiles, 1))] = words
 
 
 def matmul(chip: OnChip, i: Instruction) -> int:
@@ -169,20 +143,9 @@ def matmul(chip: OnChip, i: Instruction) -> int:
     Raises
     ------
     EmulatorError
-        If an address is outside its memory, rows of C overlap, an operand of B is -128, the
-        accumulators are open (closed) when they must not be, a sum leaves 27 bits, or the statistic
-        of a row would be both its maximum (DYNAMIC) and its sum (RECIPROCAL); or if it needs a
-        block that is not built.
+        If an operand of B is -128, or a sum leaves 27 bits.
     """
-    rows = chip.rows(i)
-    if i.activation:
-        chip.need("block 'activation'", chip.config.blocks.activation, "activation")
-    if i.a_mode == AMode.DYNAMIC and i.row_scale == RowScale.RECIPROCAL:
-        raise EmulatorError("row_scale RECIPROCAL needs a_mode RAW")
-    if not i.k_tiles or not i.n_tiles:
-        raise EmulatorError(f"k_tiles={i.k_tiles} and n_tiles={i.n_tiles} must be at least 1")
-    if i.n_tiles != 1 and (i.accumulate or not i.finish):
-        raise EmulatorError(f"n_tiles={i.n_tiles} must be 1 when accumulators stay open")
+    rows = i.rows + 1
     a = chip.read_act(i.a_addr, i.a_stride, rows, i.k_tiles)
     if i.a_mode == AMode.DYNAMIC:
         a = _quantise(chip, a, chip.rowstat[chip.stat_rows(i.a_rowstat, rows)])
@@ -210,15 +173,11 @@ def scores(chip: OnChip, i: Instruction) -> int:
     Raises
     ------
     EmulatorError
-        If an address is outside its memory, rows of S overlap, an operand of K is -128,
-        accumulators are open, or the filter is not built or has no such parameter.
+        If an operand of K is -128.
     """
-    _closed(chip)
-    rows, keys, tile = chip.rows(i), i.keys + 1, chip.tile
+    rows, keys, tile = i.rows + 1, i.keys + 1, chip.tile
     tiles = chip.key_tiles(keys)
-    _depth(i)
-    chip.apart("s_stride", i.s_stride, tiles, rows)
-    rule = _filter(chip, i)
+    rule = filters.decode(i.filter, i.parameter)
     q = _low_byte(chip.read_act(i.q_addr, i.q_stride, rows, i.d_tiles))
     k = chip.read_stat(i.k_addr, (tiles * tile, i.d_tiles), (i.d_tiles, 1)).astype(np.int64)
     k = k.reshape(tiles * tile, -1)
@@ -247,20 +206,6 @@ def scores(chip: OnChip, i: Instruction) -> int:
         maximum = np.maximum(maximum, chip.rowstat[entries])
     chip.rowstat[entries] = maximum
     return int(computed.sum()) * i.d_tiles * tile * tile
-
-
-def _depth(i: Instruction) -> None:
-    if not i.d_tiles:
-        raise EmulatorError("d_tiles=0 must be at least 1")
-
-
-def _filter(chip: OnChip, i: Instruction) -> filters.KeyFilter:
-    """The rule of a SCORES instruction."""
-    chip.need(f"key filter {i.filter.name}", i.filter in chip.config.key_filters, "SCORES")
-    try:
-        return filters.decode(i.filter, i.parameter)
-    except ValueError as error:
-        raise EmulatorError(str(error)) from None
 
 
 def _select(
@@ -313,22 +258,16 @@ def context(chip: OnChip, i: Instruction) -> int:
     Raises
     ------
     EmulatorError
-        If an address is outside its memory, rows of C overlap, an operand of V is -128, the
-        accumulators are open (closed) when they must not be, there are more groups than slots or
-        more than 4096 keys, or nothing is recorded.
+        If an operand of V is -128.
     """
-    rows, keys, tile = chip.rows(i), i.keys + 1, chip.tile
+    rows, keys, tile = i.rows + 1, i.keys + 1, chip.tile
     tiles = chip.key_tiles(keys)
-    _depth(i)
     kept = chip.kept(i.select, rows, keys)
-    groups, slots = -(-rows // tile) * i.d_tiles, 2 * chip.config.geometry.acc_slots
-    if groups > slots and (i.accumulate or not i.finish):
-        raise EmulatorError(f"{groups} open accumulators exceed the {slots} slots")
     p = _low_byte(chip.read_act(i.p_addr, i.p_stride, rows, tiles))
     v = chip.read_stat(i.v_addr, (tiles * tile, i.d_tiles), (i.d_tiles, 1))
     _check_operands(v[:keys])
     level = np.where(kept.repeat(tile, 1), p + OFFSET, 0)
-    acc = _accumulate(chip, i, _product(level, v.reshape(tiles * tile, -1)), keys)
+    acc = _accumulate(chip, i, _product(level, v.reshape(tiles * tile, -1)))
     if i.finish:
         _write(chip, i, acc, _row_scale(chip, RowScale.RECIPROCAL, i.p_rowstat, rows))
     return int(kept.sum()) * i.d_tiles * tile * tile

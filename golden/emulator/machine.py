@@ -15,6 +15,8 @@ from transept.golden.emulator.memory import Dram, EmulatorError, OnChip
 from transept.golden.emulator.rowwise import norm, softmax
 from transept.golden.emulator.transfer import load, store
 from transept.golden.isa import Engine, Instruction, Opcode, Window
+from transept.golden.registers import ErrorCode
+from transept.golden.verify import Finding, verify
 
 __all__ = ["Emulator", "Statistics"]
 
@@ -73,12 +75,19 @@ class Emulator:
         Raises
         ------
         EmulatorError
-            If the program has no END or an instruction is not legal; the message starts with
-            ``instruction N (OPCODE)``.
+            If the program is not legal (``golden.verify``), before anything runs, or its data are
+            not; the message starts with ``instruction N (OPCODE)``.
         """
+        try:
+            return self._run(offset, limit, order)
+        except EmulatorError:
+            self.chip.forget()
+            raise
+
+    def _run(self, offset: int, limit: int | None, order: np.random.Generator | None) -> Statistics:
         program = self._fetch(offset, limit)
-        tokens = _check_tokens(program)
-        self._bytes, self._macs = Counter(), 0
+        self._bytes: Counter[Opcode] = Counter()
+        self._macs = 0
         self.chip.tallies[:] = 0
         indices = range(len(program)) if order is None else _shuffle(program, order)
         for index in indices:
@@ -94,31 +103,31 @@ class Emulator:
             bytes_read=self._bytes[Opcode.LOAD],
             bytes_written=self._bytes[Opcode.STORE],
             macs=self._macs,
-            tokens_left=tokens,
+            tokens_left=sum(len(i.signal) - len(i.wait) for i in program),
             clipped=tuple(self.chip.tallies.tolist()),
         )
 
     def _fetch(self, offset: int, limit: int | None) -> list[Instruction]:
-        """Instructions before END."""
-        if limit is None:
-            limit = self.dram.windows.get(Window.PROGRAM, (0, 0))[1]
-        program: list[Instruction] = []
-        for start in range(offset, limit, isa.INSTRUCTION_BYTES):
-            data = self.dram.rows(
-                Window.PROGRAM, start, 0, 1, isa.INSTRUCTION_BYTES, self.config.tile
-            )
-            try:
-                instruction = isa.decode(data.tobytes())
-            except ValueError as error:
-                raise EmulatorError(f"instruction {len(program)}: {error}") from None
+        """Instructions before END, verified."""
+        base, size = self.dram.windows.get(Window.PROGRAM, (0, 0))
+        end = size if limit is None else min(limit, size)
+        text = self.dram.data[base + offset : base + max(offset, end)].tobytes()
+        sizes = {window: size for window, (_, size) in self.dram.windows.items()}
+        findings = verify(text, self.config, sizes, self.chip.state)
+        if offset % self.config.tile:
+            says = f"window PROGRAM: offset {offset} is no multiple of {self.config.tile}"
+            findings = [Finding(0, "", says, ErrorCode.WINDOW, offset=offset)]
+        if findings:
+            raise EmulatorError(str(findings[0]), findings[0])
+        program = []
+        while True:
+            place = slice(*(isa.INSTRUCTION_BYTES * (len(program) + n) for n in (0, 1)))
+            instruction = isa.decode(text[place])
             if instruction.opcode == Opcode.END:
                 return program
             program.append(instruction)
-        raise EmulatorError(f"no END in {len(program)} instructions up to byte {limit}")
 
     def _execute(self, i: Instruction) -> None:
-        block = isa.FORMATS[i.opcode].block
-        self.chip.need(f"block {block!r}", self.config.has(i.opcode), i.opcode.name)
         match i.opcode:
             case Opcode.LOAD:
                 self._bytes[i.opcode] += load(self.chip, self.dram, i)
@@ -136,36 +145,16 @@ class Emulator:
                 norm(self.chip, i)
 
 
-def _check_tokens(program: list[Instruction]) -> int:
-    """Take and give every token in program order; returns the tokens left.
-
-    If program order never waits, no order of the engines does: they only take tokens of
-    instructions that come before them.
-    """
-    tokens: Counter[tuple[Engine, Engine]] = Counter()
-    for index, instruction in enumerate(program):
-        engine = instruction.engine
-        for giver in sorted(instruction.wait):
-            if not tokens[giver, engine]:
-                raise EmulatorError(
-                    f"instruction {index} ({instruction.opcode.name}): waits for a token that "
-                    f"{giver.name} has not given"
-                )
-            tokens[giver, engine] -= 1
-        tokens.update((engine, taker) for taker in instruction.signal)
-    return tokens.total()
-
-
 def _shuffle(program: list[Instruction], rng: np.random.Generator) -> Iterator[int]:
     """Indices in a random order that respects tokens and the order within each engine.
 
     Engines have random speeds that change now and then, so that any one can run far ahead.
     """
-    queues: dict[Engine, list[int]] = {engine: [] for engine in Engine}
+    queues: dict[Engine | None, list[int]] = {engine: [] for engine in Engine}
     for index in reversed(range(len(program))):
         queues[program[index].engine].append(index)
-    tokens: Counter[tuple[Engine, Engine]] = Counter()
-    speed = dict.fromkeys(Engine, 1.0)
+    tokens: Counter[tuple[Engine | None, Engine | None]] = Counter()
+    speed: dict[Engine | None, float] = dict.fromkeys(Engine, 1.0)
     for _ in program:
         if rng.random() < SPEED_CHANGE:
             speed = {engine: rng.random() ** 8 for engine in Engine}

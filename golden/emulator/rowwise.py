@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from transept.golden.emulator.memory import ROWSTAT_BITS, EmulatorError, OnChip
+from transept.golden.config import ROWSTAT_BITS
+from transept.golden.emulator.memory import OnChip
 from transept.golden.isa import Instruction
 from transept.golden.layouts import RECORD_BYTES, unpack_norm_parameters
 from transept.golden.numerics.fixed import Clipping, wrap
-from transept.golden.numerics.norm import (
-    NormParameters,
-    inverse_count,
-    normalise,
-    residual_sum,
-    rounded_sum,
-)
+from transept.golden.numerics.norm import NormParameters, normalise, residual_sum, rounded_sum
 from transept.golden.numerics.softmax import MASKED, softmax_rows
 
 __all__ = ["norm", "softmax"]
@@ -28,15 +23,9 @@ def softmax(chip: OnChip, i: Instruction) -> None:
     whose keys are cut is exponentiated part by part with its one maximum. A row whose maximum is
     -32768 (no kept key) gets level 0 everywhere and sum 0. Tiles that are not recorded are neither
     read nor written.
-
-    Raises
-    ------
-    EmulatorError
-        If an address is outside its memory, rows of S overlap, or nothing is recorded.
     """
-    rows, keys, tile = chip.rows(i), i.keys + 1, chip.tile
+    rows, keys, tile = i.rows + 1, i.keys + 1, chip.tile
     kept = chip.kept(i.select, rows, keys)
-    chip.apart("stride", i.stride, kept.shape[1], rows)
     index = chip.act_rows(i.addr, i.stride, rows, kept.shape[1])
     score = np.where(kept[..., None], chip.act[index].astype(np.int64), MASKED)
     maximum = wrap(chip.rowstat[chip.stat_rows(i.rowstat, rows)], 16)
@@ -56,15 +45,8 @@ def norm(chip: OnChip, i: Instruction) -> None:
     become 0. Channel c has entry ``param * tile + c`` of VPARAM. ``rowstat[rowstat + m]`` becomes
     the maximum magnitude of the normalised row, of the sum if nothing is normalised. Sum and result
     may each overwrite Y or X row by row. ``tally`` counts the elements that any step clipped.
-
-    Raises
-    ------
-    EmulatorError
-        If an address is outside its memory, rows of a result overlap, nothing is to be written,
-        count does not fit into the words of a row, or ``inverse_count`` is not that of ``count``.
     """
-    rows, count = chip.rows(i), i.count
-    _check_norm(chip, i)
+    rows, count = i.rows + 1, i.count
     y = chip.read_act(i.y_addr, i.y_stride, rows, i.words)[:, :count].astype(np.int64)
     x = None
     if i.residual:
@@ -73,14 +55,13 @@ def norm(chip: OnChip, i: Instruction) -> None:
     z = residual_sum(y, x, parameters, clipping)
     results = []
     if i.sum:
-        results.append(("sum", i.sum_addr, i.sum_stride, rounded_sum(z, parameters, clipping)))
+        results.append((i.sum_addr, i.sum_stride, rounded_sum(z, parameters, clipping)))
     if i.normalise:
         options = {"epsilon": i.epsilon, "out_shift": i.out_shift, "centre": bool(i.centre)}
         result = normalise(z, parameters, **options, clip=clipping)
-        results.append(("out", i.out_addr, i.out_stride, result))
+        results.append((i.out_addr, i.out_stride, result))
     chip.tally(i, clipping.elements)
-    for name, addr, stride, result in results:
-        chip.apart(f"{name}_stride", stride, i.words, rows)
+    for addr, stride, result in results:
         padded = np.pad(result, ((0, 0), (0, i.words * chip.tile - count)))
         index = chip.act_rows(addr, stride, rows, i.words)
         chip.act[index] = padded.reshape(rows, i.words, chip.tile)
@@ -88,18 +69,7 @@ def norm(chip: OnChip, i: Instruction) -> None:
     chip.rowstat[chip.stat_rows(i.rowstat, rows)] = np.abs(result).max(1)
 
 
-def _check_norm(chip: OnChip, i: Instruction) -> None:
-    least, most = 1 + i.normalise, min(i.words * chip.tile, chip.config.geometry.max_hidden)
-    if not least <= i.count <= most:
-        raise EmulatorError(f"count={i.count} is outside {least} to {most}")
-    if not i.normalise and not i.sum:
-        raise EmulatorError("neither normalise nor sum: nothing is written")
-    if i.normalise and i.inverse_count != inverse_count(i.count):
-        raise EmulatorError(f"inverse_count={i.inverse_count} is not {inverse_count(i.count)}")
-
-
 def _parameters(chip: OnChip, i: Instruction) -> NormParameters:
     units = i.param * RECORD_BYTES + np.arange(i.words * RECORD_BYTES)
-    data = chip.vparam[chip.check("VPARAM", units, chip.vparam)]
-    channels = vars(unpack_norm_parameters(data))
+    channels = vars(unpack_norm_parameters(chip.vparam[units]))
     return NormParameters(**{name: values[: i.count] for name, values in channels.items()})

@@ -18,32 +18,18 @@ def load(chip: OnChip, dram: Dram, i: Instruction) -> int:
     way to ACT. STAT, VPARAM and TABLE take bytes as they are: parameters lie between weights, so
     -128 passes here, and MATMUL refuses it as an operand. With ``stats`` (ACT only)
     ``rowstat[rowstat + m]`` becomes the maximum magnitude of row m. With ``observe`` (STAT only)
-    word w of row m is added to key summary ``summary + w + (phase + m) // tile * stride``. Without
-    rows or words nothing happens.
+    word w of row m is added to key summary ``summary + w + (phase + m) // tile * stride``.
 
     Raises
     ------
     EmulatorError
-        If the access leaves its window or the memory, brings an int8 element of -128 to ACT,
-        observed rows overlap, or the memory or the observation needs a block that is not built.
+        If it brings an int8 element of -128 to ACT.
     """
     rows, words, tile = i.rows, i.words, chip.tile
-    if i.memory != Memory.ACT and (i.wide or i.stats):
-        raise EmulatorError(f"wide and stats are for ACT, not {i.memory.name}")
-    if i.memory != Memory.STAT and i.observe:
-        raise EmulatorError(f"observe is for STAT, not {i.memory.name}")
-    blocks = chip.config.blocks
-    if i.memory == Memory.VPARAM:
-        chip.need("block 'norm'", blocks.norm, "VPARAM")
-    if i.memory == Memory.TABLE:
-        chip.need("block 'activation'", blocks.activation, "TABLE")
-    if not rows or not words:
-        return 0
     size = tile * (1 + i.wide)
-    data = dram.rows(i.window, i.offset, i.pitch * tile, rows, words * size, align=tile)
+    data = dram.rows(i.window, i.offset, i.pitch * tile, rows, words * size)
     target = chip.memory(i.memory)
     index = addresses(i.addr, (rows, i.stride), (words, 1))
-    chip.check(i.memory.name, index, target)
     elements = np.ascontiguousarray(data)
     if i.memory in (Memory.ACT, Memory.STAT):
         elements = elements.view("<i2" if i.wide else np.int8)
@@ -52,9 +38,8 @@ def load(chip: OnChip, dram: Dram, i: Instruction) -> int:
     target[index] = elements.reshape(rows, words, tile)
     if i.stats:
         magnitude = np.abs(elements.astype(np.int64)).max(1)
-        chip.rowstat[chip.stat_rows(i.rowstat, rows)] = magnitude
+        chip.rowstat[i.rowstat : i.rowstat + rows] = magnitude
     if i.observe:
-        chip.apart("stride", i.stride, words, rows)
         chip.observe(i, elements.reshape(rows, words, tile), i.stride)
     return data.size
 
@@ -64,23 +49,11 @@ def store(chip: OnChip, dram: Dram, i: Instruction) -> int:
 
     A word of STAT is ``tile`` bytes, a word of ACT the low byte of each element or, with ``wide``,
     all of it.
-
-    Raises
-    ------
-    EmulatorError
-        If the access leaves its window or the memory, or the memory is neither ACT nor STAT.
     """
     rows, words = i.rows, i.words
-    if i.memory not in (Memory.ACT, Memory.STAT):
-        raise EmulatorError(f"{i.memory.name} cannot be stored, ACT and STAT can")
-    if i.memory != Memory.ACT and i.wide:
-        raise EmulatorError(f"wide is for ACT, not {i.memory.name}")
-    if not rows or not words:
-        return 0
     size = chip.tile * (1 + i.wide)
-    data = dram.rows(i.window, i.offset, i.pitch * chip.tile, rows, words * size, align=chip.tile)
-    source = chip.memory(i.memory)
+    data = dram.rows(i.window, i.offset, i.pitch * chip.tile, rows, words * size)
     index = addresses(i.addr, (rows, i.stride), (words, 1))
-    elements = source[chip.check(i.memory.name, index, source)].reshape(rows, -1)
+    elements = chip.memory(i.memory)[index].reshape(rows, -1)
     data[:] = elements.astype("<i2" if i.wide else np.int8).view(np.uint8)
     return data.size

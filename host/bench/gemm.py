@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 
 from transept.golden.config import Config
-from transept.host.driver import Driver
-from transept.host.gemm import compile_gemm, reference
-from transept.host.program import open_device
+from transept.host.bench.product import gemm, reference
+from transept.host.limits import check_cycles
+from transept.host.runtime.session import Session
 
-__all__ = ["DEFAULT_SHAPES", "bench_gemm", "parse_shape"]
+__all__ = ["DEFAULT_SHAPES", "MAX_ROWS", "bench_gemm", "check_shape", "parse_shape"]
+
+#: Rows of A.
+MAX_ROWS = 65_536
+#: The array is busy for longer than this with no shape: two minutes of simulation.
+MAX_CYCLES = 1 << 25
 
 DEFAULT_SHAPES = ("64x64x64", "128x128x128", "256x256x256", "512x512x512", "1x768x768")
 
@@ -32,6 +37,23 @@ def parse_shape(text: str) -> tuple[int, int, int]:
     return m, n, k
 
 
+def check_shape(config: Config, text: str) -> None:
+    """Refuse a shape that is no shape, or too large, before anything is computed.
+
+    Raises
+    ------
+    ValueError
+        The message names the value and the limit.
+    """
+    m, n, k = parse_shape(text)
+    widest = 255 * config.tile
+    for name, value, limit in (("M", m, MAX_ROWS), ("N", n, widest), ("K", k, widest)):
+        if not 1 <= value <= limit:
+            raise ValueError(f"{name}={value} of {text} is outside 1 to {limit:,} of {config.name}")
+    cycles = m * -(-n // config.tile) * -(-k // config.tile)
+    check_cycles(text, cycles, config, MAX_CYCLES)
+
+
 def bench_gemm(
     config: Config, shapes: list[str], *, device: str, seed: int, rate: float, **options: Any
 ) -> list[dict]:
@@ -44,10 +66,14 @@ def _one(config: Config, shape: str, device: str, seed: int, rate: float, option
     rng = np.random.default_rng(seed)
     a = rng.integers(-127, 128, (m, k)).astype(np.int8)
     b = rng.integers(-127, 128, (k, n)).astype(np.int8)
-    gemm = compile_gemm(config, m, n, k, b)
-    driver = Driver(open_device(device, config, gemm.launch, seed=seed, **options))
-    output, report = driver.run(driver.load(gemm.launch), [a])
-    nbytes = gemm.launch.weights.size + gemm.launch.inputs[0].nbytes + gemm.launch.output.nbytes
+    product = gemm(config, m, b)
+    session = Session(config, device, seed=seed, **options)
+    result = session.run(product.region, {"a": a[None]})
+    report = result.report
+    if report is None:
+        raise RuntimeError("; ".join(session.notes))
+    tensors = product.executable.tensors.values()
+    nbytes = product.region.weights.size + sum(tensor.nbytes for tensor in tensors)
     macs = m * k * n
     return {
         "shape": shape,
@@ -57,5 +83,5 @@ def _one(config: Config, shape: str, device: str, seed: int, rate: float, option
         "memory_bound_cycles": int(np.ceil(nbytes / rate)),
         "bytes_read": report.bytes_read,
         "bytes_written": report.bytes_written,
-        "mismatches": int((output != reference(a, b, gemm)).sum()),
+        "mismatches": int((result.outputs["c"][0] != reference(a, b, product)).sum()),
     }

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
-from transept.golden import quantized
+from transept.golden import isa
 from transept.golden.config import Config
-from transept.golden.isa import FORMATS, Engine
+from transept.golden.isa import Engine, Filter, Instruction, Opcode
 from transept.host.devices.rtl import RtlDevice
-from transept.host.launch import Launch
-from transept.host.models import TextModel
-from transept.host.program import Execution, Program
+from transept.host.models import Prepared, TextModel
+from transept.host.runtime.program import Part
+from transept.host.runtime.session import Session
 from transept.host.texts import passages
 
 #: Share of letters in plain text, the rest being spaces and punctuation.
 PLAIN = 0.75
 CHARACTERS_PER_TOKEN = 7
 
-__all__ = ["bench_model", "layer_cycles", "long_texts"]
-
-LONGEST = 1 << 20  # tokens; no text has so many
+__all__ = ["array_cycles", "bench_model", "layer_cycles", "long_texts", "tensors"]
 
 
 def long_texts(model: TextModel, tokens: int, batch: int) -> list[str]:
@@ -33,132 +34,205 @@ def long_texts(model: TextModel, tokens: int, batch: int) -> list[str]:
     return [*full, *plain][:batch]
 
 
-def layer_cycles(launch: Launch, retired: dict[Engine, list[int]]) -> dict[str, int]:
-    """Cycles of every layer: between the retirements of its GEMM instructions and those before.
+def array_cycles(instruction: Instruction, config: Config) -> int:
+    """Cycles of the array's work on an instruction of GEMM, if a filter keeps every key."""
+    if instruction.opcode == Opcode.MATMUL:
+        tiles = instruction.k_tiles * instruction.n_tiles
+    else:
+        tiles = instruction.d_tiles * (instruction.keys // config.tile + 1)
+    return (instruction.rows + 1) * tiles
 
-    retired: cycle of every retirement by engine, from the start of the run. Layers overlap; the
-    order in which the array finishes decides to which one a cycle counts.
+
+def layer_cycles(
+    labels: Sequence[str],
+    instructions: Sequence[Instruction],
+    config: Config,
+    retired: Sequence[int],
+) -> dict[str, int]:
+    """Cycles of every layer, from the start of the run to its last product.
+
+    labels: of the instructions; retired: cycle in which each instruction of GEMM retired.
+
+    Layers overlap: while the results of one leave the array, the next one is at work on it. A layer
+    ends with its retirement, but so early that the array had the time for all that came later; so
+    no layer is counted fewer cycles than its products take.
     """
-    labels = [
-        label
-        for label, instruction in zip(launch.labels, launch.decoded(), strict=True)
-        if FORMATS[instruction.opcode].engine == Engine.GEMM
+    filters = {i.filter for i in instructions if i.opcode == Opcode.SCORES}
+    known = {Opcode.MATMUL}
+    if filters <= {Filter.DENSE}:  # what another filter keeps depends on data
+        known |= {Opcode.SCORES, Opcode.CONTEXT}
+    work = [
+        (label, array_cycles(instruction, config) if instruction.opcode in known else 0)
+        for label, instruction in zip(labels, instructions, strict=True)
+        if instruction.engine == Engine.GEMM
     ]
+    ends = list(retired)
+    for index in range(len(ends) - 1, 0, -1):
+        ends[index - 1] = min(ends[index - 1], ends[index] - work[index][1])
     totals: dict[str, int] = defaultdict(int)
-    start = 0
-    for label, cycle in zip(labels, retired[Engine.GEMM], strict=True):
-        totals[label] += cycle - start
-        start = cycle
+    for (label, _), start, end in zip(work, [0, *ends], ends, strict=False):
+        totals[label] += end - start
     return dict(totals)
 
 
-def _layers(program: Program, config: Config, cycles: dict[str, int], device: str) -> list[dict]:
+@dataclass
+class _Measured:
+    """What was counted while regions ran: cycles of every operator, as far as the device has time."""
+
+    cycles: dict[str, int] = field(default_factory=dict)
+    sha256: str | None = None
+
+    def __call__(self, part: Part, session: Session) -> None:
+        device = session.opened
+        if not isinstance(device, RtlDevice):
+            return
+        region = part.region
+        shape = region.bucket(region.check(part.inputs, part.lengths))
+        executable = region.executable(shape)
+        whole = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
+        image = executable.linked(whole | dict(part.lengths))
+        self.sha256 = device.rtl_sha256
+        self.cycles |= layer_cycles(
+            executable.labels,
+            isa.decode_program(image),
+            region.config,
+            device.retirements()[Engine.GEMM],
+        )
+
+
+def bench_model(model: Prepared, *, device: str, **options: Any) -> dict[str, Any]:
+    """Run a compiled model once; every figure of one report.
+
+    Mismatches count elements of all regions' outputs. ``cosine`` has one entry for each row of the
+    model's first result.
+    """
+    program, measured = model.program, _Measured()
+    if device == "rtl":
+        options["timeline"] = True
+    result = program.run(*model.inputs, device=device, watch=measured, **options)
+    notes, last = list(program.notes), program.last
+    assert last is not None
+    got, want = (next(tensors(value)) for value in (result, program.reference(*model.inputs)))
+    cosine = _cosines(got, want)
+    figures = _figures(model, device, last.parts, measured)
+    figures |= {
+        "mismatches_vs_emulator": sum(_mismatches(model, part, "emulator") for part in last.parts),
+        "mismatches_vs_golden": sum(_mismatches(model, part, "cpu") for part in last.parts),
+        "clipped": last.clipped,
+        "cosine_mean": cosine.mean().item(),
+        "cosine_min": cosine.min().item(),
+        "cosine": cosine.tolist(),
+        "texts": list(model.texts),
+        "notes": [*notes, *model.notes],
+    }
+    if model.texts:
+        figures |= {
+            "similarity": (got @ got.T).tolist(),
+            "similarity_float32": (want @ want.T).tolist(),
+        }
+    return figures
+
+
+def tensors(value: object) -> Iterator[torch.Tensor]:
+    """The real tensors in what a model returns, which may be nested."""
+    if isinstance(value, torch.Tensor):
+        if value.is_floating_point():
+            yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from tensors(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from tensors(part)
+
+
+def _cosines(got: torch.Tensor, want: torch.Tensor) -> torch.Tensor:
+    """float64[rows], of rows of the last dimension."""
+    rows = [x.detach().double().reshape(-1, x.shape[-1] if x.ndim else 1) for x in (got, want)]
+    return torch.nn.functional.cosine_similarity(*rows)
+
+
+def _mismatches(model: Prepared, part: Part, device: str) -> int:
+    """Elements of a region's outputs that are others on another device."""
+    other = model.program.run_region(part.region, part.inputs, part.lengths, device)
+    pairs = ((y, other.result.outputs[name]) for name, y in part.result.outputs.items())
+    return sum(int(np.count_nonzero(a != b)) for a, b in pairs)
+
+
+def _macs(part: Part) -> dict[str, int]:
+    """Multiply-accumulates of every operator of a region, padding not counted."""
+    shape = part.region.check(part.inputs, part.lengths)
+    whole = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
+    return part.region.graph.macs(whole | dict(part.lengths))
+
+
+def _figures(
+    model: Prepared, device: str, parts: Sequence[Part], measured: _Measured
+) -> dict[str, Any]:
+    """Counters of the run; None where the device knows no time."""
+    config, explanation = model.program.config, model.program.explain()
+    macs = {name: count for part in parts for name, count in _macs(part).items()}
+    reports = [part.result.report for part in parts if part.result.report is not None]
+    seconds = sum(part.result.seconds for part in parts)
+    figures: dict[str, Any] = {
+        "shapes": [list(x.shape) for x in model.inputs],
+        "regions": len(parts),
+        "launches": len(reports),
+        "macs": sum(macs.values()),
+        "macs_share": explanation["macs_share"],
+        "predicted_cycles": explanation["predicted_cycles"],
+        "wall_seconds": seconds,
+        "fallback": explanation["fallback"],
+    }
+    if reports:
+        cycles = sum(report.cycles for report in reports)
+        figures |= {
+            "cycles": cycles,
+            "utilisation": figures["macs"] / config.macs / cycles if cycles else None,
+            "bytes_read": sum(report.bytes_read for report in reports),
+            "bytes_written": sum(report.bytes_written for report in reports),
+            "array_cycles": sum(report.array_cycles for report in reports),
+            "busy": dict(sum((Counter(report.busy) for report in reports), Counter())),
+            "stalls": {
+                engine: dict(sum((Counter(r.stalls[engine]) for r in reports), Counter()))
+                for engine in reports[0].stalls
+            },
+        }
+    if measured.sha256 is not None:
+        figures["simulated_khz"] = figures["cycles"] / seconds / 1000
+        figures["rtl_sha256"] = measured.sha256
+    return figures | {"layers": _layers(parts, macs, measured.cycles, config, explanation)}
+
+
+def _layers(
+    parts: Sequence[Part],
+    macs: dict[str, int],
+    cycles: dict[str, int],
+    config: Config,
+    explanation: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """A row for every operator that multiplies, and for what torch computes."""
     rows = [
         {
             "name": name,
-            "device": device,
-            "macs": macs,
+            "device": part.result.device,
+            "macs": macs[name],
             "cycles": cycles.get(name),
-            "utilisation": macs / config.macs / cycles[name] if cycles.get(name) else None,
-            "reason": "golden model" if device == "cpu" else "part of a post-norm encoder layer",
+            "utilisation": macs[name] / config.macs / cycles[name] if cycles.get(name) else None,
+            "reason": "golden model" if part.result.device == "cpu" else "on the accelerator",
         }
-        for name, macs in program.launch.macs.items()
+        for part in parts
+        for name in _macs(part)
+        if macs[name]
     ]
     return rows + [
         {
-            "name": name,
-            "device": "cpu",
-            "macs": None,
+            "name": entry["name"],
+            "device": "torch",
+            "macs": entry["macs"] or None,
             "cycles": None,
             "utilisation": None,
-            "reason": reason,
+            "reason": f"{entry['operator']}: {entry['reason']}",
         }
-        for name, reason in program.fallback
+        for entry in explanation["fallback"]
     ]
-
-
-def bench_model(
-    model: TextModel,
-    program: Program,
-    *,
-    device: str,
-    texts: list[str] | None = None,
-    **options: Any,
-) -> dict:
-    """Run a compiled model once; every figure of one report.
-
-    texts: as many as the program's batch; passages that fill its tokens by default.
-    """
-    tokens, config = program.launch.tokens, program.config
-    texts = texts or long_texts(model, tokens, program.launch.batch)
-    inputs = model.tokens(texts, tokens)
-    if device == "rtl":
-        options["timeline"] = True
-    with torch.no_grad():
-        got = program.run(*inputs, device=device, **options)
-        want = model.module(*inputs)
-    notes, last = program.notes + _cut_texts(model, texts, tokens), program.last
-    assert last is not None
-    emulated = program.run_integers(last.values, last.lengths, device="emulator")
-    golden = program.golden(last.values, last.lengths)
-    cosine = torch.nn.functional.cosine_similarity(got.double(), want.double())
-    return _figures(program, config, device, options, last) | {
-        "mismatches_vs_emulator": int((last.output != emulated).sum()),
-        "mismatches_vs_golden": int((last.output != golden).sum()),
-        "cosine_mean": cosine.mean().item(),
-        "cosine_min": cosine.min().item(),
-        "texts": texts,
-        "similarity": (got @ got.T).tolist(),
-        "similarity_float32": (want @ want.T).tolist(),
-        "cosine": cosine.tolist(),
-        "notes": notes,
-    }
-
-
-def _cut_texts(model: TextModel, texts: list[str], tokens: int) -> list[str]:
-    """A note for each text that is longer than the program."""
-    lengths = [model.longest([text], LONGEST) for text in texts]
-    return [
-        f"text {index} has {length} tokens, cut to {tokens}"
-        for index, length in enumerate(lengths)
-        if length > tokens
-    ]
-
-
-def _figures(program: Program, config: Config, device: str, options: dict, last: Execution) -> dict:
-    """Counters of the run; None where the device knows no time."""
-    report, launch = last.report, program.launch
-    assert isinstance(program.model, quantized.Encoder)
-    macs = program.model.macs(last.lengths or [launch.tokens] * launch.batch)
-    figures = {
-        "tokens": launch.tokens,
-        "batch": launch.batch,
-        "macs": macs,
-        "launches": 0 if device == "cpu" else 1,
-        "wall_seconds": last.seconds,
-        "fallback": [{"operator": name, "reason": reason} for name, reason in program.fallback],
-    }
-    cycles: dict[str, int] = {}
-    if report is not None:
-        figures |= {
-            "cycles": report.cycles,
-            "utilisation": macs / config.macs / report.cycles if report.cycles else None,
-            "bytes_read": report.bytes_read,
-            "bytes_written": report.bytes_written,
-            "array_cycles": report.array_cycles,
-            "busy": report.busy,
-            "stalls": report.stalls,
-        }
-    driver = program.session(device, **options)[0] if device == "rtl" else None
-    if report is not None and driver is not None and isinstance(driver.device, RtlDevice):
-        figures |= _memory_figures(driver.device)
-        figures["simulated_khz"] = report.cycles / last.seconds / 1000
-        figures["rtl_sha256"] = driver.device.rtl_sha256
-        cycles = layer_cycles(launch, driver.device.retirements())
-    return figures | {"layers": _layers(program, config, cycles, device)}
-
-
-def _memory_figures(device: RtlDevice) -> dict:
-    """Bytes as the memory model counted them."""
-    counters = device.simulation.counters()
-    return {"bytes_read": counters.read_bytes, "bytes_written": counters.write_bytes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +14,8 @@ from transept.golden.config import Config
 from transept.golden.isa import Window
 from transept.host.devices.base import Allocator
 from transept.host.devices.rtl import RtlDevice
-from transept.host.driver import Driver, Loaded
-from transept.host.gemm import compile_gemm, reference
-from transept.host.launch import Launch
+from transept.host.bench.product import Gemm, gemm, reference
+from transept.host.runtime.driver import Driver, Loaded
 
 if TYPE_CHECKING:
     from transept.sim.native import Recording
@@ -54,23 +53,24 @@ class _Bench:
     def __init__(self, config: Config, memory: str, seed: int) -> None:
         self._a, self._b = _operands(SIZE, seed)
         self._seed = seed
-        self._gemm = compile_gemm(config, SIZE, SIZE, SIZE, self._b)
-        options = {"memory": memory, "seed": seed, "dram_bytes": DRAM_BYTES}
+        self._gemm = gemm(config, SIZE, self._b)
+        options: dict[str, Any] = {"memory": memory, "seed": seed, "dram_bytes": DRAM_BYTES}
         self._device = _Timed(config, **options)
         self._driver = Driver(self._device)
-        self._loaded = self._driver.load(self._gemm.launch)
+        self._loaded = self._driver.load(self._gemm.region)
         self._recording = self._record(RtlDevice(config, **options, record=True))
 
     def _record(self, device: RtlDevice) -> Recording:
         driver = Driver(device)
-        driver.run(driver.load(self._gemm.launch), [self._a])
+        driver.run(driver.load(self._gemm.region), self._gemm.executable, {"a": self._a[None]})
         return device.simulation.recording()
 
     def native(self) -> float:
         """kHz of the native harness."""
         cycles, seconds = 0, 0.0
         for _ in range(RUNS):
-            _, report = self._driver.run(self._loaded, [self._a])
+            inputs = {"a": self._a[None]}
+            _, report = self._driver.run(self._loaded, self._gemm.executable, inputs)
             cycles, seconds = cycles + report.cycles, seconds + self._device.seconds
         return cycles / seconds / 1000
 
@@ -83,21 +83,21 @@ class _Bench:
 
     def cocotb(self) -> float:
         """kHz under cocotb; RuntimeError if the result is not the NumPy product."""
-        found = run_in_cocotb(self._gemm.launch, [self._a], seed=self._seed)
+        found = run_in_cocotb(self._gemm, self._a, seed=self._seed)
         if not (found["output"] == reference(self._a, self._b, self._gemm)).all():
             raise RuntimeError("the run under cocotb gave another result than NumPy")
         return found["cycles"] / found["seconds"] / 1000
 
 
 def run_in_cocotb(
-    launch: Launch,
-    inputs: list[np.ndarray],
+    product: Gemm,
+    a: np.ndarray,
     *,
     backpressure: float = 0.0,
     seed: int = 1,
     waves: Path | None = None,
 ) -> dict:
-    """The program through cocotbext-axi: output [rows, width], cycles and seconds.
+    """The GEMM of ``a`` through cocotbext-axi: output int8[m, n], cycles and seconds.
 
     backpressure: probability that a channel of either bus withholds a cycle.
 
@@ -109,11 +109,12 @@ def run_in_cocotb(
     from transept.sim.build import FAST, accelerator_verilog
     from transept.sim.cocotb_runner import run_bench
 
-    recorder = _Recorder(launch.config)
+    config = product.region.config
+    recorder = _Recorder(config)
     driver = Driver(recorder)
-    loaded = driver.load(launch)
-    driver.place(loaded, inputs)
-    driver.start(loaded)
+    loaded = driver.load(product.region)
+    driver.place(loaded, product.executable, {"a": a[None]})
+    driver.start(loaded.windows)
     with tempfile.TemporaryDirectory() as folder:
         image, result = Path(folder) / "image.npy", Path(folder) / "result.npz"
         np.save(image, recorder.dram)
@@ -124,22 +125,25 @@ def run_in_cocotb(
             "backpressure": backpressure,
             "seed": seed,
         }
-        verilog, bench = accelerator_verilog(launch.config), "transept.sim.program_bench"
+        verilog, bench = accelerator_verilog(config), "transept.sim.program_bench"
         run_bench(verilog, "accelerator", bench, facts, seed=seed, waves=waves, speed=FAST)
         found = np.load(result)
         return {
-            "output": _output(found["dram"], loaded),
+            "output": _output(found["dram"], product, loaded),
             "cycles": float(found["cycles"]),
             "seconds": float(found["seconds"]),
         }
 
 
-def _output(dram: np.ndarray, loaded: Loaded) -> np.ndarray:
-    """The output tensor in a DRAM image."""
-    tensor = loaded.program.output
+def _output(dram: np.ndarray, product: Gemm, loaded: Loaded) -> np.ndarray:
+    """The result in a DRAM image."""
+    tensor = product.executable.tensors["c"]
     start = loaded.windows[Window.IO].address + tensor.offset
-    rows = dram[start : start + tensor.nbytes].view(np.int8 if tensor.bits == 8 else np.int16)
-    return rows.reshape(tensor.rows, -1)[:, : tensor.width]
+    return (
+        dram[start : start + tensor.nbytes]
+        .view(np.int8)
+        .reshape(tensor.rows, -1)[:, : tensor.width]
+    )
 
 
 class _Recorder(Allocator):

@@ -7,22 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from transept.golden import isa, quantized
-from transept.golden.config import CONTRACT_VERSION, Config
-from transept.golden.isa import Memory, Window
+from transept.golden import isa
+from transept.golden.config import Config
+from transept.golden.isa import Memory, Opcode, Window
 from transept.golden.numerics.fixed import round_shift
-from transept.golden.numerics.requantise import ChannelParameters
 from transept.golden.numerics.softmax import exponential, softmax_rows
-from transept.host.driver import Driver
-from transept.host.emitter import ActRows, Emitter, Ring
-from transept.host.launch import Launch, Tensor
-from transept.host.program import open_device
-from transept.host.weights import WeightImage
+from transept.host.compiler.hazards import Assembly, Region
+from transept.host.devices.catalogue import open_device
+from transept.host.runtime.driver import Driver
 
 __all__ = ["LENGTHS", "bench_softmax", "row_errors"]
 
 LENGTHS = (128, 1024)
 ROWS = 256
+DRAM_BYTES = 4 << 20
 SCORE_STEP = 256 * np.log2(np.e)  # scores are log2 units with 8 fractional bits
 
 
@@ -59,61 +57,92 @@ def row_errors(scores: np.ndarray) -> dict[str, float]:
     }
 
 
-def _launch(config: Config, rows: int, keys: int) -> Launch:
+def _program(config: Config, rows: int, keys: int) -> bytes:
     """Load int16 scores with their row maxima, take their softmax in place, store the operands.
 
-    The scores must be positive, so that the largest magnitude is the maximum. A dense SCORES of
-    zeros runs before, because it is what fills the selection memory.
+    Scores are in window IO and operands behind them; window WEIGHTS is zero. The scores must be
+    positive, so that the largest magnitude is the maximum. A dense SCORES of zeros runs before,
+    because it is what fills the selection memory. Each instruction waits for the one before.
     """
-    weights = WeightImage(config)
-    emitter = Emitter(config, Ring(0, 1))
-    tiles = -(-keys // config.tile)
-    scores = ActRows(config.act_words - config.memories.act_banks[-1], tiles, 0)
-    inputs = Tensor(0, rows, keys, tiles * config.tile * 2, 16)
-    output = Tensor(inputs.nbytes, rows, keys, inputs.pitch, 16)
-    emitter.load_block("zeros", weights.zeros(tiles * config.tile), Memory.STAT, 0)
-    q = ActRows(0, 1)
-    zeros = weights.raw(np.zeros(rows * config.tile, np.uint8))
-    emitter.load_act("zeros", Window.WEIGHTS, zeros, config.tile, rows, 1, q, wide=False)
-    attention = quantized.Attention(
-        "softmax", 1, np.array([0]), np.array([0]), 15, _no_channels(), 0, 0
-    )
-    emitter.scores(attention, 0, rows, 1, q, 0, scores, 0, keys=keys)
-    emitter.load_act("softmax", Window.IO, 0, inputs.pitch, rows, tiles, scores, stats=True)
-    emitter.softmax("softmax", rows, keys, scores, 0)
-    emitter.store_act("softmax", Window.IO, output.offset, output.pitch, rows, tiles, scores)
-    return Launch(
-        config=config,
-        contract=CONTRACT_VERSION,
-        instructions=isa.encode_program(emitter.schedule.program()),
-        weights=weights.image(),
-        labels=tuple(emitter.schedule.labels),
-        macs={},
-        inputs=(inputs,),
-        output=output,
-        io_bytes=output.offset + output.nbytes,
-        scratch_bytes=0,
-    )
+    assembly, tiles = Assembly(), -(-keys // config.tile)
+    everything = [Region("all", 0, 1)]
+    first = config.act_words - config.memories.act_banks[-1]
 
+    def emit(opcode: Opcode, **operands: int) -> None:
+        fmt = isa.FORMATS[opcode]
+        assert fmt.engine is not None
+        given = dict.fromkeys((field.name for field in fmt.fields), 0) | operands
+        assembly.emit(fmt.engine, opcode, "", reads=everything, writes=everything, **given)
 
-def _no_channels() -> ChannelParameters:
-    return ChannelParameters(*(np.zeros(0, np.int64),) * 3)
+    words, pitch = tiles * config.tile, 2 * tiles
+    zeros = {"window": Window.WEIGHTS}
+    emit(Opcode.LOAD, **zeros, rows=1, words=words, memory=Memory.STAT)
+    emit(Opcode.LOAD, **zeros, pitch=1, rows=rows, words=1, memory=Memory.ACT, stride=1)
+    emit(
+        Opcode.SCORES,
+        rows=rows - 1,
+        keys=keys - 1,
+        d_tiles=1,
+        q_stride=1,
+        s_addr=first,
+        s_stride=tiles,
+        row_shift=15,
+    )
+    emit(
+        Opcode.LOAD,
+        window=Window.IO,
+        pitch=pitch,
+        rows=rows,
+        words=tiles,
+        memory=Memory.ACT,
+        wide=1,
+        stats=1,
+        addr=first,
+        stride=tiles,
+    )
+    emit(Opcode.SOFTMAX, rows=rows - 1, keys=keys - 1, addr=first, stride=tiles)
+    emit(
+        Opcode.STORE,
+        window=Window.IO,
+        offset=rows * pitch * config.tile,
+        pitch=pitch,
+        rows=rows,
+        words=tiles,
+        memory=Memory.ACT,
+        wide=1,
+        addr=first,
+        stride=tiles,
+    )
+    return isa.encode_program(assembly.program())
 
 
 def _unit(config: Config, scores: np.ndarray, device: str, options: dict) -> dict:
     """The unit itself on as many rows as fit on chip: cycles and mismatches."""
-    rows = min(
-        config.geometry.max_rows, config.memories.act_banks[-1] * config.tile // scores.shape[1]
-    )
-    launch = _launch(config, rows, scores.shape[1])
-    driver = Driver(open_device(device, config, launch, **options))
+    keys = scores.shape[1]
+    rows = min(config.geometry.max_rows, config.memories.act_banks[-1] * config.tile // keys)
+    width = -(-keys // config.tile) * config.tile
     positive = scores[:rows] - scores[:rows].min() + 1
-    output, report = driver.run(driver.load(launch), [positive.astype(np.int16)])
+    opened = open_device(device, config, dram_bytes=DRAM_BYTES, **options)
+    contents = {
+        Window.PROGRAM: np.frombuffer(_program(config, rows, keys), np.uint8),
+        Window.WEIGHTS: np.zeros(max(width, rows) * config.tile, np.uint8),
+        Window.IO: np.zeros(2 * rows * width * 2, np.uint8),
+        Window.SCRATCH: np.zeros(config.tile, np.uint8),
+    }
+    contents[Window.IO].view(np.int16)[: rows * width].reshape(rows, width)[:, :keys] = positive
+    windows = {}
+    for window, data in contents.items():
+        windows[window] = buffer = opened.allocate(data.size)
+        buffer.array[:] = data
+        opened.flush(buffer)
+    report = Driver(opened).execute(windows, {})
+    opened.invalidate(windows[Window.IO])
+    output = windows[Window.IO].array.view(np.int16)[rows * width :].reshape(rows, width)
     expected, _ = softmax_rows(positive, positive.max(1))
     busy = report.busy["SOFTMAX"]
     return {
         "cycles_per_element": busy / scores[:rows].size if busy else None,
-        "mismatches": int((output != expected).sum()),
+        "mismatches": int((output[:, :keys] != expected).sum()),
     }
 
 

@@ -29,6 +29,8 @@ PATIENCE = 2
 #: A later policy is better only if it saves more than this share; in a family one that loses as
 #: much ends the search, for those that follow have smaller blocks still.
 GAIN, LOSS = 0.0005, 0.01
+#: Of the stationary scratchpad, that weights which stay on chip may take.
+RESIDENT_SHARE = 0.9
 #: Attentions of the part of a graph that a policy is found on; the rest repeats it.
 PROBE = 2
 #: Cycles from the start command to the first instruction, and from the last write to END.
@@ -114,7 +116,9 @@ class _Compiler:
         reason: CompileError | None = None
         seen: set[Cut] = set()
         tired = 0
-        for family in policies(shape, self._image, config):
+        resident = self._image.column_words <= config.memories.stat_words * RESIDENT_SHARE
+        longest = max(shape.lengths.values())
+        for family in policies(shape.batch, longest, config, resident=resident):
             try:
                 made = self._family(graph, family, seen)
             except CompileError as error:
@@ -126,7 +130,9 @@ class _Compiler:
                 found, tired = [*made, *found], 0
             else:
                 found, tired = [*found, *made], tired + 1
-            if found[0][0].cycles <= enough or tired == PATIENCE:
+            # what is read once is not read again to save a few cycles
+            once = found[0][1].resident
+            if once or found[0][0].cycles <= enough or tired == PATIENCE:
                 break
         if not found:
             raise reason or CompileError(f"there is no way to cut {shape} on {config.name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from transept.golden.config import Config
-from transept.golden.isa import AMode, Filter
+from transept.golden.isa import Filter
 from transept.host.compiler.tasks import (
     ContextTask,
     LoadBlock,

@@ -1,4 +1,4 @@
-"""How the work is cut: into groups of sequences, row blocks, query blocks, and what leaves the chip."""
+"""How the work is cut: groups of sequences, row blocks, query blocks, and what leaves the chip."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Attention, Linear
-from transept.host.compiler.cost import Cost
 from transept.host.compiler.homes import Home, crossing, plan
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
-from transept.host.compiler.weights import WeightImage
 
 __all__ = ["Cut", "Policy", "Shape", "Spill", "choose", "policies", "spilled"]
 
@@ -78,9 +76,9 @@ class Policy:
     """How to choose a cut, whatever the number of layers; the rest as in ``Cut``."""
 
     group: int
+    resident: bool
     spill: Spill
     heads: int
-    resident: bool
     sizing: Sizing
     fill: float
 
@@ -102,24 +100,21 @@ FILLS = (1.0, 0.92, 0.85)
 HEADS, STATIONARY_SHARE = (2, 1), 0.75
 #: Blocks may be so much larger than they are sized for, if there are fewer of them then.
 BLOCK_SLACK = 1.15
-#: Tiles of rows in a block that needs no weights: small blocks are soon done and cost nothing.
+#: Tiles of rows in a block that loads no weights: small blocks are soon done and cost nothing.
 ROWS_WITHOUT_WEIGHTS = 2
 #: Row blocks of a segment at least: norms of one hide behind products of another.
 LEAST_BLOCKS = 2
 
 
-def policies(shape: Shape, image: WeightImage, config: Config) -> Iterator[list[Policy]]:
+def policies(batch: int, length: int, config: Config, *, resident: bool) -> Iterator[list[Policy]]:
     """Policies worth trying, the most promising first, in families: those of one family differ in
-    the size of their row blocks."""
-    words = sum({c.offset: c.words for n_tiles in image.columns.values() for c in n_tiles}.values())
-    residents = (True, False) if words <= config.memories.stat_words else (False,)
-    length = max(shape.lengths.values())
-    for group in _groups(shape.batch, config.geometry.max_rows // length):
-        for spill in Spill:
-            for heads in HEADS:
-                for resident in residents:
+    the size of their row blocks. resident: all weights fit on chip together."""
+    for group in _groups(batch, config.geometry.max_rows // length):
+        for stays in (True, False) if resident else (False,):
+            for spill in Spill:
+                for heads in HEADS:
                     yield [
-                        Policy(group, spill, heads, resident, sizing, fill)
+                        Policy(group, stays, spill, heads, sizing, fill)
                         for sizing in SIZINGS
                         for fill in FILLS
                     ]
@@ -219,32 +214,25 @@ class _Family:
     # --- row blocks
     def _rows(self, index: int, part: Segment, policy: Policy) -> int:
         """Largest row block of a segment; 0 if not even one row fits."""
+        sizing = policy.sizing
         total = max(self._total(op.inputs[0]) for op in part.ops)
         free = self._config.act_words - self._on_chip(index)
         if isinstance(part, AttentionSegment):
             free -= self._attention_words(part.attention)
             per_row = self._projected_words(part)
         else:
-            per_row = self._row_words(part, policy.sizing)
+            per_row = self._row_words(part, sizing)
         if free < per_row:
             return 0
-        rows = total if not per_row else int(free * policy.sizing.share) // per_row
+        rows = total if not per_row else int(free * sizing.share) // per_row
         # one block less is worth a few rows more in each
         rows = -(-total // max(1, int(-(-total // (max(1, rows) * BLOCK_SLACK)))))
         largest = min(rows, self._config.geometry.max_rows)
-        if not any(isinstance(op, Linear) for op in part.ops):
+        if policy.resident or not any(isinstance(op, Linear) for op in part.ops):
             largest = min(largest, ROWS_WITHOUT_WEIGHTS * self._config.tile)
-        elif policy.resident and isinstance(part, RowSegment):
-            largest = min(largest, self._resident_rows())
         if total > LEAST_BLOCKS * self._config.tile:
             largest = min(largest, -(-total // LEAST_BLOCKS))
         return min(largest, total)
-
-    def _resident_rows(self) -> int:
-        """Rows that take the array as long as a column of weights takes memory: larger blocks would
-        gain nothing, smaller ones start and end sooner."""
-        tile = self._config.tile
-        return -(-round(Cost(self._config).stream(tile)) // tile) * tile
 
     def _on_chip(self, index: int) -> int:
         """Words of whole values that are live in a segment; results take the place of operands."""

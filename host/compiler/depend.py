@@ -59,7 +59,12 @@ class _Analysis:
         return [Dependence(task, *kind) for task, kind in sorted(found.items())]
 
     def _conflicts(
-        self, index: int, found: dict[int, tuple[bool, bool]], place: object, region: Region, is_write: bool
+        self,
+        index: int,
+        found: dict[int, tuple[bool, bool]],
+        place: object,
+        region: Region,
+        is_write: bool,
     ) -> None:
         engine = self._tasks[index].engine
         for access in self._accesses[place]:

@@ -33,6 +33,7 @@ from transept.host.compiler.weights import Block, ColumnTile, block_tiles
 
 __all__ = ["emit"]
 
+
 class _WeightRing:
     """Stationary words that weight blocks take in turn. A block keeps its words until the last
     instruction that uses it is in the program, so that whatever takes them waits for it."""

@@ -55,7 +55,10 @@ class Layouts:
         for op in graph.ops:
             if isinstance(op, Attention):
                 for name, heads in (
-                    (op.q, op.heads), (op.k, op.kv_heads), (op.v, op.kv_heads), (op.out, op.heads)
+                    (op.q, op.heads),
+                    (op.k, op.kv_heads),
+                    (op.v, op.kv_heads),
+                    (op.out, op.heads),
                 ):
                     self._split(name, heads, op.name)
         self._segments = {

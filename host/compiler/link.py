@@ -40,7 +40,5 @@ def link(image: bytes, patches: Sequence[Patch], lengths: Lengths) -> bytes:
         field, low = isa.FORMATS[opcode].place(patch.operand)
         bits = int.from_bytes(linked[place], "little")
         bits &= ~(((1 << field.width) - 1) << low)
-        linked[place] = (bits | field.check(value) << low).to_bytes(
-            isa.INSTRUCTION_BYTES, "little"
-        )
+        linked[place] = (bits | field.check(value) << low).to_bytes(isa.INSTRUCTION_BYTES, "little")
     return bytes(linked)

@@ -7,15 +7,15 @@ from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Add, Linear, Norm
 from transept.host.compiler.cut import Cut, Shape
 from transept.host.compiler.homes import plan
+from transept.host.compiler.layout import Layouts
 from transept.host.compiler.lower.attention import lower_attention
 from transept.host.compiler.lower.linear import lower_linear
 from transept.host.compiler.lower.norm import lower_norm
 from transept.host.compiler.lower.scope import Scope
-from transept.host.compiler.places import Places, RowBlock, row_blocks
+from transept.host.compiler.places import Places, row_blocks
 from transept.host.compiler.segments import AttentionSegment, RowSegment
 from transept.host.compiler.tasks import Task
 from transept.host.compiler.tensors import Tensor, tensors
-from transept.host.compiler.layout import Layouts
 from transept.host.compiler.weights import WeightImage
 
 __all__ = ["lower"]

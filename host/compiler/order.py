@@ -19,6 +19,7 @@ from transept.golden.config import Config
 from transept.golden.isa import Engine
 from transept.host.compiler.cost import MEMORY_LATENCY, Cost, Cycles
 from transept.host.compiler.depend import Dependence, dependences
+from transept.host.compiler.errors import CompileError
 from transept.host.compiler.memories import Occupancy, stationary_reserve
 from transept.host.compiler.tasks import Product, Task
 from transept.host.compiler.weights import block_tiles
@@ -122,6 +123,11 @@ class _Scheduler:
         ]
         self._missing = [len(before) for before in self._before]
         self._reserve = stationary_reserve(tasks)
+        if self._reserve > config.memories.stat_words:
+            raise CompileError(
+                f"{self._reserve} stationary words are needed at a time, {config.name} has "
+                f"{config.memories.stat_words}"
+            )
         self._occupancy = Occupancy(tasks, config, self._reserve, fill)
         ring = config.memories.stat_words - self._reserve
         self._weights = _Weights(self._cost, ring, config.tile)

@@ -16,11 +16,14 @@ from transept.golden.config import Config
 from transept.golden.isa import Engine
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.memories import Users, buffers, capacities
-from transept.host.compiler.order import Slot
 from transept.host.compiler.stream import Step, TaskStep
 from transept.host.compiler.tasks import Buffer
 
 __all__ = ["place"]
+
+#: Cycles that words rest between two buffers, where all buffers together need no more than so many
+#: times the memory.
+SLACK, PLENTY = 400, 4
 
 
 @dataclass
@@ -28,7 +31,8 @@ class _Life:
     """From a buffer's first user to its last: positions in the program, and cycles.
 
     Two buffers may share words only if one's users all stand before the other's in the program, which
-    keeps the bits right, and are done when the other opens, which keeps engines from waiting.
+    keeps the bits right, and are done when the other opens, which keeps engines from waiting; with
+    ``slack``, so many cycles before, for nothing runs exactly when it should.
     """
 
     buffer: Buffer
@@ -38,9 +42,9 @@ class _Life:
     start: int
     users: Users
 
-    def meets(self, other: _Life) -> bool:
+    def meets(self, other: _Life, slack: int) -> bool:
         early, late = (self, other) if self.first <= other.first else (other, self)
-        return early.last >= late.first or early.users.until(late.opener) > late.start
+        return early.last >= late.first or early.users.until(late.opener) + slack > late.start
 
 
 def place(program: list[Step], config: Config, reserve: int) -> None:
@@ -123,32 +127,35 @@ class _Memory:
 
     def place(self, lives: list[_Life]) -> None:
         """Each where it disturbs least: the largest first; if they do not fit so, those with the
-        most words times cycles first; then in the order of the program."""
+        most words times cycles first; then in the order of the program. At first nothing lies where
+        something else has just been."""
+        plenty = sum(life.buffer.words for life in lives) <= PLENTY * self._capacity
         orders = (
-            lambda life: (-life.buffer.words, life.first),
-            lambda life: (-life.buffer.words * (life.users.done - life.start), life.first),
-            lambda life: (life.first, -life.buffer.words),
+            (lambda life: (-life.buffer.words, life.first), SLACK * plenty),
+            (lambda life: (-life.buffer.words, life.first), 0),
+            (lambda life: (-life.buffer.words * (life.users.done - life.start), life.first), 0),
+            (lambda life: (life.first, -life.buffer.words), 0),
         )
         failure: CompileError | None = None
-        for order in orders:
+        for order, slack in orders:
             try:
-                return self._try(sorted(lives, key=order))
+                return self._try(sorted(lives, key=order), slack)
             except CompileError as error:
                 failure = failure or error
         assert failure is not None
         raise failure
 
-    def _try(self, lives: list[_Life]) -> None:
+    def _try(self, lives: list[_Life], slack: int) -> None:
         self._placed = []
         for life in lives:
             life.buffer.addr = -1
         for life in lives:
-            self._place(life)
+            self._place(life, slack)
             self._placed.append(life)
 
-    def _place(self, life: _Life) -> None:
+    def _place(self, life: _Life, slack: int) -> None:
         buffer = life.buffer
-        around = [other.buffer for other in self._placed if other.meets(life)]
+        around = [other.buffer for other in self._placed if other.meets(life, slack)]
         best: tuple[int, int] | None = None
         for addr in self._candidates(buffer, around):
             stop = addr + buffer.words

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from transept.golden.config import Config
 from transept.golden.graph import Graph
 from transept.golden.isa import Memory
-from transept.golden.ops import Linear
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.homes import Home, Homes
 from transept.host.compiler.layout import Layouts
@@ -27,10 +26,10 @@ from transept.host.compiler.weights import Block
 __all__ = ["Places", "RowBlock", "row_blocks"]
 
 
-#: Pieces of rows on their way to DRAM: one is written and one leaves.
-PIECES = 2
-#: Pieces in which the last rows leave, so that little is left after the last product; none waits.
-LAST_PIECES = 4
+#: Pieces of rows on their way to DRAM: one is written and one leaves; more if they are small.
+PIECES, SMALL_PIECES, SMALL_SHARE = 2, 4, 8
+#: Words of rows that are stored together, however few rows go together otherwise.
+STORED_WORDS = 64
 #: Words of one load of rows, at most.
 LOADED_WORDS = 384
 
@@ -121,25 +120,13 @@ class Places:
         return self.layouts[value].total
 
     def parts(self, rows: int) -> list[RowBlock]:
-        """Rows of a block that are loaded, normalised or stored by one task."""
+        """Rows of a block that are normalised or stored by one task."""
         return row_blocks(rows, self.config.tile if self.fine else rows, self.config.tile)
 
-    def moves(self, value: str, rows: int) -> list[RowBlock]:
-        """Rows of a block that are loaded or stored by one task: all of them where the array alone
-        reads or writes them, for it takes them together."""
-        ops = [*self.graph.consumers(value), self.graph.producer(value)]
-        if all(op is None or isinstance(op, Linear) for op in ops):
-            return [RowBlock(0, rows)]
-        return self.parts(rows)
-
-    def loads(self, value: str, rows: int, words: int) -> list[RowBlock]:
+    def loads(self, rows: int, words: int) -> list[RowBlock]:
         """Rows of a block that are loaded by one task: few, so that weights do not wait for long."""
         largest = max(1, LOADED_WORDS // words)
-        return [
-            RowBlock(part.start + load.start, load.rows)
-            for part in self.moves(value, rows)
-            for load in row_blocks(part.rows, min(largest, part.rows), 1)
-        ]
+        return row_blocks(rows, min(largest, rows), 1)
 
     def held(self, name: str, slots: int) -> _Held:
         """The ring of that name, made when it is first asked for."""
@@ -177,7 +164,7 @@ class Places:
         """Tasks that load some words of a block of rows."""
         tile = self.config.tile
         source = self.tensors[value].rows_from(self.first * self.length(value) + block.start)
-        for part in self.loads(value, block.rows, words):
+        for part in self.loads(block.rows, words):
             here, rows = source.at(part.start, word, tile), to.row(part.start)
             self.tasks.append(
                 LoadRows(
@@ -236,7 +223,9 @@ class Places:
         """Tasks that store some words of a block of rows."""
         tile = self.config.tile
         target = self.tensors[value].rows_from(self.first * self.length(value) + block.start)
-        for part in self.moves(value, block.rows):
+        whole_block = [RowBlock(0, block.rows)]
+        parts = whole_block if block.rows * words <= STORED_WORDS else self.parts(block.rows)
+        for part in parts:
             there, rows = target.at(part.start, word, tile), source.row(part.start)
             self.tasks.append(
                 StoreRows(
@@ -250,9 +239,10 @@ class Places:
                 )
             )
 
-    def piece(self, value: str, block: RowBlock, words: int, *, last: bool = False) -> Rows:
+    def piece(self, value: str, block: RowBlock, words: int) -> Rows:
         """Space for some words of a block of rows that go to DRAM and are read no more."""
-        held = self.held(f"{value}.{'last' if last else 'piece'}", LAST_PIECES if last else PIECES)
+        small = self.config.act_words // SMALL_SHARE // (block.rows * words)
+        held = self.held(f"{value}.piece", min(max(PIECES, small), SMALL_PIECES))
         return Rows(held.open(None, "act", block.rows * words), words)
 
     def defined(self, value: str, block: RowBlock) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "whole",
 ]
 
+
 @dataclass(eq=False)
 class Ring:
     """Buffers that take turns: at most ``slots`` of them are in use at a time."""

@@ -98,6 +98,12 @@ class WeightImage:
                 packed = layouts.pack_norm_parameters(op.parameters, self._tile)
                 self.blocks[op.name] = self._block(packed)
 
+    @property
+    def column_words(self) -> int:
+        """Stationary words of all linear layers, those that share their place counted once."""
+        columns = {column for columns in self.columns.values() for column in columns}
+        return sum(column.words for column in columns)
+
     def image(self) -> np.ndarray:
         """uint8[:], the whole window."""
         return np.concatenate(self._parts) if self._parts else np.zeros(ALIGN, np.uint8)

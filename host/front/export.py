@@ -9,21 +9,12 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 from transept.host.front.convolution import convolutions_to_linears
 from transept.host.front.errors import ExportError
 
-__all__ = [
-    "Arguments",
-    "Values",
-    "attribute",
-    "constant",
-    "export",
-    "float_tensor",
-    "is_constant",
-    "run",
-]
+__all__ = ["Arguments", "Values", "attribute", "export", "float_tensor", "run"]
 
 #: The value of every node of one run.
 Values = dict[fx.Node, Any]
@@ -66,12 +57,47 @@ class Arguments:
         """Every tensor and number, in the order of the graph's inputs."""
         return tree_leaves((self.args, self.kwargs))
 
+    @property
+    def key(self) -> tuple:
+        """Equal for arguments that one export serves: shapes and types of tensors, other values."""
+        leaves, structure = tree_flatten((self.args, self.kwargs))
+        return tuple(_kind(leaf) for leaf in leaves), str(structure)
 
-def export(model: torch.nn.Module, example: Arguments, dynamic: Any = None) -> fx.GraphModule:
-    """The graph of ``model`` in evaluation mode; the caller's model stays in the mode it is in.
+    def like(self, example: Arguments) -> None:
+        """ExportError unless the arguments are those of ``example``, of any size."""
+        leaves, structure = tree_flatten((self.args, self.kwargs))
+        wanted, wanted_structure = tree_flatten((example.args, example.kwargs))
+        if structure != wanted_structure:
+            raise ExportError(
+                f"the model takes {_told(wanted)} as in its example, got {_told(leaves)}"
+            )
+        for index, (leaf, want) in enumerate(zip(leaves, wanted, strict=True)):
+            if isinstance(want, torch.Tensor) and (
+                not isinstance(leaf, torch.Tensor)
+                or (leaf.dtype, leaf.ndim) != (want.dtype, want.ndim)
+            ):
+                raise ExportError(
+                    f"input {index} is {_told([leaf])}, the example was {_told([want])}"
+                )
 
-    dynamic: ``dynamic_shapes`` of ``torch.export.export``. Convolutions become linear layers on the
-    patches that they see.
+
+def _kind(leaf: object) -> object:
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, torch.Tensor) else repr(leaf)
+
+
+def _told(leaves: list[Any]) -> str:
+    """Arguments in words."""
+    return ", ".join(
+        f"{str(leaf.dtype).removeprefix('torch.')}{list(leaf.shape)}"
+        if isinstance(leaf, torch.Tensor)
+        else repr(leaf)
+        for leaf in leaves
+    )
+
+
+def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
+    """The graph of ``model`` for the shapes of ``example``, in evaluation mode; the caller's model
+    stays in the mode it is in. Convolutions become linear layers on the patches that they see.
 
     Raises
     ------
@@ -84,9 +110,7 @@ def export(model: torch.nn.Module, example: Arguments, dynamic: Any = None) -> f
     model.eval()
     try:
         with _plain_attention(), torch.no_grad():
-            exported = torch.export.export(
-                model, example.args, example.kwargs, dynamic_shapes=dynamic
-            )
+            exported = torch.export.export(model, example.args, example.kwargs)
     except Exception as error:
         name = type(model).__name__
         raise ExportError(f"torch cannot export {name}: {_first_line(error)}") from error
@@ -129,16 +153,6 @@ def run(module: fx.GraphModule, inputs: Arguments) -> Values:
     with torch.no_grad():
         interpreter.run(*inputs.leaves(), enable_io_processing=False)
     return interpreter.env
-
-
-def is_constant(node: object) -> bool:
-    """Whether it is a parameter, a buffer or absent, and not computed."""
-    return node is None or (isinstance(node, fx.Node) and node.op == "get_attr")
-
-
-def constant(module: fx.GraphModule, node: fx.Node) -> torch.Tensor:
-    """The tensor of a parameter or buffer, as float32."""
-    return attribute(module, str(node.target)).detach().float()
 
 
 def attribute(module: fx.GraphModule, path: str) -> torch.Tensor:

@@ -1,18 +1,34 @@
-"""What attention masks say: which keys a query sees, and whether a key filter says the same."""
+"""What attention masks say: which keys a query sees, and which key filter says the same.
+
+A mask is padding at the end of each sequence, and a pattern over positions that a filter of
+``golden.filters`` expresses. The pattern is fixed when the model is compiled, the lengths are read
+from every run's masks, and what is not such a mask is noticed before anything is computed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import fx
 
-from transept.host.front.matches import Mask
+from transept.golden.filters import Causal, Dense, KeyFilter, Window
+from transept.golden.filters.window import REACH_BITS
 
-__all__ = ["MASKED", "Pattern", "describe", "is_mask", "kept"]
+if TYPE_CHECKING:
+    from transept.host.front.matches import AttentionMatch
+
+__all__ = ["MASKED", "MaskError", "describe", "is_mask", "key_lengths"]
 
 #: Nothing survives a softmax that had this added to its score.
 MASKED = -1e4
+
+
+class MaskError(ValueError):
+    """A run's mask is not what the model was compiled for; the message names the attention."""
 
 
 def is_mask(value: torch.Tensor, kind: str) -> bool:
@@ -22,3 +38,109 @@ def is_mask(value: torch.Tensor, kind: str) -> bool:
     if value.dtype == torch.bool:
         return False
     return bool(((value == 0) | (value <= MASKED)).all())
+
+
+def describe(match: AttentionMatch, values: Mapping[fx.Node, Any]) -> KeyFilter | None:
+    """The filter that keeps the same keys as the masks do; None if there is none."""
+    kept = _kept(match, [values[mask.node] for mask in match.masks])
+    if kept is None:
+        return None
+    lengths = _lengths(kept)
+    rule = _rule(match, kept, lengths)
+    return rule if _agrees(match, kept, lengths, rule) else None
+
+
+def key_lengths(match: AttentionMatch, masks: list[torch.Tensor]) -> list[int]:
+    """Real keys of every sequence, from the values of the masks in one run.
+
+    Raises
+    ------
+    MaskError
+        If the masks say anything else than the filter and a length for every sequence.
+    """
+    kept = None
+    if all(is_mask(value, mask.kind) for mask, value in zip(match.masks, masks, strict=True)):
+        kept = _kept(match, masks)
+    if kept is None:
+        raise MaskError(f"mask of {match.name} is a bias, or differs from head to head")
+    lengths = _lengths(kept)
+    if not _agrees(match, kept, lengths, match.filter):
+        kind = match.filter.kind.name.lower()
+        raise MaskError(
+            f"mask of {match.name} is not {kind} with padding at the end, as it was on the example"
+        )
+    return lengths
+
+
+def _kept(match: AttentionMatch, masks: list[torch.Tensor]) -> torch.Tensor | None:
+    """bool[batch, t, s]; None if the heads of a sequence differ."""
+    (batch, t), s = match.queries.shape, match.keys.shape[1]
+    kept = torch.ones(batch, t, s, dtype=torch.bool)
+    if match.causal:
+        kept &= torch.ones(t, s, dtype=torch.bool).tril()
+    for mask, value in zip(match.masks, masks, strict=True):
+        passes = {"add": value > MASKED / 2, "keep": value, "drop": value == 0}[mask.kind]
+        part = _by_sequence(match, passes, (t, s))
+        if part is None:
+            return None
+        kept &= part
+    return kept
+
+
+def _by_sequence(
+    match: AttentionMatch, mask: torch.Tensor, shape: tuple[int, int]
+) -> torch.Tensor | None:
+    """The mask of every sequence, bool[batch, t, s]; None if its heads have different ones."""
+    varied = math.prod(mask.shape[:-2]) > 1
+    slices = mask.expand(*match.leading, *shape)
+    batch = len(match.queries)
+    first = [int((match.slices == b).nonzero()[0]) for b in range(batch)]
+    picked = torch.stack([slices[np.unravel_index(i, match.leading)] for i in first])
+    if varied:
+        for index, sequence in enumerate(match.slices.tolist()):
+            if index in first:
+                continue
+            if not torch.equal(slices[np.unravel_index(index, match.leading)], picked[sequence]):
+                return None
+    return picked
+
+
+def _lengths(kept: torch.Tensor) -> list[int]:
+    """One behind the last key that any query of a sequence sees, at least 1."""
+    seen = kept.any(1)  # (batch, s)
+    positions = torch.arange(1, seen.shape[1] + 1)
+    return (seen * positions).amax(1).clamp(min=1).tolist()
+
+
+def _rule(match: AttentionMatch, kept: torch.Tensor, lengths: list[int]) -> KeyFilter:
+    """The narrowest of the filters that keeps at least what the masks keep."""
+    t, s = kept.shape[1:]
+    distance = torch.arange(t)[:, None] - torch.arange(s)
+    real = kept & _real_rows(match, t, lengths)[:, :, None]
+    if not real.any() or t == 1:
+        return Dense()
+    before = int(distance.expand_as(real)[real].max())
+    after = int((-distance).expand_as(real)[real].max())
+    longest = max(lengths)
+    if after <= 0 and longest > 1 and before >= longest - 1:
+        return Causal()
+    if before >= longest - 1 and after >= longest - 1:
+        return Dense()
+    most = (1 << REACH_BITS) - 1
+    return Window(min(max(before, 0), most), min(max(after, 0), most))
+
+
+def _real_rows(match: AttentionMatch, t: int, lengths: list[int]) -> torch.Tensor:
+    """bool[batch, t]: query rows whose results count; all where queries are not the keys' rows."""
+    if match.queries.shape != match.keys.shape:
+        return torch.ones(len(lengths), t, dtype=torch.bool)
+    return torch.arange(t) < torch.tensor(lengths)[:, None]
+
+
+def _agrees(match: AttentionMatch, kept: torch.Tensor, lengths: list[int], rule: KeyFilter) -> bool:
+    """Whether the filter and the lengths keep exactly the same keys, for every row that counts."""
+    t, s = kept.shape[1:]
+    query, key = torch.arange(t)[:, None], torch.arange(s)
+    pattern = torch.as_tensor(rule.sees(query, key)) & (key < torch.tensor(lengths)[:, None, None])
+    rows = _real_rows(match, t, lengths)[:, :, None]
+    return not bool(((kept != pattern) & rows).any())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 
 import torch
 from torch import fx
@@ -16,23 +17,30 @@ from transept.host.front.patterns.norm import match_norm
 from transept.host.front.patterns.residual import match_add
 from transept.host.front.views import Rows, View, Views, is_fixed
 
-__all__ = ["Matcher"]
+__all__ = ["ALONE", "Matcher"]
 
+#: Name of a parameter that belongs to the whole model.
+ALONE = "linear"
 PATTERNS = (match_linear, match_norm, match_attention, match_add)
 
 
 class Matcher:
     """Every operator that a pattern finds, in the order of the graph.
 
-    excluded: names of operators that stay with torch; reasons: why a node that multiplies was not
-    matched. A value is named by the operator that defines it; a tensor that torch computes is a value
+    excluded: reasons of operators that stay with torch, by name; plain: linear layers without the
+    activation behind them; reasons: why a node that multiplies was not matched. A value is named by the operator that defines it; a tensor that torch computes is a value
     named ``%node``.
     """
 
     def __init__(
-        self, module: fx.GraphModule, values: Values, excluded: frozenset[str] = frozenset()
+        self,
+        module: fx.GraphModule,
+        values: Values,
+        excluded: Mapping[str, str] | None = None,
+        plain: frozenset[str] = frozenset(),
     ) -> None:
-        self.module, self.values, self._excluded = module, values, excluded
+        self.module, self.values = module, values
+        self._excluded, self.plain = excluded or {}, plain
         self.views = Views(values)
         self.matches: list[Match] = []
         self.boundaries: dict[str, Boundary] = {}
@@ -51,7 +59,7 @@ class Matcher:
                 self._names = names
                 continue
             if found.name in self._excluded:
-                self.reasons[node] = "excluded"
+                self.reasons[node] = self._excluded[found.name]
                 return
             self.matches.append(found)
             self._taken |= found.nodes
@@ -80,7 +88,7 @@ class Matcher:
         while isinstance(node, fx.Node) and node.op != "get_attr":
             node = next(iter(node.all_input_nodes), None)
         path = str(node.target) if isinstance(node, fx.Node) else "constant"
-        return re.sub(r"\.?(weight_matrix|weight|bias)$", "", path) or "linear"
+        return re.sub(r"(^|\.)(weight_matrix|weight|bias)$", "", path) or ALONE
 
     def module_of(self, node: fx.Node) -> str:
         """The path of the module that computes a node."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import fx
 
+from transept.golden.filters import Dense, KeyFilter
 from transept.host.front.patterns.pointwise import Pointwise
 
 __all__ = ["AddMatch", "AttentionMatch", "Boundary", "LinearMatch", "Mask", "Match", "NormMatch"]
@@ -39,24 +40,25 @@ class Match:
 @dataclass(eq=False, kw_only=True)
 class LinearMatch(Match):
     """``y = activation(x W^T + b)``; weight float32[n, k], bias float32[n]; ``weights``: path of the
-    parameter, by which layers are counted."""
+    parameter, by which layers are counted; product: where the result is before the activation."""
 
     weight: torch.Tensor
     bias: torch.Tensor
     activation: Pointwise | None
     weights: str
-    product: fx.Node
+    product: Boundary
 
 
 @dataclass(eq=False, kw_only=True)
 class NormMatch(Match):
-    """LayerNorm (``centre``) or RMSNorm of y, or of y + x; outputs: the result, and the sum."""
+    """LayerNorm (``centre``) or RMSNorm of y, or of y + x; outputs: the result, and the sum if it is
+    kept; sum: its name, kept or not."""
 
     weight: torch.Tensor
     bias: torch.Tensor
     epsilon: float
     centre: bool
-    residual: bool
+    sum: str | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -77,8 +79,10 @@ class AttentionMatch(Match):
     """softmax(scale q k^T, masked) v; inputs: q, k, v.
 
     heads, kv_heads; columns: the elements of q, k and v that each head reads, int64[heads, d];
-    queries, keys: int64[batch, length], the row of each position in its value; causal: only keys up
-    to the query's own position.
+    queries, keys: int64[batch, length], the row of each position in its value; leading: the score
+    tensor's dimensions before [t, s], and slices: the sequence of each of its slices, in order;
+    causal: only keys up to the query's own position. ``filter`` says the same as masks and causal
+    do on the example.
     """
 
     heads: int
@@ -86,6 +90,9 @@ class AttentionMatch(Match):
     columns: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     queries: torch.Tensor
     keys: torch.Tensor
+    leading: tuple[int, ...]
+    slices: torch.Tensor
     scale: float
     masks: tuple[Mask, ...] = field(default=())
     causal: bool = False
+    filter: KeyFilter = Dense()

@@ -7,9 +7,7 @@ second is seen for what it does.
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 

@@ -149,8 +149,7 @@ class Driver:
             been reset and can go on.
         """
         self.place(loaded, executable, inputs, lengths)
-        self.start(loaded)
-        report = self._finish(executable, timeout_cycles)
+        report = self.execute(loaded.windows, executable.tallies, timeout_cycles)
         io = loaded.windows[Window.IO]
         self.device.invalidate(io)
         outputs = {}
@@ -186,23 +185,36 @@ class Driver:
         for buffer in (program, io):
             self.device.flush(buffer)
 
-    def start(self, loaded: Loaded) -> None:
+    def execute(
+        self,
+        windows: Mapping[Window, Buffer],
+        tallies: Mapping[str, int],
+        timeout_cycles: int = RUN_TIMEOUT_CYCLES,
+    ) -> RunReport:
+        """Run what is in the windows; tallies: the counter of each operator's clipped elements.
+
+        Raises
+        ------
+        DeviceError
+            As ``run``.
+        """
+        self.start(windows)
+        answered = self.device.wait(timeout_cycles)
+        status = registers.decode("STATUS", self._read("STATUS"))
+        if answered and status["done"] and not status["error"]:
+            return self.report(tallies)
+        message = self._diagnosis(answered, timeout_cycles)
+        self.reset()
+        raise DeviceError(message)
+
+    def start(self, windows: Mapping[Window, Buffer]) -> None:
         """Set the windows and start; CONTROL is the last register written."""
-        for window, buffer in loaded.windows.items():
+        for window, buffer in windows.items():
             self._write(f"WINDOW_BASE_{window.name}", buffer.address)
             self._write(f"WINDOW_LIMIT_{window.name}", buffer.nbytes)
         self._write("PROGRAM_OFFSET", 0)
         self._write("IRQ", registers.encode("IRQ", done=1, error=1))
         self._write("CONTROL", registers.encode("CONTROL", start=1, irq_enable=1))
-
-    def _finish(self, executable: Executable, timeout_cycles: int) -> RunReport:
-        answered = self.device.wait(timeout_cycles)
-        status = registers.decode("STATUS", self._read("STATUS"))
-        if answered and status["done"] and not status["error"]:
-            return self.report(executable)
-        message = self._diagnosis(answered, timeout_cycles)
-        self.reset()
-        raise DeviceError(message)
 
     def _diagnosis(self, answered: bool, timeout_cycles: int) -> str:
         """What went wrong, in one sentence."""
@@ -242,7 +254,7 @@ class Driver:
             f"{self.device.name}: soft reset does not end, the bus does not answer"
         )
 
-    def report(self, executable: Executable) -> RunReport:
+    def report(self, tallies: Mapping[str, int] | None = None) -> RunReport:
         """Counters of the last run."""
         return RunReport(
             cycles=self._read64("RUN_CYCLES"),
@@ -255,12 +267,12 @@ class Driver:
                 e.name: {s.name: self._read(f"{e.name}_STALL_{s.name}") for s in STALLS[e]}
                 for e in Engine
             },
-            tallies=self._tallies(executable),
+            tallies=self._tallies(tallies or {}),
         )
 
-    def _tallies(self, executable: Executable) -> dict[str, int]:
+    def _tallies(self, tallies: Mapping[str, int]) -> dict[str, int]:
         sharing: dict[int, list[str]] = {}
-        for operator, tally in executable.tallies.items():
+        for operator, tally in tallies.items():
             sharing.setdefault(tally, []).append(operator)
         return {
             ", ".join(operators): self.device.read(registers.offset("CLIPPED", tally))

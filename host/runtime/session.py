@@ -14,7 +14,7 @@ from transept.golden.graph import Lengths
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.executable import Executable
-from transept.host.devices.base import PAGE, DeviceError, DeviceLostError, OutOfMemoryError
+from transept.host.devices.base import PAGE, Device, DeviceError, DeviceLostError, OutOfMemoryError
 from transept.host.devices.catalogue import ACCELERATORS, check_options, open_device
 from transept.host.runtime.driver import Driver, Loaded, RunReport
 from transept.host.runtime.region import Region, dtype_of
@@ -95,6 +95,11 @@ class Session:
         shape = region.check(inputs, lengths)
         outputs, report, device = self._run(region, shape, inputs, lengths)
         return Result(outputs, report, device, time.perf_counter() - start)
+
+    @property
+    def opened(self) -> Device | None:
+        """The open device; None on ``cpu`` and before the first run."""
+        return None if self._driver is None else self._driver.device
 
     def _run(
         self,

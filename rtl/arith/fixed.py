@@ -8,10 +8,12 @@ from amaranth import Cat, Const, Mux, Value
 from amaranth.hdl import ValueLike
 
 __all__ = [
+    "clips",
     "index_bits",
     "narrow_shift",
     "normalise",
     "rank",
+    "round_clips",
     "round_saturate",
     "round_shift",
     "round_shift_by",
@@ -55,6 +57,14 @@ def saturate(x: ValueLike, bits: int) -> Value:
     return Mux(~negative & lost, limit, Mux(under, -limit, x))[:bits].as_signed()
 
 
+def clips(x: ValueLike, bits: int) -> Value:
+    """Whether ``saturate`` changes a signed x."""
+    x = Value.cast(x)
+    if len(x) < bits:
+        return Const(0, 1)
+    return _loses(x, bits - 1) | (x[-1] & ~x[: bits - 1].any())
+
+
 def round_saturate(x: ValueLike, bits: int, lost: ValueLike = 0) -> Value:
     """``saturate((x + 1) >> 1, bits)`` in the one adder that the rounding takes: signed(bits).
 
@@ -69,6 +79,15 @@ def round_saturate(x: ValueLike, bits: int, lost: ValueLike = 0) -> Value:
     carry = Mux(lost, negative, (x[0] & ~at_top) | at_bottom)
     floor = Mux(lost, Cat((~negative).replicate(bits - 1), negative), whole)
     return (floor + carry)[:bits].as_signed()
+
+
+def round_clips(x: ValueLike, bits: int, lost: ValueLike = 0) -> Value:
+    """Whether ``round_saturate`` of the same arguments is another value than ``(x + 1) >> 1``."""
+    x = Value.cast(x)
+    negative, whole = x[-1], x[1 : bits + 1]
+    above = ~negative & whole[:-1].all() & x[0]
+    below = negative & ~whole[:-1].any() & ~x[0]
+    return Value.cast(lost) | _loses(x, bits) | above | below
 
 
 def narrow_shift(x: ValueLike, digit: Value, step: int, width: int) -> tuple[Value, Value]:

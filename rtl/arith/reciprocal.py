@@ -12,7 +12,7 @@ from transept.rtl.arith.fixed import normalise, round_shift_by
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.arith.polynomial import VALUE_BITS, Polynomial
 
-__all__ = ["Reciprocal", "RowFactor", "Rsqrt"]
+__all__ = ["Reciprocal", "RowFactor", "Rsqrt", "row_maximum"]
 
 INT16_MAX = (1 << 15) - 1
 SCALE_BITS = 25
@@ -121,6 +121,13 @@ class Rsqrt(wiring.Component):
         return m
 
 
+def row_maximum(statistic: Value) -> Value:
+    """A row statistic as a maximum: signed, limited to 256 to 32767."""
+    negative, magnitude = statistic[-1], statistic[:-1]
+    low, high = negative | (magnitude < ROW_MAX_FLOOR), ~negative & (magnitude > INT16_MAX)
+    return Mux(low, ROW_MAX_FLOOR, Mux(high, INT16_MAX, magnitude))[: INT16_MAX.bit_length()]
+
+
 class RowFactor(wiring.Component):
     """What the row streamer makes of one row statistic, on one reciprocal.
 
@@ -154,8 +161,7 @@ class RowFactor(wiring.Component):
         m.submodules.reciprocal = reciprocal = Reciprocal()
 
         statistic = self.i.payload.statistic
-        low, high = statistic < ROW_MAX_FLOOR, statistic > INT16_MAX
-        clamped = Mux(low, ROW_MAX_FLOOR, Mux(high, INT16_MAX, statistic))
+        clamped = row_maximum(statistic)
         m.d.comb += [
             reciprocal.i.payload.eq(
                 delay(m, Mux(self.i.payload.quantise, clamped, statistic)[:24], 1, reset_less=True)

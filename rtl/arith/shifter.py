@@ -6,7 +6,7 @@ from amaranth import Cat, Const, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from transept.rtl.arith.fixed import narrow_shift, round_saturate
+from transept.rtl.arith.fixed import narrow_shift, round_clips, round_saturate
 
 __all__ = ["RoundShift"]
 
@@ -21,7 +21,7 @@ class RoundShift(wiring.Component):
     -------
     x : In(signed(width))
     shift : In(shift_bits)
-    o : Out(signed(bits))
+    o : Out(signed(bits)), clipped : Out(1), o is not the rounded value
     """
 
     LATENCY = 3
@@ -29,10 +29,18 @@ class RoundShift(wiring.Component):
     x: Signal
     shift: Signal
     o: Signal
+    clipped: Signal
 
     def __init__(self, width: int, shift_bits: int, bits: int) -> None:
         self._width, self._shift_bits, self._bits = width, shift_bits, bits
-        super().__init__({"x": In(signed(width)), "shift": In(shift_bits), "o": Out(signed(bits))})
+        super().__init__(
+            {
+                "x": In(signed(width)),
+                "shift": In(shift_bits),
+                "o": Out(signed(bits)),
+                "clipped": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -58,5 +66,8 @@ class RoundShift(wiring.Component):
             shifted_lost.eq(lost | coarse_lost),
         ]
 
-        m.d.sync += self.o.eq(round_saturate(shifted, bits, shifted_lost))
+        m.d.sync += [
+            self.o.eq(round_saturate(shifted, bits, shifted_lost)),
+            self.clipped.eq(round_clips(shifted, bits, shifted_lost)),
+        ]
         return m

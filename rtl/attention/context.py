@@ -20,6 +20,8 @@ __all__ = ["ContextExpander"]
 class ContextExpander(wiring.Component):
     """Expands CONTEXT instructions, one group a cycle after two cycles for each block.
 
+    With ``accumulate`` the groups go on where those of the instruction before were left open.
+
     Members
     -------
     instr : In(stream of instructions), taken with its last group
@@ -45,11 +47,14 @@ class ContextExpander(wiring.Component):
         m = Module()
         op = data.View(instruction_layout(isa.Opcode.CONTEXT), self.instr.payload)
         tile_log2 = self._cfg.tile.bit_length() - 1
-        n, last_n, last_block = Signal(4), Signal(), Signal()
+        n, last_n, last_block = Signal.like(op.d_tiles), Signal(), Signal()
         # of the block at hand; rows counts down to its own, minus one
-        rows, row_addr, out_addr = Signal(8), Signal(16), Signal(16)
-        sums, out_rowstat, entry = Signal(12), Signal(12), Signal(8)
-        tile_addr, out_tile, param = Signal(16), Signal(16), Signal(16)
+        rows, row_addr = Signal.like(op.rows), Signal.like(op.p_addr)
+        out_addr, out_rowstat = Signal.like(op.out_addr), Signal.like(op.out_rowstat)
+        sums, entry = Signal.like(op.p_rowstat), Signal.like(op.select)
+        tile_addr, out_tile, param = (
+            Signal.like(operand) for operand in (op.v_addr, op.out_addr, op.param)
+        )
 
         m.d.comb += [
             last_n.eq(n == op.d_tiles - 1),
@@ -107,8 +112,8 @@ class ContextExpander(wiring.Component):
             group.tile.addr.eq(tile_addr),
             group.tile.row_stride.eq(op.d_tiles),
             group.tile.sums.eq(1),
-            group.tile.first.eq(1),
-            group.tile.last.eq(1),
+            group.tile.first.eq(~op.accumulate),
+            group.tile.finishes.eq(op.finish),
             group.row.addr.eq(row_addr),
             group.row.stride.eq(op.p_stride),
             group.row.rows.eq(block_rows),
@@ -127,7 +132,7 @@ class ContextExpander(wiring.Component):
             group.job.statistic.eq(Mux(op.stats, Statistic.MAGNITUDE, Statistic.NONE)),
             group.job.keep.eq(op.stats_keep | (n != 0)),
             group.job.rowstat.eq(out_rowstat),
-            group.job.column.eq(n),
+            group.job.tally.eq(op.tally),
             group.job.retire.eq(last_n & last_block),
         ]
         return m

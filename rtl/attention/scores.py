@@ -8,11 +8,12 @@ from amaranth.lib.wiring import In, Out
 
 from transept.golden import isa
 from transept.golden.config import Config
-from transept.rtl.attention.filters import FilterBank, request_layout, select_layout
+from transept.rtl.attention.bank import FilterBank
+from transept.rtl.attention.filters.ports import request_layout, select_layout
 from transept.rtl.attention.selection import selection_write
 from transept.rtl.gemm.descriptors import Statistic
 from transept.rtl.gemm.groups import group_layout
-from transept.rtl.interfaces import instruction_layout
+from transept.rtl.interfaces import instruction_layout, operand
 
 __all__ = ["ScoresExpander"]
 
@@ -43,8 +44,13 @@ class ScoresExpander(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         # where a block starts; rows counts down to its own, minus one
+        names = {"rows": "rows", "queries": "q_addr", "scores": "s_addr", "entry": "select"}
         self._block = data.StructLayout(
-            {"rows": 8, "position": 16, "queries": 16, "scores": 16, "rowstat": 12, "entry": 8}
+            {
+                **{name: operand(isa.Opcode.SCORES, source) for name, source in names.items()},
+                "position": request_layout(cfg)["position"].shape,
+                "rowstat": operand(isa.Opcode.SCORES, "rowstat"),
+            }
         )
         super().__init__(
             {
@@ -79,7 +85,7 @@ class ScoresExpander(wiring.Component):
                 m.next = "Ask"
             with m.State("Ask"), m.If(self.request.ready):
                 m.next = "Answer"
-                with m.If(FilterBank.needs_query(op.filter)):
+                with m.If(FilterBank.needs_query(self._cfg, op.filter)):
                     m.next = "Show"
             with m.State("Show"), m.If(self.groups.ready):
                 m.next = "Answer"
@@ -106,10 +112,11 @@ class ScoresExpander(wiring.Component):
             self.request.payload.kind.eq(op.filter),
             self.request.payload.rows.eq(block_rows),
             self.request.payload.position.eq(block.position),
+            self.request.payload.key_base.eq(op.key_base),
             self.request.payload.keys.eq(op.keys),
             self.request.payload.region.eq(op.k_addr >> tile_log2),
             self.request.payload.d_tiles.eq(op.d_tiles),
-            self.request.payload.threshold.eq(op.threshold),
+            self.request.payload.parameter.eq(op.parameter),
         ]
         tile_addr, scores, first = self._walk_tiles(m, op, block, asking, answering, done)
         self._describe(m, op, block, block_rows)
@@ -118,7 +125,7 @@ class ScoresExpander(wiring.Component):
             group.row.observe.eq(showing),
             group.tile.addr.eq(tile_addr),
             group.job.out_addr.eq(scores),
-            group.job.keep.eq(~first),
+            group.job.keep.eq(op.stats_keep | ~first),
             group.job.retire.eq(~showing & self.select.payload.last & (block.rows < tile)),
         ]
         with m.If(showing):
@@ -140,7 +147,7 @@ class ScoresExpander(wiring.Component):
         """
         chosen = self.select.payload
         tile, first = Signal.like(chosen.tile), Signal()
-        tile_addr, scores = Signal(16), Signal(16)
+        tile_addr, scores = Signal.like(op.k_addr), Signal.like(op.s_addr)
         kept, recorded = Signal(self._cfg.key_tiles), Signal(self._cfg.key_tiles)
         reached, taken = Signal(), Signal()
 
@@ -176,7 +183,9 @@ class ScoresExpander(wiring.Component):
 
     def _describe(self, m: Module, op: data.View, block: data.View, block_rows: Value) -> None:
         """What all groups of a block have in common."""
-        group = self.groups.payload
+        group, chosen = self.groups.payload, self.select.payload
+        tile = self._cfg.tile
+        tile_log2 = tile.bit_length() - 1
         m.d.comb += [
             # cut, for a sign extension is written as bits of the payload that depend on each other
             group.passes.eq((op.d_tiles - 1)[: len(op.d_tiles)]),
@@ -184,7 +193,7 @@ class ScoresExpander(wiring.Component):
             group.tile.row_stride.eq(op.d_tiles),
             group.tile.transposed.eq(1),
             group.tile.first.eq(1),
-            group.tile.last.eq(1),
+            group.tile.finishes.eq(1),
             group.row.addr.eq(block.queries),
             group.row.stride.eq(op.q_stride),
             group.row.rows.eq(block_rows),
@@ -198,7 +207,13 @@ class ScoresExpander(wiring.Component):
             group.job.channel_shift.eq(op.channel_shift),
             group.job.row_shift.eq(op.row_shift),
             group.job.masked.eq(1),
-            group.job.mask.eq(self.select.payload.mask),
+            group.job.band.upper.eq(chosen.upper),
+            group.job.band.lower.eq(chosen.lower),
+            # of the last tile, keys beyond the last one do not exist
+            group.job.band.last.eq(
+                Mux(chosen.tile == op.keys >> tile_log2, op.keys[:tile_log2], tile - 1)
+            ),
+            group.job.tally.eq(op.tally),
             group.job.statistic.eq(Statistic.MAXIMUM),
             group.job.rowstat.eq(block.rowstat),
         ]

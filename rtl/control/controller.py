@@ -11,19 +11,23 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from transept.golden import isa, registers
 from transept.golden.config import Config
 from transept.golden.isa import Engine, Window
-from transept.golden.registers import ErrorCode
+from transept.golden.registers import ErrorCode, Stall
 from transept.rtl.control.counters import Counters, engine_states
 from transept.rtl.control.dispatch import Dispatch
 from transept.rtl.control.errors import ErrorLatch
 from transept.rtl.control.fetch import Fetch
 from transept.rtl.control.registers import RegisterFile
 from transept.rtl.control.reset import SoftReset
+from transept.rtl.control.tallies import Tallies
 from transept.rtl.control.watchdog import Watchdog
-from transept.rtl.interfaces import Stall, axi_lite
+from transept.rtl.interfaces import axi_lite, clipped_layout
 from transept.rtl.memory.reader import beat_layout
 from transept.rtl.memory.windows import request_layout, violation_layout, windows_layout
 
-__all__ = ["Controller", "faults_layout"]
+__all__ = ["COUNTING", "Controller", "faults_layout"]
+
+#: The engines that count what they clip.
+COUNTING = (Engine.GEMM, Engine.VECTOR)
 
 
 def faults_layout() -> data.StructLayout:
@@ -56,6 +60,7 @@ class Controller(wiring.Component):
     states : In(engine_states), of the engines
     activity : Out(engine_states), with waiting for tokens
     array_active : In(1), a row enters the array; moving : In(1), a beat moves on the AXI4 bus
+    clipped : In(always-ready stream of clipped_layout) for each of COUNTING
     faults : In(faults_layout)
     bytes_read, bytes_written : In(64)
     bus_idle : In(1); abort, clear, reset : Out(1), see the bus masters and ``SoftReset``
@@ -71,6 +76,7 @@ class Controller(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         count = len(Engine)
+        clipped = stream.Signature(clipped_layout(cfg), always_ready=True)
         super().__init__(
             {
                 "bus": In(axi_lite(registers.ADDRESS_BITS)),
@@ -84,6 +90,7 @@ class Controller(wiring.Component):
                 "activity": Out(engine_states()),
                 "array_active": In(1),
                 "moving": In(1),
+                "clipped": In(clipped).array(len(COUNTING)),
                 "faults": In(faults_layout()),
                 "bytes_read": In(64),
                 "bytes_written": In(64),
@@ -104,6 +111,7 @@ class Controller(wiring.Component):
         m.submodules.errors = errors = ErrorLatch()
         m.submodules.watchdog = watchdog = Watchdog()
         m.submodules.counters = counters = Counters()
+        m.submodules.tallies = tallies = Tallies(self._cfg, clients=len(COUNTING))
         connect(m, flipped(self.bus), regs.bus)
         m.d.comb += [
             soft_reset.request.eq(regs.control.soft_reset),
@@ -113,12 +121,16 @@ class Controller(wiring.Component):
         ]
         self._windows(m, regs)
         failed = (errors.code != ErrorCode.NONE) | watchdog.report.fired
-        running, start = self._run(m, regs, dispatch.done, failed, soft_reset.resetting)
+        running, start = self._run(
+            m, regs, dispatch.done, failed, soft_reset.resetting, tallies.clearing
+        )
         m.d.comb += [self.clear.eq(start | self.reset), dispatch.halt.eq(failed)]
         self._program(m, regs, fetch, dispatch, start)
+        m.d.comb += dispatch.quiet.eq(~fetch.busy & self.bus_idle & ~tallies.clearing)
         self._errors(m, regs, fetch, dispatch, errors)
         self._watch(m, regs, watchdog, running)
         self._count(m, regs, counters, dispatch, running)
+        self._tally(m, regs, tallies, start)
         return m
 
     def _windows(self, m: Module, regs: RegisterFile) -> None:
@@ -130,24 +142,35 @@ class Controller(wiring.Component):
             ]
 
     def _run(
-        self, m: Module, regs: RegisterFile, ended: Value, failed: Value, resetting: Value
+        self,
+        m: Module,
+        regs: RegisterFile,
+        ended: Value,
+        failed: Value,
+        resetting: Value,
+        clearing: Value,
     ) -> tuple[Signal, Signal]:
-        """State of the machine; (a program runs, it starts in this cycle)."""
+        """State of the machine; (a program runs, it starts in this cycle).
+
+        A start waits until the counters are cleared.
+        """
         running, done, start, idle = Signal(), Signal(), Signal(), Signal()
-        failed_before = Signal()
+        failed_before, asked = Signal(), Signal()
         m.d.comb += [
             idle.eq(~running & ~failed & ~resetting),
-            start.eq(regs.control.start & idle),
-            regs.status.idle.eq(idle),
-            regs.status.busy.eq(running),
+            start.eq((regs.control.start | asked) & idle & ~clearing),
+            regs.status.idle.eq(idle & ~asked),
+            regs.status.busy.eq(running | asked),
             regs.status.done.eq(done),
             regs.status.error.eq(failed),
             regs.status.resetting.eq(resetting),
+            regs.lock.eq(~idle),
             regs.irq.done.eq(ended),
             regs.irq.error.eq(failed & ~failed_before),
         ]
         m.d.sync += [
             failed_before.eq(failed),
+            asked.eq((asked | regs.control.start) & idle & ~start),
             self.irq.eq(regs.irq_pending & regs.control.irq_enable),
         ]
         with m.If(start):
@@ -174,7 +197,6 @@ class Controller(wiring.Component):
             fetch.windows.eq(self.windows),
             dispatch.retire.eq(self.retire),
             dispatch.busy.eq(Cat(self.states[engine].busy for engine in Engine)),
-            dispatch.quiet.eq(~fetch.busy & self.bus_idle),
             dispatch.clear.eq(start),
         ]
 
@@ -195,17 +217,18 @@ class Controller(wiring.Component):
             m.d.comb += tokens.valid.eq(dispatch.overflow[engine])
         m.d.comb += [
             errors.fetch_window.eq(fetch.violation),
-            errors.instruction.valid.eq(dispatch.illegal),
+            errors.instruction.eq(dispatch.illegal),
             errors.clear.eq(self.reset),
             regs.error.code.eq(errors.code),
             regs.error.engine.eq(errors.engine),
             regs.error.window.eq(errors.window),
+            regs.error.rule.eq(errors.rule),
             regs.error_offset.eq(errors.offset),
         ]
 
     def _watch(self, m: Module, regs: RegisterFile, watchdog: Watchdog, running: Value) -> None:
         progress = Signal()
-        m.d.sync += progress.eq(self.retire.any() | self.moving | self.array_active)
+        m.d.sync += progress.eq(self.retire.any() | self.moving)
         m.d.comb += [
             watchdog.running.eq(running),
             watchdog.progress.eq(progress),
@@ -228,7 +251,7 @@ class Controller(wiring.Component):
             idle = Mux(dispatch.waiting[engine], Stall.TOKEN, Stall.NONE)
             m.d.comb += [
                 shown.busy.eq(state.busy),
-                shown.stall.eq(Mux(state.busy, state.stall.as_value(), idle)),
+                shown.stall.eq(Mux(state.busy, state.stall, idle)),
             ]
         m.d.comb += [
             counters.running.eq(running),
@@ -242,3 +265,12 @@ class Controller(wiring.Component):
         wide = ("cycles", "run_cycles", "array_cycles", "instructions")
         for name in (*wide, *counters.NAMES):
             m.d.comb += getattr(regs, name).eq(getattr(counters, name))
+
+    def _tally(self, m: Module, regs: RegisterFile, tallies: Tallies, start: Value) -> None:
+        for number in range(len(COUNTING)):
+            connect(m, flipped(self.clipped[number]), tallies.clipped[number])
+        m.d.comb += [
+            tallies.clear.eq(start),
+            tallies.index.eq(regs.clipped_index),
+            regs.clipped.eq(tallies.count),
+        ]

@@ -8,8 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.isa import Engine
-from transept.golden.registers import STALLS
-from transept.rtl.interfaces import Stall
+from transept.golden.registers import STALLS, Stall
 
 __all__ = ["Counters", "engine_states"]
 
@@ -69,7 +68,7 @@ class Counters(wiring.Component):
         self._count(m, self.instructions, self.retired)
         for name, (engine, stall) in self.NAMES.items():
             state, event = self.states[engine], Signal(name=f"{name}_event")
-            hit = state.busy if stall is None else state.stall.as_value() == stall
+            hit = state.busy if stall is None else state.stall == stall
             m.d.sync += event.eq(hit & self.running)
             self._count(m, getattr(self, name), event)
         return m

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.isa import Engine, Opcode
+from transept.rtl.control.legality import LegalityChecker, illegal_layout
 from transept.rtl.control.tokens import TokenCounters
 from transept.rtl.memory.queue import Queue
 
@@ -19,13 +20,7 @@ _BITS = 8 * isa.INSTRUCTION_BYTES
 
 def _used_bits(engine: Engine) -> int:
     """Bits of the longest instruction of an engine; its queue keeps no more."""
-    ends = [
-        low + field.width
-        for fmt in isa.FORMATS.values()
-        if fmt.engine is engine
-        for field, low in fmt.offsets()
-    ]
-    return max(ends)
+    return max(fmt.used for fmt in isa.FORMATS.values() if fmt.engine is engine)
 
 
 def _header(instr: Value) -> data.View:
@@ -42,8 +37,8 @@ class Dispatch(wiring.Component):
     ``signal`` gets a token. Latency: two cycles from ``instr`` to an idle engine and two from
     ``retire`` to the instruction that waited for it.
 
-    END leaves when every engine is idle and every queue empty. An unknown opcode stays at the
-    head and stops what follows.
+    END leaves when every engine is idle, every queue empty and every verdict on legality given. An
+    unknown opcode, or one whose engine is not built, stays at the head and stops what follows.
 
     Members
     -------
@@ -52,15 +47,16 @@ class Dispatch(wiring.Component):
     retire, busy : In(bit for each engine); an instruction retires after the cycle of its acceptance
     halt : In(1), hand over nothing more
     quiet : In(1), nothing moves outside the engines; END waits for it
-    clear : In(1), forget tokens left over
+    clear : In(1), a program starts: forget tokens left over
     waiting : Out(bit for each engine), the head of its queue waits for tokens
     retired : Out(number of instructions retired in this cycle, END included)
     done : Out(1), for one cycle, END has left
-    illegal : Out(1), an unknown opcode is next
+    illegal : Out(illegal_layout), valid for one cycle
     overflow : Out(bit for each engine), it gave a token too many
     """
 
     instr: stream.Interface
+    illegal: data.View
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -77,46 +73,57 @@ class Dispatch(wiring.Component):
                 "waiting": Out(count),
                 "retired": Out(range(count + 2)),
                 "done": Out(1),
-                "illegal": Out(1),
+                "illegal": Out(illegal_layout()),
                 "overflow": Out(count),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.tokens = tokens = TokenCounters()
+        built = self._cfg.built_engines
+        m.submodules.tokens = tokens = TokenCounters(built)
         queues, empty = {}, []
-        for engine in Engine:
+        for engine in built:
             queue = queues[engine] = Queue(_used_bits(engine), self._cfg.engines.queue_depth)
             m.submodules[f"{engine.name.lower()}_queue"] = queue
             in_flight = self._hand_over(m, engine, queue.o, tokens)
             empty.append(~queue.o.valid & ~in_flight & ~self.busy[engine])
-        self._distribute(m, queues, Cat(empty).all())
+        m.submodules.checker = checker = LegalityChecker(self._cfg)
+        self._distribute(m, queues, checker, Cat(empty).all())
         m.d.comb += [tokens.clear.eq(self.clear), self.overflow.eq(tokens.overflow)]
-        m.d.sync += self.retired.eq(sum(self.retire[e] for e in Engine) + self.done)
+        m.d.sync += self.retired.eq(sum(self.retire[engine] for engine in built) + self.done)
         return m
 
-    def _distribute(self, m: Module, queues: dict[Engine, Queue], idle: Value) -> None:
-        """The next instruction to the queue of its engine."""
+    def _distribute(
+        self, m: Module, queues: dict[Engine, Queue], checker: LegalityChecker, idle: Value
+    ) -> None:
+        """The next instruction to the queue of its engine, and to the checker."""
         instr, opcode = self.instr, _header(self.instr.payload).opcode
+        offered, room, told = Signal(), Signal(), Signal()
+        m.d.comb += [
+            offered.eq(instr.valid & ~self.halt),
+            checker.i.payload.eq(instr.payload),
+            checker.i.valid.eq(offered & room),
+            checker.clear.eq(self.clear),
+            self.illegal.eq(checker.illegal),
+            instr.ready.eq(checker.i.valid & checker.i.ready),
+        ]
         for queue in queues.values():
             m.d.comb += queue.i.payload.eq(instr.payload)
         with m.Switch(opcode):
             for fmt in isa.FORMATS.values():
-                if fmt.engine is not None:
+                if fmt.engine is not None and self._cfg.has(fmt.opcode):
                     queue = queues[fmt.engine]
                     with m.Case(fmt.opcode):
                         m.d.comb += [
-                            queue.i.valid.eq(instr.valid & ~self.halt),
-                            instr.ready.eq(queue.i.ready & ~self.halt),
+                            queue.i.valid.eq(offered & checker.i.ready),
+                            room.eq(queue.i.ready),
                         ]
-            with m.Case(Opcode.END):
-                m.d.comb += [
-                    instr.ready.eq(idle & self.quiet & ~self.halt),
-                    self.done.eq(instr.valid & instr.ready),
-                ]
-            with m.Default():
-                m.d.comb += self.illegal.eq(instr.valid)
+            with m.Default():  # END, or nothing that an engine runs: it stays
+                m.d.comb += [room.eq(~told), instr.ready.eq(self.done)]
+                m.d.sync += told.eq((told | (checker.i.valid & checker.i.ready)) & ~self.done)
+                quiet = idle & self.quiet & checker.idle
+                m.d.comb += self.done.eq(offered & told & quiet & (opcode == Opcode.END))
 
     def _hand_over(
         self, m: Module, engine: Engine, head: stream.Interface, tokens: TokenCounters

@@ -10,7 +10,12 @@ from transept.golden import isa
 from transept.golden.config import Config
 from transept.rtl.memory.queue import Queue
 from transept.rtl.memory.reader import beat_layout
-from transept.rtl.memory.windows import request_layout, violation_layout, windows_layout
+from transept.rtl.memory.windows import (
+    misplaced,
+    request_layout,
+    violation_layout,
+    windows_layout,
+)
 
 __all__ = ["BURST", "DEPTH", "Fetch"]
 
@@ -26,12 +31,12 @@ class Fetch(wiring.Component):
     Up to DEPTH instructions are asked for ahead, BURST at a time, fewer where the window ends;
     what was read beyond END is dropped. Every beat that was asked for has room, so ``beats`` is
     always ready. A window that ends before END is a violation, told when the last instruction
-    before it has come.
+    before it has come; one that is ``misplaced`` is a violation at once.
 
     Members
     -------
     start : In(1), while not busy
-    offset : In(32), of the first instruction, a multiple of the beat size
+    offset : In(32), of the first instruction
     windows : In(windows_layout)
     request : Out(stream of request_layout)
     beats : In(stream of beat_layout)
@@ -118,7 +123,8 @@ class Fetch(wiring.Component):
         with m.If(self.start):
             m.d.sync += position.eq(self.offset)
         with m.If(first):
-            inside = self.offset <= window.limit
+            wrong = misplaced(self._cfg, window.base, window.limit, self.offset)
+            inside = (self.offset <= window.limit) & ~wrong
             m.d.sync += left.eq(Mux(inside, (window.limit - self.offset) >> _BYTES_LOG2, 0))
         with m.If(sent):
             m.d.sync += request.valid.eq(0)

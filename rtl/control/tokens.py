@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from transept.golden.isa import Engine
+from transept.golden.isa import TOKEN_LIMIT, Engine
 
-__all__ = ["MAX_TOKENS", "TokenCounters", "masks_layout"]
-
-#: More tokens between two engines than this are an error.
-MAX_TOKENS = 255
+__all__ = ["TokenCounters", "masks_layout"]
 
 
 def masks_layout() -> data.ArrayLayout:
@@ -20,7 +19,7 @@ def masks_layout() -> data.ArrayLayout:
 
 
 class TokenCounters(wiring.Component):
-    """Counts the tokens on the way from each engine to each other.
+    """Counts the tokens on the way from each of ``engines`` to each other.
 
     Given in one cycle, a token can be taken in the next one; giving and taking may coincide.
 
@@ -33,7 +32,8 @@ class TokenCounters(wiring.Component):
     overflow : Out(bit for each giving engine), high for one cycle, the next; the token is lost
     """
 
-    def __init__(self) -> None:
+    def __init__(self, engines: Sequence[Engine] = tuple(Engine)) -> None:
+        self._engines = engines
         masks = masks_layout()
         super().__init__(
             {
@@ -48,9 +48,11 @@ class TokenCounters(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         counts = {
-            (giver, taker): Signal(range(MAX_TOKENS + 1), name=f"{giver.name}_{taker.name}".lower())
-            for giver in Engine
-            for taker in Engine
+            (giver, taker): Signal(
+                range(TOKEN_LIMIT + 1), name=f"{giver.name}_{taker.name}".lower()
+            )
+            for giver in self._engines
+            for taker in self._engines
         }
         for (giver, taker), count in counts.items():
             m.d.comb += self.there[taker][giver].eq(count != 0)
@@ -64,7 +66,7 @@ class TokenCounters(wiring.Component):
         give, take = self.give[giver][taker], self.take[taker][giver]
         with m.If(self.clear):
             m.d.sync += count.eq(0)
-        with m.Elif(give & ~take & (count == MAX_TOKENS)):
+        with m.Elif(give & ~take & (count == TOKEN_LIMIT)):
             m.d.sync += self.overflow[giver].eq(1)
         with m.Elif(give & ~take):
             m.d.sync += count.eq(count + 1)

@@ -10,10 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from transept.golden import registers
 from transept.golden.isa import Engine
-from transept.golden.registers import Unit
+from transept.golden.registers import Stall, Unit
 from transept.rtl.control.counters import engine_states
 from transept.rtl.control.registers import register_layout
-from transept.rtl.interfaces import Stall
 
 __all__ = ["Watchdog"]
 

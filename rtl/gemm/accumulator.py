@@ -8,11 +8,11 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
+from transept.golden.numerics.requantise import ACCUMULATOR_BITS
 from transept.rtl.gemm.array import sum_bits
 from transept.rtl.gemm.descriptors import slot_bits
 
 __all__ = [
-    "ACC_BITS",
     "ACC_READ_LATENCY",
     "REVISIT_CYCLES",
     "Accumulators",
@@ -21,8 +21,6 @@ __all__ = [
     "scale_write",
 ]
 
-#: Bits of one accumulator: 4096 products of 127 x 127.
-ACC_BITS = 27
 #: Cycles from an accepted read request to its data.
 ACC_READ_LATENCY = 2
 #: Least distance in cycles of two array rows that go to the same accumulator row. The loader
@@ -52,7 +50,7 @@ def accumulator_read(cfg: Config) -> wiring.Signature:
             "slot": Out(slot_bits(cfg)),
             "row": Out(range(cfg.geometry.max_rows)),
             "ready": In(1),
-            "data": In(data.ArrayLayout(signed(ACC_BITS), cfg.tile)),
+            "data": In(data.ArrayLayout(signed(ACCUMULATOR_BITS), cfg.tile)),
             "multiplier": In(MULTIPLIER_BITS),
             "exponent": In(EXPONENT_BITS),
         }
@@ -121,7 +119,7 @@ class Accumulators(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         tags = self._delayed_tags(m)
-        totals = Signal(data.ArrayLayout(signed(ACC_BITS), self._cfg.tile), reset_less=True)
+        totals = Signal(data.ArrayLayout(signed(ACCUMULATOR_BITS), self._cfg.tile), reset_less=True)
         fetched = [self._bank(m, bank, tags, totals) for bank in range(2)]
         self._add(m, *tags[self._latency], fetched, totals)
         self._answer(m, fetched)

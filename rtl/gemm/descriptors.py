@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import signed
+from amaranth.hdl import Cat, Value, signed
 from amaranth.lib import data, enum
 
 from transept.golden.config import Config
+from transept.golden.isa import Opcode
+from transept.rtl.arith.fixed import index_bits
+from transept.rtl.interfaces import operand
 
-__all__ = ["Statistic", "job_layout", "observation_layout", "pass_layout", "tile_layout"]
+__all__ = [
+    "Statistic",
+    "band_layout",
+    "band_row",
+    "job_layout",
+    "pass_layout",
+    "slot_bits",
+    "tile_layout",
+]
 
 
 class Statistic(enum.Enum, shape=2):
@@ -18,20 +29,32 @@ class Statistic(enum.Enum, shape=2):
     MAXIMUM = 2  # maximum of the kept y, signed; -32768 if none
 
 
-def tile_layout(cfg: Config) -> data.StructLayout:
-    """One stationary tile (sequencer -> stationary loader).
-
-    Word i of the tile is at ``addr + i * row_stride``. ``first``/``last`` bound a group; with
-    ``sums`` the loader offers the column sums of the group's tiles to the epilogue after ``last``.
-    """
-    return data.StructLayout(
-        {"addr": 16, "row_stride": 16, "transposed": 1, "first": 1, "last": 1, "sums": 1}
-    )
-
-
 def slot_bits(cfg: Config) -> int:
     """Bits of an accumulator slot number; bit 0 is the bank."""
     return (2 * cfg.geometry.acc_slots - 1).bit_length()
+
+
+def tile_layout(cfg: Config) -> data.StructLayout:
+    """One stationary tile (sequencer -> stationary loader).
+
+    Word i of the tile is at ``addr + i * row_stride``. ``begins`` and ``ends`` bound the tiles that
+    follow each other for one group, whose slot is ``slot``; ``first`` opens the slot, and a group
+    that ``finishes`` is complete with the tile that ends it. With ``sums`` the loader adds up the
+    columns of the group's tiles.
+    """
+    return data.StructLayout(
+        {
+            "addr": operand(Opcode.MATMUL, "b_addr"),
+            "row_stride": operand(Opcode.MATMUL, "b_row"),
+            "transposed": 1,
+            "slot": slot_bits(cfg),
+            "begins": 1,
+            "ends": 1,
+            "first": 1,
+            "finishes": 1,
+            "sums": 1,
+        }
+    )
 
 
 def pass_layout(cfg: Config) -> data.StructLayout:
@@ -40,16 +63,16 @@ def pass_layout(cfg: Config) -> data.StructLayout:
     Row m is at ``addr + m * stride``, its statistic at ``rowstat + m``. ``first`` overwrites the
     accumulators of ``slot``, ``last`` completes the group and latches the row scales beside them.
     ``observe``: the rows go to the key filter and not to the array (no tile belongs to it).
-    ``retire`` ends an instruction that has no job (MATMUL without ``finish``).
+    ``retire`` ends an instruction that has no job (without ``finish``).
     """
     return data.StructLayout(
         {
-            "addr": 16,
-            "stride": 12,
-            "rows": 8,  # minus one
-            "mode": 1,  # isa.AMode
-            "row_scale": 2,  # isa.RowScale
-            "rowstat": 12,
+            "addr": operand(Opcode.MATMUL, "a_addr"),
+            "stride": operand(Opcode.MATMUL, "a_stride"),
+            "rows": operand(Opcode.MATMUL, "rows"),  # minus one
+            "mode": operand(Opcode.MATMUL, "a_mode"),  # isa.AMode
+            "row_scale": operand(Opcode.MATMUL, "row_scale"),  # isa.RowScale
+            "rowstat": operand(Opcode.MATMUL, "a_rowstat"),
             "slot": slot_bits(cfg),
             "first": 1,
             "last": 1,
@@ -59,43 +82,50 @@ def pass_layout(cfg: Config) -> data.StructLayout:
     )
 
 
+def band_layout(cfg: Config) -> data.StructLayout:
+    """Which scores of a tile are kept: those between two diagonals, of keys up to ``last``.
+
+    Key j of query row r is kept if ``lower <= j - r <= upper`` and ``j <= last``. ``upper`` of
+    ``-tile`` keeps none, ``upper`` of ``tile - 1`` and ``lower`` of ``-tile`` keep all.
+    """
+    diagonal = signed(index_bits(cfg.tile) + 1)
+    return data.StructLayout({"upper": diagonal, "lower": diagonal, "last": range(cfg.tile)})
+
+
+def band_row(cfg: Config, band: data.View, row: Value) -> Value:
+    """One bit for each key: whether query row ``row`` of the block keeps it."""
+    upper, lower = row + band.upper, row + band.lower
+    return Cat((upper >= j) & (lower <= j) & (band.last >= j) for j in range(cfg.tile))
+
+
 def job_layout(cfg: Config) -> data.StructLayout:
     """One finished group (sequencer -> epilogue)."""
     return data.StructLayout(
         {
-            "rows": 8,  # minus one
+            "rows": operand(Opcode.MATMUL, "rows"),  # minus one
             "slot": slot_bits(cfg),
-            "out_addr": 16,  # word of row 0; row m is at out_addr + m * out_stride
-            "out_stride": 16,
-            "out_mode": 2,  # isa.OutMode
+            # word of row 0; row m is at out_addr + m * out_stride
+            "out_addr": operand(Opcode.MATMUL, "out_addr"),
+            "out_stride": operand(Opcode.MATMUL, "out_stride"),
+            "out_mode": operand(Opcode.MATMUL, "out_mode"),  # isa.OutMode
             "immediate": 1,  # multiplier/channel_shift for every channel, bias 0; else from STAT
-            "multiplier": 16,
-            "channel_shift": 5,
-            "param": 16,  # STAT address of 8 words of channel parameters
-            "pre": 4,
-            "row_shift": 6,
-            "out_shift": 4,
+            "multiplier": operand(Opcode.SCORES, "multiplier"),
+            "channel_shift": operand(Opcode.SCORES, "channel_shift"),
+            "param": operand(Opcode.MATMUL, "param"),  # STAT address of the channel parameters
+            "pre": operand(Opcode.MATMUL, "pre"),
+            "row_shift": operand(Opcode.MATMUL, "row_shift"),
+            "out_shift": operand(Opcode.MATMUL, "out_shift"),
             "columns": 1,  # add 127 * column sums of the stationary tiles to the accumulators
             "activation": 1,
-            "masked": 1,  # scores: mask bit row * tile + column; 0 gives -32768
-            "mask": cfg.tile * cfg.tile,
+            "masked": 1,  # scores: what the band does not keep becomes -32768
+            "band": band_layout(cfg),
             "statistic": Statistic,
             "keep": 1,  # combine with the statistic found in rowstat (else replace it)
-            "rowstat": 12,  # entry of row 0
-            "observe": 1,  # show the words to the key filter
-            "column": 8,  # n tile, for the filter
+            "rowstat": operand(Opcode.MATMUL, "out_rowstat"),  # entry of row 0
+            "observe": 1,  # the words are keys: add them to the summaries
+            "phase": index_bits(cfg.tile),  # place of row 0 in its key tile
+            "summary": index_bits(cfg.key_summaries),  # of the first key tile
+            "tally": operand(Opcode.MATMUL, "tally"),  # who counts what is clipped
             "retire": 1,  # the last job of its instruction
         }
-    )
-
-
-def observation_layout(cfg: Config) -> data.StructLayout:
-    """One K word as it is written (epilogue -> filter, never refused).
-
-    ``index`` names the summary of its key tile: ``((address of the tile's first row) - column) >>
-    log2(tile)`` plus ``column``; K regions start at a multiple of ``tile`` words, ``d_tiles`` words
-    a key. ``first`` marks the first key of a tile (row % tile == 0).
-    """
-    return data.StructLayout(
-        {"index": 16, "first": 1, "word": data.ArrayLayout(signed(8), cfg.tile)}
     )

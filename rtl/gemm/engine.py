@@ -7,7 +7,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden.config import Config
-from transept.rtl.attention.filters import FilterBank
+from transept.golden.registers import Stall
+from transept.rtl.attention.bank import FilterBank
 from transept.rtl.attention.selection import selection_read
 from transept.rtl.gemm.accumulator import Accumulators
 from transept.rtl.gemm.array import SystolicArray
@@ -17,10 +18,11 @@ from transept.rtl.gemm.stationary import StationaryLoader
 from transept.rtl.gemm.streamer import RowStreamer
 from transept.rtl.gemm.table import table_write
 from transept.rtl.interfaces import (
-    Stall,
     act_read,
     act_write,
+    clipped_layout,
     engine_members,
+    observation_layout,
     rowstat_read,
     rowstat_write,
     stat_read,
@@ -45,8 +47,10 @@ class GemmEngine(wiring.Component):
     stat_read : Out(stat_read); stat_write : Out(stat_write)
     rowstat_read : Out(rowstat_read), of the row streamer
     epilogue_rowstat_read : Out(rowstat_read); rowstat_write : Out(rowstat_write)
-    table : In(table_write), the activation table; not while an instruction uses it
-    selection : In(selection_read), the key tiles kept by SCORES
+    clipped : Out(always-ready stream of clipped_layout)
+    table : In(table_write), the activation table, if it is built; not while an instruction uses it
+    selection : In(selection_read), the key tiles kept by SCORES, if there is attention
+    observe : In(always-ready stream of observation_layout), if a key filter looks at keys
     array_active : Out(1), a row enters the array
     """
 
@@ -61,15 +65,24 @@ class GemmEngine(wiring.Component):
     rowstat_read: wiring.PureInterface
     epilogue_rowstat_read: wiring.PureInterface
     rowstat_write: wiring.PureInterface
+    clipped: stream.Interface
     table: wiring.PureInterface
     selection: wiring.PureInterface
+    observe: stream.Interface
     array_active: Signal
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        observation = stream.Signature(observation_layout(cfg), always_ready=True)
+        optional = {
+            "table": (cfg.blocks.activation, In(table_write(cfg))),
+            "selection": (cfg.blocks.attention, In(selection_read(cfg))),
+            "observe": (cfg.observes, In(observation)),
+        }
         super().__init__(
             {
                 **engine_members(),
+                **{name: member for name, (built, member) in optional.items() if built},
                 "act_read": Out(act_read(cfg)),
                 "act_write": Out(act_write(cfg)),
                 "stat_read": Out(stat_read(cfg)),
@@ -77,8 +90,7 @@ class GemmEngine(wiring.Component):
                 "rowstat_read": Out(rowstat_read(cfg)),
                 "epilogue_rowstat_read": Out(rowstat_read(cfg)),
                 "rowstat_write": Out(rowstat_write(cfg)),
-                "table": In(table_write(cfg)),
-                "selection": In(selection_read(cfg)),
+                "clipped": Out(stream.Signature(clipped_layout(cfg), always_ready=True)),
                 "array_active": Out(1),
             }
         )
@@ -87,7 +99,6 @@ class GemmEngine(wiring.Component):
         m = Module()
         cfg = self._cfg
         m.submodules.sequencer = sequencer = Sequencer(cfg)
-        m.submodules.filters = filters = FilterBank(cfg)
         m.submodules.streamer = streamer = RowStreamer(cfg)
         m.submodules.loader = loader = StationaryLoader(cfg, entry_delay=streamer.ENTRY_DELAY)
         m.submodules.array = array = SystolicArray(cfg)
@@ -99,22 +110,17 @@ class GemmEngine(wiring.Component):
         connect(m, sequencer.tiles, loader.tiles)
         connect(m, sequencer.passes, streamer.passes)
         connect(m, sequencer.jobs, epilogue.jobs)
-        connect(m, sequencer.request, filters.request)
-        connect(m, filters.select, sequencer.select)
-        connect(m, streamer.query, filters.query)
-        connect(m, epilogue.observation, filters.observe)
         connect(m, streamer.scale_write, sums.scale_write)
         connect(m, loader.sums, epilogue.columns)
         connect(m, epilogue.acc_read, sums.read)
         connect(m, epilogue.param_read, reads.clients[0])
         connect(m, loader.read, reads.clients[1])
 
-        for port, inner in {
-            self.instr: sequencer.instr,
-            self.selection: sequencer.selection,
-            self.table: epilogue.table,
-        }.items():
-            connect(m, flipped(port), inner)
+        connect(m, flipped(self.instr), sequencer.instr)
+        if cfg.blocks.activation:
+            connect(m, flipped(self.table), epilogue.table)
+        if cfg.blocks.attention:
+            self._filter(m, sequencer, streamer)
         for inner, port in {
             streamer.act_read: self.act_read,
             streamer.rowstat_read: self.rowstat_read,
@@ -123,6 +129,7 @@ class GemmEngine(wiring.Component):
             epilogue.stat_write: self.stat_write,
             epilogue.rowstat_read: self.epilogue_rowstat_read,
             epilogue.rowstat_write: self.rowstat_write,
+            epilogue.clipped: self.clipped,
         }.items():
             connect(m, inner, flipped(port))
 
@@ -138,6 +145,8 @@ class GemmEngine(wiring.Component):
             sums.tag.eq(streamer.tag),
             sums.tag_valid.eq(streamer.tag_valid),
             epilogue.group_done.eq(sums.group_done),
+            loader.sums_slot.eq(epilogue.columns_slot),
+            loader.sums_wanted.eq(epilogue.columns_wanted),
             streamer.slot_free.eq(epilogue.slot_free),
             sequencer.job_retired.eq(epilogue.retire),
             sequencer.pass_retired.eq(streamer.retired),
@@ -148,6 +157,16 @@ class GemmEngine(wiring.Component):
         m.d.comb += [total.eq(of) for total, of in zip(sums.sums, array.sums, strict=True)]
         self._explain(m, sequencer, streamer, loader)
         return m
+
+    def _filter(self, m: Module, sequencer: Sequencer, streamer: RowStreamer) -> None:
+        """The key filters, and what they look at."""
+        m.submodules.filters = filters = FilterBank(self._cfg)
+        connect(m, sequencer.request, filters.request)
+        connect(m, filters.select, sequencer.select)
+        connect(m, flipped(self.selection), sequencer.selection)
+        if self._cfg.observes:
+            connect(m, streamer.query, filters.query)
+            connect(m, flipped(self.observe), filters.observe)
 
     def _explain(
         self, m: Module, sequencer: Sequencer, streamer: RowStreamer, loader: StationaryLoader

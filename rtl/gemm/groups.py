@@ -7,7 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
+from transept.golden.isa import Opcode
 from transept.rtl.gemm.descriptors import job_layout, pass_layout, tile_layout
+from transept.rtl.interfaces import operand
 
 __all__ = ["GroupWalker", "group_layout"]
 
@@ -20,17 +22,18 @@ def group_layout(cfg: Config) -> data.StructLayout:
 
     Pass i streams the rows at ``row.addr + i`` against the tile at ``tile.addr + i * tile_step``,
     for i from 0 to ``passes``, or, if ``sparse``, for the set bits i of ``bitmap``. ``tile.first``
-    opens a slot (else the group goes on in the last one), ``tile.last`` finishes it: ``job`` is
-    handed to the epilogue. ``row.observe``: the rows go to the key filter; no tile, no job.
-    ``job.retire`` ends the instruction, whether it has a job or not. Slots are assigned here.
+    opens a slot (else the group goes on where the same group of the instruction before left it).
+    If it ``tile.finishes``, ``job`` is handed to the epilogue. ``row.observe``: the rows go to the
+    key filter; no tile, no job. ``job.retire`` ends the instruction, whether it has a job or not.
+    Slots are assigned here.
     """
     return data.StructLayout(
         {
             "row": pass_layout(cfg),
             "tile": tile_layout(cfg),
-            "tile_step": 16,
+            "tile_step": operand(Opcode.MATMUL, "b_k"),
             "job": job_layout(cfg),
-            "passes": 8,  # minus one
+            "passes": operand(Opcode.MATMUL, "k_tiles"),  # minus one
             "sparse": 1,
             "bitmap": cfg.key_tiles,
         }
@@ -59,7 +62,12 @@ class GroupWalker(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         self._position = data.StructLayout(
-            {"row": 16, "tile": 16, "kept": cfg.key_tiles, "left": 8}
+            {
+                "row": operand(Opcode.MATMUL, "a_addr"),
+                "tile": operand(Opcode.MATMUL, "b_addr"),
+                "kept": cfg.key_tiles,
+                "left": operand(Opcode.MATMUL, "k_tiles"),
+            }
         )
         super().__init__(
             {
@@ -77,24 +85,25 @@ class GroupWalker(wiring.Component):
         move, walked = Signal(), Signal()
         emit, final = self._walk(m, move, walked)
         first = ~walked & ~group.row.observe
-        slot = self._slot(m, first & group.tile.first, emit & move)
+        slot = self._slot(m, first, emit & move, final)
 
         # A pass moves only if everything that it hands over is taken; the consumers are queues,
         # whose ready does not depend on valid.
         needed = {
             self.tiles: emit & ~group.row.observe,
             self.passes: emit,
-            self.jobs: emit & first & group.tile.last,
+            self.jobs: emit & first & group.tile.finishes,
             self.retires: emit & final & group.job.retire,
         }
         taken = Cat(port.ready | ~need for port, need in needed.items()).all()
         m.d.comb += [
             move.eq(self.groups.valid & taken),
             self.groups.ready.eq(move & final),
-            self.retires.payload.eq(group.tile.last),
+            self.retires.payload.eq(group.tile.finishes),
             self.jobs.payload.eq(group.job),
             self.jobs.payload.slot.eq(slot),
             self.passes.payload.slot.eq(slot),
+            self.tiles.payload.slot.eq(slot),
         ]
         m.d.comb += [port.valid.eq(move & need) for port, need in needed.items()]
         return m
@@ -127,25 +136,43 @@ class GroupWalker(wiring.Component):
                 following.kept.eq(Mux(skip, now.kept >> SKIP, now.kept >> 1)),
             ]
         tile, passing = self.tiles.payload, self.passes.payload
-        bounds = {"first": group.tile.first & ~walked, "last": group.tile.last & final}
+        first = group.tile.first & ~walked
         m.d.comb += [
             tile.eq(group.tile),
             tile.addr.eq(now.tile),
+            tile.begins.eq(~walked),
+            tile.ends.eq(final),
+            tile.first.eq(first),
             passing.eq(group.row),
             passing.addr.eq(now.row),
-            passing.retire.eq(group.job.retire & final & ~group.tile.last),
+            passing.first.eq(first),
+            passing.last.eq(group.tile.finishes & final),
+            passing.retire.eq(group.job.retire & final & ~group.tile.finishes),
         ]
-        for name, value in bounds.items():
-            m.d.comb += [tile[name].eq(value), passing[name].eq(value)]
         return emit, final
 
-    def _slot(self, m: Module, opens: Value, emitted: Value) -> Value:
-        """The slot of the group at hand."""
-        last_slot = 2 * self._cfg.geometry.acc_slots - 1
-        following, current = Signal(range(last_slot + 1)), Signal(range(last_slot + 1))
-        with m.If(opens & emitted):
-            m.d.sync += [
-                current.eq(following),
-                following.eq(Mux(following == last_slot, 0, following + 1)),
-            ]
-        return Mux(opens, following, current)
+    def _slot(self, m: Module, first: Value, emitted: Value, final: Value) -> Value:
+        """The slot of the group at hand.
+
+        Groups that open one take the slots in rotation; those that go on take the slots of the
+        instruction that opened them, in the same order.
+        """
+        group, last_slot = self.groups.payload, 2 * self._cfg.geometry.acc_slots - 1
+        following, current, opened = (Signal(range(last_slot + 1)) for _ in range(3))
+        starts = Signal(init=1)  # the group at hand is the first one of its instruction
+        opens = first & group.tile.first
+
+        def after(slot: Value) -> Value:
+            return Mux(slot == last_slot, 0, slot + 1)
+
+        goes_on = Mux(starts, opened, after(current))
+        slot = Mux(first, Mux(opens, following, goes_on), current)
+        with m.If(emitted & first):
+            m.d.sync += current.eq(slot)
+            with m.If(opens):
+                m.d.sync += following.eq(after(following))
+                with m.If(starts):
+                    m.d.sync += opened.eq(following)
+        with m.If(emitted & final & ~group.row.observe):
+            m.d.sync += starts.eq(group.job.retire)
+        return slot

@@ -43,8 +43,8 @@ class MatmulExpander(wiring.Component):
         m = Module()
         op = data.View(instruction_layout(isa.Opcode.MATMUL), self.instr.payload)
         prepared, last = Signal(), Signal()
-        n, tile_addr = Signal(8), Signal(16)
-        out_addr, param = Signal(16), Signal(16)
+        n, tile_addr = Signal.like(op.n_tiles), Signal.like(op.b_addr)
+        out_addr, param = Signal.like(op.out_addr), Signal.like(op.param)
 
         m.d.comb += [
             last.eq(n == op.n_tiles - 1),
@@ -76,7 +76,7 @@ class MatmulExpander(wiring.Component):
             group.tile.row_stride.eq(op.b_row),
             group.tile.transposed.eq(op.b_transposed),
             group.tile.first.eq(~op.accumulate),
-            group.tile.last.eq(op.finish),
+            group.tile.finishes.eq(op.finish),
             group.row.addr.eq(op.a_addr),
             group.row.stride.eq(op.a_stride),
             group.row.rows.eq(op.rows),
@@ -96,7 +96,9 @@ class MatmulExpander(wiring.Component):
             group.job.keep.eq(op.stats_keep | (n != 0)),
             group.job.rowstat.eq(op.out_rowstat),
             group.job.observe.eq(op.observe),
-            group.job.column.eq(n),
+            group.job.phase.eq(op.phase),
+            group.job.summary.eq(op.summary + n),
+            group.job.tally.eq(op.tally),
             group.job.retire.eq(last),
         ]
         return m

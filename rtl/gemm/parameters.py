@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, signed
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
-from transept.golden.layouts import RECORD_BYTES
+from transept.golden.layouts import CHANNEL_RECORD, RECORD_BYTES
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.gemm.descriptors import job_layout
-from transept.rtl.interfaces import STAT_READ_LATENCY, stat_read
+from transept.rtl.interfaces import STAT_READ_LATENCY, record_layout, stat_read
 
 __all__ = ["CHANNEL", "ParameterFetch", "prepared_layout"]
 
-#: Parameters of one channel, as ``golden.layouts.pack_channel_parameters`` lays them out.
-CHANNEL = data.FlexibleLayout(
-    8 * RECORD_BYTES,
-    {
-        "multiplier": data.Field(16, 0),
-        "shift": data.Field(5, 16),
-        "bias": data.Field(signed(24), 24),
-    },
-)
+#: Parameters of one channel.
+CHANNEL = record_layout(CHANNEL_RECORD)
 
 
 def prepared_layout(cfg: Config) -> data.StructLayout:

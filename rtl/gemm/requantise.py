@@ -7,19 +7,21 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
+from transept.golden.isa import Opcode
+from transept.golden.numerics.requantise import ACCUMULATOR_BITS
 from transept.golden.numerics.softmax import OFFSET
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.arith.shifter import RoundShift
-from transept.rtl.gemm.accumulator import ACC_BITS, MULTIPLIER_BITS
+from transept.rtl.gemm.accumulator import MULTIPLIER_BITS
 from transept.rtl.gemm.parameters import CHANNEL
 from transept.rtl.gemm.stationary import column_sums_layout
+from transept.rtl.interfaces import operand
 
 __all__ = ["ROW_SHIFT_BITS", "Requantiser", "requantise_layout"]
 
 #: Bits of the row shift: a product of 42 bits is zero after 42 places, larger shifts saturate here.
-ROW_SHIFT_BITS = 6
+ROW_SHIFT_BITS = operand(Opcode.MATMUL, "row_shift").width
 FACTOR_BITS = 25
-SHIFT_BITS = 4
 PRODUCT_LATENCY = 1
 #: Streamed probabilities are ``level - (2**OFFSET_BITS - 1)``; see ``golden.numerics.softmax``.
 OFFSET_BITS = OFFSET.bit_length()
@@ -35,13 +37,13 @@ def requantise_layout(cfg: Config) -> data.StructLayout:
     column_sum = column_sums_layout(cfg).elem_shape
     return data.StructLayout(
         {
-            "acc": data.ArrayLayout(signed(ACC_BITS), lanes),
+            "acc": data.ArrayLayout(signed(ACCUMULATOR_BITS), lanes),
             "column_sum": data.ArrayLayout(column_sum, lanes),
             "channel": data.ArrayLayout(CHANNEL, lanes),
             "row_multiplier": MULTIPLIER_BITS,
             "row_shift": ROW_SHIFT_BITS,
-            "pre": SHIFT_BITS,
-            "out_shift": SHIFT_BITS,
+            "pre": operand(Opcode.MATMUL, "pre"),
+            "out_shift": operand(Opcode.MATMUL, "out_shift"),
         }
     )
 
@@ -56,12 +58,14 @@ class Requantiser(wiring.Component):
         z = sat25(round(v * row_multiplier / 2**row_shift))
         y = sat16(round((z + bias) / 2**out_shift))
 
+    ``clipped`` names the lanes of which any step was saturated.
+
     Latency LATENCY, never stalls; two DSP slices a lane. Golden model: ``requantise``.
 
     Members
     -------
     i : In(requantise_layout)
-    o : Out(int16[epilogue_lanes])
+    o : Out(int16[epilogue_lanes]), clipped : Out(bit for each)
     """
 
     SUM_LATENCY = 1
@@ -70,11 +74,18 @@ class Requantiser(wiring.Component):
 
     i: data.View
     o: data.View
+    clipped: Signal
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        outputs = data.ArrayLayout(signed(16), cfg.engines.epilogue_lanes)
-        super().__init__({"i": In(requantise_layout(cfg)), "o": Out(outputs)})
+        lanes = cfg.engines.epilogue_lanes
+        super().__init__(
+            {
+                "i": In(requantise_layout(cfg)),
+                "o": Out(data.ArrayLayout(signed(16), lanes)),
+                "clipped": Out(lanes),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -93,30 +104,39 @@ class Requantiser(wiring.Component):
 
         for lane in range(self._cfg.engines.epilogue_lanes):
             channel = self.i.channel[lane]
-            total = Signal(signed(ACC_BITS + 1), name=f"total_{lane}")
+            total = Signal(signed(ACCUMULATOR_BITS + 1), name=f"total_{lane}")
             column_sum = self.i.column_sum[lane]
             # 127 times, without a multiplier
             m.d.sync += total.eq(self.i.acc[lane] - column_sum + (column_sum << OFFSET_BITS))
-            a = self._shift(m, f"pre_{lane}", total, pre, FACTOR_BITS)
-            v = self._scale(
+            a, a_clipped = self._shift(m, f"pre_{lane}", total, pre, FACTOR_BITS)
+            v, v_clipped = self._scale(
                 m,
                 f"channel_{lane}",
                 a,
                 later(channel.multiplier, at_channel),
                 later(channel.shift, at_channel + PRODUCT_LATENCY),
             )
-            z = self._scale(m, f"row_{lane}", v, row_multiplier, row_shift)
+            z, z_clipped = self._scale(m, f"row_{lane}", v, row_multiplier, row_shift)
             biased = Signal(signed(FACTOR_BITS + 1), name=f"biased_{lane}")
             m.d.sync += biased.eq(z + later(channel.bias, at_bias))
-            m.d.comb += self.o[lane].eq(self._shift(m, f"out_{lane}", biased, out_shift, 16))
+            y, y_clipped = self._shift(m, f"out_{lane}", biased, out_shift, 16)
+            clipped = later(a_clipped, self.SCALED) | v_clipped
+            clipped = later(clipped, self.SCALED) | z_clipped
+            clipped = later(clipped, self.SUM_LATENCY + RoundShift.LATENCY) | y_clipped
+            m.d.comb += [self.o[lane].eq(y), self.clipped[lane].eq(clipped)]
         return m
 
-    def _shift(self, m: Module, name: str, x: Signal, shift: Signal, bits: int) -> Signal:
+    def _shift(
+        self, m: Module, name: str, x: Signal, shift: Signal, bits: int
+    ) -> tuple[Signal, Signal]:
+        """The rounded value, and whether it was clipped."""
         m.submodules[name] = shifter = RoundShift(len(x), len(shift), bits)
         m.d.comb += [shifter.x.eq(x), shifter.shift.eq(shift)]
-        return shifter.o
+        return shifter.o, shifter.clipped
 
-    def _scale(self, m: Module, name: str, x: Signal, factor: Signal, shift: Signal) -> Signal:
+    def _scale(
+        self, m: Module, name: str, x: Signal, factor: Signal, shift: Signal
+    ) -> tuple[Signal, Signal]:
         """``sat25(round(x * factor / 2**shift))``; ``shift`` is one cycle later than ``factor``."""
         product = Signal(signed(len(x) + len(factor)), name=f"product_{name}")
         m.d.sync += product.eq(x * factor)

@@ -9,11 +9,17 @@ from amaranth.lib.wiring import In, Out
 from transept.golden.config import Config
 from transept.golden.isa import OutMode
 from transept.golden.numerics.softmax import MASKED
-from transept.rtl.arith.fixed import saturate
+from transept.rtl.arith.fixed import clips, saturate, tree_sum
 from transept.rtl.arith.pipeline import delay
-from transept.rtl.gemm.descriptors import Statistic, observation_layout
+from transept.rtl.gemm.descriptors import Statistic
 from transept.rtl.gemm.rows import result_layout
-from transept.rtl.interfaces import act_write, rowstat_read, rowstat_write, stat_write
+from transept.rtl.interfaces import (
+    act_write,
+    clipped_layout,
+    rowstat_read,
+    rowstat_write,
+    stat_write,
+)
 
 __all__ = ["ResultWriter"]
 
@@ -22,29 +28,31 @@ class ResultWriter(wiring.Component):
     """``epilogue_lanes`` outputs a cycle to words of ``tile`` outputs and a statistic for each row.
 
     Results of 8 bits are saturated; then a masked element becomes -32768. The statistic is taken of
-    what is written: the maximum magnitude (masked elements do not count) or the signed maximum. The
-    write ports must always be ready.
+    what is written: the maximum magnitude (masked elements do not count) or the signed maximum. An
+    element that was clipped on its way here, or by the last saturation, counts unless it is masked.
+    The write ports must always be ready.
 
     Members
     -------
-    values : In(int16[epilogue_lanes]), values_valid : In(1)
+    values : In(int16[epilogue_lanes]), values_clipped : In(bit for each), values_valid : In(1)
         ``tile / epilogue_lanes`` beats a row
     result : In(stream of result_layout)
         One item for each row, there with its first beat and taken with its last
     act_write : Out(act_write), stat_write : Out(stat_write)
     rowstat_read : Out(rowstat_read), rowstat_write : Out(rowstat_write)
-    observation : Out(always-ready stream of observation_layout), as the word is written
+    clipped : Out(always-ready stream of clipped_layout), for each job
     retire : Out(1), in the cycle of the last write of an instruction
     """
 
     values: data.View
+    values_clipped: Signal
     values_valid: Signal
     result: stream.Interface
     act_write: wiring.PureInterface
     stat_write: wiring.PureInterface
     rowstat_read: wiring.PureInterface
     rowstat_write: wiring.PureInterface
-    observation: stream.Interface
+    clipped: stream.Interface
     retire: Signal
 
     def __init__(self, cfg: Config) -> None:
@@ -52,17 +60,17 @@ class ResultWriter(wiring.Component):
         #: Cycles from a row's last values to its last write.
         self.latency = 3 + (cfg.engines.epilogue_lanes - 1).bit_length()
         self._beats = cfg.tile // cfg.engines.epilogue_lanes
-        observation = stream.Signature(observation_layout(cfg), always_ready=True)
         super().__init__(
             {
                 "values": In(data.ArrayLayout(signed(16), cfg.engines.epilogue_lanes)),
+                "values_clipped": In(cfg.engines.epilogue_lanes),
                 "values_valid": In(1),
                 "result": In(stream.Signature(result_layout(cfg))),
                 "act_write": Out(act_write(cfg)),
                 "stat_write": Out(stat_write(cfg)),
                 "rowstat_read": Out(rowstat_read(cfg)),
                 "rowstat_write": Out(rowstat_write(cfg)),
-                "observation": Out(observation),
+                "clipped": Out(stream.Signature(clipped_layout(cfg), always_ready=True)),
                 "retire": Out(1),
             }
         )
@@ -75,7 +83,7 @@ class ResultWriter(wiring.Component):
         with m.If(self.values_valid):
             m.d.sync += position.eq(Mux(last, 0, position + 1))
 
-        elements = self._finish(m, position)
+        elements, clipped = self._finish(m, position)
         result = Signal(self.result.payload.shape())
         valid, first, complete = Signal(), Signal(), Signal()
         m.d.sync += [
@@ -85,23 +93,45 @@ class ResultWriter(wiring.Component):
         ]
         with m.If(self.values_valid):
             m.d.sync += result.eq(self.result.payload)
+        self._count(m, clipped, valid, result, complete)
         self._write_word(m, elements, valid, result, complete)
         self._write_statistic(m, elements, first, result, complete)
         return m
 
-    def _finish(self, m: Module, position: Signal) -> list[Signal]:
-        """Elements as they are written."""
+    def _finish(self, m: Module, position: Signal) -> tuple[list[Signal], Signal]:
+        """Elements as they are written, and which of them were clipped."""
         result, lanes = self.result.payload, self._cfg.engines.epilogue_lanes
         narrow = result.out_mode != OutMode.ACT16
         kept = result.mask.word_select(position, lanes)
-        elements = []
-        for value, keep in zip(self.values, kept, strict=True):
-            element = Signal(signed(16), name=f"element_{len(elements)}")
+        elements, clipped = [], Signal(lanes)
+        for lane, (value, keep) in enumerate(zip(self.values, kept, strict=True)):
+            element = Signal(signed(16), name=f"element_{lane}")
             finished = Mux(narrow, saturate(value, 8), value)
+            masked = result.masked & ~keep
             with m.If(self.values_valid):
-                m.d.sync += element.eq(Mux(result.masked & ~keep, MASKED, finished))
+                m.d.sync += [
+                    element.eq(Mux(masked, MASKED, finished)),
+                    clipped[lane].eq(
+                        (self.values_clipped[lane] | (narrow & clips(value, 8))) & ~masked
+                    ),
+                ]
             elements.append(element)
-        return elements
+        return elements, clipped
+
+    def _count(
+        self, m: Module, clipped: Signal, valid: Signal, result: data.View, complete: Signal
+    ) -> None:
+        """Add up the clipped elements of a job and tell them with its last row."""
+        told, ends = self.clipped.payload, complete & result.final
+        running = Signal(told.count.shape())
+        total = running + tree_sum(list(clipped))
+        with m.If(valid):
+            m.d.sync += [
+                running.eq(Mux(ends, 0, total)),
+                told.count.eq(total),
+                told.tally.eq(result.tally),
+            ]
+        m.d.sync += self.clipped.valid.eq(ends)
 
     def _write_word(
         self, m: Module, elements: list[Signal], valid: Signal, result: data.View, complete: Signal
@@ -109,24 +139,23 @@ class ResultWriter(wiring.Component):
         word = Signal(self.act_write.data.shape())
         step = 16 * len(elements)
         to_stat = result.out_mode == OutMode.STAT8
-        seen = self.observation.payload
+        stat = self.stat_write
         with m.If(valid):
             m.d.sync += word.eq(Cat(word.as_value()[step:], *elements))
         m.d.sync += [
             self.act_write.en.eq(complete & ~to_stat),
-            self.stat_write.en.eq(complete & to_stat),
-            self.observation.valid.eq(complete & result.observe),
+            stat.en.eq(complete & to_stat),
         ]
         with m.If(complete):
             m.d.sync += [
                 self.act_write.addr.eq(result.addr),
-                self.stat_write.addr.eq(result.addr),
-                seen.index.eq(result.index),
-                seen.first.eq(result.first),
+                stat.addr.eq(result.addr),
+                stat.observe.eq(result.observe),
+                stat.summary.eq(result.summary),
+                stat.first.eq(result.first),
             ]
         m.d.comb += self.act_write.data.eq(word)
-        for element, narrow, observed in zip(word, self.stat_write.data, seen.word, strict=True):
-            m.d.comb += [narrow.eq(element), observed.eq(element)]
+        m.d.comb += [narrow.eq(element) for narrow, element in zip(stat.data, word, strict=True)]
 
     def _write_statistic(
         self, m: Module, elements: list[Signal], first: Signal, result: data.View, complete: Signal

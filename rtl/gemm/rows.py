@@ -7,14 +7,16 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
+from transept.golden.isa import Opcode
 from transept.rtl.arith.fixed import index_bits, select
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.gemm.accumulator import ACC_READ_LATENCY, accumulator_read
-from transept.rtl.gemm.descriptors import Statistic
+from transept.rtl.gemm.descriptors import Statistic, band_row, slot_bits
 from transept.rtl.gemm.parameters import prepared_layout
 from transept.rtl.gemm.requantise import ROW_SHIFT_BITS, requantise_layout
 from transept.rtl.gemm.stationary import column_sums_layout
 from transept.rtl.gemm.table import activation_interval
+from transept.rtl.interfaces import operand
 
 __all__ = ["RowReader", "result_layout"]
 
@@ -23,17 +25,19 @@ def result_layout(cfg: Config) -> data.StructLayout:
     """Where one row goes and what is done on the way."""
     return data.StructLayout(
         {
-            "addr": 16,
-            "out_mode": 2,  # isa.OutMode
+            "addr": operand(Opcode.MATMUL, "out_addr"),
+            "out_mode": operand(Opcode.MATMUL, "out_mode"),  # isa.OutMode
             "activation": 1,
             "masked": 1,
             "mask": cfg.tile,
             "statistic": Statistic,
             "keep": 1,
-            "rowstat": 12,
+            "rowstat": operand(Opcode.MATMUL, "out_rowstat"),
             "observe": 1,
-            "index": 16,  # of the observation
+            "summary": index_bits(cfg.key_summaries),
             "first": 1,  # first key of a tile
+            "tally": operand(Opcode.MATMUL, "tally"),
+            "final": 1,  # last row of its job
             "retire": 1,  # last row of an instruction
         }
     )
@@ -51,6 +55,7 @@ class RowReader(wiring.Component):
     prepared : In(stream of prepared_layout)
     group_done : In(1), one pulse for each finished group, in the order of the jobs
     acc_read : Out(accumulator_read); requests may be refused for any number of cycles
+    columns_slot : Out(slot), columns_wanted : Out(1), of the next job if it has ``columns``
     columns : In(stream of column_sums_layout), one item for each job with ``columns``
     beat : Out(requantise_layout), beat_valid : Out(1), beat_activated : Out(1)
     result : Out(always-ready stream of result_layout), with the first beat of each row
@@ -60,6 +65,8 @@ class RowReader(wiring.Component):
     prepared: stream.Interface
     group_done: Signal
     acc_read: wiring.PureInterface
+    columns_slot: Signal
+    columns_wanted: Signal
     columns: stream.Interface
     beat: data.View
     beat_valid: Signal
@@ -76,6 +83,8 @@ class RowReader(wiring.Component):
                 "prepared": In(stream.Signature(prepared_layout(cfg))),
                 "group_done": In(1),
                 "acc_read": Out(accumulator_read(cfg)),
+                "columns_slot": Out(slot_bits(cfg)),
+                "columns_wanted": Out(1),
                 "columns": In(stream.Signature(column_sums_layout(cfg))),
                 "beat": Out(requantise_layout(cfg)),
                 "beat_valid": Out(1),
@@ -93,6 +102,8 @@ class RowReader(wiring.Component):
         )
         m.d.sync += self.slot_free.eq(taken & last)
         m.d.comb += [
+            self.columns_slot.eq(self.prepared.payload.job.slot),
+            self.columns_wanted.eq(self.prepared.valid & self.prepared.payload.job.columns),
             self.prepared.ready.eq(opens),
             self.columns.ready.eq(opens & self.prepared.payload.job.columns),
         ]
@@ -208,37 +219,36 @@ class RowReader(wiring.Component):
     ) -> None:
         """Addresses advance with the rows, from those of the job."""
         job, result = active.job, self.result.payload
-        row = Signal(job.rows.shape())
-        addr, tile_addr = Signal(job.out_addr.shape()), Signal(job.out_addr.shape())
+        place = Signal(job.phase.shape())  # of the row in its key tile, or in its query block
+        addr, summary = Signal(job.out_addr.shape()), Signal(job.summary.shape())
         rowstat, last = Signal(job.rowstat.shape()), Signal()
-        tile_bits = index_bits(self._cfg.tile)
-        following = addr + job.out_stride
         with m.If(opens):
             start = self.prepared.payload.job
             m.d.sync += [
-                row.eq(0),
+                place.eq(start.phase),
                 addr.eq(start.out_addr),
-                tile_addr.eq(start.out_addr),
+                summary.eq(start.summary),
                 rowstat.eq(start.rowstat),
                 last.eq(closes),
             ]
         with m.Elif(arrives):
             m.d.sync += [
-                row.eq(row + 1),
-                addr.eq(following),
+                place.eq(place + 1),
+                addr.eq(addr + job.out_stride),
                 rowstat.eq(rowstat + 1),
                 last.eq(closes),
             ]
-            with m.If(row[:tile_bits].all()):
-                m.d.sync += tile_addr.eq(following)
+            with m.If(place.all()):
+                m.d.sync += summary.eq(summary + job.out_stride)
         m.d.comb += [
             self.result.valid.eq(self.beat_valid & (position == 0)),
             result.addr.eq(addr),
-            result.mask.eq(job.mask.word_select(row[:tile_bits], self._cfg.tile)),
+            result.mask.eq(band_row(self._cfg, job.band, place)),
             result.rowstat.eq(rowstat),
-            result.index.eq(((tile_addr - job.column) >> tile_bits) + job.column),
-            result.first.eq(row[:tile_bits] == 0),
+            result.summary.eq(summary),
+            result.first.eq(place == 0),
+            result.final.eq(last),
             result.retire.eq(job.retire & last),
         ]
-        for name in ("out_mode", "activation", "masked", "statistic", "keep", "observe"):
+        for name in ("out_mode", "activation", "masked", "statistic", "keep", "observe", "tally"):
             m.d.comb += result[name].eq(job[name])

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.rtl.attention.context import ContextExpander
-from transept.rtl.attention.filters import request_layout, select_layout
+from transept.rtl.attention.filters.ports import request_layout, select_layout
 from transept.rtl.attention.scores import ScoresExpander
 from transept.rtl.attention.selection import SelectionMemory, selection_read
 from transept.rtl.gemm.descriptors import job_layout, pass_layout, tile_layout
@@ -34,8 +34,8 @@ class Sequencer(wiring.Component):
     -------
     instr : In(stream of instructions)
     tiles, passes, jobs : Out(streams of descriptors)
-    request, select : the streams of the key filter
-    selection : In(selection_read), the softmax engine's view of the kept key tiles
+    request, select : the streams of the key filter, if there is attention
+    selection : In(selection_read), the softmax engine's view of the kept key tiles, likewise
     job_retired, pass_retired : In(1), the last job (pass) of an instruction is complete
     retire : Out(1), one pulse for each instruction, in order
     busy : Out(1), some instruction is not retired
@@ -44,15 +44,18 @@ class Sequencer(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        attention = {
+            "request": Out(stream.Signature(request_layout(cfg))),
+            "select": In(stream.Signature(select_layout(cfg))),
+            "selection": In(selection_read(cfg)),
+        }
         super().__init__(
-            {
+            (attention if cfg.blocks.attention else {})
+            | {
                 "instr": In(stream.Signature(8 * isa.INSTRUCTION_BYTES)),
                 "tiles": Out(stream.Signature(tile_layout(cfg))),
                 "passes": Out(stream.Signature(pass_layout(cfg))),
                 "jobs": Out(stream.Signature(job_layout(cfg))),
-                "request": Out(stream.Signature(request_layout(cfg))),
-                "select": In(stream.Signature(select_layout(cfg))),
-                "selection": In(selection_read(cfg)),
                 "job_retired": In(1),
                 "pass_retired": In(1),
                 "retire": Out(1),
@@ -65,21 +68,11 @@ class Sequencer(wiring.Component):
         m = Module()
         cfg = self._cfg
         m.submodules.walker = walker = GroupWalker(cfg)
-        m.submodules.selections = selections = SelectionMemory(cfg)
         m.submodules.matmul = matmul = MatmulExpander(cfg)
-        m.submodules.scores = scores = ScoresExpander(cfg)
-        m.submodules.context = context = ContextExpander(cfg)
-        expanders = {
-            isa.Opcode.MATMUL: matmul,
-            isa.Opcode.SCORES: scores,
-            isa.Opcode.CONTEXT: context,
-        }
+        expanders: dict[isa.Opcode, wiring.Component] = {isa.Opcode.MATMUL: matmul}
+        if cfg.blocks.attention:
+            expanders |= self._attention(m)
         held = self._route(m, walker, expanders)
-        connect(m, scores.request, flipped(self.request))
-        connect(m, flipped(self.select), scores.select)
-        connect(m, scores.selection, selections.write)
-        connect(m, context.selection, selections.context)
-        connect(m, flipped(self.selection), selections.softmax)
 
         depths = {"tiles": PASSES_AHEAD, "passes": PASSES_AHEAD, "jobs": 2 * cfg.geometry.acc_slots}
         for name, depth in depths.items():
@@ -87,11 +80,21 @@ class Sequencer(wiring.Component):
             m.submodules[name] = queue = Queue(sink.payload.shape(), depth)
             connect(m, source, queue.i)
             connect(m, queue.o, flipped(sink))
-        m.d.comb += [
-            self.no_answer.eq(scores.waiting),
-            self.busy.eq(held | self._retire(m, walker)),
-        ]
+        m.d.comb += self.busy.eq(held | self._retire(m, walker))
         return m
+
+    def _attention(self, m: Module) -> dict[isa.Opcode, wiring.Component]:
+        """Scores and context, and between them the memory of kept key tiles."""
+        m.submodules.selections = selections = SelectionMemory(self._cfg)
+        m.submodules.scores = scores = ScoresExpander(self._cfg)
+        m.submodules.context = context = ContextExpander(self._cfg)
+        connect(m, scores.request, flipped(self.request))
+        connect(m, flipped(self.select), scores.select)
+        connect(m, scores.selection, selections.write)
+        connect(m, context.selection, selections.context)
+        connect(m, flipped(self.selection), selections.softmax)
+        m.d.comb += self.no_answer.eq(scores.waiting)
+        return {isa.Opcode.SCORES: scores, isa.Opcode.CONTEXT: context}
 
     def _route(
         self, m: Module, walker: GroupWalker, expanders: dict[isa.Opcode, wiring.Component]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.hdl import signed
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
+from transept.golden.numerics.softmax import CONTEXT_KEYS
 from transept.rtl.gemm.array import load_lead
-from transept.rtl.gemm.descriptors import tile_layout
+from transept.rtl.gemm.descriptors import slot_bits, tile_layout
 from transept.rtl.gemm.transposer import Transposer
 from transept.rtl.interfaces import STAT_READ_LATENCY, stat_read, stat_word
 
@@ -17,8 +18,8 @@ __all__ = ["StationaryLoader", "column_sums_layout"]
 
 
 def column_sums_layout(cfg: Config) -> data.ArrayLayout:
-    """Sum of each column over the stationary tiles of one group (up to ``max_keys`` rows)."""
-    return data.ArrayLayout(signed(8 + (cfg.geometry.max_keys - 1).bit_length()), cfg.tile)
+    """Sum of each column over the stationary tiles of one group, up to CONTEXT_KEYS rows."""
+    return data.ArrayLayout(signed(8 + (CONTEXT_KEYS - 1).bit_length()), cfg.tile)
 
 
 def _delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
@@ -30,17 +31,26 @@ def _delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
     return value
 
 
-#: What happens to one word of a tile on its way to the array.
-_COMMAND = data.StructLayout(
-    {
-        "go": 1,
-        "ends": 1,  # the last word of its tile
-        "adds": 1,  # counts in the column sums
-        "opens": 1,  # the first word of a group with column sums
-        "closes": 1,  # the last word of such a group
-    }
-)
-_GROUP = data.StructLayout({"first": 1, "last": 1, "sums": 1})
+def _group_layout(cfg: Config) -> data.StructLayout:
+    """What the column sums need to know of a tile; see ``tile_layout``."""
+    facts = dict.fromkeys(("begins", "ends", "first", "finishes", "sums"), 1)
+    return data.StructLayout({"slot": slot_bits(cfg), **facts})
+
+
+def _command_layout(cfg: Config) -> data.StructLayout:
+    """What happens to one word of a tile on its way to the array."""
+    return data.StructLayout(
+        {
+            "go": 1,
+            "ends": 1,  # the last word of its tile
+            "adds": 1,  # counts in the column sums of its group
+            "begins": 1,  # the first word of such a group ...
+            "opens": 1,  # ... whose sums begin at 0
+            "closes": 1,  # the last word of such a group ...
+            "finishes": 1,  # ... whose sums are complete
+            "slot": slot_bits(cfg),
+        }
+    )
 
 
 def _symmetric(byte: Value) -> Value:
@@ -69,11 +79,14 @@ class StationaryLoader(wiring.Component):
         A pass starts in this cycle; only while ``tile_ready``. The next tile is ready
         ``load_lead + 2`` cycles later at the earliest.
     weight_en, weight_index, weight_word : Out, to the ports of SystolicArray of the same name
+    sums_slot : In(slot), sums_wanted : In(1)
+        While wanted, that slot stays the same until its sums are taken
     sums : Out(stream of column_sums_layout)
-        One item for each group whose tiles have ``sums``, in order:
-        ``sums[n] = sum over its tiles and over k of weight[k][n]``. It is offered soon after the
-        last row of the group's last tile has been written to the array. A consumer that takes none
-        stalls the loader only after ``acc_slots`` such groups.
+        One item for each group that is finished and whose tiles have ``sums``, when it is wanted:
+        ``sums[n] = sum over its tiles and over k of weight[k][n]``. It is there soon after the
+        last row of the group's last tile has been written to the array. The loader stalls before a
+        group that opens a slot whose sums are not taken, and ``acc_slots`` finished groups ahead.
+        Only with attention.
     """
 
     tiles: stream.Interface
@@ -83,10 +96,13 @@ class StationaryLoader(wiring.Component):
     weight_en: Signal
     weight_index: Signal
     weight_word: data.View
+    sums_slot: Signal
+    sums_wanted: Signal
     sums: stream.Interface
 
     def __init__(self, cfg: Config, *, entry_delay: int) -> None:
         self._cfg, self._delay = cfg, entry_delay
+        self._group, self._command = _group_layout(cfg), _command_layout(cfg)
         super().__init__(
             {
                 "tiles": In(stream.Signature(tile_layout(cfg))),
@@ -96,6 +112,8 @@ class StationaryLoader(wiring.Component):
                 "weight_en": Out(1),
                 "weight_index": Out(range(cfg.tile)),
                 "weight_word": Out(stat_word(cfg)),
+                "sums_slot": In(slot_bits(cfg)),
+                "sums_wanted": In(1),
                 "sums": Out(stream.Signature(column_sums_layout(cfg))),
             }
         )
@@ -110,16 +128,17 @@ class StationaryLoader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.transposer = transposer = Transposer(self._cfg, slots=self._slots)
-        m.submodules.groups = groups = fifo.SyncFIFO(width=_GROUP.size, depth=self._slots)
-        command = Signal(_COMMAND)
+        m.submodules.groups = groups = fifo.SyncFIFO(width=self._group.size, depth=self._slots)
+        command, taken = Signal(self._command), Signal(1 << slot_bits(self._cfg))
         arrived = self._fetch(m, transposer, groups, finished=command.ends)
-        planned = self._schedule(m, _GROUP(groups.r_data), arrived)
+        planned = self._schedule(m, self._group(groups.r_data), arrived, taken)
         m.d.comb += [
             command.eq(_delayed(m, planned.as_value(), self._delay, "command")),
             groups.r_en.eq(planned.ends),
         ]
         self._write(m, transposer, command)
-        self._sum(m, command)
+        if self._cfg.blocks.attention:
+            self._offer(m, taken, *self._sum(m, command))
         return m
 
     def _fetch(
@@ -130,7 +149,7 @@ class StationaryLoader(wiring.Component):
         reading, transposed = Signal(), Signal()
         addr, stride = Signal(16), Signal(16)
         index = Signal(range(self._cfg.tile))
-        in_flight = Signal(range(self._slots + 1))
+        in_flight, group = Signal(range(self._slots + 1)), self._group(groups.w_data)
 
         accepted = self.read.en & self.read.ready
         last = accepted & (index == self._cfg.tile - 1)
@@ -140,7 +159,7 @@ class StationaryLoader(wiring.Component):
             self.read.addr.eq(addr),
             self.tiles.ready.eq((~reading | last) & (in_flight != self._slots)),
             groups.w_en.eq(load),
-            groups.w_data.eq(Cat(tile.first, tile.last, tile.sums)),
+            *(group[name].eq(tile[name]) for name, _ in self._group),
             transposer.i.valid.eq(_delayed(m, accepted, STAT_READ_LATENCY, "accepted")),
             *(
                 transposer.i.payload.word[n].eq(_symmetric(self.read.data[n]))
@@ -164,29 +183,38 @@ class StationaryLoader(wiring.Component):
             ]
         return _delayed(m, last, STAT_READ_LATENCY, "arrived")
 
-    def _schedule(self, m: Module, tile: data.View, arrived: Value) -> data.View:
-        """Decide, ``entry_delay`` cycles ahead, when the words of a tile go to the array."""
+    def _schedule(self, m: Module, tile: data.View, arrived: Value, taken: Signal) -> data.View:
+        """Decide, ``entry_delay`` cycles ahead, when the words of a tile go to the array.
+
+        taken: slots whose sums are taken in this cycle.
+        """
         index = Signal(range(self._cfg.tile))
         complete = Signal(range(self._slots + 1))
         unused = Signal()  # the tile last begun has not been taken
-        unclaimed = Signal(
-            range(self._cfg.geometry.acc_slots + 1)
-        )  # groups whose sums are not taken
-        word = Signal(_COMMAND)
+        claimed = Signal.like(taken)  # slots with sums that are not taken
+        ahead = Signal(range(self._cfg.geometry.acc_slots + 1))  # groups whose sums are not out
+        word = Signal(self._command)
 
-        opens = tile.first & tile.sums
-        full = opens & (unclaimed == self._cfg.geometry.acc_slots)
-        begin = (index == 0) & (complete != 0) & ~unused & ~full
+        begins = tile.sums & tile.begins
+        opens = begins & tile.first
+        # far ahead of the epilogue the array would read the bank that the epilogue reads
+        full = begins & tile.finishes & (ahead == self._cfg.geometry.acc_slots)
+        blocked = full | (opens & claimed.bit_select(tile.slot, 1))
+        begin = (index == 0) & (complete != 0) & ~unused & ~blocked
         m.d.comb += [
             word.go.eq((index != 0) | begin),
             word.ends.eq(index == self._cfg.tile - 1),
             word.adds.eq(word.go & tile.sums),
+            word.begins.eq(begin & begins),
             word.opens.eq(begin & opens),
-            word.closes.eq(word.ends & tile.last & tile.sums),
+            word.closes.eq(word.ends & tile.ends & tile.sums),
+            word.finishes.eq(tile.finishes),
+            word.slot.eq(tile.slot),
         ]
         m.d.sync += [
             complete.eq(complete + arrived - begin),
-            unclaimed.eq(unclaimed + word.opens - (self.sums.valid & self.sums.ready)),
+            claimed.eq((claimed & ~taken) | (word.opens << tile.slot)),
+            ahead.eq(ahead + (word.begins & tile.finishes) - (self.sums.valid & self.sums.ready)),
         ]
         with m.If(word.go):
             m.d.sync += index.eq(index + 1)
@@ -211,22 +239,46 @@ class StationaryLoader(wiring.Component):
                 self.weight_word.eq(transposer.o.payload),
             ]
 
-    def _sum(self, m: Module, command: data.View) -> None:
-        """Column sums of the words that have just been written."""
-        shape = column_sums_layout(self._cfg)
-        m.submodules.waiting = waiting = fifo.SyncFIFO(
-            width=shape.size, depth=self._cfg.geometry.acc_slots
-        )
-        total = Signal(shape, reset_less=True)
-        written = _COMMAND(_delayed(m, command.as_value(), 1, "written"))
+    def _sum(self, m: Module, command: data.View) -> tuple[memory.ReadPort, Value, Signal]:
+        """Column sums of the words that have just been written, one entry for each slot.
+
+        Results: a read port of the entries, whether it is in use here, and the slots whose sums are
+        complete from this cycle on.
+        """
+        shape, slots = column_sums_layout(self._cfg), 1 << slot_bits(self._cfg)
+        m.submodules.entries = entries = memory.Memory(shape=shape, depth=slots, init=[])
+        write, read = entries.write_port(), entries.read_port(domain="comb")
+        total, last_slot = Signal(shape, reset_less=True), Signal.like(command.slot)
+        finished = Signal(slots)
+        written = self._command(_delayed(m, command.as_value(), 1, "written"))
+        closed = self._command(_delayed(m, written.as_value(), 1, "closed"))
+        # sums that go on at once need not come back from their entry, on the way to which they are
+        returns = written.begins & ~written.opens & (written.slot != last_slot)
+        with m.If(written.begins):
+            m.d.sync += last_slot.eq(written.slot)
         with m.If(written.adds):
             for n in range(self._cfg.tile):
-                before = Mux(written.opens, 0, total[n])
+                before = Mux(written.opens, 0, Mux(returns, read.data[n], total[n]))
                 m.d.sync += total[n].eq(before + self.weight_word[n])
         m.d.comb += [
-            waiting.w_en.eq(_delayed(m, written.closes, 1, "closed")),
-            waiting.w_data.eq(total),
-            self.sums.valid.eq(waiting.r_rdy),
-            self.sums.payload.eq(waiting.r_data),
-            waiting.r_en.eq(self.sums.ready),
+            write.en.eq(closed.closes),
+            write.addr.eq(closed.slot),
+            write.data.eq(total),
+            read.addr.eq(Mux(returns, written.slot, self.sums_slot)),
         ]
+        m.d.sync += finished.eq((closed.closes & closed.finishes) << closed.slot)
+        return read, returns, finished
+
+    def _offer(
+        self, m: Module, taken: Signal, read: memory.ReadPort, busy: Value, finished: Signal
+    ) -> None:
+        """Fetch the sums that are wanted as soon as they are complete."""
+        complete = Signal.like(finished)
+        there = complete.bit_select(self.sums_slot, 1)
+        fetch = self.sums_wanted & there & ~busy & ~self.sums.valid
+        m.d.comb += taken.eq(fetch << self.sums_slot)
+        m.d.sync += complete.eq((complete & ~taken) | finished)
+        with m.If(self.sums.ready):
+            m.d.sync += self.sums.valid.eq(0)
+        with m.If(fetch):
+            m.d.sync += [self.sums.valid.eq(1), self.sums.payload.eq(read.data)]

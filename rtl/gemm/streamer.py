@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from transept.golden import isa
 from transept.golden.config import Config
-from transept.golden.numerics.requantise import ONE, ROW_MAX_FLOOR
+from transept.golden.numerics.requantise import ONE
 from transept.rtl.arith.pipeline import delay, resting
-from transept.rtl.arith.reciprocal import RowFactor
+from transept.rtl.arith.reciprocal import RowFactor, row_maximum
 from transept.rtl.arith.row_quantiser import RowQuantiser
 from transept.rtl.gemm.accumulator import row_tag_layout, scale_write
 from transept.rtl.gemm.descriptors import pass_layout
@@ -18,13 +18,12 @@ from transept.rtl.interfaces import (
     ACT_READ_LATENCY,
     ROWSTAT_READ_LATENCY,
     act_read,
+    operand,
     rowstat_read,
     stat_word,
 )
 
 __all__ = ["RowStreamer"]
-
-INT16_MAX = (1 << 15) - 1
 
 
 class RowStreamer(wiring.Component):
@@ -78,7 +77,7 @@ class RowStreamer(wiring.Component):
             {
                 "place": self._place,
                 "scale": 1,  # the row scale is written
-                "row_scale": 2,
+                "row_scale": operand(isa.Opcode.MATMUL, "row_scale"),
                 "quantise": 1,
                 "statistic": 1,  # rowstat is read
                 "observe": 1,
@@ -148,7 +147,7 @@ class RowStreamer(wiring.Component):
         current = self.passes.payload
         index = Signal.like(self.tag.row)
         addr, next_addr = Signal.like(self.act_read.addr), Signal.like(self.act_read.addr)
-        rowstat, next_rowstat = Signal(12), Signal(12)
+        rowstat, next_rowstat = Signal.like(current.rowstat), Signal.like(current.rowstat)
         first, last = index == 0, index == current.rows
         row = Signal(self._row)
 
@@ -192,11 +191,7 @@ class RowStreamer(wiring.Component):
 
     def _row_max(self, m: Module, cycles: int) -> Value:
         """The row maximum, limited, ``cycles`` after it was found."""
-        statistic = self.rowstat_read.data
-        low, high = statistic < ROW_MAX_FLOOR, statistic > INT16_MAX
-        limited = Signal(range(INT16_MAX + 1), reset_less=True)
-        m.d.sync += limited.eq(Mux(low, ROW_MAX_FLOOR, Mux(high, INT16_MAX, statistic)))
-        return delay(m, limited, cycles - 1, reset_less=True)
+        return delay(m, row_maximum(self.rowstat_read.data), cycles, reset_less=True)
 
     def _write_scale(
         self, m: Module, valid: Value, row: data.View, factor: data.View, row_max: Value

@@ -7,32 +7,29 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
-from transept.golden.layouts import RECORD_BYTES, table_words
+from transept.golden.layouts import HEADER_RECORD, RECORD_BYTES, SEGMENT_RECORD, table_words
 from transept.golden.numerics.requantise import SEGMENTS
-from transept.rtl.arith.fixed import saturate, select
+from transept.rtl.arith.fixed import clips, saturate, select
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.arith.shifter import RoundShift
-from transept.rtl.interfaces import stat_word
+from transept.rtl.interfaces import record_layout, stat_word
 
 __all__ = ["Activation", "activation_interval", "table_write"]
 
-#: One segment and the header, as ``golden.layouts.pack_table`` lays them out in memory.
-SEGMENT = data.StructLayout({"c2": signed(16), "c1": signed(24), "c0": signed(24)})
-HEADER = data.StructLayout(
-    {"start": signed(16), "width": 8, "slope_shift": 8, "out_shift": 8, "zero": 24}
-)
+#: One segment and the header, as they lie in memory.
+SEGMENT, HEADER = record_layout(SEGMENT_RECORD), record_layout(HEADER_RECORD)
 #: Requantiser lanes that share one activation lane. A product with an activation has many k tiles,
 #: so that its groups leave the array more slowly than scores do.
 SHARE = 4
 INDEX_BITS = (SEGMENTS - 1).bit_length()
-WIDTH_BITS = 4
-SHIFT_BITS = 5
+SHIFT_BITS = HEADER_RECORD["out_shift"].width
 OFFSET_BITS = 17  # of a difference of two int16, and of positions in a segment
 
 
 def activation_interval(cfg: Config) -> int:
-    """Least distance in cycles of two beats of ``epilogue_lanes`` values through the activation."""
-    return min(SHARE, cfg.engines.epilogue_lanes)
+    """Least distance in cycles of two beats of ``epilogue_lanes`` values through the activation; 1
+    if there is none."""
+    return min(SHARE, cfg.engines.epilogue_lanes) if cfg.blocks.activation else 1
 
 
 def table_write(cfg: Config) -> wiring.Signature:
@@ -101,7 +98,8 @@ class Activation(wiring.Component):
     -------
     table : In(table_write)
     i : In(int16[epilogue_lanes]), i_valid : In(1), at least ``interval`` cycles apart
-    o : Out(int16[epilogue_lanes])
+    i_clipped : In(bit for each), they have been clipped before
+    o : Out(int16[epilogue_lanes]), o_clipped : Out(bit for each), then or here
     """
 
     #: offset, index in two steps, segment, position; slope; value
@@ -110,7 +108,9 @@ class Activation(wiring.Component):
     table: wiring.PureInterface
     i: data.View
     i_valid: Signal
+    i_clipped: Signal
     o: data.View
+    o_clipped: Signal
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -121,7 +121,9 @@ class Activation(wiring.Component):
                 "table": In(table_write(cfg)),
                 "i": In(values),
                 "i_valid": In(1),
+                "i_clipped": In(cfg.engines.epilogue_lanes),
                 "o": Out(values),
+                "o_clipped": Out(cfg.engines.epilogue_lanes),
             }
         )
 
@@ -134,13 +136,16 @@ class Activation(wiring.Component):
         m = Module()
         header = self._header(m)
         lanes = self._cfg.engines.epilogue_lanes // self._interval
-        waiting = Signal(self.i.shape())
+        waiting, waiting_clipped = Signal(self.i.shape()), Signal.like(self.i_clipped)
         with m.If(self.i_valid):
-            m.d.sync += waiting.eq(self.i)
+            m.d.sync += [waiting.eq(self.i), waiting_clipped.eq(self.i_clipped)]
         with m.Else():
-            m.d.sync += waiting.eq(waiting.as_value()[16 * lanes :])
+            m.d.sync += [
+                waiting.eq(waiting.as_value()[16 * lanes :]),
+                waiting_clipped.eq(waiting_clipped[lanes:]),
+            ]
 
-        results = []
+        results, clipped = [], []
         for lane in range(lanes):
             m.submodules[f"segments_{lane}"] = segments = SegmentMemory(self._cfg)
             m.d.comb += [
@@ -149,13 +154,21 @@ class Activation(wiring.Component):
                 segments.write.data.eq(self.table.data),
             ]
             segment, position = self._locate(m, header, waiting[lane], segments)
-            results.append(self._evaluate(m, lane, header, segment, position))
+            result, here = self._evaluate(m, lane, header, segment, position)
+            before = delay(m, waiting_clipped[lane], self.LANE_LATENCY, reset_less=True)
+            results.append(result)
+            clipped.append(before | here)
+        m.d.comb += [
+            self.o.eq(self._collect(m, Cat(*results))),
+            self.o_clipped.eq(self._collect(m, Cat(*clipped))),
+        ]
+        return m
 
-        latest = Cat(*results)
+    def _collect(self, m: Module, latest: Value) -> Value:
+        """What the lanes give in ``interval`` cycles, the first in the lowest bits."""
         collected = Signal(len(latest) * (self._interval - 1), reset_less=True)
         m.d.sync += collected.eq(Cat(collected, latest)[len(latest) :])
-        m.d.comb += self.o.eq(Cat(collected, latest))
-        return m
+        return Cat(collected, latest)
 
     def _header(self, m: Module) -> data.View:
         """The header's registers; each byte is written with the word that holds it."""
@@ -171,7 +184,7 @@ class Activation(wiring.Component):
         self, m: Module, header: data.View, x: Value, segments: SegmentMemory
     ) -> tuple[data.View, Value]:
         """Segment (4 cycles after x) and position in it (5 cycles after x)."""
-        width = header.width[:WIDTH_BITS]
+        width = header.width
         offset, steps = Signal(signed(OFFSET_BITS)), Signal(signed(OFFSET_BITS))
         index, segment = Signal(INDEX_BITS), Signal(SEGMENT)
         # never above the offset, if that is positive: no bit is lost
@@ -191,8 +204,8 @@ class Activation(wiring.Component):
 
     def _evaluate(
         self, m: Module, lane: int, header: data.View, segment: data.View, position: Value
-    ) -> Value:
-        """Horner's rule; ``segment`` comes one cycle before ``position``."""
+    ) -> tuple[Value, Value]:
+        """Horner's rule, and whether it clipped; ``segment`` comes a cycle before ``position``."""
         to_slope = 1 + RoundShift.LATENCY
         c2, c1, c0 = (
             delay(m, coefficient, cycles, reset_less=True)
@@ -208,6 +221,9 @@ class Activation(wiring.Component):
         slope = Signal(signed(25), name=f"slope_{lane}")
         product = Signal(signed(42), name=f"product_{lane}")
         value = Signal(signed(43), name=f"value_{lane}")
+        steep = Signal(name=f"steep_{lane}")
+        # what saturates at 26 bits would at 25 bits after the sum with any c1
+        total = c1 + slope_shift.o
         m.d.comb += [
             slope_shift.x.eq(curvature),
             slope_shift.shift.eq(header.slope_shift),
@@ -216,9 +232,9 @@ class Activation(wiring.Component):
         ]
         m.d.sync += [
             curvature.eq(c2 * position),
-            # what saturates at 26 bits would at 25 bits after the sum with any c1
-            slope.eq(saturate(c1 + slope_shift.o, 25)),
+            slope.eq(saturate(total, 25)),
+            steep.eq(clips(total, 25)),
             product.eq(slope * delay(m, position, to_slope + 1, reset_less=True)),
             value.eq(product + (c0 << 8)),
         ]
-        return out_shift.o
+        return out_shift.o, out_shift.clipped | delay(m, steep, 2 + RoundShift.LATENCY)

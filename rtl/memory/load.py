@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden.config import Config
 from transept.golden.isa import Memory, Opcode
+from transept.golden.registers import Stall
 from transept.rtl.gemm.table import table_write
 from transept.rtl.interfaces import (
-    Stall,
     act_write,
     engine_members,
     instruction_layout,
@@ -51,8 +51,7 @@ class LoadEngine(wiring.Component):
     request : Out(stream of request_layout)
     beats : In(stream of beat_layout)
     act_write, stat_write, rowstat_write : Out, ports of the on-chip memories
-    vparam : Out(vparam_write)
-    table : Out(table_write)
+    vparam : Out(vparam_write), table : Out(table_write), if those memories are built
     violation : Out(violation_layout), sticky; the engine stops until reset
     illegal_operand : Out(1), high for one cycle when an int8 element for ACT was -128
     """
@@ -63,8 +62,12 @@ class LoadEngine(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        vparam = {"vparam": Out(vparam_write(cfg))} if cfg.blocks.norm else {}
+        table = {"table": Out(table_write(cfg))} if cfg.blocks.activation else {}
         super().__init__(
             engine_members()
+            | vparam
+            | table
             | {
                 "windows": In(windows_layout()),
                 "request": Out(stream.Signature(request_layout())),
@@ -72,8 +75,6 @@ class LoadEngine(wiring.Component):
                 "act_write": Out(act_write(cfg)),
                 "stat_write": Out(stat_write(cfg)),
                 "rowstat_write": Out(rowstat_write(cfg)),
-                "vparam": Out(vparam_write(cfg)),
-                "table": Out(table_write(cfg)),
                 "violation": Out(violation_layout()),
                 "illegal_operand": Out(1),
             }
@@ -130,9 +131,11 @@ class LoadEngine(wiring.Component):
         ports = {
             Memory.ACT: (self.act_write, item.word, self.act_write.ready),
             Memory.STAT: (self.stat_write, bytes_, self.stat_write.ready),
-            Memory.VPARAM: (self.vparam, bytes_, Const(1)),
-            Memory.TABLE: (self.table, bytes_, Const(1)),
         }
+        if self._cfg.blocks.norm:
+            ports[Memory.VPARAM] = (self.vparam, bytes_, Const(1))
+        if self._cfg.blocks.activation:
+            ports[Memory.TABLE] = (self.table, bytes_, Const(1))
         offered = o.valid & ~item.empty & measured.ready
         refused = Signal()
         for kind, (port, value, ready) in ports.items():
@@ -144,6 +147,9 @@ class LoadEngine(wiring.Component):
             with m.If(port.en):
                 m.d.comb += refused.eq(~ready)
         m.d.comb += [
+            self.stat_write.observe.eq(item.observe),
+            self.stat_write.summary.eq(item.summary),
+            self.stat_write.first.eq(item.first),
             same_fields(measured.payload, item),
             measured.payload.measure.eq(item.stats & ~item.empty),
             measured.payload.entry.eq(item.rowstat),

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
-from transept.rtl.interfaces import act_read
+from transept.golden.isa import Memory, Opcode
+from transept.rtl.arith.pipeline import delay
+from transept.rtl.interfaces import (
+    ACT_READ_LATENCY,
+    STAT_READ_LATENCY,
+    act_read,
+    operand,
+    stat_read,
+)
 from transept.rtl.memory.bank import select
 from transept.rtl.memory.word_reader import WordReader
 
@@ -16,23 +24,26 @@ __all__ = ["Packer", "source_layout"]
 
 def source_layout() -> data.StructLayout:
     """Which words to read: operands of STORE; rows and words are not 0."""
-    return data.StructLayout({"wide": 1, "addr": 16, "stride": 16, "rows": 16, "words": 16})
+    names = ("memory", "wide", "addr", "stride", "rows", "words")
+    return data.StructLayout({name: operand(Opcode.STORE, name) for name in names})
 
 
 class Packer(wiring.Component):
     """Reads words ``addr + row * stride + word`` in order, gives their elements as int8 or int16.
 
-    int8 is the low byte. One beat a cycle, also from one instruction to the next; reads run ahead.
+    int8 is the low byte, or an element of STAT. One beat a cycle, also from one instruction to the
+    next; reads run ahead.
 
     Members
     -------
     i : In(stream of source_layout)
-    read : Out(act_read)
+    act_read : Out(act_read), stat_read : Out(stat_read)
     o : Out(stream of axi_data_bits)
     """
 
     i: stream.Interface
-    read: wiring.PureInterface
+    act_read: wiring.PureInterface
+    stat_read: wiring.PureInterface
     o: stream.Interface
 
     def __init__(self, cfg: Config) -> None:
@@ -40,22 +51,38 @@ class Packer(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(source_layout())),
-                "read": Out(act_read(cfg)),
+                "act_read": Out(act_read(cfg)),
+                "stat_read": Out(stat_read(cfg)),
                 "o": Out(stream.Signature(cfg.memories.axi_data_bits)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
+        assert ACT_READ_LATENCY == STAT_READ_LATENCY
         m = Module()
         m.submodules.words = words = WordReader(self._cfg, data.StructLayout({"wide": 1}))
-        connect(m, words.port, flipped(self.read))
-        self._ask(m, words.i)
+        self._read(m, words.port, self._ask(m, words.i))
         self._pack(m, words.o)
         return m
 
-    def _ask(self, m: Module, request: stream.Interface) -> None:
-        """Walk the words of each instruction."""
-        rows, active, word = Signal(source_layout()), Signal(), Signal(16)
+    def _read(self, m: Module, port: wiring.PureInterface, stationary: Value) -> None:
+        """Requests go to one of the memories, which answer after the same time."""
+        act, stat = self.act_read, self.stat_read
+        from_stat = delay(m, stationary, ACT_READ_LATENCY)
+        m.d.comb += [
+            act.en.eq(port.en & ~stationary),
+            stat.en.eq(port.en & stationary),
+            act.addr.eq(port.addr),
+            stat.addr.eq(port.addr),
+            port.ready.eq(Mux(stationary, stat.ready, act.ready)),
+        ]
+        for element, wide, narrow in zip(port.data, act.data, stat.data, strict=True):
+            m.d.comb += element.eq(Cat(Mux(from_stat, narrow, wide)[:8], wide[8:]))
+
+    def _ask(self, m: Module, request: stream.Interface) -> Value:
+        """Walk the words of each instruction; whether the word asked for is in STAT."""
+        rows, active = Signal(source_layout()), Signal()
+        word = Signal.like(rows.words)
         accepted, last_word = Signal(), Signal()
         m.d.comb += [
             request.valid.eq(active),
@@ -75,6 +102,7 @@ class Packer(wiring.Component):
                 ]
         with m.If(self.i.ready):
             m.d.sync += [active.eq(self.i.valid), rows.eq(self.i.payload), word.eq(0)]
+        return rows.memory == Memory.STAT
 
     def _pack(self, m: Module, words: stream.Interface) -> None:
         int8_beats = self._cfg.tile // self._cfg.axi_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import stream
 
-from transept.rtl.interfaces import Stall
+from transept.golden.registers import Stall
 from transept.rtl.memory.row_writer import RowWriter
 
 __all__ = ["run_rows"]
@@ -21,7 +21,7 @@ def run_rows(
     rows: the instruction's rows minus one; walk: stream of instructions, ready while no instruction
     runs. Returns a signal that is high in the cycle in which an instruction is accepted.
     """
-    rows_left, active, accepted = Signal(8), Signal(), Signal()
+    rows_left, active, accepted = Signal.like(rows), Signal(), Signal()
     m.d.comb += [
         walk.payload.eq(engine.instr.payload),
         walk.valid.eq(engine.instr.valid & ~active),

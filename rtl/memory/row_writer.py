@@ -6,9 +6,9 @@ from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from transept.golden.config import Config
+from transept.golden.config import ROWSTAT_BITS, Config
 from transept.rtl.arith.fixed import index_bits
-from transept.rtl.interfaces import ROWSTAT_BITS, act_write, rowstat_write
+from transept.rtl.interfaces import act_write, rowstat_write
 from transept.rtl.memory.queue import Queue
 
 __all__ = ["RowWriter"]

@@ -6,8 +6,8 @@ from amaranth.hdl import Module
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, connect, flipped
 
-from transept.golden.config import Config
-from transept.rtl.interfaces import ROWSTAT_BITS, rowstat_read, rowstat_write
+from transept.golden.config import ROWSTAT_BITS, Config
+from transept.rtl.interfaces import rowstat_read, rowstat_write
 from transept.rtl.memory.arbiter import PortArbiter
 
 __all__ = ["RowStatistics"]

@@ -1,4 +1,4 @@
-"""The store engine: activation scratchpad to DRAM."""
+"""The store engine: scratchpads to DRAM."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden.config import Config
-from transept.golden.isa import Opcode
-from transept.rtl.interfaces import Stall, act_read, engine_members, instruction_layout
+from transept.golden.isa import Memory, Opcode
+from transept.golden.registers import Stall
+from transept.rtl.interfaces import act_read, engine_members, instruction_layout, stat_read
+from transept.rtl.memory.bank import any_of
 from transept.rtl.memory.packer import Packer, source_layout
 from transept.rtl.memory.queue import Queue
 from transept.rtl.memory.walker import RowWalker, same_fields
@@ -36,7 +38,7 @@ class StoreEngine(wiring.Component):
     -------
     engine_members
     windows : In(windows_layout)
-    act_read : Out(act_read)
+    act_read : Out(act_read), stat_read : Out(stat_read)
     request : Out(stream of request_layout)
     beats : Out(stream of axi_data_bits)
     done : In(1), from the write master
@@ -54,6 +56,7 @@ class StoreEngine(wiring.Component):
             | {
                 "windows": In(windows_layout()),
                 "act_read": Out(act_read(cfg)),
+                "stat_read": Out(stat_read(cfg)),
                 "request": Out(stream.Signature(request_layout())),
                 "beats": Out(stream.Signature(cfg.memories.axi_data_bits)),
                 "done": In(1),
@@ -74,11 +77,13 @@ class StoreEngine(wiring.Component):
         connect(m, check.o, flipped(self.request))
         connect(m, sources.o, packer.i)
         connect(m, packer.o, flipped(self.beats))
-        connect(m, packer.read, flipped(self.act_read))
+        connect(m, packer.act_read, flipped(self.act_read))
+        connect(m, packer.stat_read, flipped(self.stat_read))
         m.d.comb += [check.windows.eq(self.windows), self.violation.eq(check.violation)]
         self._retire(m, running.o)
 
-        refused: Value = self.act_read.en & ~self.act_read.ready & ~packer.o.valid
+        ports = (self.act_read, self.stat_read)
+        refused: Value = any_of([port.en & ~port.ready for port in ports]) & ~packer.o.valid
         m.d.comb += self.stall.eq(
             Mux(
                 packer.o.valid & packer.o.ready,
@@ -92,10 +97,13 @@ class StoreEngine(wiring.Component):
         """Give the instruction to both sides, and to neither if it moves nothing."""
         instr = instruction_layout(Opcode.STORE)(self.instr.payload)
         empty = (instr.rows == 0) | (instr.words == 0)
+        wide = instr.wide & (instr.memory == Memory.ACT)
         accept = Signal()
         m.d.comb += [
             same_fields(walker.i.payload, instr),
             same_fields(sources.i.payload, instr),
+            walker.i.payload.wide.eq(wide),
+            sources.i.payload.wide.eq(wide),
             running.i.payload.eq(empty),
             self.instr.ready.eq(walker.i.ready & sources.i.ready & running.i.ready),
             accept.eq(self.instr.valid & self.instr.ready),

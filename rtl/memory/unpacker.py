@@ -7,43 +7,34 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
-from transept.rtl.interfaces import act_word
+from transept.golden.isa import Opcode
+from transept.rtl.interfaces import act_word, operand
 
 __all__ = ["Unpacker", "placement_layout", "word_layout"]
 
 
 def placement_layout() -> data.StructLayout:
     """Where rows go on chip: operands of LOAD. ``rows`` or ``words`` may be 0."""
-    return data.StructLayout(
-        {
-            "memory": 2,
-            "wide": 1,
-            "stats": 1,
-            "addr": 16,
-            "stride": 16,
-            "rowstat": 16,
-            "rows": 16,
-            "words": 16,
-        }
-    )
+    names = ("memory", "wide", "stats", "addr", "stride", "rowstat", "rows", "words")
+    observed = ("observe", "phase", "summary")
+    return data.StructLayout({name: operand(Opcode.LOAD, name) for name in (*names, *observed)})
 
 
 def word_layout(cfg: Config) -> data.StructLayout:
     """One word for ``memory``; int8 elements are sign-extended.
 
     ``last`` ends its row, whose statistic is ``rowstat``; ``final`` ends its instruction;
-    ``empty``: there is no word, only the end of an instruction that moves nothing.
+    ``empty``: there is no word, only the end of an instruction that moves nothing. With ``observe``
+    the word belongs to key summary ``summary``, which its ``first`` word begins.
     """
+    names = ("memory", "wide", "stats", "addr", "rowstat", "observe", "summary")
     return data.StructLayout(
         {
-            "memory": 2,
-            "wide": 1,
-            "stats": 1,
+            **{name: operand(Opcode.LOAD, name) for name in names},
             "empty": 1,
+            "first": 1,
             "last": 1,
             "final": 1,
-            "addr": 16,
-            "rowstat": 16,
             "word": act_word(cfg),
         }
     )
@@ -81,7 +72,8 @@ class Unpacker(wiring.Component):
         place, active = Signal(placement_layout()), Signal()
         beat, fill = Signal(range(2 * self._cfg.tile // self._cfg.axi_bytes)), Signal()
         last_beat, last_word, last_row = Signal(), Signal(), Signal()
-        word, empty, free = Signal(16), Signal(), Signal()
+        word, empty, free = Signal.like(place.words), Signal(), Signal()
+        tile_ends = place.phase == self._cfg.tile - 1  # the row is the last one of its key tile
         int8_beats = self._cfg.tile // self._cfg.axi_bytes
         m.d.comb += [
             free.eq(~self.o.valid | self.o.ready),
@@ -106,6 +98,8 @@ class Unpacker(wiring.Component):
                         place.rows.eq(place.rows - 1),
                         place.addr.eq(place.addr + place.stride),
                         place.rowstat.eq(place.rowstat + 1),
+                        place.phase.eq(Mux(tile_ends, 0, place.phase + 1)),
+                        place.summary.eq(place.summary + Mux(tile_ends, place.stride, 0)),
                     ]
         with m.If(self.i.ready):
             m.d.sync += [active.eq(self.i.valid), place.eq(self.i.payload), beat.eq(0), word.eq(0)]
@@ -145,4 +139,7 @@ class Unpacker(wiring.Component):
                 o.final.eq((last_word & last_row) | empty),
                 o.addr.eq(place.addr + word),
                 o.rowstat.eq(place.rowstat),
+                o.observe.eq(place.observe),
+                o.summary.eq(place.summary + word),
+                o.first.eq(place.phase == 0),
             ]

@@ -10,7 +10,14 @@ from transept.golden.config import Config
 from transept.golden.isa import Window
 from transept.rtl.arith.fixed import select
 
-__all__ = ["WindowCheck", "access_layout", "request_layout", "violation_layout", "windows_layout"]
+__all__ = [
+    "WindowCheck",
+    "access_layout",
+    "misplaced",
+    "request_layout",
+    "violation_layout",
+    "windows_layout",
+]
 
 
 def windows_layout() -> data.ArrayLayout:
@@ -37,11 +44,18 @@ def violation_layout() -> data.StructLayout:
     return data.StructLayout({"valid": 1, "window": 2, "offset": 32})
 
 
+def misplaced(cfg: Config, base: Value, limit: Value, offset: Value) -> Value:
+    """Whether ``base`` or ``offset`` is no multiple of ``tile`` bytes, or a window of ``limit``
+    bytes at ``base`` does not end below 2**32. Nothing is accessed then."""
+    unaligned = (base | offset)[: cfg.tile.bit_length() - 1].any()
+    return unaligned | (base > ~limit)
+
+
 class WindowCheck(wiring.Component):
     """``address = base + offset`` if ``offset + bytes <= limit``. Latency 2, one access a cycle.
 
-    The first access outside its window is kept in ``violation``; it and everything after it
-    never leaves, until reset.
+    The first access outside its window, or to one that is ``misplaced``, is kept in ``violation``;
+    it and everything after it never leaves, until reset.
 
     Members
     -------
@@ -55,7 +69,7 @@ class WindowCheck(wiring.Component):
     o: stream.Interface
 
     def __init__(self, cfg: Config) -> None:
-        self._access = access_layout(cfg)
+        self._cfg, self._access = cfg, access_layout(cfg)
         super().__init__(
             {
                 "windows": In(windows_layout()),
@@ -85,7 +99,8 @@ class WindowCheck(wiring.Component):
                     base.eq(select([window.base for window in self.windows], index)),
                     limit.eq(select([window.limit for window in self.windows], index)),
                 ]
-        self._decide(m, advance & valid, asked, base, end <= limit)
+        ok = (end <= limit) & ~misplaced(self._cfg, base, limit, asked.offset)
+        self._decide(m, advance & valid, asked, base, ok)
         return m
 
     def _decide(self, m: Module, decide: Value, asked: data.View, base: Signal, ok: Value) -> None:

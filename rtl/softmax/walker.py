@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden import isa
-from transept.golden.config import Config
+from transept.golden.config import ROWSTAT_BITS, Config
 from transept.rtl.arith.fixed import index_bits
 from transept.rtl.attention.selection import selection_read
 from transept.rtl.interfaces import instruction_layout, rowstat_read
@@ -16,11 +16,13 @@ __all__ = ["KeptTiles", "score_tag"]
 
 
 def score_tag(cfg: Config) -> data.StructLayout:
-    """What goes with a word of scores: its address, its row and whether it is the row's last."""
+    """What goes with a word of scores: its address, the maximum of its row, the sum of the row so
+    far and where it goes, and whether the word is the row's last."""
     return data.StructLayout(
         {
             "addr": index_bits(cfg.act_words),
             "maximum": signed(16),
+            "found": ROWSTAT_BITS,
             "entry": index_bits(cfg.memories.rowstat_entries),
             "last": 1,
         }
@@ -30,7 +32,8 @@ def score_tag(cfg: Config) -> data.StructLayout:
 class KeptTiles(wiring.Component):
     """One tag for each kept key tile, tiles of a row in ascending order, rows in order.
 
-    One tag a cycle; two cycles between rows, which a reader that reads ahead hides.
+    One tag a cycle; two cycles between rows, three if their sums go on, which a reader that reads
+    ahead hides.
 
     Members
     -------
@@ -60,11 +63,13 @@ class KeptTiles(wiring.Component):
         m = Module()
         cfg = self._cfg
         fields = data.View(instruction_layout(isa.Opcode.SOFTMAX), self.i.payload)
-        rows_left, row_in_block = Signal(8), Signal(range(cfg.tile))
-        addr, stride = Signal(index_bits(cfg.act_words)), Signal(12)
-        entry, block = Signal.like(self.rowstat.addr), Signal.like(self.selection.addr)
+        rows_left, row_in_block = Signal.like(fields.rows), Signal(range(cfg.tile))
+        addr, stride = Signal(index_bits(cfg.act_words)), Signal.like(fields.stride)
+        entry, sum_entry = Signal.like(self.rowstat.addr), Signal.like(self.rowstat.addr)
+        block, keep = Signal.like(self.selection.addr), Signal()
 
         remaining, maximum = Signal(cfg.key_tiles), Signal(signed(16))
+        total = Signal(ROWSTAT_BITS)
         lowest = Signal(cfg.key_tiles)
         found = Signal(
             data.StructLayout({"tile": index_bits(cfg.key_tiles), "tag": self.o.payload.shape()})
@@ -95,18 +100,28 @@ class KeptTiles(wiring.Component):
                     addr.eq(fields.addr),
                     stride.eq(fields.stride),
                     entry.eq(fields.rowstat),
+                    sum_entry.eq(fields.out_rowstat),
+                    keep.eq(fields.keep),
                     block.eq(fields.select),
                 ]
                 with m.If(self.i.valid):
                     m.next = "Look up"
             with m.State("Look up"):
                 m.d.comb += self.rowstat.en.eq(1)
+                m.d.sync += total.eq(0)
+                m.next = "Begin row"
+                with m.If(keep):
+                    m.next = "Look up sum"
+            with m.State("Look up sum"):
+                m.d.comb += [self.rowstat.en.eq(1), self.rowstat.addr.eq(sum_entry)]
+                m.d.sync += maximum.eq(self.rowstat.data)
                 m.next = "Begin row"
             with m.State("Begin row"):
-                m.d.sync += [
-                    remaining.eq(self.selection.bitmap),
-                    maximum.eq(self.rowstat.data[:16]),
-                ]
+                m.d.sync += remaining.eq(self.selection.bitmap)
+                with m.If(keep):
+                    m.d.sync += total.eq(self.rowstat.data)
+                with m.Else():
+                    m.d.sync += maximum.eq(self.rowstat.data)
                 m.next = "Walk"
             with m.State("Walk"), m.If(advance_found):
                 last = (remaining & ~lowest) == 0
@@ -115,7 +130,8 @@ class KeptTiles(wiring.Component):
                     found.tile.eq(_position(lowest)),
                     found.tag.addr.eq(addr),
                     found.tag.maximum.eq(maximum),
-                    found.tag.entry.eq(entry),
+                    found.tag.found.eq(total),
+                    found.tag.entry.eq(sum_entry),
                     found.tag.last.eq(last),
                     remaining.eq(remaining & ~lowest),
                 ]
@@ -125,6 +141,7 @@ class KeptTiles(wiring.Component):
                         row_in_block.eq(row_in_block + 1),
                         addr.eq(addr + stride),
                         entry.eq(entry + 1),
+                        sum_entry.eq(sum_entry + 1),
                     ]
                     with m.If(row_in_block == cfg.tile - 1):
                         m.d.sync += block.eq(block + 1)

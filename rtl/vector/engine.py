@@ -1,18 +1,19 @@
-"""The vector unit: LayerNorm of residual sums, row by row."""
+"""The vector unit: residual sums and their normalisation, row by row."""
 
 from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden import isa
 from transept.golden.config import Config
-from transept.rtl.arith.fixed import rank, tree
+from transept.rtl.arith.fixed import rank, tree, tree_sum
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.interfaces import (
     act_read,
     act_write,
+    clipped_layout,
     engine_members,
     instruction_layout,
     rowstat_write,
@@ -23,35 +24,43 @@ from transept.rtl.memory.row_engine import run_rows
 from transept.rtl.memory.row_writer import RowWriter
 from transept.rtl.vector.feeder import ChunkFeeder
 from transept.rtl.vector.lane import NormLane
-from transept.rtl.vector.parameters import ParameterMemory, vparam_write
+from transept.rtl.vector.parameters import (
+    PARAMETER_READ_LATENCY,
+    ParameterMemory,
+    vparam_write,
+)
 from transept.rtl.vector.row_scalars import RowScalars, scalars_layout
 from transept.rtl.vector.sums import RowSums, sums_layout
 from transept.rtl.vector.walker import Sweeps, visit_tag
 
 __all__ = ["VectorEngine"]
 
-#: Rows that have been summed and not yet normalised, see ``Sweeps``.
+#: Rows that have been measured and not yet normalised, see ``Sweeps``.
 ROWS_WAITING = 2
 
 
 class VectorEngine(wiring.Component):
-    """Runs NORM: ``X = LayerNorm(Y + X)`` row by row, the result anywhere, also in place.
+    """Runs NORM: residual sums, their LayerNorm or RMSNorm, or both, anywhere, also in place.
 
-    ``vector_lanes`` elements a cycle, each row twice; with a residual a word needs two reads, so a
-    row of w words takes ``2 * w * max(2, tile / vector_lanes)`` cycles. Rowstat gets the maximum
-    magnitude of each row. Golden function: ``golden.numerics.norm.layer_norm``.
+    ``vector_lanes`` elements a cycle. A row that is normalised is visited twice, once for its
+    statistics, once for each result that is written; with a residual a word needs two reads, so a
+    visit to w words takes ``w * max(2, tile / vector_lanes)`` cycles. Rowstat gets the maximum
+    magnitude of each row. Golden functions: ``golden.numerics.norm``.
 
     Members
     -------
     instr, retire, busy, stall : see ``engine_members``
     act_read : Out(act_read); act_write : Out(act_write); rowstat_write : Out(rowstat_write)
     vparam : In(vparam_write)
+    clipped : Out(always-ready stream of clipped_layout), for each instruction
 
     Raises
     ------
     ValueError
         See ``ParameterMemory`` and ``RowScalars``.
     """
+
+    clipped: stream.Interface
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -62,6 +71,7 @@ class VectorEngine(wiring.Component):
                 "act_write": Out(act_write(cfg)),
                 "rowstat_write": Out(rowstat_write(cfg)),
                 "vparam": In(vparam_write(cfg)),
+                "clipped": Out(stream.Signature(clipped_layout(cfg), always_ready=True)),
             }
         )
 
@@ -80,49 +90,60 @@ class VectorEngine(wiring.Component):
 
         fields = data.View(instruction_layout(isa.Opcode.NORM), self.instr.payload)
         accepted = run_rows(m, self, fields.rows, sweeps.i, writer)
-        names = ("count", "inverse_count", "epsilon", "out_shift", "param")
-        constants = {name: Signal.like(fields[name], name=name) for name in names}
+        names = ("count", "inverse_count", "epsilon", "out_shift", "param", "tally")
+        flags = ("centre", "normalise", "sum")
+        constants = {name: Signal.like(fields[name], name=name) for name in (*names, *flags)}
         with m.If(accepted):
             m.d.sync += [constant.eq(fields[name]) for name, constant in constants.items()]
 
         go, chunk = Signal(), feeder.o.payload
         m.submodules.scalars = scalars = Queue(scalars_layout(), ROWS_WAITING)
+        scaled = chunk.writes & ~chunk.plain
         m.d.comb += [
-            feeder.count.eq(constants["count"]),
-            feeder.param.eq(constants["param"]),
-            feeder.o.ready.eq(~chunk.normalise | (scalars.o.valid & writer.room)),
+            *(
+                getattr(feeder, name).eq(constants[name])
+                for name in ("count", "param", "sum", "normalise")
+            ),
+            feeder.o.ready.eq(~chunk.writes | ((chunk.plain | scalars.o.valid) & writer.room)),
             go.eq(feeder.o.valid & feeder.o.ready),
-            scalars.o.ready.eq(go & chunk.normalise & chunk.last),
-            writer.reserve.eq(go & chunk.normalise & chunk.word_last),
+            scalars.o.ready.eq(go & scaled & chunk.last),
+            writer.reserve.eq(go & chunk.writes & chunk.word_last),
         ]
         lanes = self._lanes(m, chunk, scalars.o.payload, constants["out_shift"])
-        self._sum(m, lanes, go, chunk, scalars, constants)
-        self._collect(m, lanes, go, chunk, writer)
+        self._measure(m, lanes, go, chunk, scalars, constants)
+        computed = delay(m, go & chunk.writes, NormLane.LATENCY)
+        self._collect(m, lanes, computed, chunk, writer)
+        self._tally(m, lanes, computed, chunk, constants, accepted)
         return m
 
     def _lanes(
         self, m: Module, chunk: data.View, scalars: data.View, out_shift: Signal
     ) -> list[NormLane]:
         """The lanes, with their parameters and the scalars of the row, each when it is needed."""
+
+        def later(value: object, cycles: int) -> object:
+            return delay(m, value, cycles, reset_less=True)
+
         m.submodules.parameters = parameters = ParameterMemory(self._cfg)
         connect(m, flipped(self.vparam), parameters.write)
-        gamma_row = delay(m, chunk.row, NormLane.GAMMA, reset_less=True)
+        gamma_row = later(chunk.row, NormLane.GAMMA - PARAMETER_READ_LATENCY)
         m.d.comb += [
             parameters.shift_row.eq(chunk.row),
             parameters.gamma_row.eq(gamma_row),
-            parameters.beta_row.eq(
-                delay(m, gamma_row, NormLane.BETA - NormLane.GAMMA, reset_less=True)
-            ),
+            parameters.beta_row.eq(later(gamma_row, NormLane.BETA - NormLane.GAMMA)),
         ]
-        normalise, mean, mantissa = (
-            delay(m, value, NormLane.SUM, reset_less=True)
-            for value in (chunk.normalise, scalars.mean, scalars.mantissa)
-        )
-        shift = delay(m, scalars.shift, NormLane.SHIFT, reset_less=True)
+        plain = later(chunk.plain, NormLane.SHIFT)
+        at_gamma = later(plain, NormLane.GAMMA - NormLane.SHIFT)
+        at_end = later(at_gamma, NormLane.OUT_SHIFT - NormLane.GAMMA)
+        # the rounded sum is a normalised element with these scalars
+        mean = Mux(chunk.plain, 0, scalars.mean)
+        mantissa = Mux(chunk.plain, 1, scalars.mantissa)
+        shift = later(scalars.shift, NormLane.SHIFT)
         lanes = []
         for number in range(self._cfg.engines.vector_lanes):
             m.submodules[f"lane_{number}"] = lane = NormLane()
             keep = chunk.keep[number]
+            sum_shift = later(parameters.sum_shift[number], NormLane.SHIFT - PARAMETER_READ_LATENCY)
             m.d.comb += [
                 lane.y.eq(Mux(keep, chunk.y[number], 0)),
                 lane.x.eq(Mux(keep & chunk.paired, chunk.x[number], 0)),
@@ -130,16 +151,17 @@ class VectorEngine(wiring.Component):
                 lane.x_shift.eq(parameters.x_shift[number]),
                 lane.gamma.eq(parameters.gamma[number]),
                 lane.beta.eq(parameters.beta[number]),
-                lane.normalise.eq(normalise),
-                lane.mean.eq(mean),
-                lane.mantissa.eq(mantissa),
-                lane.shift.eq(shift),
-                lane.out_shift.eq(out_shift),
+                lane.normalise.eq(later(chunk.writes, NormLane.SUM)),
+                lane.mean.eq(later(mean, NormLane.SUM)),
+                lane.mantissa.eq(later(mantissa, NormLane.SUM)),
+                lane.shift.eq(Mux(plain, sum_shift, shift)),
+                lane.plain.eq(at_gamma),
+                lane.out_shift.eq(Mux(at_end, 0, out_shift)),
             ]
             lanes.append(lane)
         return lanes
 
-    def _sum(
+    def _measure(
         self,
         m: Module,
         lanes: list[NormLane],
@@ -153,7 +175,7 @@ class VectorEngine(wiring.Component):
         m.submodules.summed = summed = Queue(sums_layout(self._cfg), ROWS_WAITING)
         m.submodules.row_scalars = row_scalars = RowScalars(self._cfg)
         m.d.comb += [
-            sums.valid.eq(delay(m, go & ~chunk.normalise, NormLane.SUM)),
+            sums.valid.eq(delay(m, go & ~chunk.writes, NormLane.SUM)),
             sums.first.eq(delay(m, chunk.first, NormLane.SUM)),
             sums.last.eq(delay(m, chunk.last, NormLane.SUM)),
             *(sums.z[k].eq(lane.z) for k, lane in enumerate(lanes)),
@@ -162,6 +184,7 @@ class VectorEngine(wiring.Component):
             summed.i.valid.eq(sums.o.valid),
             summed.i.payload.eq(sums.o.payload),
             row_scalars.count.eq(constants["count"]),
+            row_scalars.centre.eq(constants["centre"]),
             row_scalars.inverse.eq(constants["inverse_count"]),
             row_scalars.epsilon.eq(constants["epsilon"]),
         ]
@@ -169,29 +192,64 @@ class VectorEngine(wiring.Component):
         connect(m, row_scalars.o, scalars.i)
 
     def _collect(
-        self, m: Module, lanes: list[NormLane], go: Signal, chunk: data.View, writer: RowWriter
+        self,
+        m: Module,
+        lanes: list[NormLane],
+        computed: Signal,
+        chunk: data.View,
+        writer: RowWriter,
     ) -> None:
-        """From the second sweep to whole words and the row's maximum magnitude."""
-        keep = delay(m, chunk.keep, NormLane.LATENCY, reset_less=True)
+        """From results to whole words and the row's maximum magnitude."""
+
+        def then(value: object, cycles: int = 1) -> object:
+            return delay(m, value, NormLane.LATENCY + cycles, reset_less=True)
+
+        keep = then(chunk.keep, 0)
         results = [Mux(keep[k], lane.out, 0)[:16] for k, lane in enumerate(lanes)]
         word = Signal(16 * self._cfg.tile, reset_less=True)
         largest, running, total = Signal(16), Signal(16), Signal(16)
-        computed = delay(m, go & chunk.normalise, NormLane.LATENCY)
         with m.If(computed):
             m.d.sync += [
                 word.eq(Cat(word, *results)[16 * len(lanes) :]),
                 largest.eq(tree(lambda a, b: Mux(a > b, a, b), [rank(x) for x in results])),
             ]
-        latency = NormLane.LATENCY + 1
-        last = delay(m, chunk.last, latency, reset_less=True)
+        last = then(chunk.last)
         m.d.comb += [
             total.eq(Mux(running > largest, running, largest)),
-            writer.i.valid.eq(delay(m, go & chunk.normalise & chunk.word_last, latency)),
+            writer.i.valid.eq(delay(m, computed, 1) & then(chunk.word_last)),
             writer.i.payload.word.eq(word),
-            writer.i.payload.addr.eq(delay(m, chunk.addr, latency, reset_less=True)),
-            writer.i.payload.entry.eq(delay(m, chunk.entry, latency, reset_less=True)),
+            writer.i.payload.addr.eq(then(chunk.addr)),
+            writer.i.payload.entry.eq(then(chunk.entry)),
             writer.i.payload.last.eq(last),
             writer.i.payload.statistic.eq((total + 1) >> 1),
         ]
-        with m.If(delay(m, computed, 1)):
+        with m.If(delay(m, computed, 1) & then(chunk.counts)):
             m.d.sync += running.eq(Mux(last, 0, total))
+
+    def _tally(
+        self,
+        m: Module,
+        lanes: list[NormLane],
+        computed: Signal,
+        chunk: data.View,
+        constants: dict[str, Signal],
+        accepted: Signal,
+    ) -> None:
+        """Count the elements of which the sum, the normalised value, or both were clipped."""
+        told = self.clipped.payload
+        keep, counts = (
+            delay(m, value, NormLane.LATENCY, reset_less=True)
+            for value in (chunk.keep, chunk.counts)
+        )
+        here = Cat(lane.clipped for lane in lanes)
+        # of the word whose sum was written just before
+        before = Signal(self._cfg.tile)
+        joins = counts & constants["sum"] & constants["normalise"]
+        clipped = (here | Mux(joins, before[: len(lanes)], 0)) & keep
+        m.d.comb += [self.clipped.valid.eq(self.retire), told.tally.eq(constants["tally"])]
+        with m.If(accepted):
+            m.d.sync += told.count.eq(0)
+        with m.If(computed):
+            m.d.sync += before.eq(Cat(before, here)[len(lanes) :])
+            with m.If(counts):
+                m.d.sync += told.count.eq(told.count + tree_sum(list(clipped)))

@@ -8,16 +8,18 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
+from transept.golden.isa import Opcode
 from transept.rtl.arith.fixed import normalise
 from transept.rtl.arith.polynomial import VALUE_BITS
 from transept.rtl.arith.reciprocal import Rsqrt
+from transept.rtl.interfaces import operand
 from transept.rtl.vector.lane import MEAN_BITS, SHIFT_BITS
 from transept.rtl.vector.sums import sums_layout
 
 __all__ = ["RowScalars", "SerialProduct", "scalars_layout"]
 
-COUNT_BITS = 12
-INVERSE_BITS = 16
+COUNT_BITS = operand(Opcode.NORM, "count").width
+INVERSE_BITS = operand(Opcode.NORM, "inverse_count").width
 U_FRACTION_BITS = 11
 
 
@@ -74,13 +76,14 @@ class RowScalars(wiring.Component):
     """Mean, ``1 / sqrt(v)`` and shift of one row: the scalar part of ``golden.numerics.norm``.
 
     ``mean = round(sum(z) * inverse / 2**(15 + b))``, b = bit_length(count - 1);
-    ``v = max(1, count * sum(w**2) - sum(w)**2 + epsilon)``; shift = 11 - b + exponent of rsqrt(v).
-    One row at a time, about ``18 + log2(max_hidden) + Rsqrt.LATENCY + 5`` cycles each.
+    ``v = max(1, count * sum(w**2) - sum(w)**2 + epsilon)``; without ``centre`` mean and sum(w) are
+    0; shift = 11 - b + exponent of rsqrt(v). One row at a time, about ``18 + log2(max_hidden) +
+    Rsqrt.LATENCY + 4`` cycles each.
 
     Members
     -------
     i : In(stream of sums_layout), held until the row is done
-    count, inverse, epsilon : In, constant for an instruction
+    count, centre, inverse, epsilon : In, constant for an instruction
     o : Out(stream of scalars_layout)
 
     Raises
@@ -103,8 +106,9 @@ class RowScalars(wiring.Component):
             {
                 "i": In(stream.Signature(self._sums)),
                 "count": In(COUNT_BITS),
+                "centre": In(1),
                 "inverse": In(INVERSE_BITS),
-                "epsilon": In(32),
+                "epsilon": In(operand(Opcode.NORM, "epsilon")),
                 "o": Out(stream.Signature(scalars_layout())),
             }
         )
@@ -126,7 +130,7 @@ class RowScalars(wiring.Component):
         m.d.comb += rsqrt.i.payload.eq(v)
         with m.If(rsqrt.o.valid):
             m.d.sync += [
-                self.o.payload.mean.eq((mean + 1) >> 1),
+                self.o.payload.mean.eq(Mux(self.centre, (mean + 1) >> 1, 0)),
                 self.o.payload.mantissa.eq(rsqrt.o.payload.mantissa),
                 self.o.payload.shift.eq(U_FRACTION_BITS - length + rsqrt.o.payload.exponent),
             ]
@@ -138,14 +142,12 @@ class RowScalars(wiring.Component):
                 with m.If(self.i.valid):
                     m.next = "Multiply"
             with m.State("Multiply"):
-                m.d.sync += step.eq(step + 1)
+                # the moment is complete before the square
+                m.d.sync += [step.eq(step + 1), difference.eq(moment + self.epsilon)]
                 with m.If(step == self._last_step()):
-                    m.next = "Add epsilon"
-            with m.State("Add epsilon"):
-                m.d.sync += difference.eq(moment + self.epsilon)
-                m.next = "Subtract"
+                    m.next = "Subtract"
             with m.State("Subtract"):
-                m.d.sync += difference.eq(difference - square)
+                m.d.sync += difference.eq(difference - Mux(self.centre, square, 0))
                 m.next = "Square root"
             with m.State("Square root"):
                 m.d.comb += rsqrt.i.valid.eq(1)

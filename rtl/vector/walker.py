@@ -9,30 +9,32 @@ from amaranth.lib.wiring import In, Out
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.rtl.arith.fixed import index_bits
-from transept.rtl.interfaces import instruction_layout
+from transept.rtl.interfaces import instruction_layout, operand
 
 __all__ = ["Sweeps", "visit_tag"]
 
 
 def visit_tag(cfg: Config) -> data.StructLayout:
-    """What goes with a visited word: the sweep (``normalise``, else sum), its index in the row,
-    whether it is the row's last, and where the result goes."""
+    """What goes with a visited word: the sweep (``writes``, else statistics), its index in the row,
+    whether it is the row's last, and where the normalised word and the sum go."""
     return data.StructLayout(
         {
-            "normalise": 1,
-            "word": 8,
+            "writes": 1,
+            "word": operand(isa.Opcode.NORM, "words"),
             "last": 1,
             "addr": index_bits(cfg.act_words),
+            "sum_addr": index_bits(cfg.act_words),
             "entry": index_bits(cfg.memories.rowstat_entries),
         }
     )
 
 
 class Sweeps(wiring.Component):
-    """Two sweeps over each row: sum(0), sum(1), normalise(0), sum(2), normalise(1), ...
+    """Two sweeps over each row: measure(0), measure(1), write(0), measure(2), write(1), ...
 
-    A row is summed while the one before it waits to be normalised, which hides the time that mean
-    and deviation take. One word a cycle; a cycle between sweeps.
+    A row is measured while the one before it waits to be normalised, which hides the time that mean
+    and deviation take. Without ``normalise`` rows are written alone. One word a cycle; a cycle
+    between sweeps.
 
     Members
     -------
@@ -59,14 +61,18 @@ class Sweeps(wiring.Component):
         cfg, out = self._cfg, self.o.payload
         layout = instruction_layout(isa.Opcode.NORM)
         fields = data.View(layout, self.i.payload)
-        operands = ("y", "x", "out")
-        # of the row to normalise next, and of the word to visit next
+        operands = ("y", "x", "out", "sum")
+        # of the row to write next, and of the word to visit next
         row = {name: Signal(index_bits(cfg.act_words), name=f"{name}_row") for name in operands}
         word = {name: Signal(index_bits(cfg.act_words), name=f"{name}_word") for name in operands}
-        stride = {name: Signal(12, name=f"{name}_stride") for name in operands}
-        words, index, rows_left = Signal(8), Signal(8), Signal(8)
-        paired, entry = Signal(), Signal.like(out.tag.entry)
-        normalise, ahead = Signal(), Signal()  # ahead: the next row has been summed, or row 0
+        stride = {
+            name: Signal(operand(isa.Opcode.NORM, f"{name}_stride"), name=f"{name}_stride")
+            for name in operands
+        }
+        words, index = Signal.like(fields.words), Signal.like(fields.words)
+        rows_left, entry = Signal.like(fields.rows), Signal.like(out.tag.entry)
+        paired, measured = Signal(), Signal()  # measured: rows are, before they are written
+        writes, ahead = Signal(), Signal()  # ahead: the next row has been measured, or row 0
         last = Signal()
         advance = Signal()
         m.d.comb += [last.eq(index == words - 1), advance.eq(~self.o.valid | self.o.ready)]
@@ -83,14 +89,15 @@ class Sweeps(wiring.Component):
                     rows_left.eq(fields.rows),
                     paired.eq(fields.residual),
                     entry.eq(fields.rowstat),
-                    normalise.eq(0),
+                    measured.eq(fields.normalise),
+                    writes.eq(~fields.normalise),
                     ahead.eq(0),
                 ]
                 with m.If(self.i.valid):
                     m.next = "Begin sweep"
             with m.State("Begin sweep"):
                 for name in operands:
-                    step = Mux(ahead & ~normalise, stride[name], 0)
+                    step = Mux(ahead & ~writes, stride[name], 0)
                     m.d.sync += word[name].eq(row[name] + step)
                 m.d.sync += index.eq(0)
                 m.next = "Sweep"
@@ -100,10 +107,11 @@ class Sweeps(wiring.Component):
                     out.y_addr.eq(word["y"]),
                     out.x_addr.eq(word["x"]),
                     out.paired.eq(paired),
-                    out.tag.normalise.eq(normalise),
+                    out.tag.writes.eq(writes),
                     out.tag.word.eq(index),
                     out.tag.last.eq(last),
                     out.tag.addr.eq(word["out"]),
+                    out.tag.sum_addr.eq(word["sum"]),
                     out.tag.entry.eq(entry),
                     index.eq(index + 1),
                     *(word[name].eq(word[name] + 1) for name in operands),
@@ -112,15 +120,15 @@ class Sweeps(wiring.Component):
                     m.next = "End sweep"
             with m.State("End sweep"):
                 m.next = "Begin sweep"
-                with m.If(normalise):
+                with m.If(writes):
                     m.d.sync += [
                         *(row[name].eq(row[name] + stride[name]) for name in operands),
                         entry.eq(entry + 1),
                         rows_left.eq(rows_left - 1),
-                        normalise.eq(rows_left == 1),
+                        writes.eq((rows_left == 1) | ~measured),
                     ]
                     with m.If(rows_left == 0):
                         m.next = "Idle"
                 with m.Else():
-                    m.d.sync += [ahead.eq(1), normalise.eq(ahead | (rows_left == 0))]
+                    m.d.sync += [ahead.eq(1), writes.eq(ahead | (rows_left == 0))]
         return m

@@ -7,9 +7,10 @@ from arithmetic import POLYNOMIALS, Arithmetic
 from pins import Pins
 
 from transept.golden.numerics import tables
+from transept.golden.numerics.fixed import wrap
 from transept.golden.numerics.polynomial import evaluate, reciprocal, rsqrt
 from transept.golden.numerics.requantise import quantise_scale
-from transept.golden.numerics.softmax import MASKED, levels
+from transept.golden.numerics.softmax import DITHER, MASKED, levels
 
 DESIGN = Arithmetic()
 COUNT = 1000
@@ -81,13 +82,13 @@ async def rsqrt_equals_golden(dut, gap):
 @cocotb.parametrize(gap=[0.0, 0.4])
 async def row_factor_serves_maxima_and_sums(dut, gap):
     rng = settings.python_random(5)
-    asked = [(value, 1) for value in numbers(rng, 15, 0)]
+    asked = [(value, 1) for value in numbers(rng, 24, 0)]  # half of them negative, as maxima
     asked += [(value, 0) for value in numbers(rng, 24, 0)]
     rng.shuffle(asked)
     arguments = [{"statistic": value, "quantise": kind} for value, kind in asked]
     got = await feed(dut, "row_factor", arguments, gap)
     values = np.array([value for value, _ in asked])
-    scales, (mantissas, exponents) = quantise_scale(values.clip(0, 32767)), reciprocal(values)
+    scales, (mantissas, exponents) = quantise_scale(wrap(values, 24)), reciprocal(values)
     for n, (value, kind) in enumerate(asked):
         if kind:
             assert got[n]["scale"] == scales[n], value
@@ -96,13 +97,14 @@ async def row_factor_serves_maxima_and_sums(dut, gap):
 
 
 def score_pairs(rng):
-    """(score, maximum): near, far, as far as can be, equal, masked."""
+    """(score, maximum): near, far, as far as can be, equal, masked, and above the maximum."""
     near = [(maximum - d, maximum) for maximum in (-30000, 0, 32767) for d in range(0, 2600, 13)]
     far = np.sort(rng.integers(-32767, 32768, (COUNT, 2)), -1).tolist()
     ends = [(-32767, 32767), (32767, 32767), (-32767, -32767), (MASKED, 32767), (MASKED, -32767)]
     rows = np.rint(rng.normal(0, 400, (COUNT, 2))).astype(int)
     real = np.sort(rows, -1).tolist()
-    return [pair for pair in [*near, *far, *ends, *real] if pair[0] <= pair[1]]
+    above = [(maximum + d, maximum) for maximum in (-30000, 0) for d in (1, 2, 255, 256, 2500)]
+    return [*near, *far, *ends, *real, *above, (32767, -32768)]
 
 
 @cocotb.test()
@@ -113,7 +115,8 @@ async def exponential_equals_golden(dut):
     for cycle in range(len(asked) + latency):
         if cycle < len(asked):
             score, maximum = asked[cycle]
-            pins.put("exponential", score=score, maximum=maximum)
+            dither = DITHER[cycle % len(DITHER)]
+            pins.put("exponential", score=score, maximum=maximum, dither=dither)
         await pins.tick()
         if cycle >= latency:
             got.append(pins.get("exponential__level"))

@@ -9,12 +9,13 @@ from draws import KINDS
 from epilogue_jobs import Workload
 from pins import Pins
 
+from transept.golden.config import ROWSTAT_BITS
 from transept.golden.isa import OutMode
 from transept.golden.layouts import pack_table
 from transept.rtl.gemm.accumulator import ACC_READ_LATENCY
 from transept.rtl.gemm.descriptors import Statistic
 from transept.rtl.gemm.epilogue import Epilogue
-from transept.rtl.interfaces import ROWSTAT_BITS, ROWSTAT_READ_LATENCY, STAT_READ_LATENCY
+from transept.rtl.interfaces import ROWSTAT_READ_LATENCY, STAT_READ_LATENCY
 from transept.sim.cocotb_runner import parameters
 
 CFG = settings.config()
@@ -37,7 +38,7 @@ class Surroundings:
         self.rowstat_reads = deque([None] * ROWSTAT_READ_LATENCY)
         self.rowstat, self.by_slot = {}, {}
         self.writes, self.write_cycles, self.statistics = [], [], []
-        self.observations, self.retired = [], []
+        self.observations, self.clipped, self.retired = [], [], []
         self.row_reads, self.read_jobs = 0, 0
 
     def chance(self):
@@ -73,10 +74,8 @@ class Surroundings:
             self.pins.set("jobs__payload", self.payload(self.jobs[0]))
 
     def payload(self, job):
-        mask = sum(int(bit) << n for n, bit in enumerate(job["mask"].reshape(-1)))
         facts = {name: job[name] for name in self.job_names}
-        statistic = job["statistic"].value
-        return facts | {"rows": job["rows"] - 1, "mask": mask, "statistic": statistic}
+        return facts | {"rows": job["rows"] - 1, "statistic": job["statistic"].value}
 
     def finish_groups(self):
         hurry = self.pins.cycle // 256 % 2 or self.pace == 1  # else the epilogue waits for groups
@@ -92,7 +91,11 @@ class Surroundings:
             self.by_slot[job["slot"]] = job
 
     def offer_columns(self):
-        offered = bool(self.columns) and (self.columns_offered or self.rng.random() < 0.05)
+        pins = self.pins
+        # what was wanted while it was taken is no longer
+        wanted = bool(self.columns) and pins.raw("columns_wanted") and not pins.moves("columns")
+        assert not wanted or pins.get("columns_slot") == self.columns[0]["slot"]
+        offered = bool(wanted and (self.columns_offered or self.rng.random() < 0.05))
         self.columns_offered = offered
         self.pins.set("columns__valid", offered)
         if offered:
@@ -150,9 +153,12 @@ class Surroundings:
             value = bits - (bits >> (ROWSTAT_BITS - 1) << ROWSTAT_BITS)
             self.rowstat[entry] = value
             self.statistics.append((entry, value))
-        if pins.raw("observation__valid"):
-            seen = pins.get("observation__payload")
-            self.observations.append((seen["index"], bool(seen["first"]), seen["word"]))
+        if pins.raw("stat_write__en") and pins.raw("stat_write__observe"):
+            seen = {name: pins.get(f"stat_write__{name}") for name in ("summary", "first", "data")}
+            self.observations.append((seen["summary"], bool(seen["first"]), seen["data"]))
+        if pins.raw("clipped__valid"):
+            told = pins.get("clipped__payload")
+            self.clipped.append((told["tally"], told["count"]))
         if pins.raw("retire"):
             self.retired.append((len(self.writes), len(self.statistics)))
 
@@ -167,6 +173,7 @@ async def matches_golden(dut, kind, pace):
     assert seen.writes == work.writes
     assert seen.statistics == work.statistics
     assert seen.observations == work.observations
+    assert seen.clipped == work.clipped
     assert len(seen.retired) == len(work.retired)
     for got, least in zip(seen.retired, work.retired, strict=True):
         assert got[0] >= least[0]

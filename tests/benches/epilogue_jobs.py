@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from transept.golden.config import Config
-from transept.golden.isa import OutMode
+from transept.golden.isa import TALLIES, OutMode
 from transept.golden.layouts import pack_channel_parameters
-from transept.golden.numerics.fixed import saturate
+from transept.golden.numerics.fixed import Clipping
 from transept.golden.numerics.requantise import (
     SEGMENTS,
     ActivationTable,
@@ -15,6 +15,7 @@ from transept.golden.numerics.requantise import (
     activation,
     requantise,
 )
+from transept.golden.numerics.softmax import CONTEXT_KEYS
 from transept.rtl.gemm.descriptors import Statistic
 
 __all__ = ["Workload"]
@@ -30,8 +31,9 @@ def random_table(rng):
 class Workload:
     """Random jobs with their accumulators, and what the golden model makes of them.
 
-    ``writes`` are (to STAT, address, row), ``statistics`` (entry, value), ``observations`` (index,
-    first, low bytes), ``retired`` the (writes, statistics) at least seen at each retirement.
+    ``writes`` are (to STAT, address, row), ``statistics`` (entry, value), ``observations``
+    (summary, first, low bytes), ``clipped`` (tally, elements) of each job, ``retired`` the (writes,
+    statistics) at least seen at each retirement.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Workload:
         self.stat = {}
         self.jobs = [self.random_job(number) for number in range(count)]
         self.writes, self.statistics, self.observations, self.retired = [], [], [], []
+        self.clipped = []
         rowstat = {}
         for job in self.jobs:
             self.expect(job, rowstat)
@@ -68,12 +71,18 @@ class Workload:
             "columns": int(rng.integers(0, 2)),
             "activation": int(rng.integers(0, 2)),
             "masked": int(masked),
-            "mask": rng.random((cfg.tile, cfg.tile)) < 0.3,
+            "band": {
+                "upper": int(rng.integers(-cfg.tile, cfg.tile)),
+                "lower": int(rng.integers(-cfg.tile, cfg.tile)),
+                "last": int(rng.integers(0, cfg.tile)),
+            },
             "statistic": Statistic.MAXIMUM if masked else Statistic(int(rng.integers(0, 2))),
             "keep": int(rng.integers(0, 2)),
             "rowstat": int(rng.integers(0, 4)),
             "observe": int(rng.integers(0, 2)),
-            "column": int(rng.integers(0, 4)),
+            "phase": int(rng.integers(0, cfg.tile)),
+            "summary": int(rng.integers(0, cfg.key_summaries // 2)),
+            "tally": int(rng.integers(0, TALLIES)),
             "retire": int(rng.integers(0, 2)),
         } | self.fixed
         self.add_operands(job)
@@ -84,9 +93,7 @@ class Workload:
         job["acc"] = self.accumulators(shape)
         job["row_multiplier"] = rng.integers(0, (1 << 16) + 1, job["rows"])
         job["row_exponent"] = rng.integers(0, 16, job["rows"])
-        job["sums"] = rng.integers(
-            -127 * cfg.geometry.max_keys, 127 * cfg.geometry.max_keys + 1, cfg.tile
-        )
+        job["sums"] = rng.integers(-127 * CONTEXT_KEYS, 127 * CONTEXT_KEYS + 1, cfg.tile)
         job["channels"] = ChannelParameters(
             rng.integers(1 << 12, 1 << 16, cfg.tile),
             rng.integers(4, 28, cfg.tile),
@@ -106,6 +113,8 @@ class Workload:
         return rng.integers(-(1 << 26), 1 << 26, shape) >> rng.integers(0, 20, shape)
 
     def outputs(self, job):
+        """What is written, int[rows, tile], and which elements were clipped and not masked."""
+        clipping = Clipping()
         channels = job["channels"]
         if job["immediate"]:
             same = np.ones(self.cfg.tile, dtype=np.int64)
@@ -119,22 +128,32 @@ class Workload:
             job["row_exponent"],
             **{name: job[name] for name in ("pre", "row_shift", "out_shift")},
             bits=16,
+            clip=clipping,
         )
         if job["activation"]:
-            y = activation(y, self.table)
+            y = activation(y, self.table, clipping)
         if job["out_mode"] != OutMode.ACT16:
-            y = saturate(y, 8)
-        return np.where(job["mask"][: len(y)], y, -32768) if job["masked"] else y
+            y = clipping(y, 8)
+        seen = self.kept(job) if job["masked"] else np.ones_like(y, bool)
+        return np.where(seen, y, -32768), clipping.elements & seen
+
+    def kept(self, job):
+        """Keys between two diagonals, up to the last one; bool[rows, tile]."""
+        band, key = job["band"], np.arange(self.cfg.tile)
+        ahead = key - ((job["phase"] + np.arange(job["rows"])) % self.cfg.tile)[:, None]
+        return (band["lower"] <= ahead) & (ahead <= band["upper"]) & (key <= band["last"])
 
     def expect(self, job, rowstat):
-        for m, row in enumerate(self.outputs(job).tolist()):
+        outputs, clipped = self.outputs(job)
+        self.clipped.append((job["tally"], int(clipped.sum())))
+        for m, row in enumerate(outputs.tolist()):
             addr = job["out_addr"] + m * job["out_stride"]
             self.writes.append((job["out_mode"] == OutMode.STAT8, addr, row))
-            if job["observe"]:
-                first = job["out_addr"] + m // self.cfg.tile * self.cfg.tile * job["out_stride"]
-                index = ((first - job["column"]) // self.cfg.tile + job["column"]) & 0xFFFF
+            if job["observe"] and job["out_mode"] == OutMode.STAT8:
+                number, place = divmod(job["phase"] + m, self.cfg.tile)
+                summary = job["summary"] + number * job["out_stride"]
                 low_bytes = np.array(row).astype(np.int8).tolist()
-                self.observations.append((index, m % self.cfg.tile == 0, low_bytes))
+                self.observations.append((summary, place == 0, low_bytes))
             if job["statistic"] != Statistic.NONE:
                 entry = job["rowstat"] + m
                 magnitudes = job["statistic"] == Statistic.MAGNITUDE

@@ -6,13 +6,12 @@ from collections import Counter
 import cocotb
 import numpy as np
 import settings
-from bench import instruction
 from gemm_driver import GemmDriver
 from gemm_programs import GemmPrograms
 
 from transept.golden.emulator.rowwise import softmax
-from transept.golden.isa import Filter, Instruction, Opcode
-from transept.rtl.attention.filters import FILTERS
+from transept.golden.filters import ESTIMATE_SHIFT, Window
+from transept.golden.isa import Filter
 from transept.rtl.gemm.streamer import RowStreamer
 from transept.sim.cocotb_runner import parameters
 
@@ -48,6 +47,19 @@ async def matmul(dut, seed):
             await driver.batch(batch)
 
 
+def threshold(chip, shape):
+    """One between the estimates of the first part, or above all of them."""
+    rng, rows = random.Random(shape.keys), shape.rows
+    q = chip.read_act(shape.q_addr, shape.q_stride, rows, shape.d_tiles).astype(np.int8)
+    first = shape.k_addr // CFG.tile
+    tiles = -(-shape.cuts[1] // CFG.tile)
+    sums = chip.summaries[first : first + tiles * shape.d_tiles].reshape(tiles, -1)
+    blocks = [q[at : at + CFG.tile].sum(0, dtype=np.int64) for at in range(0, rows, CFG.tile)]
+    estimates = sorted(int(block @ total) >> ESTIMATE_SHIFT for block in blocks for total in sums)
+    chosen = rng.choice([*estimates, estimates[-1] + 1])
+    return max(-(1 << 23), min((1 << 23) - 1, chosen))
+
+
 @cocotb.test()
 @cocotb.parametrize(seed=SEEDS)
 async def attention(dut, seed):
@@ -57,30 +69,17 @@ async def attention(dut, seed):
         programs.fresh()
         shape = programs.attention()
         await driver.batch(programs.keys(shape))
-        rows, keys, d_tiles = shape["rows"], shape["keys"], shape["d_tiles"]
-        q = chip.read_act(shape["q_addr"], shape["q_stride"], rows, d_tiles)
-        k = chip.read_stat(shape["k_addr"], (keys, d_tiles), (d_tiles, 1)).reshape(keys, -1)
-        await driver.batch(
-            [programs.scores(shape, q.astype(np.int8).astype(np.int64), k.astype(np.int64))]
-        )
-        for block in range(-(-rows // CFG.tile)):
-            entry = shape["select"] + block
-            kept = sum(1 << t for t in np.flatnonzero(chip.selection[entry]))
-            assert await driver.selection(entry) == kept
-        softmax(
-            chip,
-            instruction(
-                Opcode.SOFTMAX,
-                rows=rows - 1,
-                keys=keys - 1,
-                addr=shape["s_addr"],
-                stride=shape["tiles"],
-                rowstat=shape["rowstat"],
-                select=shape["select"],
-            ),
-        )
+        kind = programs.rng.choice(CFG.key_filters)
+        rule = programs.rule(kind, threshold(chip, shape))
+        await driver.batch(programs.scores(shape, rule))
+        for part in programs.parts(shape):
+            for entry in range(part["select"], part["select"] + -(-shape.rows // CFG.tile)):
+                kept = sum(1 << t for t in np.flatnonzero(chip.selection[entry]))
+                assert await driver.selection(entry) == kept
+        for part in programs.softmax(shape):
+            softmax(chip, part)
         await driver.upload()
-        await driver.batch([programs.context(shape)])
+        await driver.batch(programs.context(shape))
 
 
 def idle(driver):
@@ -119,21 +118,34 @@ async def attention_keeps_the_array_busy(dut, kind):
     driver, programs = await started(dut, 3)
     shape, blocks = programs.long_attention(blocks=2, d_tiles=2), 2
     await driver.batch(programs.keys(shape))
-    zeros = np.zeros((CFG.tile, 2 * CFG.tile), np.int64)
-    scores = programs.scores(shape, zeros, zeros)
-    operands = {**scores.operands, "filter": kind, "threshold": -(1 << 23)}
+    rule = Window(before=4095, after=0) if kind == Filter.WINDOW else programs.rule(kind)
     driver.active.clear()
-    await driver.batch([Instruction(Opcode.SCORES, operands)])
-    groups, passes = blocks * shape["tiles"], 2 * blocks * shape["tiles"]
+    await driver.batch(programs.scores(shape, rule))
+    groups, passes = blocks * shape.s_stride, 2 * blocks * shape.s_stride
     assert len(driver.active) == passes * CFG.tile
     # a short group waits for the epilogue to prepare the next job
     lost = groups * max(0, JOB_CYCLES - 2 * CFG.tile)
-    if FILTERS[kind].needs_query:
+    if rule.looks:
         lost += blocks * (8 * CFG.tile + ANSWER_CYCLES)
     assert idle(driver)[0] <= lost, idle(driver)
 
     driver.active.clear()
-    await driver.batch([programs.context(shape)])
+    await driver.batch(programs.context(shape))
     assert len(driver.active) == passes * CFG.tile
     # the parameters of a group take the port that the tiles need in every cycle
+    assert idle(driver)[0] <= 2 * blocks * JOB_CYCLES, idle(driver)
+
+
+@cocotb.test()
+async def keys_in_parts_keep_the_array_busy(dut):
+    """CONTEXT over two parts of the keys, four groups open: no more is lost than in one part."""
+    driver, programs = await started(dut, 4)
+    shape, blocks = programs.long_attention(blocks=2, d_tiles=2), 2
+    middle = shape.keys // 2 // CFG.tile * CFG.tile
+    shape = shape._replace(cuts=(0, middle, shape.keys))
+    await driver.batch(programs.keys(shape))
+    await driver.batch(programs.scores(shape, programs.rule(Filter.DENSE)))
+    driver.active.clear()
+    await driver.batch(programs.context(shape))
+    assert len(driver.active) == 2 * blocks * shape.s_stride * CFG.tile
     assert idle(driver)[0] <= 2 * blocks * JOB_CYCLES, idle(driver)

@@ -6,13 +6,15 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
+from pins import from_bits
 
 from transept.golden import isa
-from transept.golden.config import Config
+from transept.golden.config import ROWSTAT_BITS, Config
 from transept.golden.emulator import gemm
 from transept.golden.emulator.memory import OnChip
 from transept.golden.isa import Instruction, Opcode
-from transept.rtl.interfaces import ROWSTAT_BITS, Stall
+from transept.golden.registers import Stall
+from transept.rtl.interfaces import clipped_layout
 
 __all__ = ["GemmDriver"]
 
@@ -43,6 +45,7 @@ class GemmDriver:
         self.retired: list[int] = []
         self.active: list[int] = []
         self.stalls: list[Stall] = []
+        self.clipped = np.zeros(isa.TALLIES, np.int64)
 
     def _clean_chip(self, seed: int) -> OnChip:
         """Random memories without the operand -128, with row statistics of either kind."""
@@ -107,6 +110,9 @@ class GemmDriver:
         if dut.array_active.value:
             self.active.append(self.cycle)
         self.stalls.append(Stall(int(dut.stall.value)))
+        if dut.clipped__valid.value:
+            told = from_bits(clipped_layout(self.cfg), int(dut.clipped__payload.value))
+            self.clipped[told["tally"]] += told["count"]
         self.cycle += 1
         await self._tick()
         return taken
@@ -131,7 +137,8 @@ class GemmDriver:
         await self.compare(instructions)
 
     async def compare(self, instructions: list[Instruction]) -> None:
-        """Every word of every memory."""
+        """Every word of every memory, and what was clipped."""
+        assert (self.clipped == self.chip.tallies).all()
         dut, memories = self.dut, self._memories()
         for addr in range(max(map(len, memories.values()))):
             dut.host__addr.value = addr

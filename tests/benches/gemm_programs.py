@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from typing import NamedTuple
 
 import numpy as np
 from bench import instruction
 
 from transept.golden.config import Config
-from transept.golden.isa import AMode, Filter, Instruction, Opcode, OutMode, RowScale
+from transept.golden.filters import Causal, Dense, KeyFilter, TileThreshold, Window
+from transept.golden.isa import TALLIES, AMode, Filter, Instruction, Opcode, OutMode, RowScale
 from transept.golden.layouts import pack_channel_parameters, pack_table
-from transept.golden.numerics.filters import tile_estimate
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
 
-__all__ = ["GemmPrograms"]
+__all__ = ["Attention", "GemmPrograms"]
 
 #: n tiles of channel parameters at the start of STAT.
 PARAMETER_TILES = 8
+
+
+class Attention(NamedTuple):
+    """Shape and addresses of one attention; ``cuts`` bound the parts of its keys."""
+
+    rows: int
+    keys: int
+    d_tiles: int
+    q_addr: int
+    q_stride: int
+    k_addr: int
+    v_addr: int
+    s_addr: int
+    s_stride: int
+    rowstat: int
+    sums: int
+    select: int
+    position: int
+    key_base: int
+    cuts: tuple[int, ...]
 
 
 class GemmPrograms:
@@ -66,6 +88,7 @@ class GemmPrograms:
             "pre": rng.randint(0, 4),
             "row_shift": rng.randint(14, 26),
             "out_shift": rng.randint(0, 3),
+            "tally": rng.randrange(TALLIES),
         }
 
     def _parameters(self, n_tiles: int) -> int:
@@ -165,8 +188,8 @@ class GemmPrograms:
         self.free = free
         return parts + last
 
-    def attention(self) -> dict[str, int]:
-        """Shape and addresses of one attention, all in the lower halves but K and the results."""
+    def attention(self) -> Attention:
+        """One attention, all in the lower halves but K and the results; its keys in parts."""
         rng, cfg = self.rng, self.cfg
         d_tiles = rng.randint(1, 3)
         keys = rng.choice(
@@ -174,115 +197,203 @@ class GemmPrograms:
         )
         keys = min(keys, self.stat // 2 // d_tiles)
         rows = min(self.rows(), cfg.query_blocks * cfg.tile)
-        tiles = -(-keys // cfg.tile)
-        while rows * tiles > self.act // 2:
+        cuts = sorted(rng.sample(range(1, keys), min(rng.choice([0, 0, 1, 2]), keys - 1)))
+        tiles = self._tiles([0, *cuts, keys])
+        while rows * sum(tiles) > self.act // 2:
             rows = -(-rows // 2)
         blocks = -(-rows // cfg.tile)
-        return {
-            "rows": rows,
-            "keys": keys,
-            "d_tiles": d_tiles,
-            "tiles": tiles,
-            "q_addr": rng.randrange(self.act - rows * (d_tiles + 1)),
-            "q_stride": d_tiles + rng.randint(0, 1),
-            "k_addr": self._place("stat", (tiles + 1) * cfg.tile * d_tiles) // cfg.tile * cfg.tile,
-            "v_addr": rng.randrange(self.stat - tiles * cfg.tile * d_tiles + 1),
-            "s_addr": self._place("act", rows * tiles),
-            "rowstat": self._place("rowstat", rows),
-            "select": rng.randint(0, cfg.query_blocks - blocks),
-            "position": rng.randrange(keys + cfg.tile),
-        }
+        too_many = blocks * d_tiles > 2 * cfg.geometry.acc_slots
+        if too_many or blocks * len(tiles) > cfg.query_blocks:
+            cuts, tiles = [], self._tiles([0, keys])
+        position = rng.choice([rng.randrange(keys + cfg.tile), 65_530])
+        return Attention(
+            rows=rows,
+            keys=keys,
+            d_tiles=d_tiles,
+            q_addr=rng.randrange(self.act - rows * (d_tiles + 1)),
+            q_stride=d_tiles + rng.randint(0, 1),
+            k_addr=self._key_place((keys // cfg.tile + 1) * cfg.tile * d_tiles),
+            v_addr=rng.randrange(self.stat - (keys + cfg.tile) * d_tiles + 1),
+            s_addr=self._place("act", rows * sum(tiles)),
+            s_stride=sum(tiles),
+            rowstat=self._place("rowstat", rows),
+            sums=self._place("rowstat", rows),
+            select=rng.randint(0, cfg.query_blocks - blocks * len(tiles)),
+            position=position,
+            key_base=rng.choice([0, max(0, position - keys // 2), 65_000]),
+            cuts=(0, *cuts, keys),
+        )
 
-    def long_attention(self, *, blocks: int, d_tiles: int) -> dict[str, int]:
+    def _key_place(self, words: int) -> int:
+        """Room for K at a multiple of ``tile``."""
+        tile = self.cfg.tile
+        return -(-self._place("stat", words + tile) // tile) * tile
+
+    def _tiles(self, cuts: list[int]) -> list[int]:
+        """Key tiles of each part."""
+        return [-(-(end - at) // self.cfg.tile) for at, end in itertools.pairwise(cuts)]
+
+    def long_attention(self, *, blocks: int, d_tiles: int) -> Attention:
         """The longest attention that fits, over ``blocks`` blocks of query rows."""
         cfg = self.cfg
         keys = min(cfg.geometry.max_keys, self.stat // 2 // d_tiles // cfg.tile * cfg.tile)
         rows, tiles = blocks * cfg.tile, keys // cfg.tile
-        return {
-            "rows": rows,
-            "keys": keys,
-            "d_tiles": d_tiles,
-            "tiles": tiles,
-            "q_addr": 0,
-            "q_stride": d_tiles,
-            "k_addr": self._place("stat", keys * d_tiles),
-            "v_addr": 0,
-            "s_addr": self._place("act", rows * tiles),
-            "rowstat": self._place("rowstat", rows),
-            "select": 0,
-            "position": keys,
-        }
+        rowstat = self._place("rowstat", rows)
+        return Attention(
+            rows=rows,
+            keys=keys,
+            d_tiles=d_tiles,
+            q_addr=0,
+            q_stride=d_tiles,
+            k_addr=self._place("stat", keys * d_tiles),
+            v_addr=0,
+            s_addr=self._place("act", rows * tiles),
+            s_stride=tiles,
+            rowstat=rowstat,
+            sums=rowstat,
+            select=0,
+            position=keys,
+            key_base=0,
+            cuts=(0, keys),
+        )
 
-    def keys(self, a: dict[str, int]) -> list[Instruction]:
-        """The MATMULs that write K and show it to the filters."""
-        program = []
-        for first in range(0, a["keys"], self.cfg.geometry.max_rows):
-            fixed = {
-                "rows": min(self.cfg.geometry.max_rows, a["keys"] - first),
-                "n_tiles": a["d_tiles"],
-                "k_tiles": self.rng.randint(1, 2),
-                "out_mode": OutMode.STAT8,
-                "observe": 1,
-                "stats": 0,
-                "activation": 0,
-                "pre": 0,
-                "out_addr": a["k_addr"] + first * a["d_tiles"],
-                "out_stride": a["d_tiles"],
-            }
-            free = dict(self.free)
-            self.fresh()
-            program += self.matmul(**fixed)
-            self.free = free
+    def parts(self, a: Attention) -> list[dict[str, int]]:
+        """Operands of each part of the keys: first, keys, and places of scores and selection."""
+        blocks, column, parts = -(-a.rows // self.cfg.tile), 0, []
+        for number, (first, end) in enumerate(itertools.pairwise(a.cuts)):
+            parts.append(
+                {
+                    "first": first,
+                    "keys": end - first - 1,
+                    "s_addr": a.s_addr + column,
+                    "select": a.select + number * blocks,
+                }
+            )
+            column += self._tiles([first, end])[0]
+        return parts
+
+    def keys(self, a: Attention) -> list[Instruction]:
+        """The MATMULs that write K, some rows and n tiles each, and show it to the filters."""
+        rng, program, first = self.rng, [], 0
+        whole, width = rng.random() < 0.5, rng.choice([1, a.d_tiles])
+        while first < a.keys:
+            most = min(self.cfg.geometry.max_rows, a.keys - first)
+            rows = most if whole else rng.randint(1, most)
+            for column in range(0, a.d_tiles, width):
+                program += self._keys(a, first, rows, column, min(width, a.d_tiles - column))
+            first += rows
         return program
 
-    def scores(self, a: dict[str, int], q, k) -> Instruction:
-        """SCORES with any filter; q, k: int8[rows, d], to choose a threshold between estimates."""
+    def _keys(
+        self, a: Attention, first: int, rows: int, column: int, width: int
+    ) -> list[Instruction]:
         rng, tile = self.rng, self.cfg.tile
-        estimates = sorted(
-            tile_estimate(q[r : r + tile], k[t : t + tile])
-            for r in range(0, len(q), tile)
-            for t in range(0, len(k), tile)
-        )
-        threshold = rng.choice([*estimates, estimates[-1] + 1])
-        return instruction(
-            Opcode.SCORES,
-            rows=a["rows"] - 1,
-            position=a["position"],
-            keys=a["keys"] - 1,
-            d_tiles=a["d_tiles"],
-            q_addr=a["q_addr"],
-            q_stride=a["q_stride"],
-            k_addr=a["k_addr"],
-            s_addr=a["s_addr"],
-            s_stride=a["tiles"],
-            rowstat=a["rowstat"],
-            select=a["select"],
-            filter=rng.choice(list(Filter)),
-            threshold=max(-(1 << 23), min((1 << 23) - 1, threshold)),
-            multiplier=rng.randrange(1 << 16),
-            channel_shift=rng.randint(4, 16),
-            row_shift=rng.randint(12, 20),
-        )
+        # a tile whose first row nobody saw would have any sum
+        unseen = first % tile and first % tile + rows <= tile and rng.random() < 0.2
+        fixed = {
+            "rows": rows,
+            "n_tiles": width,
+            "k_tiles": rng.randint(1, 2),
+            "out_mode": OutMode.STAT8,
+            "observe": int(not unseen),
+            "phase": first % tile,
+            "summary": a.k_addr // tile + first // tile * a.d_tiles + column,
+            "stats": 0,
+            "activation": 0,
+            "pre": 0,
+            "out_addr": a.k_addr + first * a.d_tiles + column,
+            "out_stride": a.d_tiles,
+        }
+        free = dict(self.free)
+        self.fresh()
+        program = self.matmul(**fixed)
+        self.free = free
+        return program
 
-    def context(self, a: dict[str, int]) -> Instruction:
-        """CONTEXT on the probabilities that replaced the scores."""
+    def rule(self, kind: Filter, threshold: int = -(1 << 23)) -> KeyFilter:
+        """A filter of any parameters, but for the threshold."""
+        reach = [0, 1, self.cfg.tile, self.rng.randrange(4096)]
+        rules = {
+            Filter.DENSE: Dense(),
+            Filter.CAUSAL: Causal(),
+            Filter.TILE_THRESHOLD: TileThreshold(threshold),
+            Filter.WINDOW: Window(before=self.rng.choice(reach), after=self.rng.choice(reach)),
+        }
+        return rules[kind]
+
+    def scores(self, a: Attention, rule: KeyFilter) -> list[Instruction]:
+        """SCORES of each part of the keys."""
+        rng = self.rng
+        shifts = {
+            "multiplier": rng.randrange(1 << 16),
+            "channel_shift": rng.randint(4, 16),
+            "row_shift": rng.randint(12, 20),
+        }
+        return [
+            instruction(
+                Opcode.SCORES,
+                rows=a.rows - 1,
+                position=a.position,
+                key_base=a.key_base + part["first"],
+                keys=part["keys"],
+                d_tiles=a.d_tiles,
+                q_addr=a.q_addr,
+                q_stride=a.q_stride,
+                k_addr=a.k_addr + part["first"] * a.d_tiles,
+                s_addr=part["s_addr"],
+                s_stride=a.s_stride,
+                rowstat=a.rowstat,
+                stats_keep=int(part["first"] > 0),
+                select=part["select"],
+                filter=rule.kind,
+                parameter=rule.parameter,
+                tally=rng.randrange(TALLIES),
+                **shifts,
+            )
+            for part in self.parts(a)
+        ]
+
+    def softmax(self, a: Attention) -> list[Instruction]:
+        """SOFTMAX of each part of the keys."""
+        return [
+            instruction(
+                Opcode.SOFTMAX,
+                rows=a.rows - 1,
+                keys=part["keys"],
+                addr=part["s_addr"],
+                stride=a.s_stride,
+                rowstat=a.rowstat,
+                out_rowstat=a.sums,
+                keep=int(part["first"] > 0),
+                select=part["select"],
+            )
+            for part in self.parts(a)
+        ]
+
+    def context(self, a: Attention) -> list[Instruction]:
+        """CONTEXT on the probabilities that replaced the scores, for each part of the keys."""
         output = None
         while output is None:
             mode = self.rng.choice(list(OutMode))
-            output = self._output(mode, a["rows"], a["d_tiles"])
+            output = self._output(mode, a.rows, a.d_tiles)
             if output is None:
                 self.fresh()
-                self._place("act", a["s_addr"] + a["rows"] * a["tiles"] - self.act)
-                self._place("rowstat", a["rowstat"] + a["rows"] - self.rowstat)
-        return instruction(
-            Opcode.CONTEXT,
-            rows=a["rows"] - 1,
-            keys=a["keys"] - 1,
-            d_tiles=a["d_tiles"],
-            p_addr=a["s_addr"],
-            p_stride=a["tiles"],
-            v_addr=a["v_addr"],
-            p_rowstat=a["rowstat"],
-            select=a["select"],
-            **output,
-        )
+                self._place("act", a.s_addr + a.rows * a.s_stride - self.act)
+                self._place("rowstat", max(a.rowstat, a.sums) + a.rows - self.rowstat)
+        return [
+            instruction(
+                Opcode.CONTEXT,
+                rows=a.rows - 1,
+                keys=part["keys"],
+                d_tiles=a.d_tiles,
+                accumulate=int(part["first"] > 0),
+                finish=int(part["first"] + part["keys"] + 1 == a.keys),
+                p_addr=part["s_addr"],
+                p_stride=a.s_stride,
+                v_addr=a.v_addr + part["first"] * a.d_tiles,
+                p_rowstat=a.sums,
+                select=part["select"],
+                **output,
+            )
+            for part in self.parts(a)
+        ]

@@ -6,13 +6,13 @@ from amaranth import Module
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from transept.golden.config import Config
-from transept.rtl.attention.selection import selection_read
+from transept.golden.config import ROWSTAT_BITS, Config
 from transept.rtl.gemm.engine import GemmEngine
-from transept.rtl.gemm.table import table_write
-from transept.rtl.interfaces import ROWSTAT_BITS, engine_members
+from transept.rtl.interfaces import engine_members
 
 __all__ = ["GemmSystem"]
+
+OPEN = ("selection", "table", "clipped", "array_active")
 
 
 class GemmSystem(wiring.Component):
@@ -20,12 +20,13 @@ class GemmSystem(wiring.Component):
 
     Members
     -------
-    those of ``engine_members``, selection, table, array_active : of the engine
+    those of ``engine_members``, selection, table, clipped, array_active : of the engine
     host : In({addr, act_in, act_write, act_out, and the same for stat and rowstat})
     """
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        self._engine = GemmEngine(cfg)
         self._memories = {
             "act": (16 * cfg.tile, cfg.act_words),
             "stat": (8 * cfg.tile, cfg.memories.stat_words),
@@ -34,21 +35,25 @@ class GemmSystem(wiring.Component):
         host = {"addr": Out(16)}
         for name, (bits, _) in self._memories.items():
             host |= {f"{name}_in": Out(bits), f"{name}_write": Out(1), f"{name}_out": In(bits)}
+        members = self._engine.signature.members
         super().__init__(
-            {
-                **engine_members(),
-                "selection": In(selection_read(cfg)),
-                "table": In(table_write(cfg)),
-                "array_active": Out(1),
-                "host": In(wiring.Signature(host)),
-            }
+            {name: members[name] for name in (*engine_members(), *OPEN)}
+            | {"host": In(wiring.Signature(host))}
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.engine = engine = GemmEngine(self._cfg)
+        m.submodules.engine = engine = self._engine
         for name in ("instr", "selection", "table"):
             connect(m, flipped(getattr(self, name)), getattr(engine, name))
+        connect(m, engine.clipped, flipped(self.clipped))
+        written, seen = engine.stat_write, engine.observe
+        m.d.comb += [
+            seen.valid.eq(written.en & written.observe),
+            seen.payload.summary.eq(written.summary),
+            seen.payload.first.eq(written.first),
+            seen.payload.word.eq(written.data),
+        ]
         for name in ("retire", "busy", "stall", "array_active"):
             m.d.comb += getattr(self, name).eq(getattr(engine, name))
         for name, (bits, depth) in self._memories.items():

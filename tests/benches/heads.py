@@ -95,7 +95,8 @@ def _scores(bench: Bench, options: Options) -> Head:
     k_addr = _keys(bench, keys, d_tiles, options.pick("way", "load", "rows", "columns"))
     head = _place(bench, rows, keys, d_tiles, options)
     position = options.pick("position", 0, config.tile, int(rng.integers(0, keys)), 65530)
-    key_base = int(rng.choice([0, max(0, position - keys // 2), int(rng.integers(0, 1 << 16))]))
+    near = max(0, position - keys // 2)
+    key_base = int(rng.choice([0, near, near, int(rng.integers(0, 1 << 16))]))
     rule = _rule(bench, options.pick("filter", *config.key_filters), d_tiles)
     depth = d_tiles * config.tile
     acc_bits, channel = 13 + depth.bit_length() // 2, int(rng.integers(18, 25))

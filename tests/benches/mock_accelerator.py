@@ -10,7 +10,8 @@ from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
 from transept.golden.isa import Engine
-from transept.rtl.interfaces import Stall, axi4, axi_lite
+from transept.golden.registers import Stall
+from transept.rtl.interfaces import axi4, axi_lite
 
 __all__ = ["BURST_BEATS", "Fault", "MockAccelerator", "Register"]
 

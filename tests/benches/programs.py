@@ -23,6 +23,7 @@ from transept.golden.numerics.norm import NormParameters, inverse_count
 __all__ = [
     "CASES",
     "attention",
+    "cases",
     "context",
     "load",
     "matmul",
@@ -89,7 +90,8 @@ def matmul(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     a_mode = options.pick("a_mode", *AMode)
     scales = [*RowScale] if a_mode == AMode.RAW else [RowScale.ONE, RowScale.ROW_MAX]
     row_scale = options.pick("row_scale", *scales)
-    out_mode, table = options.pick("out_mode", *OutMode), options.pick("activation", 0, 1)
+    tables = (0, 1) if config.blocks.activation else (0,)
+    out_mode, table = options.pick("out_mode", *OutMode), options.pick("activation", *tables)
     transposed = options.pick("transposed", False, True)
     stats, keep = options.pick("stats", 0, 1), options.pick("stats_keep", 0, 1)
     options.done()
@@ -279,6 +281,13 @@ def overlapped(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     return bench.case()
 
 
+def cases(config: Config) -> dict[str, Any]:
+    """The programs that a configuration has the blocks for."""
+    needs = {"norm": Opcode.NORM, **dict.fromkeys(_HEADS, Opcode.SCORES)}
+    return {name: case for name, case in CASES.items() if config.has(needs.get(name, Opcode.LOAD))}
+
+
+_HEADS = ("scores", "softmax", "context", "attention")
 CASES = {
     function.__name__: function
     for function in (

@@ -135,3 +135,22 @@ async def a_pair_reads_as_one_number(dut):
     pins.set("cycles", 0x2_0000_0000)
     high = await master.read_dword(registers.offset("CYCLES_HI"))
     assert high << 32 | low == 0x1_FFFF_FFFF
+
+
+@cocotb.test()
+@cocotb.parametrize(backpressure=BACKPRESSURE)
+async def an_array_is_read_element_by_element(dut, backpressure):
+    pins, master = await started(dut, backpressure)
+    entry = registers.find("CLIPPED")
+
+    async def answer():
+        while True:
+            await pins.settle()
+            pins.set("clipped", 7 * pins.get("clipped_index") + 3)
+
+    cocotb.start_soon(answer())
+    for index, addr in enumerate(entry.offsets):
+        assert await read(master, addr) == (7 * index + 3, AxiResp.OKAY)
+        assert (await master.write(addr, bytes(WORD))).resp == AxiResp.SLVERR
+    beyond = entry.offsets[-1] + WORD
+    assert (await read(master, beyond))[1] == AxiResp.SLVERR

@@ -6,7 +6,9 @@ import settings
 from draws import KINDS
 from pins import Pins
 
+from transept.golden.numerics.fixed import Clipping
 from transept.golden.numerics.requantise import ChannelParameters, requantise
+from transept.golden.numerics.softmax import CONTEXT_KEYS
 from transept.rtl.gemm.requantise import Requantiser
 
 CFG = settings.config()
@@ -34,7 +36,7 @@ def draw_beats(rng, kind):
     """Accumulators and parameters, one beat a cycle."""
     wide, narrow = (BEATS, LANES), (BEATS,)
     signs = rng.choice([-1, 1], (3, *wide))
-    key_bits = CFG.geometry.max_keys.bit_length() - 1
+    key_bits = CONTEXT_KEYS.bit_length() - 1
     has_columns = (rng.random(narrow) < 0.5)[:, None]
     row_shift = shifts(rng, kind, 14, 23, narrow)
     return {
@@ -53,15 +55,20 @@ def draw_beats(rng, kind):
 
 
 def golden(beats, n):
+    """The outputs of one beat, and a bit for each that was clipped."""
+    clipping = Clipping()
     channel = (beats[name][n] for name in ("multiplier", "shift", "bias"))
-    return requantise(
+    values = requantise(
         (beats["acc"] + 127 * beats["column_sum"])[n : n + 1],
         ChannelParameters(*channel),
         beats["row_multiplier"][n : n + 1],
         np.zeros(1, dtype=np.int64),
         **{name: int(beats[name][n]) for name in ("pre", "row_shift", "out_shift")},
         bits=16,
-    )[0].tolist()
+        clip=clipping,
+    )
+    clipped = sum(1 << lane for lane in np.flatnonzero(clipping.elements[0]).tolist())
+    return values[0].tolist(), clipped
 
 
 def payload(beats, n):
@@ -85,7 +92,9 @@ async def matches_golden_and_holds_its_latency(dut, kind):
             pins.set("i", payload(beats, cycle))
         await pins.tick()
         if cycle >= DESIGN.LATENCY:
-            got.append(pins.get("o"))
+            got.append((pins.get("o"), pins.get("clipped")))
     assert got == expected
     # the parameters leave something to compare
-    assert len(np.unique(expected)) > (BEATS // 2 if kind == "random" else 10)
+    outputs = [values for values, _ in expected]
+    assert len(np.unique(outputs)) > (BEATS // 2 if kind == "random" else 10)
+    assert len({clipped for _, clipped in expected}) > 2

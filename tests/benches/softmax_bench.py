@@ -31,7 +31,9 @@ def scores(rng, count, kind):
     return row
 
 
-def prepare(pads, rng, *, kind, rows, tiles, addr, stride, rowstat, select):
+def prepare(
+    pads, rng, *, kind, rows, tiles, addr, stride, rowstat, select, out_rowstat=None, keep=0
+):
     """Fill the memories for one instruction; what they must hold afterwards."""
     act, stat = pads.act, pads.rowstat
     for block in range(-(-rows // CFG.tile)):
@@ -44,15 +46,18 @@ def prepare(pads, rng, *, kind, rows, tiles, addr, stride, rowstat, select):
         row = scores(rng, len(words) * CFG.tile, kind)
         act[words] = expected_act[words] = row.reshape(-1, CFG.tile)
         maximum = row.max()
-        stat[rowstat + m] = int(maximum) & 0xFFFFFF
+        stat[rowstat + m] = expected_stat[rowstat + m] = int(maximum) & 0xFFFFFF
         operands, total = softmax_rows(row[None], maximum[None])
         expected_act[words] = operands.reshape(-1, CFG.tile)
-        expected_stat[rowstat + m] = total[0]
+        entry = (rowstat if out_rowstat is None else out_rowstat) + m
+        expected_stat[entry] = (total[0] + keep * stat[entry]) & 0xFFFFFF
     return expected_act, expected_stat
 
 
 def softmax(rows, tiles, **operands):
-    return Instruction(Opcode.SOFTMAX, {"rows": rows - 1, "keys": tiles * CFG.tile - 1, **operands})
+    shape = {"rows": rows - 1, "keys": tiles * CFG.tile - 1, "keep": 0}
+    shape["out_rowstat"] = operands["rowstat"]
+    return Instruction(Opcode.SOFTMAX, shape | operands)
 
 
 async def started(dut, pads):
@@ -77,6 +82,20 @@ async def equals_golden(dut, shape, kind, refuse):
         "select": 1,
     }
     expected = prepare(pads, rng, kind=kind, rows=rows, tiles=tiles, **operands)
+    await run_engine(await started(dut, pads), pads, [softmax(rows, tiles, **operands)])
+    assert (pads.act == expected[0]).all()
+    assert (pads.rowstat == expected[1]).all()
+
+
+@cocotb.test()
+@cocotb.parametrize(shape=SHAPES, keep=[0, 1], refuse=parameters()["refusals"])
+async def sums_may_go_elsewhere_and_join_those_found(dut, shape, keep, refuse):
+    rows, tiles = shape
+    rng = settings.generator(rows, keep)
+    pads = Scratchpads(CFG, rng, refuse=refuse)
+    operands = {"addr": 9, "stride": tiles, "rowstat": 17, "select": 0}
+    operands |= {"out_rowstat": 17 + rows, "keep": keep}
+    expected = prepare(pads, rng, kind="real", rows=rows, tiles=tiles, **operands)
     await run_engine(await started(dut, pads), pads, [softmax(rows, tiles, **operands)])
     assert (pads.act == expected[0]).all()
     assert (pads.rowstat == expected[1]).all()

@@ -6,7 +6,7 @@ import settings
 from draws import KINDS, int8
 from pins import Pins
 from stationary_system import LoaderAndArray
-from tiles import random_passes
+from tiles import finished_slots, random_passes
 
 from transept.rtl.gemm.accumulator import REVISIT_CYCLES
 from transept.rtl.interfaces import STAT_READ_LATENCY
@@ -36,7 +36,8 @@ class Surroundings:
 
     async def run(self):
         pins = self.pins
-        wanted = sum(p.tile["last"] and p.tile["sums"] for p in self.passes)
+        self.wanted = finished_slots(self.passes)
+        wanted = len(self.wanted)
         rows = sum(len(p.rows) for p in self.passes)
         await pins.start()
         while len(self.sums) < rows or len(self.columns) < wanted:
@@ -58,6 +59,10 @@ class Surroundings:
         if self.offered:
             pins.set("tiles__payload", self.passes[self.given].tile)
         pins.set("read__ready", rng.random() >= self.refuse)
+        wanted = len(self.columns) < len(self.wanted)
+        pins.set("sums_wanted", wanted)
+        if wanted:
+            pins.set("sums_slot", self.wanted[len(self.columns)])
         pins.set("columns__ready", rng.random() >= self.idle)
 
     def enter_row(self):
@@ -95,9 +100,9 @@ class Surroundings:
         pins.set("read__data", noise if addr is None else self.memory[addr])
 
 
-def draw(rng, kind, *, groups, lengths):
+def draw(rng, kind, **shape):
     memory = int8(rng, (CFG.memories.stat_words, CFG.tile), kind)
-    return memory, *random_passes(CFG, rng, memory, groups=groups, lengths=lengths, kind=kind)
+    return memory, *random_passes(CFG, rng, memory, kind=kind, **shape)
 
 
 @cocotb.test()
@@ -116,7 +121,7 @@ async def matches_numpy(dut, kind, pace):
 @cocotb.test()
 async def sustains_a_pass_every_tile_cycles(dut):
     rng = settings.generator(7)
-    memory, passes, sums, _ = draw(rng, "random", groups=10, lengths=[CFG.tile])
+    memory, passes, sums, _ = draw(rng, "random", groups=10, lengths=[CFG.tile], aside=False)
     bench = Surroundings(dut, passes, memory, rng)
     assert np.array_equal((await bench.run())[0], sums)
     assert set(np.diff(bench.entries)) == {CFG.tile}

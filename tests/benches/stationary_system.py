@@ -18,8 +18,8 @@ INPUTS = ("row", "row_valid", "row_swap")
 
 
 class LoaderAndArray(wiring.Component):
-    """Members: tiles, read, tile_ready, tile_taken of the loader and its sums as ``columns``; all
-    of the array but its weights."""
+    """Members: tiles, read, tile_ready, tile_taken, sums_slot, sums_wanted of the loader and its
+    sums as ``columns``; all of the array but its weights."""
 
     ENTRY_DELAY = RowStreamer.ENTRY_DELAY
 
@@ -27,7 +27,7 @@ class LoaderAndArray(wiring.Component):
         self._loader = StationaryLoader(cfg, entry_delay=self.ENTRY_DELAY)
         self._array = SystolicArray(cfg)
         loader, array = self._loader.signature.members, self._array.signature.members
-        names = ("tiles", "read", "tile_ready", "tile_taken")
+        names = ("tiles", "read", "tile_ready", "tile_taken", "sums_slot", "sums_wanted")
         super().__init__(
             {name: loader[name] for name in names}
             | {"columns": loader["sums"]}
@@ -48,5 +48,7 @@ class LoaderAndArray(wiring.Component):
             self.sums_valid.eq(array.sums_valid),
             self.tile_ready.eq(loader.tile_ready),
             loader.tile_taken.eq(self.tile_taken),
+            loader.sums_slot.eq(self.sums_slot),
+            loader.sums_wanted.eq(self.sums_wanted),
         ]
         return m

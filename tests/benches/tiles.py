@@ -9,7 +9,7 @@ from draws import int8
 
 from transept.golden.config import Config
 
-__all__ = ["Pass", "random_passes"]
+__all__ = ["Pass", "finished_slots", "random_passes"]
 
 
 @dataclass
@@ -20,6 +20,12 @@ class Pass:
     rows: np.ndarray
 
 
+def finished_slots(passes: list[Pass]) -> list[int]:
+    """Slots whose column sums are complete, in order."""
+    complete = ("ends", "finishes", "sums")
+    return [p.tile["slot"] for p in passes if all(p.tile[name] for name in complete)]
+
+
 def random_passes(
     cfg: Config,
     rng: np.random.Generator,
@@ -28,29 +34,45 @@ def random_passes(
     groups: int,
     lengths: list[int],
     kind: str = "random",
+    aside: bool = True,
 ) -> tuple[list[Pass], np.ndarray, np.ndarray]:
-    """Passes of random groups on the words of ``memory``; expected row sums and column sums."""
+    """Passes of at least ``groups`` groups on the words of ``memory``; expected row sums and column
+    sums. With ``aside`` some groups are open side by side and get their tiles in several turns."""
+    slots, opened = 2 * cfg.geometry.acc_slots, 0
     passes, sums, columns = [], [], []
-    for _ in range(groups):
-        size, summed = rng.integers(1, 4), rng.integers(0, 2)
-        column = 0
-        for k in range(size):
-            stride, transposed = rng.integers(1, 5), rng.integers(0, 2)
-            addr = rng.integers(0, len(memory) - stride * cfg.tile)
-            tile = memory[addr : addr + stride * cfg.tile : stride]
-            tile = tile.T if transposed else tile
-            fields = {
-                "addr": addr,
-                "row_stride": stride,
-                "transposed": transposed,
-                "first": k == 0,
-                "last": k == size - 1,
-                "sums": summed,
-            }
-            rows = int8(rng, (rng.choice(lengths), cfg.tile), kind)
-            passes.append(Pass({name: int(value) for name, value in fields.items()}, rows))
-            sums.append(rows @ tile)
-            column = column + tile.sum(0)
-        if summed:
-            columns.append(column)
+    while opened < groups:
+        summed = rng.integers(0, 2)
+        width = int(rng.choice([1, 1, 2, rng.integers(1, slots + 1)])) if aside else 1
+        turns = int(rng.choice([1, 1, 2, 3])) if aside else 1
+        totals = np.zeros((width, cfg.tile), np.int64)
+        for turn in range(turns):
+            for group in range(width):
+                size = rng.integers(1, 4)
+                for k in range(size):
+                    fields, tile = _random_tile(cfg, rng, memory)
+                    fields |= {
+                        "slot": (opened + group) % slots,
+                        "begins": k == 0,
+                        "ends": k == size - 1,
+                        "first": turn == 0 and k == 0,
+                        "finishes": turn == turns - 1,
+                        "sums": summed,
+                    }
+                    rows = int8(rng, (rng.choice(lengths), cfg.tile), kind)
+                    passes.append(Pass({name: int(value) for name, value in fields.items()}, rows))
+                    sums.append(rows @ tile)
+                    totals[group] += tile.sum(0)
+        columns += [total for total in totals if summed]
+        opened += width
     return passes, np.concatenate(sums), np.array(columns)
+
+
+def _random_tile(
+    cfg: Config, rng: np.random.Generator, memory: np.ndarray
+) -> tuple[dict[str, int], np.ndarray]:
+    """Where a tile is, and its words."""
+    stride, transposed = rng.integers(1, 5), rng.integers(0, 2)
+    addr = rng.integers(0, len(memory) - stride * cfg.tile)
+    tile = memory[addr : addr + stride * cfg.tile : stride]
+    fields = {"addr": addr, "row_stride": stride, "transposed": transposed}
+    return fields, tile.T if transposed else tile

@@ -9,8 +9,10 @@ from transfer_system import TransferSystem
 
 from transept.golden.emulator.memory import Dram, OnChip
 from transept.golden.emulator.transfer import load, store
+from transept.golden.filters import summary_bits
 from transept.golden.isa import Window, encode
-from transept.rtl.interfaces import ACT_READ_LATENCY
+from transept.golden.numerics.fixed import wrap
+from transept.rtl.interfaces import ACT_READ_LATENCY, STAT_READ_LATENCY
 from transept.sim import axi
 from transept.sim.cocotb_runner import parameters
 from transept.sim.streams import Driver
@@ -50,6 +52,8 @@ class LoadMemories:
             port = f"load_{name}_write"
             if pins.moves(port):
                 getattr(chip, name)[pins.get(f"{port}__addr")] = pins.get(f"{port}__data")
+                if name == "stat" and pins.raw(f"{port}__observe"):
+                    self.observe(port)
             pins.set(f"{port}__ready", self.rng.random() >= self.stall)
         for name in ("vparam", "table"):
             if pins.raw(f"load_{name}__en"):
@@ -60,23 +64,32 @@ class LoadMemories:
         assert not pins.raw("load_illegal_operand")
         assert not pins.get("load_violation")["valid"]
 
+    def observe(self, port):
+        """What the filters make of an observed word."""
+        entry, word = self.pins.get(f"{port}__summary"), np.array(self.pins.get(f"{port}__data"))
+        before = 0 if self.pins.raw(f"{port}__first") else self.chip.summaries[entry]
+        self.chip.summaries[entry] = wrap(before + word, summary_bits(CFG.tile))
+
 
 class StoreMemory:
-    """The activation scratchpad behind the store engine."""
+    """The scratchpads behind the store engine."""
 
     def __init__(self, pins, rng, stall):
         self.pins, self.rng, self.stall = pins, rng, stall
         self.chip = OnChip(CFG, seed=1)
         self.retired = 0
-        self._reads = [None] * (ACT_READ_LATENCY - 1)
+        latency = {"act": ACT_READ_LATENCY, "stat": STAT_READ_LATENCY}
+        self._reads = {name: [None] * (cycles - 1) for name, cycles in latency.items()}
 
     def step(self):
-        pins, asked = self.pins, self.pins.moves("store_act_read")
-        self._reads.append(pins.get("store_act_read__addr") if asked else None)
-        addr = self._reads.pop(0)
-        noise = self.rng.integers(-9, 9, CFG.tile)
-        pins.set("store_act_read__data", noise if addr is None else self.chip.act[addr])
-        pins.set("store_act_read__ready", self.rng.random() >= self.stall)
+        pins = self.pins
+        for name, reads in self._reads.items():
+            port = f"store_{name}_read"
+            reads.append(pins.get(f"{port}__addr") if pins.moves(port) else None)
+            addr, noise = reads.pop(0), self.rng.integers(-9, 9, CFG.tile)
+            memory = getattr(self.chip, name)
+            pins.set(f"{port}__data", noise if addr is None else memory[addr])
+            pins.set(f"{port}__ready", self.rng.random() >= self.stall)
         self.retired += pins.raw("store_retire")
         assert not pins.get("store_violation")["valid"]
 
@@ -112,7 +125,7 @@ async def run(dut, loads, stores, image, rng, *, stall):
         load(chip, dram, instruction)
     for instruction in stores:
         store(sides[1].chip, dram, instruction)
-    for name in ("act", "stat", "rowstat", "vparam", "table"):
+    for name in ("act", "stat", "rowstat", "vparam", "table", "summaries"):
         assert (getattr(sides[0].chip, name) == getattr(chip, name)).all(), name
     assert ram.read(0, SIZE) == dram.data.tobytes()
 

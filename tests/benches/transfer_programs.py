@@ -44,6 +44,9 @@ def random_loads(
         stride = shape["words"] + rng.randint(0, 3)
         if shape["rows"] * stride > limits[memory]:
             shape["rows"] = 1
+        observed = {}
+        if memory == Memory.STAT and shape["rows"] and shape["words"]:
+            observed = _observed(rng, cfg, shape["rows"], shape["words"], stride)
         yield instruction(
             Opcode.LOAD,
             window=window,
@@ -52,8 +55,20 @@ def random_loads(
             addr=rng.randrange(limits[memory] - max(1, shape["rows"] * stride) + 1),
             stride=stride,
             rowstat=rng.randrange(cfg.memories.rowstat_entries - shape["rows"] + 1),
+            **observed,
             **shape,
         )
+
+
+def _observed(
+    rng: random.Random, cfg: Config, rows: int, words: int, stride: int
+) -> dict[str, int]:
+    """Rows that are keys, or not."""
+    phase = rng.randrange(cfg.tile)
+    extent = (phase + rows - 1) // cfg.tile * stride + words
+    if extent > cfg.key_summaries or rng.random() < 0.3:
+        return {}
+    return {"observe": 1, "phase": phase, "summary": rng.randrange(cfg.key_summaries - extent + 1)}
 
 
 def random_stores(
@@ -61,7 +76,10 @@ def random_stores(
 ) -> Iterator[Instruction]:
     """STOREs to a window of ``limit`` bytes."""
     for _ in range(count):
-        shape = _shape(rng, cfg, limit, rng.randrange(2))
+        memory = rng.choice([Memory.ACT, Memory.STAT])
+        size = cfg.act_words if memory == Memory.ACT else cfg.memories.stat_words
+        shape = _shape(rng, cfg, limit, rng.randrange(2) * (memory == Memory.ACT))
         stride = shape["words"] + rng.randint(0, 3)
-        addr = rng.randrange(cfg.act_words - max(1, shape["rows"] * stride) + 1)
-        yield instruction(Opcode.STORE, window=window, addr=addr, stride=stride, **shape)
+        addr = rng.randrange(size - max(1, shape["rows"] * stride) + 1)
+        where = {"memory": memory, "addr": addr, "stride": stride}
+        yield instruction(Opcode.STORE, window=window, **where, **shape)

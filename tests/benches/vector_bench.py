@@ -1,4 +1,4 @@
-"""cocotb tests of the vector unit: LayerNorm with and without residual."""
+"""cocotb tests of the vector unit: residual sums and norms."""
 
 import cocotb
 import numpy as np
@@ -6,9 +6,16 @@ import settings
 from pins import Pins
 from scratchpads import Scratchpads, run_engine
 
-from transept.golden.isa import Instruction, Opcode
+from transept.golden.isa import TALLIES, Instruction, Opcode
 from transept.golden.layouts import pack_norm_parameters
-from transept.golden.numerics.norm import NormParameters, inverse_count, layer_norm
+from transept.golden.numerics.fixed import Clipping
+from transept.golden.numerics.norm import (
+    NormParameters,
+    inverse_count,
+    normalise,
+    residual_sum,
+    rounded_sum,
+)
 from transept.rtl.vector.engine import VectorEngine
 from transept.sim.cocotb_runner import parameters
 
@@ -24,6 +31,7 @@ def norm_parameters(rng, count, *, wide):
         beta=rng.integers(-(1 << 23), 1 << 23, count),
         y_shift=rng.integers(0, shifts, count),
         x_shift=rng.integers(0, shifts, count),
+        sum_shift=rng.integers(0, shifts, count),
     )
 
 
@@ -51,12 +59,28 @@ def place(act, block, addr, stride):
 
 
 class Case:
-    """One NORM instruction, the memories before it and what they must hold afterwards."""
+    """One NORM instruction, the memories before it and what they must hold afterwards.
 
-    def __init__(self, rng, *, rows, count, residual, refuse=0.0, wide=False, in_place=True):
+    write: what is written ("out", "sum" or both); in_place: sum and result go over X and Y.
+    """
+
+    def __init__(
+        self,
+        rng,
+        *,
+        rows,
+        count,
+        residual,
+        refuse=0.0,
+        wide=False,
+        in_place=True,
+        centre=True,
+        write=("out",),
+    ):
         self.pads = Scratchpads(CFG, rng, refuse=refuse)
         words = -(-count // CFG.tile)
-        y_addr, x_addr, out_addr = 5, 300, 300 if in_place else 700
+        y_addr, x_addr = 5, 300
+        places = dict(zip(write[::-1], (x_addr, y_addr) if in_place else (700, 1000), strict=False))
         stride = words + 1
         group = 1 if words < CFG.geometry.max_hidden // CFG.tile else 0
         norm = norm_parameters(rng, count, wide=wide)
@@ -64,30 +88,49 @@ class Case:
         y, x = rows_of(rng, rows, count), rows_of(rng, rows, count)[::-1]
         place(self.pads.act, y, y_addr, stride)
         place(self.pads.act, x, x_addr, stride)
-        out_shift, epsilon = int(rng.integers(14, 24)), int(rng.choice([0, 1000, (1 << 32) - 1]))
+        self.tally = int(rng.integers(0, TALLIES))
         operands = {
             "rows": rows - 1,
             "words": words,
             "count": count,
             "residual": int(residual),
+            "centre": int(centre),
+            "normalise": int("out" in write),
+            "sum": int("sum" in write),
             "y_addr": y_addr,
             "y_stride": stride,
             "x_addr": x_addr,
             "x_stride": stride,
-            "out_addr": out_addr,
+            "out_addr": places.get("out", 0),
             "out_stride": stride,
+            "sum_addr": places.get("sum", 0),
+            "sum_stride": stride,
             "rowstat": ROWSTAT,
             "param": group,
-            "inverse_count": inverse_count(count),
-            "epsilon": epsilon,
-            "out_shift": out_shift,
+            "inverse_count": inverse_count(max(2, count)),
+            "epsilon": int(rng.choice([0, 1000, (1 << 32) - 1])),
+            "out_shift": int(rng.integers(14, 24)),
+            "tally": self.tally,
         }
         self.instruction = Instruction(Opcode.NORM, operands)
-        result = layer_norm(y, x if residual else None, norm, epsilon=epsilon, out_shift=out_shift)
+        self.expect(y, x if residual else None, norm)
+
+    def expect(self, y, x, norm):
+        """Memories after the instruction, and how many elements it clips."""
+        i, clipping = self.instruction, Clipping()
+        z = residual_sum(y, x, norm, clipping)
         self.act, self.rowstat = self.pads.act.copy(), self.pads.rowstat.copy()
-        padded = np.pad(result, ((0, 0), (0, words * CFG.tile - count)))
-        place(self.act, padded, out_addr, stride)
-        self.rowstat[ROWSTAT : ROWSTAT + rows] = abs(result).max(1)
+        results = []
+        if i.sum:
+            results.append((i.sum_addr, rounded_sum(z, norm, clipping)))
+        if i.normalise:
+            options = {"epsilon": i.epsilon, "out_shift": i.out_shift, "centre": bool(i.centre)}
+            results.append((i.out_addr, normalise(z, norm, **options, clip=clipping)))
+        for addr, result in results:
+            padded = np.pad(result, ((0, 0), (0, i.words * CFG.tile - i.count)))
+            place(self.act, padded, addr, i.out_stride)
+        self.rowstat[ROWSTAT : ROWSTAT + len(y)] = abs(result).max(1)
+        self.clipped = int(clipping.elements.sum())
 
     async def load(self, pins):
         for unit, word in enumerate(self.bytes.reshape(-1, CFG.tile)):
@@ -98,12 +141,21 @@ class Case:
 
     async def run(self, dut):
         """Cycles of the instruction, after its results have been compared."""
-        pins = Pins(dut, DESIGN)
+        pins, told = Pins(dut, DESIGN), []
+
+        async def listen():
+            while True:
+                await pins.settle()
+                if pins.raw("clipped__valid"):
+                    told.append(pins.get("clipped__payload"))
+
         await pins.start()
+        cocotb.start_soon(listen())
         await self.load(pins)
         (cycles,) = await run_engine(pins, self.pads, [self.instruction])
         assert (self.pads.act == self.act).all()
         assert (self.pads.rowstat == self.rowstat).all()
+        assert told == [{"tally": self.tally, "count": self.clipped}]
         return cycles
 
 
@@ -118,20 +170,44 @@ async def equals_golden(dut, shape, refuse):
 
 
 @cocotb.test()
-@cocotb.parametrize(case=range(4))
-async def all_shifts_equal_golden(dut, case):
-    rng = settings.generator(2000, case)
-    await Case(rng, rows=8, count=30, residual=True, wide=True, in_place=False).run(dut)
+@cocotb.parametrize(
+    shape=[tuple(shape) for shape in parameters()["shapes"]],
+    write=[("out",), ("sum",), ("sum", "out")],
+    refuse=[0.0, 0.4],
+)
+async def every_way_to_write_equals_golden(dut, shape, write, refuse):
+    """RMSNorm, the sum alone, both; in place and elsewhere."""
+    rows, count, residual = shape
+    for case, in_place in enumerate((False, True)):
+        rng = settings.generator(4000, count, case, len(write))
+        options = {"centre": case, "write": write, "in_place": in_place, "refuse": refuse}
+        await Case(rng, rows=rows, count=count, residual=residual, **options).run(dut)
 
 
 @cocotb.test()
-async def rows_take_two_sweeps(dut):
+@cocotb.parametrize(case=range(4), write=[("out",), ("sum", "out")])
+async def all_shifts_equal_golden(dut, case, write):
+    rng = settings.generator(2000, case)
+    options = {"wide": True, "in_place": False, "write": write}
+    await Case(rng, rows=8, count=30, residual=True, **options).run(dut)
+
+
+async def row_cycles(dut, write):
+    """Cycles of one more row, and of three rows, in units of a visit to a row."""
     count = CFG.geometry.max_hidden * 3 // 8
     words = count // CFG.tile
+    options = {"count": count, "residual": True, "write": write}
     short, long = [
-        await Case(settings.generator(3000), rows=rows, count=count, residual=True).run(dut)
-        for rows in (3, 5)
+        await Case(settings.generator(3000), rows=rows, **options).run(dut) for rows in (3, 5)
     ]
-    sweeps = 2 * words * CFG.tile // CFG.engines.vector_lanes
-    assert (long - short) / 2 <= sweeps + 2
-    assert short <= 3 * sweeps + 100
+    visit = words * CFG.tile // CFG.engines.vector_lanes
+    return (long - short) / 2, short, visit
+
+
+@cocotb.test()
+@cocotb.parametrize(write=[("out",), ("sum",), ("sum", "out")])
+async def a_row_is_visited_for_its_statistics_and_for_each_result(dut, write):
+    row, three_rows, visit = await row_cycles(dut, write)
+    visits = len(write) + ("out" in write)
+    assert row <= visits * visit + 2
+    assert three_rows <= 3 * visits * visit + 100

@@ -7,7 +7,7 @@ from settings import prove
 from transept.golden.config import PYNQ_Z2, TINY
 
 #: Tests of the bench that do not depend on a seed.
-FIXED = 5
+FIXED = 7
 
 
 def check(cfg, *, seeds, batches):

@@ -9,4 +9,4 @@ from transept.rtl.control.registers import RegisterFile
 
 @pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
 def test_registers(cfg):
-    assert prove(RegisterFile(cfg), "registers", cfg) == 11
+    assert prove(RegisterFile(cfg), "registers", cfg) == 13

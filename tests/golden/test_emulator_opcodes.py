@@ -341,6 +341,7 @@ def head(seed: int, opcode: Opcode, **operands: int) -> tuple[Emulator, isa.Inst
     kept[:, tiles:] = False
     kept[:, rng.integers(0, tiles)] = True
     machine.chip.selection[1 : 1 + len(kept)] = kept
+    machine.chip.state.recorded = dict.fromkeys(range(1, 1 + len(kept)), keys)
     i = instruction(opcode, rows=rows - 1, keys=keys - 1, select=1, **operands)
     return machine, i, [np.flatnonzero(block).tolist() for block in kept]
 

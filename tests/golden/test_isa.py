@@ -1,5 +1,7 @@
 """Every field of every opcode survives encode, decode and disassembly."""
 
+import copy
+import pickle
 import random
 
 import pytest
@@ -92,6 +94,16 @@ def test_missing_and_unknown_operands_are_refused():
         isa.encode(Instruction(Opcode.END, {"colour": 1}))
     with pytest.raises(AttributeError, match="END has no operand 'rows'"):
         _ = Instruction(Opcode.END, {}).rows
+
+
+def pickled(value):
+    return pickle.loads(pickle.dumps(value))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickled])
+def test_instructions_can_be_copied(duplicate):
+    new = random_instruction(Opcode.MATMUL, random.Random(0))
+    assert duplicate(new) == new
 
 
 def test_undecodable_bytes():

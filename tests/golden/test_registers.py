@@ -69,9 +69,10 @@ def test_elements_of_an_array():
 
 
 def test_decode_and_encode_are_inverse():
-    value = registers.encode("ERROR", code=ErrorCode.WINDOW, engine=Unit.STORE, window=3)
+    value = registers.encode("ERROR", code=ErrorCode.WINDOW, engine=Unit.STORE, window=3, rule=7)
     fields = registers.decode("ERROR", value)
-    assert fields == {"code": ErrorCode.WINDOW, "engine": Unit.STORE, "window": isa.Window.SCRATCH}
+    names = {"code": ErrorCode.WINDOW, "engine": Unit.STORE, "window": isa.Window.SCRATCH}
+    assert fields == names | {"rule": 7}
     report = registers.encode("WATCHDOG", stall=Stall.FILTER, engine=Unit.CONTROL)
     assert registers.decode("WATCHDOG", report)["stall"] is Stall.FILTER
     assert registers.decode("WATCHDOG", report)["engine"] is Unit.CONTROL

@@ -28,7 +28,7 @@ def soft_reset(sim, cycles=2000):
 
 
 def error(sim, case):
-    """Run a case that fails; (code, unit, window) of ERROR, and the offset."""
+    """Run a case that fails; (code, unit, window, rule) of ERROR, and ERROR_OFFSET."""
     with pytest.raises(hardware.Failure):
         hardware.execute(sim, case)
     offset = hardware.read(sim, "ERROR_OFFSET")["value"]
@@ -128,7 +128,7 @@ def test_a_transfer_beyond_its_window_is_an_error(opcode, window, unit):
     broken = replaced(case, index, changed(case.program[index], offset=far, rows=1))
     with simulation() as sim:
         facts, offset = error(sim, broken)
-        assert facts == (ErrorCode.WINDOW, unit, window)
+        assert facts == (ErrorCode.WINDOW, unit, window, 0)
         assert offset == far
         assert np.array_equal(sim.dram[: len(case.dram)], broken.dram)
         soft_reset(sim)
@@ -143,7 +143,7 @@ def test_a_program_without_end_is_an_error():
     short = case._replace(windows=case.windows | {Window.PROGRAM: (base, size)})
     with simulation() as sim:
         facts, offset = error(sim, short)
-        assert facts == (ErrorCode.WINDOW, Unit.CONTROL, Window.PROGRAM)
+        assert facts == (ErrorCode.WINDOW, Unit.CONTROL, Window.PROGRAM, 0)
         assert offset == size
         soft_reset(sim)
         hardware.check(sim, case)

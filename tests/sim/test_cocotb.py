@@ -46,6 +46,11 @@ def test_module_without_tests_fails():
         run_bench(Stage(), "stage", "broken_bench")
 
 
+def test_a_bench_that_hangs_is_stopped():
+    with pytest.raises(AssertionError, match="hanging_bench: no test ran to its end in 2 s"):
+        run_bench(Stage(), "stage", "hanging_bench", limit_s=2)
+
+
 def test_buses_attach_to_the_top_ports():
     config = {"axi_bytes": TINY.axi_bytes}
     dut = MockAccelerator(TINY)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from transept.golden.isa import Memory, OutMode
 from transept.golden.layouts import RECORD_BYTES
-from transept.golden.ops import Attention, Linear
+from transept.golden.ops import Linear
 from transept.host.compiler.homes import Home
 from transept.host.compiler.lower.linear import product
 from transept.host.compiler.lower.scope import Scope
@@ -169,11 +169,7 @@ class _Heads:
         that are still on chip come first."""
         passes = self._passes(parts)
         for group in [parts] if passes else [[part] for part in parts]:
-            steps = [
-                (block, part, *rest)
-                for part in group
-                for block, *rest in self._blocks(part)
-            ]
+            steps = [(block, part, *rest) for part in group for block, *rest in self._blocks(part)]
             if passes:
                 steps.sort(key=lambda step: step[0].start)
             if group and group[0].head & 1:
@@ -241,9 +237,7 @@ class _Heads:
                 writes=[*scores, whole(select)],
             )
         )
-        self.tasks.append(
-            SoftmaxTask(**common, reads=[*scores, whole(select)], writes=scores)
-        )
+        self.tasks.append(SoftmaxTask(**common, reads=[*scores, whole(select)], writes=scores))
         return s, select
 
     def _context(self, waiting: _Pending) -> None:

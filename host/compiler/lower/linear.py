@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from transept.golden.isa import AMode, Memory, OutMode
 from transept.golden.ops import Linear
 from transept.host.compiler.lower.scope import Scope
-from transept.host.compiler.places import LAST_PIECES, RowBlock
+from transept.host.compiler.places import RowBlock
 from transept.host.compiler.tasks import Buffer, LoadBlock, Product, Rows, Use, whole
 from transept.host.compiler.weights import ColumnTile
 
@@ -17,6 +17,8 @@ __all__ = ["lower_linear", "product"]
 SHORTEST_PART = 4096
 #: Share of the activation scratchpad that rows on their way to DRAM may fill.
 WAITING_SHARE = 8
+#: Pieces in which the last rows leave for DRAM, so that little is left after the last product.
+LAST_PIECES = 4
 
 
 def lower_linear(scope: Scope, op: Linear, block: RowBlock, *, last: bool) -> None:
@@ -29,7 +31,7 @@ def lower_linear(scope: Scope, op: Linear, block: RowBlock, *, last: bool) -> No
         places.defined(op.y, block)
         return
     for start, stop in _pieces(scope, block, len(columns), last):
-        out = places.piece(op.y, block, stop - start, last=last)
+        out = places.piece(op.y, block, stop - start)
         product(scope, op, columns[start:stop], a, block.rows, out, _out_mode(scope, op))
         places.store(op.y, block, out, start, stop - start)
 
@@ -63,8 +65,8 @@ def product(
     key_row: row in their sequence of the first of keys that a filter looks at.
     """
     passes = max(rows, scope.config.tile) * columns[0].k_tiles
-    arriving = scope.cut.resident and columns[0].block(0, columns[0].k_tiles) not in scope.resident
-    step = 1 if arriving else max(1, -(-SHORTEST_PART // passes))
+    # what is on chip costs nothing to come back to; a column begins when it alone has arrived
+    step = 1 if scope.cut.resident else max(1, -(-SHORTEST_PART // passes))
     for start in range(0, len(columns), step):
         part = list(enumerate(columns))[start : start + step]
         scope.tasks.append(_task(scope, op, part, a, rows, out, out_mode, key_row))

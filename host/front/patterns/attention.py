@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
-from transept.host.front.masks import MASKED, is_mask
+from transept.host.front.masks import MASKED, describe, is_mask
 from transept.host.front.matches import AttentionMatch, Boundary, Mask
 from transept.host.front.views import SAME, View
 
@@ -22,7 +22,12 @@ aten = torch.ops.aten
 
 _PRODUCTS = (aten.matmul.default, aten.bmm.default)
 #: Reshapes between the two forms [batch, heads, ...] and [batch * heads, ...].
-_RESHAPES = (aten.view.default, aten.reshape.default, aten.expand.default, aten._unsafe_view.default)
+_RESHAPES = (
+    aten.view.default,
+    aten.reshape.default,
+    aten.expand.default,
+    aten._unsafe_view.default,
+)
 
 
 @dataclass
@@ -232,13 +237,13 @@ def _build(
         return None
     bias = next((mask for mask in core.masks if not is_mask(m.values[mask.node], mask.kind)), None)
     if bias is not None:
-        m.reasons[node] = f"{bias.node.name} adds a bias to the scores, which is no mask"
+        m.reasons[node] = f"what is added to its scores ({bias.node.name}) is a bias, no mask"
         return None
     e = v.columns.shape[1]
     width = heads * e
     codes = q.rows[q.batch][..., None] * width + (q.head * e)[:, None, None] + torch.arange(e)
-    name = m.name(_name(m, node, core))
-    return AttentionMatch(
+    name = m.name(_name(m, node))
+    found = AttentionMatch(
         name=name,
         inputs=(q.value, k.value, v.value),
         outputs=(name,),
@@ -250,10 +255,20 @@ def _build(
         columns=(q.columns, k.columns, v.columns),
         queries=q.rows,
         keys=k.rows,
+        leading=tuple(m.values[core.q].shape[:-2]),
+        slices=q.batch,
         scale=core.scale * q.factor * k.factor,
         masks=tuple(core.masks),
         causal=core.causal,
     )
+    rule = describe(found, m.values)
+    if rule is None:
+        m.reasons[node] = (
+            "its mask is neither dense nor causal nor a window, keys behind it padding"
+        )
+        return None
+    found.filter = rule
+    return found
 
 
 def _aligned(q: _Heads, k: _Heads, v: _Heads, heads: int, kv_heads: int) -> bool:
@@ -265,12 +280,16 @@ def _aligned(q: _Heads, k: _Heads, v: _Heads, heads: int, kv_heads: int) -> bool
         batch, head = part.batch, part.head
         if len(batch) * share == len(q.batch) and len(batch) != len(q.batch):
             batch, head = batch.repeat_interleave(share), head.repeat_interleave(share)
-        if len(batch) != len(q.batch) or (batch != q.batch).any() or (head != q.head // share).any():
+        if (
+            len(batch) != len(q.batch)
+            or (batch != q.batch).any()
+            or (head != q.head // share).any()
+        ):
             return False
     return bool((k.rows == v.rows).all()) and k.rows.shape == v.rows.shape
 
 
-def _name(m: Matcher, node: fx.Node, core: _Core) -> str:
+def _name(m: Matcher, node: fx.Node) -> str:
     """The module that it belongs to."""
     path = m.module_of(node)
     return f"{path}.attention" if path else "attention"

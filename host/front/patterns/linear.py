@@ -33,9 +33,12 @@ def match_linear(m: Matcher, node: fx.Node) -> LinearMatch | None:
     path = m.parameter(weights)
     name = m.name(path)
     width = weight.shape[0]
-    activation = find_pointwise(node, m.values)
+    activation = None if name in m.plain else find_pointwise(node, m.values)
     out = node if activation is None else activation.node
-    codes = (rows.rows[:, None] * width + torch.arange(width)).reshape(m.values[out].shape)
+    codes = (rows.rows[:, None] * width + torch.arange(width)).reshape(m.values[node].shape)
+    before = codes
+    if activation is not None:
+        codes = activation.carry(codes)
     nodes = {node} if activation is None else {node, *activation.nodes}
     return LinearMatch(
         name=name,
@@ -48,7 +51,7 @@ def match_linear(m: Matcher, node: fx.Node) -> LinearMatch | None:
         bias=torch.zeros(width) if bias is None else bias.reshape(-1).expand(width),
         activation=activation,
         weights=path,
-        product=node,
+        product=Boundary(node, before, len(rows.rows), width),
     )
 
 

@@ -45,7 +45,6 @@ def match_norm(m: Matcher, node: fx.Node) -> NormMatch | None:
         bias=torch.zeros(width) if bias is None else bias,
         epsilon=epsilon,
         centre=centre,
-        residual=False,
     )
 
 

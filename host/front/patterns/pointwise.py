@@ -34,12 +34,14 @@ _STRAIGHT = {"add", "sub", "mul", "div", "rsub", "neg"}
 
 @dataclass(frozen=True, eq=False)
 class Pointwise:
-    """``function``, float64 to float64, takes the operand of ``source`` to the result of ``node``."""
+    """``function``, float64 to float64, takes the operand of ``source`` to the result of ``node``;
+    ``carry`` brings a tensor of the operand's shape to where its elements lie in the result."""
 
     source: fx.Node
     node: fx.Node
     nodes: frozenset[fx.Node]
     function: Callable[[torch.Tensor], torch.Tensor]
+    carry: Callable[[torch.Tensor], torch.Tensor]
     name: str
 
 
@@ -59,7 +61,8 @@ def find_pointwise(source: fx.Node, values: Values) -> Pointwise | None:
             continue
         steps = [inner for inner in order if inner in inside and inner is not source]
         name = "_".join(dict.fromkeys(kind for kind in kinds if kind in _FUNCTIONS)) or "pointwise"
-        return Pointwise(source, node, frozenset(inside), _function(source, steps, values), name)
+        function, carry = _function(source, steps, values), _carry(source, steps, values)
+        return Pointwise(source, node, frozenset(inside), function, carry, name)
     return None
 
 
@@ -90,6 +93,8 @@ def _continues(node: fx.Node, chain: dict[fx.Node, None], values: Values) -> boo
     moves = node.target in MOVING or node.target in SAME or node.target is aten.dropout.default
     if not (moves or _kind(node) in _POINTWISE):
         return False
+    if node.target in MOVING:  # what else it reads says only how it moves
+        return node.args[0] in chain
     return all(n in chain or _is_number(n, values) for n in node.all_input_nodes)
 
 
@@ -133,3 +138,20 @@ def _function(
         return known[steps[-1]].double()
 
     return evaluate
+
+
+def _carry(
+    source: fx.Node, steps: list[fx.Node], values: Values
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    def move(codes: torch.Tensor) -> torch.Tensor:
+        known: dict[fx.Node, torch.Tensor] = {source: codes}
+        for node in steps:
+            operand = next(n for n in node.all_input_nodes if n in known)
+            known[node] = known[operand]
+            if node.target in MOVING:
+                args = fx.node.map_arg(node.args[1:], lambda n: values[n])
+                kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+                known[node] = node.target(known[operand], *args, **kwargs)  # type: ignore[operator]
+        return known[steps[-1]]
+
+    return move

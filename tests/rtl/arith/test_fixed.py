@@ -44,6 +44,8 @@ def test_saturate(bits):
     values = range(-512, 512)
     expected = [golden.saturate(v, bits) for v in values]
     assert evaluate(signed(10), lambda x: fixed.saturate(x, bits), values) == expected
+    clipped = [golden.saturate(v, bits) != v for v in values]
+    assert evaluate(signed(10), lambda x: fixed.clips(x, bits), values) == clipped
     values = range(1024)
     expected = [golden.saturate(v, bits) for v in values]
     assert evaluate(unsigned(10), lambda x: fixed.saturate(x, bits), values) == expected
@@ -54,6 +56,8 @@ def test_round_saturate(bits):
     values = range(-512, 512)
     expected = [golden.saturate(golden.round_shift(v, 1), bits) for v in values]
     assert evaluate(signed(10), lambda x: fixed.round_saturate(x, bits), values) == expected
+    clipped = [golden.saturate(y, bits) != y for y in (golden.round_shift(v, 1) for v in values)]
+    assert evaluate(signed(10), lambda x: fixed.round_clips(x, bits), values) == clipped
     limit = golden.saturate(1 << 20, bits)
     lost = evaluate(signed(10), lambda x: fixed.round_saturate(x, bits, 1), values)
     assert lost == [-limit if v < 0 else limit for v in values]
@@ -91,13 +95,14 @@ def test_shifter_equals_golden(width, shift_bits, bits):
         for x, shift in [*arguments, *[(0, 0)] * dut.LATENCY]:
             ctx.set(dut.x, x)
             ctx.set(dut.shift, shift)
-            got.append(ctx.get(dut.o))
+            got.append((ctx.get(dut.o), ctx.get(dut.clipped)))
             await ctx.tick()
 
     sim = Simulator(dut)
     sim.add_clock(1e-8)
     sim.add_testbench(bench)
     sim.run()
-    assert got[dut.LATENCY :] == [
-        golden.saturate(golden.round_shift(x, shift), bits) for x, shift in arguments
-    ]
+    rounded = [golden.round_shift(x, shift) for x, shift in arguments]
+    saturated = [golden.saturate(y, bits) for y in rounded]
+    clipped = [s != y for s, y in zip(saturated, rounded, strict=True)]
+    assert got[dut.LATENCY :] == list(zip(saturated, clipped, strict=True))

@@ -40,14 +40,14 @@ class Memory:
             self.beats.append({"data": data, "last": at + self.beat == first + size})
 
 
-def fetch(cfg, words, *, offset=0, limit=1 << 20, seed=1, stall=0.0, cycles=4000):
+def fetch(cfg, words, *, offset=0, base=BASE, limit=1 << 20, seed=1, stall=0.0, cycles=4000):
     """Run a program; (instructions, requests, violation or None, still busy)."""
     rng = random.Random(seed)
     dut, memory, got = Fetch(cfg), Memory(cfg, words, offset, rng), []
     state = {}
 
     async def bench(ctx):
-        ctx.set(dut.windows[Window.PROGRAM], {"base": BASE, "limit": limit})
+        ctx.set(dut.windows[Window.PROGRAM], {"base": base, "limit": limit})
         ctx.set(dut.offset, offset)
         ctx.set(dut.start, 1)
         await ctx.tick()
@@ -118,6 +118,17 @@ def test_a_window_without_end_is_a_violation(limit):
     assert got == words[:whole]
     assert violation == (Window.PROGRAM, 64 + 32 * whole)
     assert all(first + size <= limit for first, size in asked)
+
+
+@pytest.mark.parametrize(
+    ("base", "limit", "offset"),
+    [(BASE + 4, 4096, 0), (BASE, 4096, 8), (0xFFFF_F000, 4096, 0), (BASE, (1 << 32) - 1, 0)],
+)
+def test_nothing_is_read_from_a_misplaced_window(base, limit, offset):
+    got, asked, violation, _ = fetch(
+        PYNQ_Z2, program(random.Random(1), 5), offset=offset, base=base, limit=limit, cycles=100
+    )
+    assert (got, asked, violation) == ([], [], (Window.PROGRAM, offset))
 
 
 def test_an_instruction_is_whole_beats():

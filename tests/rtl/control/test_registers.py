@@ -99,7 +99,7 @@ def test_status_fields_are_where_the_table_says():
     dut = RegisterFile(TINY)
 
     async def bench(ctx, host):
-        error = {"code": 2, "engine": 4, "window": 1}
+        error = {"code": 2, "engine": 4, "window": 1, "rule": 200}
         ctx.set(dut.error, error)
         value, _ = await host.read(registers.offset("ERROR"))
         assert registers.decode("ERROR", value) == error

@@ -7,7 +7,6 @@ from transept.golden import registers
 from transept.golden.config import TINY
 from transept.golden.isa import Engine, Window
 from transept.golden.registers import ErrorCode, Stall, Unit
-from transept.rtl import interfaces
 from transept.rtl.control.counters import Counters
 from transept.rtl.control.errors import SOURCES, ErrorLatch
 from transept.rtl.control.reset import HOLD_CYCLES, SoftReset
@@ -30,17 +29,13 @@ def run(dut, bench):
 
 def states(**engines):
     """One state for each engine: busy and stall."""
-    idle = {"busy": 0, "stall": interfaces.Stall.NONE}
+    idle = {"busy": 0, "stall": Stall.NONE}
     return [
-        {"busy": engines[name][0], "stall": interfaces.Stall(engines[name][1])}
+        dict(zip(("busy", "stall"), engines[name], strict=True))
         if (name := engine.name.lower()) in engines
         else idle
         for engine in Engine
     ]
-
-
-def test_stall_reasons_are_those_of_the_engines():
-    assert {s.name: s.value for s in Stall} == {s.name: s.value for s in interfaces.Stall}
 
 
 def test_every_counter_has_its_register():
@@ -136,19 +131,24 @@ def test_the_watchdog_can_be_off(limit, running):
 def test_the_first_error_stays(name):
     dut = ErrorLatch()
     code, unit = SOURCES[name]
+    facts = {"window": Window.SCRATCH, "offset": 123}
+    expected = [code, unit, Window.SCRATCH, 0, 123]
+    if name == "instruction":
+        facts = {"engine": Unit.VECTOR, "rule": 17, "index": 123}
+        expected = [code, Unit.VECTOR, 0, 17, 123]
 
     async def bench(ctx):
-        ctx.set(getattr(dut, name), {"valid": 1, "window": Window.SCRATCH, "offset": 123})
+        ports = (dut.code, dut.engine, dut.window, dut.rule, dut.offset)
+        ctx.set(getattr(dut, name), {"valid": 1, **facts})
         await ctx.tick()
         ctx.set(getattr(dut, name).valid, 0)
         for other in SOURCES:
             ctx.set(getattr(dut, other).valid, other != name)
         await ctx.tick()
-        latched = [ctx.get(port) for port in (dut.code, dut.engine, dut.window, dut.offset)]
-        assert latched == [code, unit, Window.SCRATCH, 123]
+        assert [ctx.get(port) for port in ports] == expected
         ctx.set(dut.clear, 1)
         await ctx.tick()
-        assert ctx.get(dut.code) == ErrorCode.NONE
+        assert [ctx.get(port) for port in ports] == [ErrorCode.NONE, 0, 0, 0, 0]
 
     run(dut, bench)
 

@@ -5,7 +5,8 @@ import pytest
 from amaranth.sim import Simulator
 
 from transept.golden.config import PYNQ_Z2, TINY
-from transept.rtl.gemm.accumulator import ACC_BITS, ACC_READ_LATENCY, REVISIT_CYCLES, Accumulators
+from transept.golden.numerics.requantise import ACCUMULATOR_BITS
+from transept.rtl.gemm.accumulator import ACC_READ_LATENCY, REVISIT_CYCLES, Accumulators
 from transept.rtl.gemm.array import sum_bits
 
 CONFIGS = pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
@@ -126,7 +127,7 @@ def test_the_longest_group_fits(cfg, sign):
         for k in range(passes)
     ]
     total = np.full((1, cfg.tile), largest * passes)
-    assert abs(total).max() < 1 << (ACC_BITS - 1)
+    assert abs(total).max() < 1 << (ACCUMULATOR_BITS - 1)
     Bench(cfg, rows, [(0, total)], np.random.default_rng(0)).run()
 
 

@@ -5,7 +5,7 @@ import pytest
 from amaranth import Module
 from amaranth.hdl import Elaboratable
 from amaranth.sim import Simulator
-from tiles import Pass, random_passes
+from tiles import Pass, finished_slots, random_passes
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.rtl.gemm.accumulator import REVISIT_CYCLES
@@ -38,7 +38,7 @@ class Bench:
         self.passes, self.memory = passes, memory.tolist()
         self.rng = np.random.default_rng(seed)
         self.refuse, self.gap, self.idle = refuse, gap, idle
-        self.patience = 0  # cycles before the first sums are taken
+        self.patience = 0  # cycles before the first sums are wanted
         self.entries = []  # cycles in which passes enter the array
         self.sums, self.columns = [], []
 
@@ -53,12 +53,13 @@ class Bench:
         asked = [None] * STAT_READ_LATENCY
         offered = given = 0
         started, entering, free = 0, {}, 0
-        wanted = sum(p.tile["last"] and p.tile["sums"] for p in self.passes)
+        slots = finished_slots(self.passes)
+        wanted = len(slots)
         rows = sum(len(p.rows) for p in self.passes)
         loader, array = self.dut.loader, self.dut.array
         cycle = 0
         while len(self.sums) < rows or len(self.columns) < wanted:
-            assert cycle < 20000, "no progress"
+            assert cycle < 40000, "no progress"
             # sequencer
             offered = given < len(self.passes) and (offered or self.rng.random() >= self.gap)
             ctx.set(loader.tiles.valid, offered)
@@ -90,7 +91,10 @@ class Bench:
             # results
             if ctx.get(array.sums_valid):
                 self.sums.append([ctx.get(total) for total in array.sums])
-            ctx.set(loader.sums.ready, cycle >= self.patience and self.rng.random() >= self.idle)
+            asks = len(self.columns) < wanted and cycle >= self.patience
+            ctx.set(loader.sums_wanted, asks)
+            ctx.set(loader.sums_slot, slots[len(self.columns)] if asks else 0)
+            ctx.set(loader.sums.ready, asks and self.rng.random() >= self.idle)
             if ctx.get(loader.sums.valid) and ctx.get(loader.sums.ready):
                 self.columns.append(list(ctx.get(loader.sums.payload)))
             if offered and ctx.get(loader.tiles.ready):
@@ -122,9 +126,10 @@ def test_matches_numpy(cfg, delay, pace):
     assert np.diff(bench.entries).min() >= REVISIT_CYCLES
 
 
-def sums_group(rng, cfg):
-    """A group of one tile with column sums and one row."""
-    tile = {"addr": 0, "row_stride": 1, "transposed": 0, "first": 1, "last": 1, "sums": 1}
+def one_tile(rng, cfg, slot, **changes):
+    """One tile for a group, with column sums and one row; the whole group unless changed."""
+    flags = dict.fromkeys(("begins", "ends", "first", "finishes", "sums"), 1)
+    tile = {"addr": 0, "row_stride": 1, "transposed": 0, "slot": slot, **flags} | changes
     return Pass(tile, rng.integers(-127, 128, (1, cfg.tile)))
 
 
@@ -132,12 +137,43 @@ def sums_group(rng, cfg):
 def test_sums_that_nobody_takes_stall_the_loader(cfg):
     rng = np.random.default_rng(0)
     memory = random_memory(cfg, rng)
-    passes = [sums_group(rng, cfg) for _ in range(cfg.geometry.acc_slots + 3)]
+    slots = 2 * cfg.geometry.acc_slots
+    passes = [one_tile(rng, cfg, number % slots) for number in range(slots + 3)]
     bench = Bench(cfg, passes, memory, delay=2, idle=0.0)
     bench.patience = 40 * cfg.tile
     _, columns = bench.run()
     assert np.array_equal(columns, [memory[: cfg.tile].sum(0)] * len(passes))
     assert sum(entry < bench.patience for entry in bench.entries) == cfg.geometry.acc_slots
+
+
+@CONFIGS
+def test_sums_that_nobody_takes_are_not_overwritten(cfg):
+    """The next group of their slot waits, whoever has the slots between."""
+    rng = np.random.default_rng(1)
+    memory = random_memory(cfg, rng)
+    slots = 2 * cfg.geometry.acc_slots
+    passes = [one_tile(rng, cfg, 0), *(one_tile(rng, cfg, n, sums=0) for n in range(1, slots))]
+    passes.append(one_tile(rng, cfg, 0, addr=cfg.tile))
+    bench = Bench(cfg, passes, memory, delay=2)
+    bench.patience = 40 * cfg.tile
+    _, columns = bench.run()
+    assert np.array_equal(columns, [memory[at : at + cfg.tile].sum(0) for at in (0, cfg.tile)])
+
+
+@pytest.mark.parametrize("patience", range(30, 42))
+def test_sums_are_taken_while_others_go_on(patience):
+    """Groups of slots 1 and 2 take turns; whenever those of slot 0 are wanted, they are right."""
+    cfg, rng = TINY, np.random.default_rng(2)
+    memory = random_memory(cfg, rng)
+    passes = [one_tile(rng, cfg, 0)]
+    for turn in range(6):
+        facts = {"addr": (1 + turn) * cfg.tile, "first": int(turn == 0), "finishes": int(turn == 5)}
+        passes += [one_tile(rng, cfg, slot, **facts) for slot in (1, 2)]
+    bench = Bench(cfg, passes, memory, delay=2)
+    bench.patience = patience
+    _, columns = bench.run()
+    turns = memory[cfg.tile : 7 * cfg.tile].sum(0)
+    assert np.array_equal(columns, [memory[: cfg.tile].sum(0), turns, turns])
 
 
 @CONFIGS
@@ -147,7 +183,7 @@ def test_sustains_a_pass_every_tile_cycles(cfg, delay, rows):
     rng = np.random.default_rng(delay)
     memory = random_memory(cfg, rng)
     lengths = [1 if rows == "one" else cfg.tile]
-    passes, sums, _ = random_passes(cfg, rng, memory, groups=10, lengths=lengths)
+    passes, sums, _ = random_passes(cfg, rng, memory, groups=10, lengths=lengths, aside=False)
     bench = Bench(cfg, passes, memory, delay=delay)
     assert np.array_equal(bench.run()[0], sums)
     assert set(np.diff(bench.entries)) == {cfg.tile}
@@ -157,7 +193,7 @@ def test_sustains_a_pass_every_tile_cycles(cfg, delay, rows):
 def test_the_first_tile_is_ready_soon(cfg):
     rng = np.random.default_rng(0)
     memory = random_memory(cfg, rng)
-    passes, *_ = random_passes(cfg, rng, memory, groups=1, lengths=[1])
+    passes, *_ = random_passes(cfg, rng, memory, groups=1, lengths=[1], aside=False)
     bench = Bench(cfg, passes, memory, delay=0)
     bench.run()
     assert bench.entries[0] < 2 * cfg.tile + 2 + STAT_READ_LATENCY

@@ -4,6 +4,7 @@ from amaranth.sim import Simulator
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.layouts import pack_table
+from transept.golden.numerics.fixed import Clipping
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, activation
 from transept.rtl.gemm.table import Activation, activation_interval
 
@@ -43,6 +44,7 @@ def test_matches_golden_and_holds_its_latency(cfg, facts):
     x = values(table, cfg.engines.epilogue_lanes, rng)
     dut = Activation(cfg)
     interval = activation_interval(cfg)
+    before = rng.random(x.shape) < 0.1
     got = []
 
     async def bench(ctx):
@@ -57,12 +59,17 @@ def test_matches_golden_and_holds_its_latency(cfg, facts):
             ctx.set(dut.i_valid, phase == 0)
             if beat < len(x):
                 ctx.set(dut.i, x[beat].tolist())
+                ctx.set(dut.i_clipped, sum(1 << n for n in np.flatnonzero(before[beat]).tolist()))
             if cycle >= dut.latency and (cycle - dut.latency) % interval == 0:
-                got.append(list(ctx.get(dut.o)))
+                got.append([*ctx.get(dut.o), ctx.get(dut.o_clipped)])
             await ctx.tick()
 
     sim = Simulator(dut)
     sim.add_clock(1e-8)
     sim.add_testbench(bench)
     sim.run()
-    assert (np.array(got) == activation(x, table)).all()
+    clipping = Clipping()
+    expected = activation(x, table, clipping)
+    weights = 1 << np.arange(cfg.engines.epilogue_lanes)
+    clipped = ((clipping.elements | before) * weights).sum(-1, keepdims=True)
+    assert (np.array(got) == np.concatenate([expected, clipped], -1)).all()

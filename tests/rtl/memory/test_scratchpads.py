@@ -149,7 +149,12 @@ def test_stationary(cfg):
     dut = StationaryScratchpad(cfg)
     writers = ["gemm_write", "load_write"]
     traffic = Traffic(
-        dut, ["gemm_read"], writers, STAT_READ_LATENCY, _words(cfg, rng, 8), addresses
+        dut,
+        ["gemm_read", "store_read"],
+        writers,
+        STAT_READ_LATENCY,
+        _words(cfg, rng, 8),
+        addresses,
     )
 
     async def bench(ctx):
@@ -158,6 +163,39 @@ def test_stationary(cfg):
 
     simulate(dut, bench, cycles=1000)
     assert traffic.accepted["load_write"] > 50
+    assert 50 < traffic.accepted["store_read"] < traffic.accepted["gemm_read"]
+
+
+def test_words_that_are_written_can_be_observed():
+    """By whoever writes them, in the cycle in which they are accepted."""
+    dut, rng, expected, seen = StationaryScratchpad(TINY), random.Random(4), [], []
+
+    async def bench(ctx):
+        for _ in range(200):
+            facts = {}
+            for name in ("gemm", "load"):
+                port = getattr(dut, f"{name}_write")
+                facts[name] = {
+                    "observe": rng.randrange(2),
+                    "summary": rng.randrange(TINY.key_summaries),
+                    "first": rng.randrange(2),
+                    "data": [rng.randrange(-128, 128) for _ in range(TINY.tile)],
+                }
+                ctx.set(port.en, rng.random() < 0.6)
+                for field, value in facts[name].items():
+                    ctx.set(getattr(port, field), value)
+            writers = [n for n in ("gemm", "load") if ctx.get(getattr(dut, f"{n}_write").en)]
+            if writers and facts[writers[0]]["observe"]:
+                fact = facts[writers[0]]
+                expected.append((fact["summary"], fact["first"], fact["data"]))
+            if ctx.get(dut.observed.valid):
+                item = ctx.get(dut.observed.payload)
+                seen.append((item.summary, item.first, list(item.word)))
+            await ctx.tick()
+
+    simulate(dut, bench, cycles=1000)
+    assert seen == expected
+    assert len(seen) > 50
 
 
 @BY_NAME

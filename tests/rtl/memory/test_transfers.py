@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from amaranth import Module, ResetInserter, Signal
 from amaranth.lib.wiring import Component, connect
+from bench import instruction
 from memory_model import AxiMemory, put, simulate
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.emulator.memory import Dram, OnChip
 from transept.golden.emulator.transfer import load, store
-from transept.golden.isa import Instruction, Memory, Opcode, Window, encode
+from transept.golden.isa import Memory, Opcode, Window, encode
 from transept.rtl.memory.load import LoadEngine
 from transept.rtl.memory.reader import ReadMaster
 from transept.rtl.memory.store import StoreEngine
@@ -21,6 +22,7 @@ from transept.rtl.memory.writer import WriteMaster
 
 SIZE = 1 << 16
 BASE, LIMIT = 1 << 12, 3 << 14
+ONE_WORD = {"window": Window.IO, "pitch": 1, "rows": 1, "words": 1, "stride": 1}
 WINDOWS = [{"base": BASE, "limit": LIMIT if w == Window.IO else 0} for w in Window]
 
 
@@ -54,38 +56,15 @@ class StoreBench(Component):
 
 
 def _load(**operands):
-    defaults = {
-        "window": Window.IO,
-        "offset": 0,
-        "pitch": 1,
-        "rows": 1,
-        "words": 1,
-        "memory": Memory.ACT,
-        "wide": 0,
-        "stats": 0,
-        "addr": 0,
-        "stride": 1,
-        "rowstat": 0,
-    }
-    return Instruction(Opcode.LOAD, defaults | operands)
+    return instruction(Opcode.LOAD, **(ONE_WORD | operands))
 
 
 def _store(**operands):
-    defaults = {
-        "window": Window.IO,
-        "offset": 0,
-        "pitch": 1,
-        "rows": 1,
-        "words": 1,
-        "wide": 0,
-        "addr": 0,
-        "stride": 1,
-    }
-    return Instruction(Opcode.STORE, defaults | operands)
+    return instruction(Opcode.STORE, **(ONE_WORD | operands))
 
 
-def _bits(instruction):
-    return int.from_bytes(encode(instruction), "little")
+def _bits(item):
+    return int.from_bytes(encode(item), "little")
 
 
 def _without_lowest_codes(memory):
@@ -141,13 +120,13 @@ def _run_loads(cfg, program, memory, *, stall, cycles=30000, done=None):
     chip, dram = _golden(cfg, memory)
     seen = OnChip(cfg, seed=0)
     recorder = Recorder(dut.engine, seen, stall, seed=3)
-    for instruction in program:
-        load(chip, dram, instruction)
+    for item in program:
+        load(chip, dram, item)
 
     async def issue(ctx):
         ctx.set(dut.engine.windows, WINDOWS)
-        for instruction in program:
-            await put(ctx, dut.engine.instr, _bits(instruction))
+        for item in program:
+            await put(ctx, dut.engine.instr, _bits(item))
         while recorder.retired < len(program):
             await ctx.tick()
         if done is not None:
@@ -224,8 +203,8 @@ def test_an_int8_operand_of_minus_128_is_reported_once_for_its_word():
 
     async def bench(ctx):
         ctx.set(dut.engine.windows, WINDOWS)
-        for count, instruction in enumerate([*allowed, _load(words=8)], start=1):
-            await put(ctx, dut.engine.instr, _bits(instruction))
+        for count, item in enumerate([*allowed, _load(words=8)], start=1):
+            await put(ctx, dut.engine.instr, _bits(item))
             while recorder.retired < count:
                 await ctx.tick()
             assert recorder.illegal == (count > len(allowed))
@@ -243,8 +222,8 @@ def test_a_load_outside_its_window_stops_before_the_burst():
 
     async def bench(ctx):
         ctx.set(dut.engine.windows, WINDOWS)
-        for instruction in (inside, outside, inside):
-            await put(ctx, dut.engine.instr, _bits(instruction))
+        for item in (inside, outside, inside):
+            await put(ctx, dut.engine.instr, _bits(item))
         await ctx.tick().repeat(100)
         violation = ctx.get(dut.engine.violation)
         assert (violation.valid, violation.window) == (1, Window.IO)
@@ -262,10 +241,10 @@ def test_a_load_outside_its_window_stops_before_the_burst():
 
 
 class Scratchpad:
-    """Answers ACT reads ACT_READ_LATENCY = 2 cycles after it accepted them."""
+    """Answers reads ACT_READ_LATENCY = STAT_READ_LATENCY = 2 cycles after it accepted them."""
 
-    def __init__(self, port, act, stall, seed):
-        self.port, self.act, self.stall = port, act, stall
+    def __init__(self, port, words, stall, seed):
+        self.port, self.words, self.stall = port, words, stall
         self.rng = random.Random(seed)
 
     async def serve(self, ctx):
@@ -276,23 +255,26 @@ class Scratchpad:
             _, _, en, addr = await ctx.tick().sample(self.port.en, self.port.addr)
             pipeline = [addr if en and ready else None, pipeline[0]]
             if pipeline[1] is None:
-                ctx.set(self.port.data, [self.rng.randrange(-9, 9) for _ in self.act[0]])
+                ctx.set(self.port.data, [self.rng.randrange(-9, 9) for _ in self.words[0]])
             else:
-                ctx.set(self.port.data, self.act[pipeline[1]].tolist())
+                ctx.set(self.port.data, self.words[pipeline[1]].tolist())
 
 
 def _run_stores(cfg, program, memory, *, stall, done=None):
     dut = StoreBench(cfg)
     chip, dram = _golden(cfg, memory)
-    pad = Scratchpad(dut.engine.act_read, chip.act, stall, seed=6)
+    pads = [
+        Scratchpad(dut.engine.act_read, chip.act, stall, seed=6),
+        Scratchpad(dut.engine.stat_read, chip.stat, stall, seed=7),
+    ]
     retired = []
-    for instruction in program:
-        store(chip, dram, instruction)
+    for item in program:
+        store(chip, dram, item)
 
     async def issue(ctx):
         ctx.set(dut.engine.windows, WINDOWS)
-        for instruction in program:
-            await put(ctx, dut.engine.instr, _bits(instruction))
+        for item in program:
+            await put(ctx, dut.engine.instr, _bits(item))
 
     async def watch(ctx):
         cycles = 0
@@ -305,7 +287,8 @@ def _run_stores(cfg, program, memory, *, stall, done=None):
         await ctx.tick()
         assert not ctx.get(dut.engine.busy)
 
-    simulate(dut, issue, watch, background=[memory.writes(dut.master.axi), pad.serve], cycles=30000)
+    background = [memory.writes(dut.master.axi), *(pad.serve for pad in pads)]
+    simulate(dut, issue, watch, background=background, cycles=30000)
     return retired
 
 
@@ -322,6 +305,17 @@ def test_stores_run_at_one_beat_a_cycle(operands):
     memory = AxiMemory(SIZE, PYNQ_Z2.axi_bytes, latency=4)
     retired = _run_stores(PYNQ_Z2, [_store(**operands)], memory, stall=0.0)
     assert retired[0] <= 256 + memory.latency + 35
+
+
+def test_the_stationary_memory_is_stored_too():
+    cfg = TINY
+    memory = AxiMemory(SIZE, cfg.axi_bytes, stall=0.3)
+    program = [
+        _store(memory=Memory.STAT, rows=5, words=9, pitch=12, addr=40, stride=10),
+        _store(wide=1, rows=3, words=4, pitch=20, offset=4096, addr=7, stride=4),
+        _store(memory=Memory.STAT, words=30, pitch=30, offset=8192, addr=900),
+    ]
+    _run_stores(cfg, program, memory, stall=0.3)
 
 
 def test_a_store_retires_only_after_its_response():

@@ -65,6 +65,9 @@ def test_walker(cfg):
 LIMIT = 0x1000
 FITS = [(0, LIMIT), (LIMIT - 16, 16), (16, 32)]
 BREAKS = [(LIMIT, 1), (0, LIMIT + 1), (LIMIT - 16, 32), (1 << 32, 16), (0, 1 << 36)]
+BREAKS += [(offset, 16) for offset in (1, 2, 3, 8, 31)]
+#: (base, limit): no multiple of the 16 bytes of a tile, or beyond 32 bits.
+MISPLACED = [(3, LIMIT), (8, LIMIT), (0xFFFF_F001, 16), (0xFFFF_F000, LIMIT), (16, 0xFFFF_FFF0)]
 
 
 @pytest.mark.parametrize("window", range(4))
@@ -87,15 +90,31 @@ def test_accesses_inside_pass_with_their_physical_address(window):
     simulate(dut, ask, take, cycles=200)
 
 
-@pytest.mark.parametrize(("offset", "size"), BREAKS)
-def test_the_first_violation_stops_everything(offset, size):
+def test_the_last_window_ends_below_32_bits():
+    dut, base, limit = WindowCheck(PYNQ_Z2), 0xFFFF_F000, LIMIT - 1
+
+    async def bench(ctx):
+        ctx.set(dut.windows[1], {"base": base, "limit": limit})
+        ctx.set(dut.o.ready, 1)
+        await put(ctx, dut.i, {"window": 1, "offset": 16, "bytes": 32})
+        assert [r.address for r in await _collect(ctx, dut.o, 1)] == [base + 16]
+
+    simulate(dut, bench, cycles=100)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "window"),
+    [*((*access, (0, LIMIT)) for access in BREAKS), *((0, 16, window) for window in MISPLACED)],
+)
+def test_the_first_violation_stops_everything(offset, size, window):
     dut = WindowCheck(PYNQ_Z2)
 
     async def bench(ctx):
-        ctx.set(dut.windows[2], {"base": 0, "limit": LIMIT})
+        ctx.set(dut.windows[2], {"base": window[0], "limit": window[1]})
         ctx.set(dut.o.ready, 1)
         await put(ctx, dut.i, {"window": 2, "offset": offset, "bytes": size})
-        ctx.set(dut.i.payload, {"window": 2, "offset": 0, "bytes": 16})
+        ctx.set(dut.i.payload, {"window": 1, "offset": 0, "bytes": 16})
+        ctx.set(dut.windows[1], {"base": 0, "limit": LIMIT})
         ctx.set(dut.i.valid, 1)
         for _ in range(8):
             await ctx.tick()

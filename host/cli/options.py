@@ -1,0 +1,188 @@
+"""Options and progress that the commands share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from transept.golden.config import PRESETS, Config, preset
+from transept.host.limits import MAX_TOKENS, check_sequences
+from transept.host.report import console
+
+if TYPE_CHECKING:
+    from transept.host.models import Prepared
+
+__all__ = [
+    "BatchOption",
+    "ConfigOption",
+    "DeviceName",
+    "DeviceOption",
+    "FilterOption",
+    "JsonOption",
+    "MemoryName",
+    "MemoryOption",
+    "ModelArgument",
+    "ModelOption",
+    "SeedOption",
+    "TokensOption",
+    "build_simulation",
+    "check_accelerator",
+    "choose_config",
+    "device_options",
+    "prepare",
+    "running",
+    "working",
+]
+
+
+class DeviceName(str, Enum):
+    """Where a program runs."""
+
+    rtl = "rtl"
+    emulator = "emulator"
+    cpu = "cpu"
+
+
+class MemoryName(str, Enum):
+    """Timing of the simulated DRAM."""
+
+    default = "default"
+    board = "board"
+
+
+#: Of a sequence, if nobody says.
+DEFAULT_TOKENS = 128
+_LONGEST = max(config.geometry.max_tokens for config in PRESETS.values())
+
+ConfigOption = Annotated[str, typer.Option("--config", help=f"one of {', '.join(PRESETS)}")]
+DeviceOption = Annotated[DeviceName, typer.Option("--device")]
+MemoryOption = Annotated[MemoryName, typer.Option("--memory", help="12.8 or 6.4 bytes a cycle")]
+SeedOption = Annotated[int, typer.Option("--seed")]
+TokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens",
+        min=1,
+        help=f"of a sequence, {DEFAULT_TOKENS} if not told; attention to {_LONGEST}",
+    ),
+]
+BatchOption = Annotated[
+    int | None,
+    typer.Option("--batch", min=1, help=f"sequences; up to {MAX_TOKENS:,} tokens in all"),
+]
+FilterOption = Annotated[
+    str | None,
+    typer.Option("--filter", help="key filter in place of dense attention: NAME[:PARAMETERS]"),
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="write the result here")]
+ModelOption = Annotated[str, typer.Option("--model", help="minilm or a folder")]
+ModelArgument = Annotated[str, typer.Argument(help="minilm, a folder, or module:function")]
+
+
+def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:
+    """The configuration; the board's memory has a 64-bit port."""
+    config = preset(name)
+    if memory == MemoryName.board and config.memories.axi_data_bits > 64:
+        return preset(f"{name}_board")
+    return config
+
+
+def check_accelerator(device: DeviceName) -> None:
+    """ValueError if the device is none that runs instructions."""
+    if device == DeviceName.cpu:
+        raise ValueError("no accelerator 'cpu', there is rtl and emulator")
+
+
+def device_options(device: DeviceName, memory: MemoryName, seed: int) -> dict[str, Any]:
+    """What ``Program.run`` needs to open the device."""
+    options: dict[str, Any] = {"seed": seed}
+    if device == DeviceName.rtl:
+        options["memory"] = memory.value
+    return options
+
+
+def prepare(
+    model: str,
+    config: Config,
+    *,
+    tokens: int | None,
+    batch: int | None,
+    texts: Sequence[str] = (),
+    key_filter: str | None = None,
+) -> Prepared:
+    """A model by name, compiled, with inputs: texts, passages that fill the tokens, or the example
+    that ``module:function`` brings; sizes are checked before torch is imported."""
+    if ":" in model:
+        if texts or tokens or batch:
+            raise ValueError(
+                f"{model} brings its own example; --text, --tokens and --batch do not apply"
+            )
+        with working(f"compiling {model} for {config.name}"):
+            from transept.host.models import prepare_function
+
+            return prepare_function(model, config, key_filter)
+    tokens, batch = tokens or DEFAULT_TOKENS, len(texts) or batch or 1
+    check_sequences(tokens=tokens, batch=batch)
+    with working(f"loading {model}"):
+        from transept.host.bench.model import long_texts
+        from transept.host.models import load_text_model
+
+        loaded = load_text_model(model)
+    loaded.check(config, tokens, batch)
+    cycles = loaded.cycles(config, tokens, batch)
+    what = (
+        f"compiling {model} for {config.name}: {batch} x {tokens} tokens, {cycles:,} cycles or more"
+    )
+    with working(what):
+        chosen = texts or long_texts(loaded, tokens, batch)
+        return loaded.prepare(chosen, config, tokens=tokens, key_filter=key_filter)
+
+
+def working(text: str) -> Progress:
+    """A spinner with the time that has passed."""
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=False,
+    )
+    progress.add_task(text)
+    return progress
+
+
+@contextlib.contextmanager
+def running(text: str, cycles: float, options: dict[str, Any]) -> Iterator[None]:
+    """A bar of simulated cycles, for devices that have them."""
+    if "memory" not in options:
+        with working(text):
+            yield
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task(text, total=cycles)
+        options["progress"] = lambda done: progress.update(task, completed=done)
+        yield
+        progress.update(task, completed=cycles)
+
+
+def build_simulation(config: Config, device: DeviceName) -> None:
+    """Build the simulation with progress shown, so that later steps only run."""
+    if device == DeviceName.rtl:
+        from transept.sim.build import accelerator_library
+
+        with working(f"building the {config.name} RTL (kept for later runs)"):
+            accelerator_library(config)

@@ -1,0 +1,196 @@
+"""What of a model runs where, and why: counted before anything runs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import fx
+
+from transept.host.front.export import Values, float_tensor
+from transept.host.front.frame import Frame
+from transept.host.front.importer import ImportedModel, region_shape
+from transept.host.front.matcher import ALONE
+from transept.host.front.matches import AttentionMatch, LinearMatch
+from transept.host.front.views import MOVING, SAME, is_fixed
+
+__all__ = ["explain", "node_macs"]
+
+aten = torch.ops.aten
+
+_LINEAR_MODULES = ("Linear", "Conv1D", "Conv1d", "Conv2d", "NonDynamicallyQuantizableLinear")
+_PRODUCTS = {aten.mm.default, aten.bmm.default, aten.matmul.default, aten.linear.default}
+_BIASED = {aten.addmm.default, aten.baddbmm.default}
+_CONVOLUTIONS = {aten.conv1d.default, aten.conv2d.default, aten.convolution.default}
+_SOFTMAX = {aten.softmax.int, aten._softmax.default}
+
+
+def explain(imported: ImportedModel) -> dict[str, Any]:
+    """``{linears_total, linears_on, attention_total, attention_on, macs_share, predicted_cycles,
+    regions: [{name, operators, macs, predicted_cycles}], fallback: [{name, operator, macs,
+    reason}]}`` for the shapes of the example.
+
+    Linears are counted by modules (``nn.Linear``, ``Conv1D``, convolutions), macs_share is that of
+    all multiply-accumulates.
+    """
+    bound = imported.bound(imported.example)
+    found = bound.frame
+    regions = []
+    for region, float_region in zip(bound.regions, found.regions, strict=True):
+        shape = region_shape(region, float_region)
+        regions.append(
+            {
+                "name": region.name,
+                "operators": [op.name for op in region.graph.ops],
+                "macs": region.macs(shape),
+                "predicted_cycles": region.executable(shape).predicted_cycles,
+            }
+        )
+    total = sum(node_macs(node, found.values) for node in found.module.graph.nodes)
+    taken = frozenset(node for region in found.regions for node in region.nodes)
+    on = sum(node_macs(node, found.values) for node in taken)
+    linears, linears_on = _linears(imported.model, found)
+    attentions, attentions_on = _attentions(found)
+    return {
+        "linears_total": linears,
+        "linears_on": linears_on,
+        "attention_total": attentions,
+        "attention_on": attentions_on,
+        "macs_share": on / total if total else 0.0,
+        "predicted_cycles": sum(region["predicted_cycles"] for region in regions),
+        "regions": regions,
+        "fallback": _fallback(found, taken),
+    }
+
+
+def node_macs(node: fx.Node, values: Values) -> int:
+    """Multiply-accumulates of one torch operator; 0 of those that do not multiply matrices."""
+    if node.op != "call_function":
+        return 0
+    out = values.get(node)
+    if not isinstance(out, torch.Tensor):
+        return 0
+    if node.target in _PRODUCTS:
+        return out.numel() * values[node.args[0]].shape[-1]
+    if node.target in _BIASED:
+        return out.numel() * values[node.args[1]].shape[-1]
+    if node.target in _CONVOLUTIONS:
+        weight = values[node.args[1]]
+        return out.numel() * (weight.numel() // weight.shape[0])
+    if node.target is aten.scaled_dot_product_attention.default:
+        q, k, v = (values[part] for part in node.args[:3])
+        return math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+    return 0
+
+
+def _linears(model: torch.nn.Module, found: Frame) -> tuple[int, int]:
+    """Linear modules of the model, and those that the accelerator runs."""
+    paths = {
+        path or ALONE
+        for path, module in model.named_modules()
+        if type(module).__name__ in _LINEAR_MODULES or isinstance(module, torch.nn.Linear)
+    }
+    on = {op.weights for r in found.regions for op in r.ops if isinstance(op, LinearMatch)}
+    return len(paths), len(paths & on)
+
+
+def _attentions(found: Frame) -> tuple[int, int]:
+    """Attentions of the model: products behind a softmax, and torch's own operator."""
+    on = sum(isinstance(op, AttentionMatch) for region in found.regions for op in region.ops)
+    left = [node for node in found.module.graph.nodes if _is_attention(node)]
+    inside = frozenset(
+        node
+        for region in found.regions
+        for op in region.ops
+        if isinstance(op, AttentionMatch)
+        for node in op.nodes
+    )
+    return on + sum(node not in inside for node in left), on
+
+
+def _is_attention(node: fx.Node) -> bool:
+    if node.target is aten.scaled_dot_product_attention.default:
+        return True
+    if node.target not in _SOFTMAX:
+        return False
+    pending = list(node.users)
+    while pending:
+        user = pending.pop()
+        if user.target in _PRODUCTS or user.target in _BIASED:
+            return True
+        if user.target in SAME or user.target in MOVING or user.target is aten.dropout.default:
+            pending += list(user.users)
+    return False
+
+
+def _fallback(found: Frame, taken: frozenset[fx.Node]) -> list[dict[str, Any]]:
+    """Operators that torch computes, those with the same reason together; most work first."""
+    groups: dict[tuple[str, str], list[fx.Node]] = {}
+    reasons = _spread(found)
+    for node in found.module.graph.nodes:
+        if node in taken or not _computes(node, found.values):
+            continue
+        operator = _operator(node)
+        reason = reasons.get(node) or _reason(node, operator, found.values)
+        groups.setdefault((operator, reason), []).append(node)
+    entries = [
+        {
+            "name": _where(found, nodes),
+            "operator": operator,
+            "macs": sum(node_macs(node, found.values) for node in nodes),
+            "reason": reason,
+        }
+        for (operator, reason), nodes in groups.items()
+    ]
+    return sorted(entries, key=lambda entry: -entry["macs"])
+
+
+def _computes(node: fx.Node, values: Values) -> bool:
+    """Whether it makes new real numbers from an input of the model."""
+    if node.op != "call_function" or is_fixed(node):
+        return False
+    value = values.get(node)
+    parts = value if isinstance(value, tuple | list) else [value]
+    if not any(float_tensor(part) for part in parts) or _operator(node) == "getitem":
+        return False
+    return not (node.target in SAME or node.target in MOVING or _operator(node) == "dropout")
+
+
+def _spread(found: Frame) -> dict[fx.Node, str]:
+    """The reasons, those of an attention on its scores and softmax too."""
+    reasons = dict(found.reasons)
+    for node, reason in found.reasons.items():
+        if not _ends_attention(node):
+            continue
+        pending = [node.args[0]]
+        while pending:
+            inner = pending.pop()
+            if not isinstance(inner, fx.Node) or inner.op != "call_function" or inner in reasons:
+                continue
+            reasons[inner] = reason
+            if inner.target not in _PRODUCTS and inner.target not in _BIASED:
+                pending.append(inner.args[0])
+    return reasons
+
+
+def _ends_attention(node: fx.Node) -> bool:
+    return node.target in _PRODUCTS and node.target is not aten.linear.default
+
+
+def _operator(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.target)).removeprefix("aten.").split(".")[0]
+
+
+def _reason(node: fx.Node, operator: str, values: Values) -> str:
+    if operator == "embedding":
+        return "a lookup, nothing to multiply"
+    if node_macs(node, values):
+        return "no pattern takes it"
+    return "no operator of the accelerator takes it along"
+
+
+def _where(found: Frame, nodes: list[fx.Node]) -> str:
+    """The module of the first one, and how many more there are."""
+    path = found.matcher.module_of(nodes[0]) or nodes[0].name
+    return path if len(nodes) == 1 else f"{path} and {len(nodes) - 1} more"

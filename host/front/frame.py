@@ -1,0 +1,67 @@
+"""A model exported for one set of input shapes, and what of it the accelerator runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx
+
+from transept.golden.config import Config
+from transept.host.front.export import Arguments, Values, run
+from transept.host.front.limits import limits
+from transept.host.front.matcher import Matcher
+from transept.host.front.ranges import Ranges, observe
+from transept.host.front.regions import FloatRegion, find_regions
+
+__all__ = ["Choices", "Frame", "frame"]
+
+
+@dataclass
+class Choices:
+    """What was decided about a model beyond its patterns; the same for all shapes.
+
+    excluded: reasons why operators stay with torch, by name; plain: linear layers whose activation
+    does; cuts: operators before which a region ends.
+    """
+
+    excluded: dict[str, str] = field(default_factory=dict)
+    plain: set[str] = field(default_factory=set)
+    cuts: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """module: the exported graph, in real numbers; values: of every node on the example;
+    reasons: why operators that were looked at are not on the accelerator, by node."""
+
+    module: fx.GraphModule
+    values: Values
+    matcher: Matcher
+    regions: list[FloatRegion]
+    reasons: Mapping[fx.Node, str]
+
+    def observe(self, arguments: Arguments, ranges: Ranges) -> None:
+        """Add one calibration input of the same shapes."""
+        with torch.no_grad():
+            observe(self.regions, run(self.module, arguments), ranges)
+
+
+def frame(module: fx.GraphModule, example: Arguments, config: Config, choices: Choices) -> Frame:
+    """Find the regions of an exported model; ``choices.excluded`` gains what does not fit."""
+    values = run(module, example)
+    while True:
+        matcher = Matcher(module, values, choices.excluded, frozenset(choices.plain))
+        found = limits(matcher, config)
+        if found:
+            choices.excluded |= found
+            continue
+        regions = find_regions(matcher, frozenset(choices.cuts))
+        conflicts = [op for region in regions for op in region.spaces.conflicts]
+        if not conflicts:
+            return Frame(module, values, matcher, regions, matcher.reasons)
+        choices.excluded |= {
+            op.name: "its sequences are cut otherwise than those of an attention before it"
+            for op in conflicts
+        }

@@ -1,0 +1,323 @@
+"""A torch model on the accelerator: its regions, and for every shape the torch graph around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from transept.golden.config import Config
+from transept.golden.filters import KeyFilter
+from transept.golden.graph import Graph, GraphError
+from transept.host.compiler.compile import compile_graph
+from transept.host.compiler.cut import Shape
+from transept.host.compiler.errors import CompileError
+from transept.host.front.bind import Binding, Runner, bind
+from transept.host.front.errors import UnsupportedModelError
+from transept.host.front.export import Arguments, export
+from transept.host.front.frame import Choices, Frame, frame
+from transept.host.front.masks import MaskError
+from transept.host.front.quantise import Quantiser
+from transept.host.front.ranges import Ranges
+from transept.host.front.regions import FloatRegion
+from transept.host.runtime.region import Region
+
+__all__ = ["ImportedModel", "import_model", "measure_ranges", "region_shape"]
+
+#: An activation table that is further off than this share of the largest result is none.
+TABLE_ERROR = 0.01
+#: A model that does not settle after so many decisions is given up.
+MOST_ATTEMPTS = 40
+#: Share of the values that enter a region that may lie beyond their grid without a note.
+NARROW = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class _Bound:
+    """One set of input shapes: the graph with calls of the accelerator, and its calls."""
+
+    frame: Frame
+    module: fx.GraphModule
+    bindings: list[Binding]
+    regions: list[Region]
+
+
+class ImportedModel:
+    """A torch model of which the accelerator runs regions.
+
+    regions: of all shapes that were seen; those of another shape share graphs and weights as far as
+    they are the same. choices: why operators stay with torch. ranges: what calibration saw.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        example: Arguments,
+        config: Config,
+        ranges: Ranges,
+        key_filter: KeyFilter | None = None,
+    ) -> None:
+        self.model, self.config, self.example = model, config, example
+        self.ranges = ranges
+        self.choices = Choices(plain=set(ranges.plain))
+        self.regions: list[Region] = []
+        self._filter = key_filter
+        self._exports: dict[tuple, fx.GraphModule] = {}
+        self._bound: dict[tuple, _Bound] = {}
+
+    # --- running
+    def run(self, arguments: Arguments, runner: Runner) -> tuple[object, list[str]]:
+        """The model's result, and notes on what was not as it should be. ``runner`` gets an index
+        into ``regions``.
+
+        A mask that the regions cannot express makes torch run all of it in float.
+
+        Raises
+        ------
+        ExportError
+            If the arguments are of another kind than the example.
+        ValueError
+            If a value that enters a region is NaN or infinite.
+        """
+        arguments.like(self.example)
+        bound = self.bound(arguments)
+        numbers = [self.regions.index(region) for region in bound.regions]
+        for binding in bound.bindings:
+            binding.runner = lambda i, arrays, lengths: runner(numbers[i], arrays, lengths)
+        with torch.no_grad():
+            try:
+                result = bound.module(*arguments.args, **arguments.kwargs)
+            except MaskError as error:
+                note = f"ran in float with torch: {error}"
+                return self.reference(arguments), [note]
+        return result, list(_beyond(bound.bindings))
+
+    def reference(self, arguments: Arguments) -> object:
+        """The result of the float model."""
+        with torch.no_grad():
+            return self._exported(arguments)(*arguments.args, **arguments.kwargs)
+
+    def bound(self, arguments: Arguments) -> _Bound:
+        """The graph for these shapes; made when they are first seen."""
+        key = arguments.key
+        if key not in self._bound:
+            found = frame(self._exported(arguments), arguments, self.config, self.choices)
+            regions = self._regions(found)
+            module, bindings = bind(found, [region.graph for region in regions])
+            self._bound[key] = _Bound(found, module, bindings, regions)
+        return self._bound[key]
+
+    def _exported(self, arguments: Arguments) -> fx.GraphModule:
+        if arguments.key not in self._exports:
+            self._exports[arguments.key] = export(self.model, arguments)
+        return self._exports[arguments.key]
+
+    def _regions(self, found: Frame) -> list[Region]:
+        """A region of each float one, the same as before if its operators are the same."""
+        quantiser: Quantiser | None = None
+        regions = []
+        known = {signature(region.graph): region for region in self.regions}
+        for float_region in found.regions:
+            key = float_region.signature
+            if key not in known:
+                if quantiser is None:
+                    quantiser = Quantiser(found.regions, self.ranges, self.config, self._filter)
+                graph = quantiser.graph(float_region)
+                known[key] = Region(float_region.name, graph, self.config)
+                self.regions.append(known[key])
+            regions.append(known[key])
+        return regions
+
+    # --- deciding
+    def settle(self) -> None:
+        """Decide what stays with torch, until everything else fits the accelerator.
+
+        Raises
+        ------
+        UnsupportedModelError
+            If nothing is left.
+        """
+        for _ in range(MOST_ATTEMPTS):
+            if not self._unfit(self.calibrated()):
+                return
+        raise UnsupportedModelError(f"no cut of the model fits {self.config.name}")
+
+    def calibrated(self) -> Frame:
+        """The frame of the example, of which calibration has seen every value."""
+        while True:
+            found = frame(self._exported(self.example), self.example, self.config, self.choices)
+            if not found.regions:
+                raise UnsupportedModelError(_nothing(found, self.choices))
+            if not self.ranges.covers(found.regions):
+                self.ranges = self._measured()
+            if not self._plain(found):
+                return found
+
+    def _measured(self) -> Ranges:
+        """Ranges over the calibration inputs, of any shapes."""
+        ranges = Ranges(self.ranges.inputs, self.choices.plain)
+        frames: dict[tuple, Frame] = {}
+        for arguments in ranges.inputs:
+            if arguments.key not in frames:
+                module = self._exported(arguments)
+                frames[arguments.key] = frame(module, arguments, self.config, self.choices)
+            frames[arguments.key].observe(arguments, ranges)
+        return ranges
+
+    def _plain(self, found: Frame) -> bool:
+        """Whether an activation turned out to be none that a table can be."""
+        quantiser = Quantiser(found.regions, self.ranges, self.config, self._filter)
+        bad = {
+            name: table.error
+            for name, table in quantiser.scales.tables.items()
+            if table.error > TABLE_ERROR or not self.config.blocks.activation
+        }
+        if bad:
+            self.choices.plain |= set(bad)
+            self.ranges = Ranges(self.ranges.inputs)  # those values mean something else now
+        return bool(bad)
+
+    def _unfit(self, found: Frame) -> bool:
+        """Whether something turned out not to fit, alone or together."""
+        self.regions.clear()
+        try:
+            regions = self._regions(found)
+        except GraphError as error:
+            self.choices.excluded |= _excluded(found.regions, str(error))
+            return True
+        for region, float_region in zip(regions, found.regions, strict=True):
+            shape = region_shape(region, float_region)
+            try:
+                region.executable(shape)
+            except CompileError as error:
+                alone = _too_large(region, shape)
+                if alone:
+                    self.choices.excluded |= alone
+                elif len(region.graph.ops) > 1:
+                    self.choices.cuts.add(_middle(region.graph, shape))
+                else:
+                    self.choices.excluded[_matched(region.graph.ops[0].name)] = str(error)
+                return True
+        return False
+
+
+def region_shape(region: Region, float_region: FloatRegion) -> Shape:
+    """The shape of a float region's rows."""
+    orders = float_region.spaces.orders
+    batch = len(next(iter(orders.values())))
+    return region.shape(batch, {dim: order.shape[1] for dim, order in orders.items()})
+
+
+def signature(graph: Graph) -> tuple:
+    """What two regions have in common if they are the same for other shapes."""
+    return tuple((op.name, op.inputs, op.outputs) for op in graph.ops), graph.outputs
+
+
+def _beyond(bindings: list[Binding]) -> Sequence[str]:
+    return [
+        f"{beyond:,} of {total:,} values lie beyond the grid of {name} and were clipped"
+        for binding in bindings
+        for name, (beyond, total) in binding.beyond.items()
+        if beyond > NARROW * total
+    ]
+
+
+def _nothing(found: Frame, choices: Choices) -> str:
+    reasons = dict.fromkeys([*choices.excluded.values(), *found.reasons.values()])
+    told = "; ".join(reasons) or "no linear layer, convolution or attention was found"
+    return f"no part of the model can run on the accelerator: {told}"
+
+
+def _excluded(regions: list[FloatRegion], message: str) -> dict[str, str]:
+    """The operator that a graph's error names."""
+    names = [op.name for region in regions for op in region.ops if op.name in message]
+    if not names:
+        raise UnsupportedModelError(message)
+    return {_matched(max(names, key=len)): message}
+
+
+def _too_large(region: Region, shape: Shape) -> dict[str, str]:
+    """Operators that no cut fits even alone."""
+    found = {}
+    for op in region.graph.ops:
+        values = {name: region.graph.values[name] for name in (*op.inputs, *op.outputs)}
+        used = {value.dim for value in values.values()}
+        dims = tuple(dim for dim in region.graph.dims if dim.name in used)
+        graph = Graph(dims, values, tuple(dict.fromkeys(op.inputs)), tuple(op.outputs), (op,))
+        lengths = {dim.name: shape.lengths[dim.name] for dim in dims}
+        try:
+            compile_graph(graph, region.config, Shape(shape.batch, lengths))
+        except CompileError as error:
+            found[_matched(op.name)] = str(error)
+    return found
+
+
+def _matched(name: str) -> str:
+    """The operator that a pattern matched: projections belong to their attention."""
+    for role in (".query", ".key", ".value"):
+        if name.endswith(f"attention{role}"):
+            return name.removesuffix(role)
+    return name
+
+
+def _middle(graph: Graph, shape: Shape) -> str:
+    """The operator that begins the second half of the work."""
+    rows = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
+    macs = graph.macs(rows)
+    half, so_far = sum(macs.values()) / 2, 0
+    for index, op in enumerate(graph.ops):
+        so_far += macs[op.name]
+        if so_far >= half and index:
+            return _matched(op.name)
+    return _matched(graph.ops[-1].name)
+
+
+def measure_ranges(model: torch.nn.Module, calibration: Sequence[object], config: Config) -> Ranges:
+    """What calibration sees of a model, to be shared by programs for several shapes.
+
+    calibration: inputs as ``import_model`` takes them.
+    """
+    inputs = _inputs(calibration)
+    imported = ImportedModel(model, inputs[0], config, Ranges(inputs))
+    imported.calibrated()
+    return imported.ranges
+
+
+def import_model(
+    model: torch.nn.Module,
+    example: object,
+    config: Config,
+    calibration: Sequence[object] | Ranges | None = None,
+    key_filter: KeyFilter | None = None,
+) -> ImportedModel:
+    """Find, calibrate and quantise everything of ``model`` that the accelerator can run.
+
+    example: a tensor, a tuple of arguments or a dictionary of named ones; calibration: inputs in
+    the same forms, of any shapes (the example alone by default), or ranges of a model imported
+    before; key_filter: in place of dense attention.
+
+    Raises
+    ------
+    ExportError
+        If torch cannot export the model for these inputs.
+    UnsupportedModelError
+        If no part of it can run on the accelerator.
+    ValueError
+        If weights or calibration inputs hold NaN or infinity.
+    """
+    arguments = Arguments.of(example)
+    if isinstance(calibration, Ranges):
+        ranges = calibration
+    else:
+        ranges = Ranges(_inputs(calibration or [arguments]))
+        for inputs in ranges.inputs:
+            inputs.like(arguments)
+    imported = ImportedModel(model, arguments, config, ranges, key_filter)
+    imported.settle()
+    return imported
+
+
+def _inputs(calibration: Sequence[object]) -> list[Arguments]:
+    return [Arguments.of(inputs) for inputs in calibration]

@@ -1,0 +1,114 @@
+"""A region of real operators as a graph of integer ones."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from transept.golden.config import Config
+from transept.golden.filters import Dense, KeyFilter
+from transept.golden.graph import Dim, Graph, Operator, Value
+from transept.golden.ops import Attention, Linear, Norm
+from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, NormMatch
+from transept.host.front.quantise.attention import quantise_attention
+from transept.host.front.quantise.linear import quantise_linear
+from transept.host.front.quantise.norm import quantise_add, quantise_norm
+from transept.host.front.quantise.scales import Scales
+from transept.host.front.ranges import Ranges, base_name
+from transept.host.front.regions import FloatRegion
+
+__all__ = ["Quantiser"]
+
+#: Rows of a value that no attention reads.
+MOST_ROWS = 1 << 24
+
+
+class Quantiser:
+    """Makes graphs of regions; operators that share parameters share the integers too.
+
+    key_filter: in place of dense attention.
+    """
+
+    def __init__(
+        self,
+        regions: list[FloatRegion],
+        ranges: Ranges,
+        config: Config,
+        key_filter: KeyFilter | None = None,
+    ) -> None:
+        self._ranges, self._config, self._filter = ranges, config, key_filter
+        self.scales = Scales([op for region in regions for op in region.ops], ranges)
+        self._done: dict[tuple[type, str], Operator] = {}
+
+    def graph(self, region: FloatRegion) -> Graph:
+        """The quantised graph of one region.
+
+        Raises
+        ------
+        ValueError
+            If weights or ranges hold NaN or infinity, or (GraphError) a sum does not fit its
+            accumulator; the message names the operator.
+        """
+        ops = tuple(self._operator(op) for op in region.ops)
+        names = dict.fromkeys([*region.inputs, *(out for op in ops for out in op.outputs)])
+        values = {name: self._value(name, region) for name in names}
+        keys = {region.spaces.dims[op.inputs[1]] for op in region.attentions}
+        most = self._config.geometry.max_tokens
+        dims = dict.fromkeys(value.dim for value in values.values())
+        return Graph(
+            tuple(Dim(dim, most if dim in keys else MOST_ROWS) for dim in dims),
+            values,
+            tuple(region.inputs),
+            tuple(region.outputs),
+            ops,
+        )
+
+    def _value(self, name: str, region: FloatRegion) -> Value:
+        scale = np.asarray(self.scales.scale[name], np.float64)
+        return Value(name, region.spaces.dims[name], len(scale), self.scales.bits[name], scale)
+
+    def _operator(self, op: object) -> Operator:
+        if isinstance(op, LinearMatch):
+            return self._shared(op, self._linear, x=op.inputs[0], y=op.outputs[0])
+        if isinstance(op, AttentionMatch):
+            q, k, v = op.inputs
+            rule = self._filter if self._filter and op.filter == Dense() else op.filter
+            return self._shared(op, self._attention, q=q, k=k, v=v, out=op.outputs[0], filter=rule)
+        if isinstance(op, NormMatch):
+            x = op.inputs[1] if len(op.inputs) > 1 else None
+            total = op.outputs[1] if len(op.outputs) > 1 else None
+            return self._shared(op, self._norm, y=op.inputs[0], x=x, out=op.outputs[0], sum=total)
+        assert isinstance(op, AddMatch)
+        return self._shared(op, self._add, y=op.inputs[0], x=op.inputs[1], sum=op.outputs[0])
+
+    def _shared(self, op, make, **values):  # type: ignore[no-untyped-def]
+        """The operator made before of the same parameters, on other values."""
+        key = (type(op), base_name(op.name), len(op.inputs), len(op.outputs))
+        if key not in self._done:
+            self._done[key] = make(op)
+        return dataclasses.replace(self._done[key], name=op.name, **values)
+
+    def _linear(self, op: LinearMatch) -> Linear:
+        scale, fitted = self.scales.scale, self.scales.tables.get(op.name)
+        width = len(op.bias)
+        out = scale[op.outputs[0]] if fitted is None else np.full(width, 2.0**fitted.in_exponent)
+        table = None if fitted is None else fitted.table
+        moments = self._ranges.moments(op.name)
+        return quantise_linear(op, moments, scale[op.inputs[0]], out, table)
+
+    def _attention(self, op: AttentionMatch) -> Attention:
+        scales = [self.scales.scale[name] for name in (*op.inputs, *op.outputs)]
+        geometry = self._config.geometry
+        return quantise_attention(op, *scales, block=geometry.tile, most_keys=geometry.max_tokens)
+
+    def _norm(self, op: NormMatch) -> Norm:
+        exponents, out = self.scales.exponents, self.scales.scale[op.outputs[0]]
+        y = exponents[op.inputs[0]]
+        x = exponents[op.inputs[1]] if len(op.inputs) > 1 else None
+        kept = exponents[op.outputs[1]] if len(op.outputs) > 1 else None
+        return quantise_norm(op, self.scales.totals[op.name], y, x, kept, out)
+
+    def _add(self, op: AddMatch) -> Operator:
+        parts = [self.scales.exponents[name] for name in (*op.inputs, *op.outputs)]
+        return quantise_add(op, self.scales.totals[op.name], *parts)

@@ -1,0 +1,235 @@
+"""The real value of one step of every value: what shares a residual or parameters shares its grid.
+
+Smoothing (SmoothQuant, Xiao et al. 2023) moves the spread of activation channels into the weights:
+factors are powers of two where the value is also an operand of a sum, free elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+
+from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, Match, NormMatch
+from transept.host.front.quantise.grids import INT8, INT16, MARGIN16, power_of_two
+from transept.host.front.quantise.norm import MOST_SHIFT, sum_exponent
+from transept.host.front.quantise.tables import FittedTable, fit_table
+from transept.host.front.ranges import Ranges, base_name
+from transept.host.front.spaces import Groups
+
+__all__ = ["Scales", "total_of"]
+
+SMOOTHING = 0.5
+
+
+def total_of(op: Match) -> str | None:
+    """The value that a norm or sum adds up: the sum itself, or the norm's one operand."""
+    if isinstance(op, AddMatch):
+        return op.outputs[0]
+    if isinstance(op, NormMatch):
+        return op.sum or op.inputs[0]
+    return None
+
+
+class Scales:
+    """Scales of all values of some operators.
+
+    scale: float64[width] by value; bits: 8 or 16; exponents: of one step, for operands of sums and
+    sums that are kept; totals: exponents of the 24-bit sums, by operator; tables: by linear layer.
+    """
+
+    def __init__(self, ops: Sequence[Match], ranges: Ranges) -> None:
+        self._ops, self._ranges = ops, ranges
+        self.bits: dict[str, int] = {}
+        self.scale: dict[str, np.ndarray] = {}
+        self.exponents: dict[str, np.ndarray] = {}
+        self.totals: dict[str, int] = {}
+        self.tables: dict[str, FittedTable] = {}
+        self._members = self._groups()
+        self._largest = {key: self._reach(values) for key, values in self._members.items()}
+        group_of = {value: key for key, values in self._members.items() for value in values}
+        self._group_of = group_of
+        sums = self._sums()
+        for key, values in self._members.items():
+            self._free(key, values, sums)
+        self._balance(sums)
+        for key in sums:
+            for value in self._members[key]:
+                self.exponents[value] = self._exponents[key]
+                self.scale[value] = 2.0 ** self._exponents[key]
+        self._fit()
+
+    # --- who shares
+    def _groups(self) -> dict[str, list[str]]:
+        """Values by group: those that meet the same parameters in the same place."""
+        groups: Groups[str] = Groups()
+        places: dict[tuple, str] = {}
+        for op in self._ops:
+            for kind, values in (("in", op.inputs), ("out", op.outputs)):
+                for index, value in enumerate(values):
+                    place = (base_name(op.name), kind, index)
+                    groups.join([places.setdefault(place, value), value])
+                    eight = isinstance(op, AttentionMatch) and kind == "in"
+                    self.bits[value] = 8 if eight else self.bits.get(value, 16)
+        members: dict[str, list[str]] = {}
+        for value in self.bits:
+            members.setdefault(groups.find(value), []).append(value)
+        return members
+
+    def _readers(self, values: Iterable[str], kind: type) -> list[Match]:
+        wanted = set(values)
+        return [op for op in self._ops if isinstance(op, kind) and wanted & set(op.inputs)]
+
+    def _makers(self, values: Iterable[str], kind: type) -> list[Match]:
+        wanted = set(values)
+        return [op for op in self._ops if isinstance(op, kind) and wanted & set(op.outputs)]
+
+    def _sums(self) -> dict[str, list[str]]:
+        """Groups whose scales are powers of two, with the operators that add them up."""
+        found: dict[str, list[str]] = {}
+        for op in self._ops:
+            if not isinstance(op, NormMatch | AddMatch):
+                continue
+            operands = [*op.inputs]
+            if isinstance(op, AddMatch):
+                operands += op.outputs
+            elif len(op.outputs) > 1:
+                operands.append(op.outputs[1])
+            for value in operands:
+                found.setdefault(self._group_of[value], []).append(base_name(op.name))
+        return found
+
+    # --- how far values reach
+    def _reach(self, values: Sequence[str]) -> np.ndarray:
+        """Largest magnitude of each channel; a bias must fit the grid even where the product
+        cancels it, and a normalised value has at least its gain."""
+        largest = [self._ranges[value] for value in values]
+        for op in self._makers(values, LinearMatch):
+            if op.activation is None:  # type: ignore[attr-defined]
+                largest.append(op.bias.abs().double().numpy())  # type: ignore[attr-defined]
+        for op in self._makers(values, NormMatch):
+            if op.outputs[0] in values:
+                for part in (op.weight, op.bias):  # type: ignore[attr-defined]
+                    largest.append(part.abs().double().numpy())
+        return np.max(np.stack(largest), axis=0)
+
+    # --- grids of one group
+    def _free(self, key: str, values: Sequence[str], sums: dict[str, list[str]]) -> None:
+        """The scale of a group that no sum reads; exponents of one that sums read, before they
+        are brought within the reach of shifts."""
+        largest = self._largest[key]
+        attention = next(iter(self._readers(values, AttentionMatch)), None)
+        if attention is not None and self.bits[values[0]] == 8:
+            scale = _eight_bits(attention, values, largest)
+        elif any(op.activation for op in self._makers(values, LinearMatch)):  # type: ignore
+            exponent = self._bounded(values, largest)
+            scale = np.full(len(largest), 2.0**exponent)
+        else:
+            weights = [op.weight for op in self._readers(values, LinearMatch)]  # type: ignore
+            factor = _smoothing(largest, weights) if weights else np.ones_like(largest)
+            scale = (
+                factor * (largest * MARGIN16 / (INT16 * factor)).max()
+                if weights
+                else (largest * MARGIN16 / INT16)
+            )
+        for value in values:
+            self.scale[value] = scale
+
+    def _bounded(self, values: Sequence[str], largest: np.ndarray) -> int:
+        """Exponent of a group of activations: room for twice what calibration saw, but no more
+        than the functions can return."""
+        reach = float(largest.max()) * MARGIN16
+        ends = []
+        for op in self._makers(values, LinearMatch):
+            activation, before = op.activation, self._before(op)  # type: ignore[attr-defined]
+            if activation is None:
+                return power_of_two(reach, INT16)
+            grid = torch.linspace(-1, 1, 513, dtype=torch.float64) * before * MARGIN16
+            ends.append(float(activation.function(grid).abs().max()))
+        return power_of_two(max(min(reach, max(ends)), 1e-6), INT16)
+
+    def _before(self, op: Match) -> float:
+        """How far the argument of an activation reaches."""
+        bias = float(op.bias.abs().max())  # type: ignore[attr-defined]
+        return max(float(self._ranges[f"{op.name}.before"].max()), bias, 1e-4)
+
+    # --- sums
+    def _balance(self, sums: dict[str, list[str]]) -> None:
+        """Exponents of sums and their operands: shifts are 0 to 15, and nothing overflows."""
+        totals: dict[str, int] = {}
+        for op in self._ops:
+            total = total_of(op)
+            if total is not None:
+                reach = sum_exponent(float(self._ranges[total].max()))
+                name = base_name(op.name)
+                totals[name] = max(totals.get(name, reach), reach)
+        wanted, need = {}, {}
+        for key in sums:
+            need[key] = np.ceil(np.log2(self._largest[key] * MARGIN16 / INT16)).astype(np.int64)
+            wanted[key] = self._wanted(key, need[key])
+        for key, names in sums.items():
+            for name in names:
+                totals[name] = max(totals[name], int(need[key].max()) - MOST_SHIFT)
+        while True:  # raising one total may ask for another; it ends, for the largest stays
+            raised = False
+            for names in sums.values():
+                least = max(totals[name] for name in names) - MOST_SHIFT
+                for name in names:
+                    if totals[name] < least:
+                        totals[name], raised = least, True
+            if not raised:
+                break
+        self._exponents = {
+            key: np.clip(
+                wanted[key],
+                max(totals[name] for name in names),
+                min(totals[name] for name in names) + MOST_SHIFT,
+            )
+            for key, names in sums.items()
+        }
+        for op in self._ops:
+            if base_name(op.name) in totals:
+                self.totals[op.name] = totals[base_name(op.name)]
+
+    def _wanted(self, key: str, need: np.ndarray) -> np.ndarray:
+        values = self._members[key]
+        if any(op.activation for op in self._makers(values, LinearMatch)):  # type: ignore
+            exponent = self._bounded(values, self._largest[key])
+            return np.full(len(need), exponent)
+        weights = [op.weight for op in self._readers(values, LinearMatch)]  # type: ignore
+        if not weights:
+            return need
+        factor = np.rint(np.log2(_smoothing(self._largest[key], weights)))
+        return (factor + (need - factor).max()).astype(np.int64)
+
+    # --- activations
+    def _fit(self) -> None:
+        fitted: dict[tuple, FittedTable] = {}
+        for op in self._ops:
+            if isinstance(op, LinearMatch) and op.activation is not None:
+                scale = self.scale[op.outputs[0]]
+                exponents = np.log2(scale).astype(np.int64)
+                if (exponents != exponents[0]).any():  # of a sum that needs finer channels
+                    raise ValueError(f"results of {op.name} have different scales")
+                key = (base_name(op.name), int(exponents[0]))
+                if key not in fitted:
+                    fitted[key] = fit_table(
+                        op.activation.function, self._before(op), int(exponents[0])
+                    )
+                self.tables[op.name] = fitted[key]
+
+
+def _eight_bits(op: Match, values: Sequence[str], largest: np.ndarray) -> np.ndarray:
+    """Queries and keys have one scale for each head, values one for each channel."""
+    assert isinstance(op, AttentionMatch)
+    q, k, _ = op.inputs
+    heads = op.heads if q in values else op.kv_heads if k in values else len(largest)
+    by_head = largest.reshape(heads, -1).max(1) / INT8
+    return np.repeat(by_head, len(largest) // heads)
+
+
+def _smoothing(largest: np.ndarray, weights: list[torch.Tensor]) -> np.ndarray:
+    """``max|x|**a / max|w|**(1 - a)`` for each input channel (SmoothQuant, eq. 4)."""
+    columns = torch.cat([weight.abs() for weight in weights]).amax(0).double().numpy()
+    return largest**SMOOTHING / np.maximum(columns, 1e-6) ** (1 - SMOOTHING)

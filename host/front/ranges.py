@@ -1,0 +1,117 @@
+"""What calibration saw: the range of every value, and the second moments of every operand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+
+from transept.host.front.export import Arguments, Values
+from transept.host.front.masks import MaskError, key_lengths
+from transept.host.front.matches import LinearMatch
+from transept.host.front.regions import FloatRegion, Source
+
+__all__ = ["Ranges", "base_name", "observe"]
+
+#: A value that was always smaller counts as this.
+SMALLEST = 1e-6
+
+
+def base_name(name: str) -> str:
+    """The name without the numbers that tell apart operators with the same parameters: what shares
+    its weights shares its scales."""
+    return re.sub(r"#\d+", "", name)
+
+
+class Ranges:
+    """Largest magnitude of every channel of every value, and for each linear layer the sum of
+    ``x^T x`` over the rows that entered it. Values are named as in ``FloatRegion``.
+
+    inputs: what calibration ran on; plain: linear layers that were measured without their
+    activation, for no table can be it.
+    """
+
+    def __init__(self, inputs: Sequence[Arguments], plain: Iterable[str] = ()) -> None:
+        self.inputs, self.plain = tuple(inputs), frozenset(plain)
+        self._largest: dict[str, torch.Tensor] = {}
+        self._moments: dict[str, torch.Tensor] = {}
+
+    def add(self, name: str, rows: torch.Tensor) -> None:
+        """See the rows [n, width] of a value."""
+        name = base_name(name)
+        if not len(rows):
+            return
+        largest = rows.detach().abs().amax(0).double()
+        seen = self._largest.get(name)
+        self._largest[name] = largest if seen is None else torch.maximum(seen, largest)
+
+    def add_operand(self, name: str, rows: torch.Tensor) -> None:
+        """See the rows [n, k] that enter a linear layer."""
+        name, rows = base_name(name), rows.detach().float()
+        self._moments[name] = self._moments.get(name, 0) + (rows.T @ rows).double()
+
+    def covers(self, regions: Iterable[FloatRegion]) -> bool:
+        """Whether calibration saw every value of these regions."""
+        return all(base_name(name) in self._largest for r in regions for name in r.sources)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """float64[channels], at least 1e-6.
+
+        Raises
+        ------
+        ValueError
+            If calibration saw NaN or infinity, or nothing of the value.
+        """
+        name = base_name(name)
+        if name not in self._largest:
+            raise ValueError(
+                f"calibration saw nothing of {name}; calibrate with inputs that reach it"
+            )
+        largest = self._largest[name].numpy()
+        if not np.isfinite(largest).all():
+            bad = largest[~np.isfinite(largest)][0]
+            raise ValueError(f"calibration saw {bad} in {name}; calibrate with finite inputs")
+        return np.maximum(largest, SMALLEST)
+
+    def moments(self, name: str) -> torch.Tensor:
+        """float64[k, k], the sum of ``x^T x`` over all rows that entered the layer."""
+        return self._moments[base_name(name)]
+
+
+def observe(regions: Iterable[FloatRegion], values: Values, ranges: Ranges) -> None:
+    """Add one run of the float model; rows of padding are left out, for nothing reads them."""
+    for region in regions:
+        real = {name: _real_rows(region, values, dim) for name, dim in region.spaces.dims.items()}
+        for name, source in region.sources.items():
+            rows = _rows(source, values)
+            keep = real.get(name)
+            ranges.add(name, rows if keep is None else rows[keep])
+        for op in region.ops:
+            if isinstance(op, LinearMatch):
+                x = op.inputs[0]
+                rows = _rows(region.sources[x], values)[real[x]]
+                ranges.add_operand(op.name, rows)
+                if op.activation is not None:
+                    before = _rows(region.before[op.name], values)[real[x]]
+                    ranges.add(f"{op.name}.before", before)
+
+
+def _rows(source: Source, values: Values) -> torch.Tensor:
+    """A value as float [rows, width]."""
+    return values[source.node].detach().flatten()[source.index].float()
+
+
+def _real_rows(region: FloatRegion, values: Values, dim: str) -> torch.Tensor:
+    """Rows that are no padding, as far as masks tell."""
+    order = region.spaces.orders[dim]
+    for op in region.attentions:
+        if region.spaces.dims[op.inputs[1]] == dim:
+            try:
+                lengths = key_lengths(op, [values[mask.node] for mask in op.masks])
+            except MaskError:
+                continue
+            real = torch.arange(order.shape[1]) < torch.tensor(lengths)[:, None]
+            return order[real]
+    return order.flatten()

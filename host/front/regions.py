@@ -1,0 +1,330 @@
+"""Which operators the accelerator runs together: regions of a torch graph.
+
+The depth of an operator is how often its data has gone from the accelerator to torch and back. Between
+two operators of the same depth nothing is computed by torch, so all that are connected form one
+region, whatever the model is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import fx
+
+from transept.host.front.matcher import Matcher
+from transept.host.front.matches import (
+    AddMatch,
+    AttentionMatch,
+    Boundary,
+    LinearMatch,
+    Match,
+    NormMatch,
+)
+from transept.host.front.spaces import Groups, Spaces
+
+__all__ = ["FloatRegion", "Source", "find_regions"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where a value lies in the torch graph: element e of row r is element ``index[r, e]`` of the
+    flattened tensor of ``node``."""
+
+    node: fx.Node
+    index: torch.Tensor
+
+    @classmethod
+    def of(cls, boundary: Boundary) -> Source:
+        """The inverse of the codes of a boundary."""
+        index = torch.empty(boundary.rows * boundary.width, dtype=torch.int64)
+        index[boundary.codes.flatten()] = torch.arange(len(index))
+        return cls(boundary.node, index.reshape(boundary.rows, boundary.width))
+
+    def columns(self, elements: torch.Tensor) -> Source:
+        """Some elements of every row."""
+        return Source(self.node, self.index[:, elements])
+
+
+@dataclass(eq=False)
+class FloatRegion:
+    """Operators that run together, still in real numbers.
+
+    inputs, outputs: values that cross the region's edge; sources: where every value is in the torch
+    graph; before: the same for what an activation is applied to, by the name of the linear layer;
+    dims, orders: of ``Spaces``.
+    """
+
+    name: str
+    ops: list[Match]
+    inputs: list[str]
+    outputs: list[str]
+    sources: dict[str, Source]
+    before: dict[str, Source]
+    spaces: Spaces
+    nodes: frozenset[fx.Node] = field(default=frozenset())
+
+    @property
+    def signature(self) -> tuple:
+        """Equal for regions that compute the same, whatever their shapes."""
+        return tuple((op.name, op.inputs, op.outputs) for op in self.ops), tuple(self.outputs)
+
+    @property
+    def attentions(self) -> list[AttentionMatch]:
+        """Its attentions."""
+        return [op for op in self.ops if isinstance(op, AttentionMatch)]
+
+
+def find_regions(matcher: Matcher, cuts: frozenset[str] = frozenset()) -> list[FloatRegion]:
+    """Every region that multiplies; all of them if none does. cuts: operators whose operands come from torch, though the
+    accelerator makes them: a region that was too large ends before them."""
+    names: Groups[str] = Groups()
+    depths = _depths(matcher, cuts)
+    producers = {out: op for op in matcher.matches for out in op.outputs}
+    for op in matcher.matches:
+        names.find(op.name)
+        for value in op.inputs:
+            maker = producers.get(value)
+            if maker is not None and depths[maker.name] == depths[op.name]:
+                names.join([maker.name, op.name])
+    for ops in _sharing(matcher.matches, depths).values():
+        names.join(op.name for op in ops)
+    members: dict[str, list[Match]] = {}
+    for op in matcher.matches:
+        members.setdefault(names.find(op.name), []).append(op)
+    multiply = [
+        ops
+        for ops in members.values()
+        if any(isinstance(op, LinearMatch | AttentionMatch) for op in ops)
+    ]
+    regions = [_Builder(matcher, ops).region() for ops in multiply or members.values()]
+    _name(regions)
+    return regions
+
+
+def _sharing(ops: list[Match], depths: dict[str, int]) -> dict[tuple[int, str], list[Match]]:
+    """Operators of one depth that read the same value."""
+    shared: dict[tuple[int, str], list[Match]] = {}
+    for op in ops:
+        for value in op.inputs:
+            shared.setdefault((depths[op.name], value), []).append(op)
+    return shared
+
+
+def _depths(matcher: Matcher, cuts: frozenset[str]) -> dict[str, int]:
+    defined = {b.node: name for op in matcher.matches for name, b in op.defines.items()}
+    producers = {out: op for op in matcher.matches for out in op.outputs}
+    of_node: dict[fx.Node, int] = {}
+    depths: dict[str, int] = {}
+    ready = {op.name: op for op in matcher.matches}
+
+    def node_depth(node: fx.Node) -> int:
+        if node not in of_node:
+            if node in defined:
+                of_node[node] = op_depth(producers[defined[node]])
+            else:
+                of_node[node] = max((node_depth(n) for n in node.all_input_nodes), default=0)
+        return of_node[node]
+
+    def op_depth(op: Match) -> int:
+        if op.name not in depths:
+            found = 1
+            for value in op.inputs:
+                maker = producers.get(value)
+                if maker is None:
+                    found = max(found, node_depth(matcher.boundaries[value].node) + 1)
+                else:
+                    crosses = _crosses(op, maker) or op.name in cuts
+                    found = max(found, op_depth(maker) + crosses)
+            for mask in op.masks if isinstance(op, AttentionMatch) else ():
+                found = max(found, node_depth(mask.node) + 1)
+            depths[op.name] = found
+        return depths[op.name]
+
+    for node in matcher.module.graph.nodes:  # in order, so that no recursion goes deep
+        node_depth(node)
+    for op in ready.values():
+        op_depth(op)
+    return depths
+
+
+def _crosses(op: Match, maker: Match) -> bool:
+    """Whether a value goes through torch though both operators match: attention takes int8 from
+    linear layers alone, and sums take values whose scales are powers of two."""
+    if isinstance(op, AttentionMatch):
+        return not (isinstance(maker, LinearMatch) and maker.activation is None)
+    return False
+
+
+class _Builder:
+    """Brings the operators of one region to the forms that ``golden.ops`` has."""
+
+    def __init__(self, matcher: Matcher, ops: list[Match]) -> None:
+        self._matcher, self._ops = matcher, ops
+        self._inside = {out for op in ops for out in op.outputs}
+        self._sources: dict[str, Source] = {}
+        self._before: dict[str, Source] = {}
+        self._inputs: dict[str, None] = {}
+        self._renamed: dict[str, str] = {}
+        nodes = frozenset(node for op in ops for node in op.nodes)
+        self._nodes = nodes
+        for op in ops:
+            for name, boundary in op.defines.items():
+                self._sources[name] = Source.of(boundary)
+            if isinstance(op, LinearMatch):
+                self._before[op.name] = Source.of(op.product)
+
+    def region(self) -> FloatRegion:
+        outputs = [name for name in self._sources if self._read_outside(name)]
+        ops = self._fused(self._entered(), outputs)
+        read = {value for op in ops for value in op.inputs} | set(outputs)
+        ops = [op for op in ops if read & set(op.outputs)]
+        rows = {name: len(source.index) for name, source in self._sources.items()}
+        for op in ops:  # derived and renamed values
+            for value in (*op.inputs, *op.outputs):
+                rows.setdefault(value, len(self._sources[value].index))
+        return FloatRegion(
+            name="",
+            ops=ops,
+            inputs=[v for v in self._inputs if v in read],
+            outputs=outputs,
+            sources=self._sources,
+            before=self._before,
+            spaces=Spaces(ops, rows),
+            nodes=self._nodes,
+        )
+
+    def _read_outside(self, name: str) -> bool:
+        node = self._sources[name].node
+        return any(user not in self._nodes for user in self._users(node, name))
+
+    def _users(self, node: fx.Node, name: str) -> Iterable[fx.Node]:
+        """Users of a value that are not views which only members of the region read."""
+        pending, seen = list(node.users), set()
+        while pending:
+            user = pending.pop()
+            if user in seen:
+                continue
+            seen.add(user)
+            if user not in self._nodes and self._is_view(user, name):
+                pending += list(user.users)
+                continue
+            yield user
+
+    def _is_view(self, node: fx.Node, name: str) -> bool:
+        view = self._matcher.views[node] if node.op == "call_function" else None
+        views = view if isinstance(view, list) else [view]
+        return all(getattr(part, "value", None) == name for part in views)
+
+    # --- values that enter
+    def _entered(self) -> list[Match]:
+        """The operators with names for what comes in, packed projections taken apart."""
+        ops: list[Match] = []
+        for op in self._ops:
+            if isinstance(op, AttentionMatch):
+                ops += self._attention(op)
+            elif len(op.inputs) == 1:
+                ops.append(replace(op, inputs=(self._value(op.inputs[0], f"{op.name}.input"),)))
+            else:
+                y, x = op.inputs
+                inputs = (self._value(y, f"{op.name}.input"), self._value(x, f"{op.name}.residual"))
+                ops.append(replace(op, inputs=inputs))
+        return ops
+
+    def _value(self, value: str, wanted: str) -> str:
+        """The name of a value inside the region."""
+        if value in self._inside:
+            return value
+        if value not in self._renamed:
+            self._renamed[value] = wanted
+            self._sources[wanted] = Source.of(self._matcher.boundaries[value])
+            self._inputs[wanted] = None
+        return self._renamed[value]
+
+    def _attention(self, op: AttentionMatch) -> list[Match]:
+        """The attention with its operands in the order of heads, and the linear layers that make
+        them so."""
+        makers = {out: maker for maker in self._ops for out in maker.outputs}
+        ops: list[Match] = []
+        inputs = []
+        for value, columns, role in zip(
+            op.inputs, op.columns, ("query", "key", "value"), strict=True
+        ):
+            elements, name = columns.flatten(), f"{op.name}.{role}"
+            maker = makers.get(value)
+            source = self._sources.get(value) or Source.of(self._matcher.boundaries[value])
+            self._sources[name] = source.columns(elements)
+            if isinstance(maker, LinearMatch):
+                x = self._value(maker.inputs[0], f"{maker.name}.input")
+                ops.append(
+                    replace(
+                        maker,
+                        name=name,
+                        inputs=(x,),
+                        outputs=(name,),
+                        weight=maker.weight[elements],
+                        bias=maker.bias[elements],
+                    )
+                )
+            else:
+                self._inputs[name] = None
+            inputs.append(name)
+        return [*ops, replace(op, inputs=tuple(inputs))]
+
+    # --- sums that a norm reads
+    def _fused(self, ops: list[Match], outputs: list[str]) -> list[Match]:
+        """Each sum with the first norm of it as one operator; it is kept if anything else reads it."""
+        sums = {op.outputs[0]: op for op in ops if isinstance(op, AddMatch)}
+        taken: set[str] = set()
+        fused: list[Match] = []
+        for op in ops:
+            add = sums.get(op.inputs[0]) if isinstance(op, NormMatch) else None
+            if add is None or add.name in taken:
+                fused.append(op)
+                continue
+            taken.add(add.name)
+            total = add.outputs[0]
+            kept = total in outputs or any(
+                total in other.inputs for other in ops if other is not op
+            )
+            fused.append(
+                replace(
+                    op,
+                    inputs=add.inputs,
+                    outputs=(*op.outputs, total) if kept else op.outputs,
+                    sum=total,
+                )
+            )
+        return _in_order([op for op in fused if op.name not in taken])
+
+
+def _in_order(ops: list[Match]) -> list[Match]:
+    """The same operators, each behind those that make its operands, else in their order."""
+    defined = {out: op for op in ops for out in op.outputs}
+    done: dict[str, Match] = {}
+
+    def add(op: Match) -> None:
+        if op.name in done:
+            return
+        for value in op.inputs:
+            if value in defined:
+                add(defined[value])
+        done[op.name] = op
+
+    for op in ops:
+        add(op)
+    return list(done.values())
+
+
+def _name(regions: list[FloatRegion]) -> None:
+    """Each region has the common path of its operators as its name, a number behind it if another
+    one has it too."""
+    names: dict[str, int] = {}
+    for region in regions:
+        paths = [op.name.split(".") for op in region.ops]
+        common = os.path.commonprefix(paths)
+        name = ".".join(common) or "model"
+        names[name] = names.get(name, 0) + 1
+        region.name = name if names[name] == 1 else f"{name}#{names[name]}"

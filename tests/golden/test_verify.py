@@ -1,0 +1,146 @@
+"""The verifier refuses every kind of illegal program by name, and no legal one."""
+
+import re
+import time
+
+import numpy as np
+import programs
+import pytest
+from bench import instruction
+from illegal import illegal, legal, skeleton
+
+from transept.golden import isa
+from transept.golden.config import PYNQ_Z2, TINY, Blocks, Filters
+from transept.golden.emulator import Emulator, EmulatorError
+from transept.golden.isa import Filter, Opcode, Window
+from transept.golden.verify import verify
+
+KINDS = {kind.name: kind for kind in illegal(TINY)}
+
+
+def found(case, config=TINY):
+    """What the verifier says of a case."""
+    base, size = case.windows[Window.PROGRAM]
+    sizes = {window: limit for window, (_, limit) in case.windows.items()}
+    return verify(case.dram[base : base + size].tobytes(), config, sizes)
+
+
+@pytest.mark.parametrize("config", [TINY, PYNQ_Z2], ids=lambda config: config.name)
+def test_what_is_spoilt_was_legal(config):
+    assert found(legal(config), config) == []
+
+
+def test_there_are_enough_kinds():
+    assert len(KINDS) > 200
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_refused_by_name(name):
+    kind = KINDS[name]
+    first = found(kind.case)[0]
+    assert first.index == kind.index
+    assert re.search(kind.says, first.text), first
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_emulator_refuses_it_before_anything_runs(name):
+    kind = KINDS[name]
+    dram = kind.case.dram.copy()
+    with pytest.raises(EmulatorError, match=kind.says):
+        Emulator(TINY, dram, kind.case.windows).run()
+    assert np.array_equal(dram, kind.case.dram)
+
+
+#: Neither attention, nor activation, nor norm.
+BARE = TINY.replace(
+    name="bare",
+    blocks=Blocks(attention=False, activation=False, norm=False),
+    filters=Filters(names=(), estimate_multipliers=2),
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("scores", "block 'attention' is not built in bare"),
+        ("softmax", "block 'attention' is not built in bare"),
+        ("context", "block 'attention' is not built in bare"),
+        ("norm", "block 'norm' is not built in bare"),
+        ("vparam", "block 'norm' is not built in bare"),
+        ("table", "block 'activation' is not built in bare"),
+        ("matmul", "block 'activation' is not built in bare"),
+        ("stat", "a key filter that looks at keys is not built in bare"),
+    ],
+)
+def test_what_is_not_built(place, says):
+    places = list(skeleton(TINY))
+    assert says in [f.text for f in found(legal(TINY), BARE) if f.index == places.index(place)]
+
+
+def test_what_is_built_is_legal():
+    wrong = {finding.index for finding in found(legal(TINY), BARE)}
+    places = [place for n, place in enumerate(skeleton(TINY)) if n not in wrong]
+    assert places == ["load", "open", "close", "store"]
+
+
+@pytest.mark.parametrize("kind", Filter)
+def test_a_filter_that_is_not_built(kind):
+    some = TINY.replace(name="some", filters=Filters(names=("causal",), estimate_multipliers=2))
+    program = [
+        instruction(Opcode.SCORES, d_tiles=1, s_stride=1, filter=kind),
+        instruction(Opcode.END),
+    ]
+    texts = [f.text for f in verify(isa.encode_program(program), some, {})]
+    assert texts == [f"filter {kind.name} is not built in some"] * (kind != Filter.CAUSAL)
+
+
+def test_a_window_that_is_not_set():
+    case = legal(TINY)
+    windows = {window: place for window, place in case.windows.items() if window != Window.IO}
+    assert "window IO: it is not set" in [f.text for f in found(case._replace(windows=windows))]
+
+
+def test_findings_come_in_order_and_say_where():
+    program = isa.encode_program([instruction(Opcode.LOAD), instruction(Opcode.NORM)])
+    said = [str(finding) for finding in verify(program + b"\x63" + bytes(31), TINY, {})]
+    assert said[0] == "instruction 0 (LOAD): rows=0 must be at least 1"
+    assert said[1] == "instruction 0 (LOAD): words=0 must be at least 1"
+    assert "instruction 1 (NORM): neither normalise nor sum: nothing is written" in said
+    assert said[-2:] == [
+        "instruction 2: unknown opcode 0x63",
+        "instruction 3: no END in 3 instructions",
+    ]
+
+
+def test_what_follows_end_is_not_looked_at():
+    end = isa.encode(instruction(Opcode.END))
+    assert verify(end + b"\xff" * 64, TINY, {}) == []
+
+
+def test_bytes_that_are_no_instruction():
+    assert [f.index for f in verify(bytes(31), TINY, {})] == [0]
+
+
+@pytest.mark.parametrize("name", programs.CASES)
+def test_legal_programs_are_legal(name):
+    for seed in range(12):
+        for config in (TINY, PYNQ_Z2):
+            case = programs.CASES[name](config, np.random.default_rng(seed))
+            assert found(case, config) == []
+
+
+def test_ten_thousand_instructions_take_no_time():
+    rng, parts = np.random.default_rng(1), []
+    while sum(map(len, parts)) < 10_000 * isa.INSTRUCTION_BYTES:
+        for make in programs.CASES.values():
+            case = make(TINY, rng)
+            base, size = case.windows[Window.PROGRAM]
+            parts.append(case.dram[base : base + size - isa.INSTRUCTION_BYTES].tobytes())
+    program = b"".join(parts) + bytes(isa.INSTRUCTION_BYTES)
+    noise = rng.integers(0, 256, len(program), np.uint8)
+    noise[:: isa.INSTRUCTION_BYTES] = rng.integers(1, 8, len(program) // isa.INSTRUCTION_BYTES)
+    windows = dict.fromkeys(Window, 1 << 30)
+    start = time.process_time()
+    assert verify(program, TINY, windows) == []
+    assert verify(noise.tobytes(), TINY, windows)
+    assert time.process_time() - start < 2  # about 0.1 s and 0.3 s
