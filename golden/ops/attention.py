@@ -8,15 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace
 
-from transept.golden.filters import Dense, KeyFilter, QueryBlock, key_sums, kept_tiles
+from transept.golden.filters import Dense, KeyFilter, QueryBlock, kept_tiles, key_sums
 from transept.golden.graph import GraphError, Lengths, Value
+from transept.golden.isa import Opcode
+from transept.golden.layouts import CHANNEL_RECORD
 from transept.golden.numerics.fixed import Array, product
 from transept.golden.numerics.polynomial import reciprocal
 from transept.golden.numerics.requantise import ONE, ChannelParameters, requantise
 from transept.golden.numerics.softmax import MASKED, levels
-from transept.golden.ops.parameters import like, parameters_like
+from transept.golden.ops.parameters import check_numbers, check_record, like, parameters_like
 
 __all__ = ["Attention"]
+
+#: Limits of the score factors: the requantiser's, whose bias stays 0.
+_SCORE_FIELDS = {f"score_{name}": CHANNEL_RECORD[name] for name in ("multiplier", "shift")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +29,8 @@ class Attention:
     """``out = softmax(q . k^T, over the keys that the filter keeps) . v``, head by head.
 
     q: int8[.., heads * d], k: int8[.., kv_heads * d], v: int8[.., kv_heads * e], out: int16[..,
-    heads * e]; query head h reads key-value head ``h // (heads / kv_heads)``. Keys beyond the length
-    of their sequence are never seen. A query's position is its row.
+    heads * e]; query head h reads key-value head ``h // (heads / kv_heads)``. Keys beyond the
+    length of their sequence are never seen. A query's position is its row.
 
     score_multiplier (uint16), score_shift: int64[heads], and score_row_shift bring a product to
     log2 units with 8 fractional bits; context, context_row_shift, context_out_shift requantise the
@@ -60,7 +65,11 @@ class Attention:
         return (self.out,)
 
     def check(self, values: Mapping[str, Value]) -> None:
-        """GraphError if q, k, v or out have widths that heads do not divide, or other types."""
+        """GraphError if q, k, v or out have widths that heads do not divide, or other types, or a
+        parameter is outside its limits."""
+        for what in ("heads", "kv_heads", "block"):
+            if getattr(self, what) < 1:
+                raise GraphError(f"{self.name} has {what} {getattr(self, what)}, at least 1 is due")
         q, k, v, out = (values[name] for name in (self.q, self.k, self.v, self.out))
         for value, bits in ((q, 8), (k, 8), (v, 8), (out, 16)):
             if value.bits != bits:
@@ -79,12 +88,18 @@ class Attention:
         if out.width != self.heads * (v.width // self.kv_heads):
             raise GraphError(f"{self.name}: {out.name} has {out.width} elements for its heads")
         if (k.dim, q.dim) != (v.dim, out.dim):
-            raise GraphError(f"{self.name}: {k.name}, {v.name} or {q.name}, {out.name} differ in rows")
-        for what in (self.score_multiplier, self.score_shift):
-            if what.shape != (self.heads,):
-                raise GraphError(f"{self.name} has {what.shape} score factors, heads {self.heads}")
-        if self.context.multiplier.shape != (out.width,):
-            raise GraphError(f"{self.name} has {self.context.multiplier.shape} context channels")
+            raise GraphError(
+                f"{self.name}: {k.name}, {v.name} or {q.name}, {out.name} differ in rows"
+            )
+        check_record(self.name, self, _SCORE_FIELDS, (self.heads,))
+        check_numbers(self.name, Opcode.SCORES, row_shift=self.score_row_shift)
+        check_record(self.name, self.context, CHANNEL_RECORD, (out.width,))
+        check_numbers(
+            self.name,
+            Opcode.CONTEXT,
+            row_shift=self.context_row_shift,
+            out_shift=self.context_out_shift,
+        )
 
     def evaluate(
         self, values: Mapping[str, Value], arrays: Mapping[str, Array], lengths: Lengths
@@ -118,7 +133,9 @@ class Attention:
         )
         ones = q[..., 0] * 0 + ONE
         shifts = {"pre": 0, "row_shift": self.score_row_shift, "out_shift": 0, "bits": 16}
-        scores = requantise(product(q, xp.permute_dims(k, (0, 2, 1))), channel, ones, ones * 0, **shifts)
+        scores = requantise(
+            product(q, xp.permute_dims(k, (0, 2, 1))), channel, ones, ones * 0, **shifts
+        )
         scores = xp.where(self._kept(q, k), scores, like(q, np.array(MASKED)))
         return scores, xp.max(scores, axis=-1, keepdims=True)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from transept.golden.graph import GraphError, Lengths, Value
+from transept.golden.graph import Lengths, Value
+from transept.golden.layouts import NORM_RECORD
 from transept.golden.numerics.fixed import Array
 from transept.golden.numerics.norm import NormParameters, residual_sum, rounded_sum
 from transept.golden.ops.norm import check_rows
-from transept.golden.ops.parameters import parameters_like
+from transept.golden.ops.parameters import check_record, parameters_like
 
 __all__ = ["Add"]
 
@@ -38,13 +39,10 @@ class Add:
         return (self.sum,)
 
     def check(self, values: Mapping[str, Value]) -> None:
-        """GraphError if the values differ in width or dimension, or are not int16."""
+        """GraphError if the values differ in width or dimension, are not int16, or a shift is
+        outside its limits."""
         check_rows(self.name, [values[name] for name in (self.y, self.x, self.sum)])
-        if len(self.parameters.y_shift) != values[self.y].width:
-            raise GraphError(
-                f"{self.name} has {len(self.parameters.y_shift)} parameters for "
-                f"{values[self.y].width} elements"
-            )
+        check_record(self.name, self.parameters, NORM_RECORD, (values[self.y].width,))
 
     def evaluate(
         self, values: Mapping[str, Value], arrays: Mapping[str, Array], lengths: Lengths

@@ -9,6 +9,8 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from transept.golden.graph import GraphError, Lengths, Value
+from transept.golden.isa import Opcode
+from transept.golden.layouts import CHANNEL_RECORD
 from transept.golden.numerics.fixed import Array, product, saturate
 from transept.golden.numerics.requantise import (
     ONE,
@@ -19,7 +21,13 @@ from transept.golden.numerics.requantise import (
     quantise_row,
     requantise,
 )
-from transept.golden.ops.parameters import like, parameters_like
+from transept.golden.ops.parameters import (
+    check_numbers,
+    check_record,
+    check_table,
+    like,
+    parameters_like,
+)
 
 __all__ = ["ACCUMULATOR_BITS", "Linear"]
 
@@ -56,13 +64,17 @@ class Linear:
         return (self.y,)
 
     def check(self, values: Mapping[str, Value]) -> None:
-        """GraphError if the weights do not fit x and y, or a sum could leave its accumulator."""
+        """GraphError if weights or parameters do not fit, or a sum could leave its accumulator."""
         x, y = values[self.x], values[self.y]
         if self.weight.dtype != np.int8 or self.weight.shape != (y.width, x.width):
             raise GraphError(
                 f"weights of {self.name} are {self.weight.dtype}{list(self.weight.shape)}, "
                 f"must be int8[{y.width}, {x.width}]"
             )
+        check_record(self.name, self.channel, CHANNEL_RECORD, (y.width,))
+        check_numbers(self.name, Opcode.MATMUL, row_shift=self.row_shift, out_shift=self.out_shift)
+        if self.table is not None:
+            check_table(self.name, self.table)
         if x.dim != y.dim:
             raise GraphError(f"{self.name} reads rows of {x.dim} and writes rows of {y.dim}")
         magnitude = np.abs(self.weight.astype(np.int64))

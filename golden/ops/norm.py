@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from transept.golden.graph import GraphError, Lengths, Value
+from transept.golden.isa import Opcode
+from transept.golden.layouts import NORM_RECORD
 from transept.golden.numerics.fixed import Array
 from transept.golden.numerics.norm import (
     NormParameters,
@@ -13,7 +15,7 @@ from transept.golden.numerics.norm import (
     residual_sum,
     rounded_sum,
 )
-from transept.golden.ops.parameters import parameters_like
+from transept.golden.ops.parameters import check_numbers, check_record, parameters_like
 
 __all__ = ["Norm"]
 
@@ -47,15 +49,14 @@ class Norm:
         return (self.out,) if self.sum is None else (self.out, self.sum)
 
     def check(self, values: Mapping[str, Value]) -> None:
-        """GraphError if the values differ in width or dimension, or are not int16."""
+        """GraphError if the values differ in width or dimension, are not int16, or a parameter is
+        outside its limits."""
         check_rows(self.name, [values[name] for name in (*self.inputs, *self.outputs)])
         width = values[self.y].width
         if width < 2:
             raise GraphError(f"{self.name} needs rows of at least 2 elements, got {width}")
-        if len(self.parameters.gamma) != width:
-            raise GraphError(
-                f"{self.name} has {len(self.parameters.gamma)} parameters for {width} elements"
-            )
+        check_record(self.name, self.parameters, NORM_RECORD, (width,))
+        check_numbers(self.name, Opcode.NORM, epsilon=self.epsilon, out_shift=self.out_shift)
 
     def evaluate(
         self, values: Mapping[str, Value], arrays: Mapping[str, Array], lengths: Lengths

@@ -86,10 +86,10 @@ class _Weights:
         return at
 
     def stream(
-        self, task: Product, busy: int, start: int, free: int
+        self, task: Product, busy: int, start: int, free: int, storing: int
     ) -> tuple[list[Streamed], int, int]:
         """Bring the blocks of a product that starts then: (every block, end of the product, end of
-        LOAD)."""
+        LOAD). free: when LOAD is; storing: until when STORE is busy."""
         blocks = [block for _, column in task.columns for block in column.blocks(self.chunk)]
         at, tiles = start, sum(k_tiles for _, k_tiles, _ in blocks)
         streamed = []
@@ -97,7 +97,7 @@ class _Weights:
             begin = self.begin(free, block.words)
             while self._waiting and self._waiting[0][0] <= begin:
                 self._held -= self._waiting.popleft()[1]
-            free = round(begin + self._cost.stream(block.words))
+            free = _shared(begin, round(self._cost.stream(block.words)), storing)
             at = max(at, round(free + MEMORY_LATENCY / 2))
             streamed.append(Streamed(begin, at))
             at += busy * k_tiles // tiles
@@ -224,8 +224,10 @@ class _Scheduler:
         if isinstance(task, Product) and task.resident is None:
             return self._streamed(index, task, cycles, start)
         end = start + cycles.busy
-        if engine == Engine.STORE and self._free[Engine.LOAD] > start:
-            end += cycles.busy  # LOAD has the other half of memory's time
+        if engine == Engine.STORE:
+            end = _shared(start, cycles.busy, self._free[Engine.LOAD])
+        elif engine == Engine.LOAD:
+            end = _shared(start, cycles.busy, self._free[Engine.STORE])
         return Slot(task, start, end, end + cycles.drain, start)
 
     def _shares(self, index: int) -> bool:
@@ -266,7 +268,7 @@ class _Scheduler:
         if isinstance(task, Product) and task.resident is None and not slot.shares:
             cycles, load = self._cycles[index], self._free[Engine.LOAD]
             streamed, end, self._free[Engine.LOAD] = self._weights.stream(
-                task, cycles.busy, slot.start, load
+                task, cycles.busy, slot.start, load, self._free[Engine.STORE]
             )
             slot = dataclasses.replace(
                 slot, end=end, visible=end + cycles.drain, streamed=tuple(streamed)
@@ -292,6 +294,11 @@ class _Scheduler:
     def _allows(dependence: Dependence, slot: Slot) -> int:
         """When a task that depends on this one may start."""
         return slot.visible + HOP if dependence.complete else slot.start
+
+
+def _shared(start: int, busy: int, other: int) -> int:
+    """End of a transfer that has half of memory's time until the ``other`` way is done."""
+    return start + busy + min(busy, max(0, other - start))
 
 
 def schedule(tasks: list[Task], config: Config, fill: float = 1.0) -> Schedule:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from transept.golden.config import Config
 from transept.golden.graph import Graph
 from transept.golden.isa import Memory
+from transept.golden.ops import Linear
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.homes import Home, Homes
 from transept.host.compiler.layout import Layouts
@@ -28,8 +29,6 @@ __all__ = ["Places", "RowBlock", "row_blocks"]
 
 #: Pieces of rows on their way to DRAM: one is written and one leaves; more if they are small.
 PIECES, SMALL_PIECES, SMALL_SHARE = 2, 4, 8
-#: Words of rows that are stored together, however few rows go together otherwise.
-STORED_WORDS = 64
 #: Words of one load of rows, at most.
 LOADED_WORDS = 384
 
@@ -223,9 +222,9 @@ class Places:
         """Tasks that store some words of a block of rows."""
         tile = self.config.tile
         target = self.tensors[value].rows_from(self.first * self.length(value) + block.start)
-        whole_block = [RowBlock(0, block.rows)]
-        parts = whole_block if block.rows * words <= STORED_WORDS else self.parts(block.rows)
-        for part in parts:
+        producer = self.graph.producer(value)
+        whole_block = [RowBlock(0, block.rows)]  # the array is done with all rows at the same time
+        for part in whole_block if isinstance(producer, Linear) else self.parts(block.rows):
             there, rows = target.at(part.start, word, tile), source.row(part.start)
             self.tasks.append(
                 StoreRows(

@@ -114,7 +114,48 @@ class Region:
         """Keep an executable, in place of the one of the same shape."""
         self.executables[executable.shape] = executable
 
-    # --- inputs
+    # --- inputs and outputs
+    def quantise(self, name: str, real: np.ndarray) -> np.ndarray:
+        """Real numbers [..., width] on the grid of an input; what lies beyond it is clipped.
+
+        Raises
+        ------
+        ProgramError
+            If there is no such input, it has no scale, the width is another one, or a number is NaN
+            or infinite.
+        """
+        if name not in self.graph.inputs:
+            raise ProgramError(f"{self.name} has no input {name}")
+        value, real = self.graph.values[name], np.asarray(real, np.float64)
+        if real.ndim < 1 or real.shape[-1] != value.width:
+            raise ProgramError(
+                f"{self.name}: input {name} has shape {list(real.shape)}, "
+                f"must be [batch, length, {value.width}]"
+            )
+        if not np.isfinite(real).all():
+            place = np.argwhere(~np.isfinite(real))[0]
+            raise ProgramError(
+                f"{self.name}: input {name} holds {real[tuple(place)]} at {place.tolist()}; "
+                "only finite values can be quantised"
+            )
+        steps = np.rint(real / self._scale(value))
+        return np.clip(steps, -value.limit, value.limit).astype(dtype_of(value))
+
+    def real(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Real numbers of an output.
+
+        Raises
+        ------
+        ProgramError
+            If it has no scale.
+        """
+        return rows * self._scale(self.graph.values[name])
+
+    def _scale(self, value: Value) -> np.ndarray:
+        if value.scale is None:
+            raise ProgramError(f"{self.name}: {value.name} has no scale, it takes integers alone")
+        return value.scale
+
     def check(self, inputs: Mapping[str, np.ndarray], lengths: Lengths | None) -> Shape:
         """The shape of some inputs.
 

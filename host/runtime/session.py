@@ -18,6 +18,7 @@ from transept.host.devices.base import PAGE, Device, DeviceError, DeviceLostErro
 from transept.host.devices.catalogue import ACCELERATORS, check_options, open_device
 from transept.host.runtime.driver import Driver, Loaded, RunReport
 from transept.host.runtime.region import Region, dtype_of
+from transept.host.runtime.verify import check_executable
 
 __all__ = ["CPU", "Result", "Session"]
 
@@ -48,6 +49,7 @@ class Session:
     fit any more, the device is opened again with more. With option ``dram_bytes`` it has that size,
     and what does not fit runs on ``cpu``.
 
+    An executable is verified before it starts for the first time.
     Whatever fails on the device is done by the golden model; ``notes`` says so.
 
     Raises
@@ -68,6 +70,7 @@ class Session:
         self.config, self.device, self.options = config, device, options
         self.notes: list[str] = []
         self._driver: Driver | None = None
+        self._verified: set[Executable] = set()
         self._regions: set[Region] = set()  # all that have run
         self._loaded: dict[Region, Loaded] = {}
 
@@ -120,6 +123,9 @@ class Session:
         lengths: Lengths | None,
     ) -> tuple[dict[str, np.ndarray], RunReport]:
         executable = region.executable(region.bucket(shape))
+        if executable not in self._verified:
+            check_executable(region, executable)
+            self._verified.add(executable)
         values, larger = region.graph.values, executable.shape
         padded = {
             name: _padded(rows, larger.lengths[values[name].dim]) for name, rows in inputs.items()

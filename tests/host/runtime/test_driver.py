@@ -215,11 +215,10 @@ def test_the_emulators_own_words(region):
     driver = Driver(EmulatorDevice(TINY))
     loaded, executable = driver.load(region), executable_of(region)
     driver.place(loaded, executable, {"v0": A})
-    windows = loaded.windows
-    windows[Window.IO] = Buffer(windows[Window.IO].address, np.zeros(8, np.uint8))
-    driver.start(loaded.windows)
+    io = loaded.windows[Window.IO]
+    small = {**loaded.windows, Window.IO: Buffer(io.address, io.array[:8])}
     with pytest.raises(DeviceError, match=r"instruction \d+ \(LOAD\): window IO: .* limit 8"):
-        driver._finish(executable, 1)
+        driver.execute(small, executable.tallies)
 
 
 # --- inputs

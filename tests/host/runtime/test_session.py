@@ -1,5 +1,6 @@
 """Sessions: the same bits on every device, for every shape; what happens when something fails."""
 
+import dataclasses
 import itertools
 import re
 import sys
@@ -253,6 +254,15 @@ def test_what_no_cut_fits_runs_on_the_cpu():
 
 
 # --- refusals
+def test_an_executable_is_verified_before_it_starts():
+    region = region_of(GRAPHS["mlp"]())
+    executable = region.executable(region.shape(1, {"rows": 5}))
+    broken = bytes([99]) + executable.instructions[1:]
+    region.add(dataclasses.replace(executable, instructions=broken))
+    with pytest.raises(ProgramError, match="region of 1 x 5 rows: instruction 0: unknown opcode"):
+        Session(TINY, "emulator").run(region, random_inputs(region.graph, 1, 5))
+
+
 @pytest.mark.parametrize(
     ("device", "options", "message"),
     [

@@ -1,0 +1,102 @@
+"""Named arrays of a program file: each once, each used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from transept.host.runtime.errors import ProgramError
+from transept.host.runtime.manifest import Node
+
+__all__ = ["ArrayReader", "ArrayWriter"]
+
+#: Types by their names in the container.
+DTYPES = {"U8": np.uint8, "I8": np.int8, "I64": np.int64, "F64": np.float64}
+
+
+class ArrayWriter:
+    """Collects arrays; what has the same contents is there once."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+        self._names: dict[tuple, str] = {}
+
+    def add(self, name: str, values: object) -> str:
+        """The name under which the array is found, ``name`` unless it was there already."""
+        array = np.ascontiguousarray(values)
+        if array.dtype.kind == "i" and array.dtype != np.int8:
+            array = array.astype(np.int64)
+        key = (array.dtype, array.shape, hashlib.sha256(array).hexdigest())
+        if key not in self._names:
+            while name in self._arrays:
+                name += "'"
+            self._names[key] = name
+            self._arrays[name] = array
+        return self._names[key]
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the contents of each, with its type and shape."""
+        return {name: f"{dtype} {shape} {sha}" for (dtype, shape, sha), name in self._names.items()}
+
+    def encoded(self) -> bytes:
+        """All of them in a safetensors container."""
+        return safetensors.numpy.save(self._arrays)
+
+
+class ArrayReader:
+    """Arrays of a container.
+
+    Raises
+    ------
+    ProgramError
+        If it is no safetensors container, or has another type than those of ``DTYPES``.
+    """
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self._where = where
+        try:
+            found: list[tuple[str, Mapping]] = safetensors.deserialize(data)
+        except safetensors.SafetensorError as error:
+            raise ProgramError(f"{where} has no arrays: {error}") from None
+        self._arrays: dict[str, np.ndarray] = {}
+        for name, entry in found:
+            if entry["dtype"] not in DTYPES:
+                known = ", ".join(DTYPES)
+                raise ProgramError(f"array {name} is {entry['dtype']}, must be one of {known}")
+            flat = np.frombuffer(entry["data"], DTYPES[entry["dtype"]])
+            self._arrays[name] = flat.reshape(entry["shape"])
+        self._unused = set(self._arrays)
+
+    def take(self, node: Node, dtype: type | None = None) -> np.ndarray:
+        """The array that a field names; of this type, if one is given.
+
+        Raises
+        ------
+        ProgramError
+            If there is no such array, or it has another type.
+        """
+        name = node.text()
+        if name not in self._arrays:
+            raise node.refuse("the name of an array of the file")
+        array = self._arrays[name]
+        if dtype is not None and array.dtype != dtype:
+            raise ProgramError(
+                f"{node.where}: array {name} is {array.dtype}, must be {np.dtype(dtype)}"
+            )
+        self._unused.discard(name)
+        return array
+
+    def check_used(self) -> None:
+        """Look whether every array was taken.
+
+        Raises
+        ------
+        ProgramError
+            If one was not.
+        """
+        for name in sorted(self._unused):
+            raise ProgramError(f"{self._where}: nothing uses array {name}")
