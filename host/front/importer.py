@@ -10,12 +10,12 @@ from torch import fx
 
 from transept.golden.config import Config
 from transept.golden.filters import KeyFilter
-from transept.golden.graph import Graph, GraphError
+from transept.golden.graph import Graph
 from transept.host.compiler.compile import compile_graph
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.errors import CompileError
 from transept.host.front.bind import Binding, Runner, bind
-from transept.host.front.errors import UnsupportedModelError
+from transept.host.front.errors import UnfitError, UnsupportedModelError
 from transept.host.front.export import Arguments, export
 from transept.host.front.frame import Choices, Frame, frame
 from transept.host.front.masks import MaskError
@@ -197,8 +197,8 @@ class ImportedModel:
         self.regions.clear()
         try:
             regions = self._regions(found)
-        except GraphError as error:
-            self.choices.excluded |= _excluded(found.regions, str(error))
+        except UnfitError as error:
+            self.choices.excluded[_matched(error.operator)] = str(error)
             return True
         for region, float_region in zip(regions, found.regions, strict=True):
             shape = region_shape(region, float_region)
@@ -241,14 +241,6 @@ def _nothing(found: Frame, choices: Choices) -> str:
     reasons = dict.fromkeys([*choices.excluded.values(), *found.reasons.values()])
     told = "; ".join(reasons) or "no linear layer, convolution or attention was found"
     return f"no part of the model can run on the accelerator: {told}"
-
-
-def _excluded(regions: list[FloatRegion], message: str) -> dict[str, str]:
-    """The operator that a graph's error names."""
-    names = [op.name for region in regions for op in region.ops if op.name in message]
-    if not names:
-        raise UnsupportedModelError(message)
-    return {_matched(max(names, key=len)): message}
 
 
 def _too_large(region: Region, shape: Shape) -> dict[str, str]:
