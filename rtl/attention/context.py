@@ -113,7 +113,7 @@ class ContextExpander(wiring.Component):
             group.tile.row_stride.eq(op.d_tiles),
             group.tile.sums.eq(1),
             group.tile.first.eq(~op.accumulate),
-            group.tile.last.eq(op.finish),
+            group.tile.finishes.eq(op.finish),
             group.row.addr.eq(row_addr),
             group.row.stride.eq(op.p_stride),
             group.row.rows.eq(block_rows),

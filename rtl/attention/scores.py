@@ -193,7 +193,7 @@ class ScoresExpander(wiring.Component):
             group.tile.row_stride.eq(op.d_tiles),
             group.tile.transposed.eq(1),
             group.tile.first.eq(1),
-            group.tile.last.eq(1),
+            group.tile.finishes.eq(1),
             group.row.addr.eq(block.queries),
             group.row.stride.eq(op.q_stride),
             group.row.rows.eq(block_rows),

@@ -38,8 +38,9 @@ def tile_layout(cfg: Config) -> data.StructLayout:
     """One stationary tile (sequencer -> stationary loader).
 
     Word i of the tile is at ``addr + i * row_stride``. ``begins`` and ``ends`` bound the tiles that
-    follow each other for one group, whose slot is ``slot``; ``first`` opens the slot, ``last``
-    finishes it. With ``sums`` the loader adds up the columns of the group's tiles.
+    follow each other for one group, whose slot is ``slot``; ``first`` opens the slot, and a group
+    that ``finishes`` is complete with the tile that ends it. With ``sums`` the loader adds up the
+    columns of the group's tiles.
     """
     return data.StructLayout(
         {
@@ -50,7 +51,7 @@ def tile_layout(cfg: Config) -> data.StructLayout:
             "begins": 1,
             "ends": 1,
             "first": 1,
-            "last": 1,
+            "finishes": 1,
             "sums": 1,
         }
     )

@@ -22,10 +22,10 @@ def group_layout(cfg: Config) -> data.StructLayout:
 
     Pass i streams the rows at ``row.addr + i`` against the tile at ``tile.addr + i * tile_step``,
     for i from 0 to ``passes``, or, if ``sparse``, for the set bits i of ``bitmap``. ``tile.first``
-    opens a slot (else the group goes on where the same group of the instruction before left it),
-    ``tile.last`` finishes it: ``job`` is handed to the epilogue. ``row.observe``: the rows go to
-    the key filter; no tile, no job. ``job.retire`` ends the instruction, whether it has a job or
-    not. Slots are assigned here.
+    opens a slot (else the group goes on where the same group of the instruction before left it).
+    If it ``tile.finishes``, ``job`` is handed to the epilogue. ``row.observe``: the rows go to the
+    key filter; no tile, no job. ``job.retire`` ends the instruction, whether it has a job or not.
+    Slots are assigned here.
     """
     return data.StructLayout(
         {
@@ -92,14 +92,14 @@ class GroupWalker(wiring.Component):
         needed = {
             self.tiles: emit & ~group.row.observe,
             self.passes: emit,
-            self.jobs: emit & first & group.tile.last,
+            self.jobs: emit & first & group.tile.finishes,
             self.retires: emit & final & group.job.retire,
         }
         taken = Cat(port.ready | ~need for port, need in needed.items()).all()
         m.d.comb += [
             move.eq(self.groups.valid & taken),
             self.groups.ready.eq(move & final),
-            self.retires.payload.eq(group.tile.last),
+            self.retires.payload.eq(group.tile.finishes),
             self.jobs.payload.eq(group.job),
             self.jobs.payload.slot.eq(slot),
             self.passes.payload.slot.eq(slot),
@@ -136,18 +136,19 @@ class GroupWalker(wiring.Component):
                 following.kept.eq(Mux(skip, now.kept >> SKIP, now.kept >> 1)),
             ]
         tile, passing = self.tiles.payload, self.passes.payload
-        bounds = {"first": group.tile.first & ~walked, "last": group.tile.last & final}
+        first = group.tile.first & ~walked
         m.d.comb += [
             tile.eq(group.tile),
             tile.addr.eq(now.tile),
             tile.begins.eq(~walked),
             tile.ends.eq(final),
+            tile.first.eq(first),
             passing.eq(group.row),
             passing.addr.eq(now.row),
-            passing.retire.eq(group.job.retire & final & ~group.tile.last),
+            passing.first.eq(first),
+            passing.last.eq(group.tile.finishes & final),
+            passing.retire.eq(group.job.retire & final & ~group.tile.finishes),
         ]
-        for name, value in bounds.items():
-            m.d.comb += [tile[name].eq(value), passing[name].eq(value)]
         return emit, final
 
     def _slot(self, m: Module, first: Value, emitted: Value, final: Value) -> Value:

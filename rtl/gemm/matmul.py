@@ -76,7 +76,7 @@ class MatmulExpander(wiring.Component):
             group.tile.row_stride.eq(op.b_row),
             group.tile.transposed.eq(op.b_transposed),
             group.tile.first.eq(~op.accumulate),
-            group.tile.last.eq(op.finish),
+            group.tile.finishes.eq(op.finish),
             group.row.addr.eq(op.a_addr),
             group.row.stride.eq(op.a_stride),
             group.row.rows.eq(op.rows),

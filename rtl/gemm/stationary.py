@@ -33,7 +33,7 @@ def _delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
 
 def _group_layout(cfg: Config) -> data.StructLayout:
     """What the column sums need to know of a tile; see ``tile_layout``."""
-    facts = dict.fromkeys(("begins", "ends", "first", "last", "sums"), 1)
+    facts = dict.fromkeys(("begins", "ends", "first", "finishes", "sums"), 1)
     return data.StructLayout({"slot": slot_bits(cfg), **facts})
 
 
@@ -84,8 +84,9 @@ class StationaryLoader(wiring.Component):
     sums : Out(stream of column_sums_layout)
         One item for each group that is finished and whose tiles have ``sums``, when it is wanted:
         ``sums[n] = sum over its tiles and over k of weight[k][n]``. It is there soon after the
-        last row of the group's last tile has been written to the array. The loader stalls before
-        a group that opens a slot whose sums are not taken. Only with attention.
+        last row of the group's last tile has been written to the array. The loader stalls before a
+        group that opens a slot whose sums are not taken, and ``acc_slots`` finished groups ahead.
+        Only with attention.
     """
 
     tiles: stream.Interface
@@ -191,11 +192,14 @@ class StationaryLoader(wiring.Component):
         complete = Signal(range(self._slots + 1))
         unused = Signal()  # the tile last begun has not been taken
         claimed = Signal.like(taken)  # slots with sums that are not taken
+        ahead = Signal(range(self._cfg.geometry.acc_slots + 1))  # groups whose sums are not out
         word = Signal(self._command)
 
         begins = tile.sums & tile.begins
         opens = begins & tile.first
-        blocked = opens & claimed.bit_select(tile.slot, 1)
+        # far ahead of the epilogue the array would read the bank that the epilogue reads
+        full = begins & tile.finishes & (ahead == self._cfg.geometry.acc_slots)
+        blocked = full | (opens & claimed.bit_select(tile.slot, 1))
         begin = (index == 0) & (complete != 0) & ~unused & ~blocked
         m.d.comb += [
             word.go.eq((index != 0) | begin),
@@ -204,12 +208,13 @@ class StationaryLoader(wiring.Component):
             word.begins.eq(begin & begins),
             word.opens.eq(begin & opens),
             word.closes.eq(word.ends & tile.ends & tile.sums),
-            word.finishes.eq(tile.last),
+            word.finishes.eq(tile.finishes),
             word.slot.eq(tile.slot),
         ]
         m.d.sync += [
             complete.eq(complete + arrived - begin),
             claimed.eq((claimed & ~taken) | (word.opens << tile.slot)),
+            ahead.eq(ahead + (word.begins & tile.finishes) - (self.sums.valid & self.sums.ready)),
         ]
         with m.If(word.go):
             m.d.sync += index.eq(index + 1)

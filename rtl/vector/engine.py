@@ -37,10 +37,6 @@ __all__ = ["VectorEngine"]
 
 #: Rows that have been measured and not yet normalised, see ``Sweeps``.
 ROWS_WAITING = 2
-#: Cycles from a chunk to the lanes, in which its shifts are read.
-ENTRY = PARAMETER_READ_LATENCY
-#: Cycles from a chunk to its results.
-RESULT = ENTRY + NormLane.LATENCY
 
 
 class VectorEngine(wiring.Component):
@@ -115,7 +111,7 @@ class VectorEngine(wiring.Component):
         ]
         lanes = self._lanes(m, chunk, scalars.o.payload, constants["out_shift"])
         self._measure(m, lanes, go, chunk, scalars, constants)
-        computed = delay(m, go & chunk.writes, RESULT)
+        computed = delay(m, go & chunk.writes, NormLane.LATENCY)
         self._collect(m, lanes, computed, chunk, writer)
         self._tally(m, lanes, computed, chunk, constants, accepted)
         return m
@@ -126,7 +122,7 @@ class VectorEngine(wiring.Component):
         """The lanes, with their parameters and the scalars of the row, each when it is needed."""
 
         def later(value: object, cycles: int) -> object:
-            return delay(m, value, ENTRY + cycles, reset_less=True)
+            return delay(m, value, cycles, reset_less=True)
 
         m.submodules.parameters = parameters = ParameterMemory(self._cfg)
         connect(m, flipped(self.vparam), parameters.write)
@@ -134,13 +130,11 @@ class VectorEngine(wiring.Component):
         m.d.comb += [
             parameters.shift_row.eq(chunk.row),
             parameters.gamma_row.eq(gamma_row),
-            parameters.beta_row.eq(
-                delay(m, gamma_row, NormLane.BETA - NormLane.GAMMA, reset_less=True)
-            ),
+            parameters.beta_row.eq(later(gamma_row, NormLane.BETA - NormLane.GAMMA)),
         ]
         plain = later(chunk.plain, NormLane.SHIFT)
-        at_gamma = delay(m, plain, NormLane.GAMMA - NormLane.SHIFT, reset_less=True)
-        at_end = delay(m, at_gamma, NormLane.OUT_SHIFT - NormLane.GAMMA, reset_less=True)
+        at_gamma = later(plain, NormLane.GAMMA - NormLane.SHIFT)
+        at_end = later(at_gamma, NormLane.OUT_SHIFT - NormLane.GAMMA)
         # the rounded sum is a normalised element with these scalars
         mean = Mux(chunk.plain, 0, scalars.mean)
         mantissa = Mux(chunk.plain, 1, scalars.mantissa)
@@ -149,11 +143,10 @@ class VectorEngine(wiring.Component):
         for number in range(self._cfg.engines.vector_lanes):
             m.submodules[f"lane_{number}"] = lane = NormLane()
             keep = chunk.keep[number]
-            # the shifts come with the element, that of the sum when it is needed
-            sum_shift = delay(m, parameters.sum_shift[number], NormLane.SHIFT, reset_less=True)
+            sum_shift = later(parameters.sum_shift[number], NormLane.SHIFT - PARAMETER_READ_LATENCY)
             m.d.comb += [
-                lane.y.eq(later(Mux(keep, chunk.y[number], 0), 0)),
-                lane.x.eq(later(Mux(keep & chunk.paired, chunk.x[number], 0), 0)),
+                lane.y.eq(Mux(keep, chunk.y[number], 0)),
+                lane.x.eq(Mux(keep & chunk.paired, chunk.x[number], 0)),
                 lane.y_shift.eq(parameters.y_shift[number]),
                 lane.x_shift.eq(parameters.x_shift[number]),
                 lane.gamma.eq(parameters.gamma[number]),
@@ -182,9 +175,9 @@ class VectorEngine(wiring.Component):
         m.submodules.summed = summed = Queue(sums_layout(self._cfg), ROWS_WAITING)
         m.submodules.row_scalars = row_scalars = RowScalars(self._cfg)
         m.d.comb += [
-            sums.valid.eq(delay(m, go & ~chunk.writes, ENTRY + NormLane.SUM)),
-            sums.first.eq(delay(m, chunk.first, ENTRY + NormLane.SUM)),
-            sums.last.eq(delay(m, chunk.last, ENTRY + NormLane.SUM)),
+            sums.valid.eq(delay(m, go & ~chunk.writes, NormLane.SUM)),
+            sums.first.eq(delay(m, chunk.first, NormLane.SUM)),
+            sums.last.eq(delay(m, chunk.last, NormLane.SUM)),
             *(sums.z[k].eq(lane.z) for k, lane in enumerate(lanes)),
             *(sums.w[k].eq(lane.w) for k, lane in enumerate(lanes)),
             *(sums.square[k].eq(lane.square) for k, lane in enumerate(lanes)),
@@ -209,7 +202,7 @@ class VectorEngine(wiring.Component):
         """From results to whole words and the row's maximum magnitude."""
 
         def then(value: object, cycles: int = 1) -> object:
-            return delay(m, value, RESULT + cycles, reset_less=True)
+            return delay(m, value, NormLane.LATENCY + cycles, reset_less=True)
 
         keep = then(chunk.keep, 0)
         results = [Mux(keep[k], lane.out, 0)[:16] for k, lane in enumerate(lanes)]
@@ -245,7 +238,8 @@ class VectorEngine(wiring.Component):
         """Count the elements of which the sum, the normalised value, or both were clipped."""
         told = self.clipped.payload
         keep, counts = (
-            delay(m, value, RESULT, reset_less=True) for value in (chunk.keep, chunk.counts)
+            delay(m, value, NormLane.LATENCY, reset_less=True)
+            for value in (chunk.keep, chunk.counts)
         )
         here = Cat(lane.clipped for lane in lanes)
         # of the word whose sum was written just before

@@ -36,7 +36,7 @@ class NormLane(wiring.Component):
 
     Members (in brackets the cycle of a port, counted from the one in which y and x are given)
     -------
-    y, x : In(signed(16)) [0]; y_shift, x_shift : In(4) [0]
+    y, x : In(signed(16)) [0]; y_shift, x_shift : In(4) [1]
     normalise : In(1), mean : In(signed(25)), mantissa : In(17) [SUM]; shift : In(6) [SHIFT]
     plain : In(1), gamma : In(signed(18)) [GAMMA]; beta : In(signed(24)) [BETA]
     out_shift : In(6) [OUT_SHIFT]
@@ -93,9 +93,8 @@ class NormLane(wiring.Component):
         whether the element was clipped."""
         shifted = []
         for value, shift in ((self.y, self.y_shift), (self.x, self.x_shift)):
-            element, amount = Signal.like(value), Signal.like(shift)
-            result = Signal(signed(16 + 15))
-            m.d.sync += [element.eq(value), amount.eq(shift), result.eq(element << amount)]
+            element, result = Signal.like(value), Signal(signed(16 + 15))
+            m.d.sync += [element.eq(value), result.eq(element << shift)]
             shifted.append(result)
         total, clipped = shifted[0] + shifted[1], Signal()
         m.d.sync += [self.z.eq(saturate(total, SUM_BITS)), clipped.eq(clips(total, SUM_BITS))]

@@ -78,7 +78,7 @@ class RowScalars(wiring.Component):
     ``mean = round(sum(z) * inverse / 2**(15 + b))``, b = bit_length(count - 1);
     ``v = max(1, count * sum(w**2) - sum(w)**2 + epsilon)``; without ``centre`` mean and sum(w) are
     0; shift = 11 - b + exponent of rsqrt(v). One row at a time, about ``18 + log2(max_hidden) +
-    Rsqrt.LATENCY + 5`` cycles each.
+    Rsqrt.LATENCY + 4`` cycles each.
 
     Members
     -------
@@ -142,12 +142,10 @@ class RowScalars(wiring.Component):
                 with m.If(self.i.valid):
                     m.next = "Multiply"
             with m.State("Multiply"):
-                m.d.sync += step.eq(step + 1)
+                # the moment is complete before the square
+                m.d.sync += [step.eq(step + 1), difference.eq(moment + self.epsilon)]
                 with m.If(step == self._last_step()):
-                    m.next = "Add epsilon"
-            with m.State("Add epsilon"):
-                m.d.sync += difference.eq(moment + self.epsilon)
-                m.next = "Subtract"
+                    m.next = "Subtract"
             with m.State("Subtract"):
                 m.d.sync += difference.eq(difference - Mux(self.centre, square, 0))
                 m.next = "Square root"

@@ -100,9 +100,9 @@ class Surroundings:
         pins.set("read__data", noise if addr is None else self.memory[addr])
 
 
-def draw(rng, kind, *, groups, lengths):
+def draw(rng, kind, **shape):
     memory = int8(rng, (CFG.memories.stat_words, CFG.tile), kind)
-    return memory, *random_passes(CFG, rng, memory, groups=groups, lengths=lengths, kind=kind)
+    return memory, *random_passes(CFG, rng, memory, kind=kind, **shape)
 
 
 @cocotb.test()
@@ -121,7 +121,7 @@ async def matches_numpy(dut, kind, pace):
 @cocotb.test()
 async def sustains_a_pass_every_tile_cycles(dut):
     rng = settings.generator(7)
-    memory, passes, sums, _ = draw(rng, "random", groups=10, lengths=[CFG.tile])
+    memory, passes, sums, _ = draw(rng, "random", groups=10, lengths=[CFG.tile], aside=False)
     bench = Surroundings(dut, passes, memory, rng)
     assert np.array_equal((await bench.run())[0], sums)
     assert set(np.diff(bench.entries)) == {CFG.tile}

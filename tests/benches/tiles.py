@@ -22,7 +22,8 @@ class Pass:
 
 def finished_slots(passes: list[Pass]) -> list[int]:
     """Slots whose column sums are complete, in order."""
-    return [p.tile["slot"] for p in passes if p.tile["last"] and p.tile["sums"]]
+    complete = ("ends", "finishes", "sums")
+    return [p.tile["slot"] for p in passes if all(p.tile[name] for name in complete)]
 
 
 def random_passes(
@@ -33,15 +34,16 @@ def random_passes(
     groups: int,
     lengths: list[int],
     kind: str = "random",
+    aside: bool = True,
 ) -> tuple[list[Pass], np.ndarray, np.ndarray]:
     """Passes of at least ``groups`` groups on the words of ``memory``; expected row sums and column
-    sums. Some groups are open side by side and get their tiles in several turns."""
+    sums. With ``aside`` some groups are open side by side and get their tiles in several turns."""
     slots, opened = 2 * cfg.geometry.acc_slots, 0
     passes, sums, columns = [], [], []
     while opened < groups:
         summed = rng.integers(0, 2)
-        width = int(rng.choice([1, 1, 2, rng.integers(1, slots + 1)])) if groups > 1 else 1
-        turns = int(rng.choice([1, 1, 2, 3]))
+        width = int(rng.choice([1, 1, 2, rng.integers(1, slots + 1)])) if aside else 1
+        turns = int(rng.choice([1, 1, 2, 3])) if aside else 1
         totals = np.zeros((width, cfg.tile), np.int64)
         for turn in range(turns):
             for group in range(width):
@@ -53,7 +55,7 @@ def random_passes(
                         "begins": k == 0,
                         "ends": k == size - 1,
                         "first": turn == 0 and k == 0,
-                        "last": turn == turns - 1 and k == size - 1,
+                        "finishes": turn == turns - 1,
                         "sums": summed,
                     }
                     rows = int8(rng, (rng.choice(lengths), cfg.tile), kind)

@@ -126,10 +126,10 @@ def test_matches_numpy(cfg, delay, pace):
     assert np.diff(bench.entries).min() >= REVISIT_CYCLES
 
 
-def sums_group(rng, cfg, slot):
-    """A group of one tile with column sums and one row."""
-    flags = dict.fromkeys(("begins", "ends", "first", "last", "sums"), 1)
-    tile = {"addr": 0, "row_stride": 1, "transposed": 0, "slot": slot, **flags}
+def one_tile(rng, cfg, slot, **changes):
+    """One tile for a group, with column sums and one row; the whole group unless changed."""
+    flags = dict.fromkeys(("begins", "ends", "first", "finishes", "sums"), 1)
+    tile = {"addr": 0, "row_stride": 1, "transposed": 0, "slot": slot, **flags} | changes
     return Pass(tile, rng.integers(-127, 128, (1, cfg.tile)))
 
 
@@ -138,12 +138,42 @@ def test_sums_that_nobody_takes_stall_the_loader(cfg):
     rng = np.random.default_rng(0)
     memory = random_memory(cfg, rng)
     slots = 2 * cfg.geometry.acc_slots
-    passes = [sums_group(rng, cfg, number % slots) for number in range(slots + 3)]
+    passes = [one_tile(rng, cfg, number % slots) for number in range(slots + 3)]
     bench = Bench(cfg, passes, memory, delay=2, idle=0.0)
     bench.patience = 40 * cfg.tile
     _, columns = bench.run()
     assert np.array_equal(columns, [memory[: cfg.tile].sum(0)] * len(passes))
-    assert sum(entry < bench.patience for entry in bench.entries) == slots
+    assert sum(entry < bench.patience for entry in bench.entries) == cfg.geometry.acc_slots
+
+
+@CONFIGS
+def test_sums_that_nobody_takes_are_not_overwritten(cfg):
+    """The next group of their slot waits, whoever has the slots between."""
+    rng = np.random.default_rng(1)
+    memory = random_memory(cfg, rng)
+    slots = 2 * cfg.geometry.acc_slots
+    passes = [one_tile(rng, cfg, 0), *(one_tile(rng, cfg, n, sums=0) for n in range(1, slots))]
+    passes.append(one_tile(rng, cfg, 0, addr=cfg.tile))
+    bench = Bench(cfg, passes, memory, delay=2)
+    bench.patience = 40 * cfg.tile
+    _, columns = bench.run()
+    assert np.array_equal(columns, [memory[at : at + cfg.tile].sum(0) for at in (0, cfg.tile)])
+
+
+@pytest.mark.parametrize("patience", range(30, 42))
+def test_sums_are_taken_while_others_go_on(patience):
+    """Groups of slots 1 and 2 take turns; whenever those of slot 0 are wanted, they are right."""
+    cfg, rng = TINY, np.random.default_rng(2)
+    memory = random_memory(cfg, rng)
+    passes = [one_tile(rng, cfg, 0)]
+    for turn in range(6):
+        facts = {"addr": (1 + turn) * cfg.tile, "first": int(turn == 0), "finishes": int(turn == 5)}
+        passes += [one_tile(rng, cfg, slot, **facts) for slot in (1, 2)]
+    bench = Bench(cfg, passes, memory, delay=2)
+    bench.patience = patience
+    _, columns = bench.run()
+    turns = memory[cfg.tile : 7 * cfg.tile].sum(0)
+    assert np.array_equal(columns, [memory[: cfg.tile].sum(0), turns, turns])
 
 
 @CONFIGS
@@ -153,7 +183,7 @@ def test_sustains_a_pass_every_tile_cycles(cfg, delay, rows):
     rng = np.random.default_rng(delay)
     memory = random_memory(cfg, rng)
     lengths = [1 if rows == "one" else cfg.tile]
-    passes, sums, _ = random_passes(cfg, rng, memory, groups=10, lengths=lengths)
+    passes, sums, _ = random_passes(cfg, rng, memory, groups=10, lengths=lengths, aside=False)
     bench = Bench(cfg, passes, memory, delay=delay)
     assert np.array_equal(bench.run()[0], sums)
     assert set(np.diff(bench.entries)) == {cfg.tile}
@@ -163,7 +193,7 @@ def test_sustains_a_pass_every_tile_cycles(cfg, delay, rows):
 def test_the_first_tile_is_ready_soon(cfg):
     rng = np.random.default_rng(0)
     memory = random_memory(cfg, rng)
-    passes, *_ = random_passes(cfg, rng, memory, groups=1, lengths=[1])
+    passes, *_ = random_passes(cfg, rng, memory, groups=1, lengths=[1], aside=False)
     bench = Bench(cfg, passes, memory, delay=0)
     bench.run()
     assert bench.entries[0] < 2 * cfg.tile + 2 + STAT_READ_LATENCY
