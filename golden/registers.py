@@ -176,6 +176,12 @@ class Register:
         return self.access is not Access.RO
 
     @property
+    def stored(self) -> int:
+        """The bits that a write keeps."""
+        kept = (field for field in self.fields if self.writable and not field.pulse)
+        return sum(((1 << field.width) - 1) << field.low for field in kept)
+
+    @property
     def offsets(self) -> range:
         """Byte offset of each element."""
         return range(self.offset, self.offset + 4 * self.count, 4)

@@ -18,7 +18,7 @@ from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.isa import INSTRUCTION_BYTES, TOKEN_LIMIT, Engine, Opcode, Window
 from transept.golden.numerics.softmax import CONTEXT_KEYS
-from transept.golden.registers import ErrorCode
+from transept.golden.registers import ErrorCode, Unit
 from transept.golden.rules import ENCODING, GROUPS, SELECTION, rules
 
 __all__ = ["Finding", "Groups", "State", "verify"]
@@ -42,6 +42,12 @@ class Finding:
     rule: int = ENCODING
     window: Window = Window.PROGRAM
     offset: int = 0
+
+    @property
+    def unit(self) -> Unit:
+        """Where the hardware finds it."""
+        engine = isa.FORMATS[Opcode[self.opcode]].engine if self.opcode else None
+        return Unit.CONTROL if engine is None else Unit[engine.name]
 
     def __str__(self) -> str:
         return f"instruction {self.index}{self.opcode and f' ({self.opcode})'}: {self.text}"

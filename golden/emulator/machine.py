@@ -15,7 +15,8 @@ from transept.golden.emulator.memory import Dram, EmulatorError, OnChip
 from transept.golden.emulator.rowwise import norm, softmax
 from transept.golden.emulator.transfer import load, store
 from transept.golden.isa import Engine, Instruction, Opcode, Window
-from transept.golden.verify import verify
+from transept.golden.registers import ErrorCode
+from transept.golden.verify import Finding, verify
 
 __all__ = ["Emulator", "Statistics"]
 
@@ -108,15 +109,15 @@ class Emulator:
     def _fetch(self, offset: int, limit: int | None) -> list[Instruction]:
         """Instructions before END, verified."""
         base, size = self.dram.windows.get(Window.PROGRAM, (0, 0))
-        if offset % self.config.tile:
-            raise EmulatorError(
-                f"window PROGRAM: offset {offset} is no multiple of {self.config.tile}"
-            )
         end = size if limit is None else min(limit, size)
         text = self.dram.data[base + offset : base + max(offset, end)].tobytes()
         sizes = {window: size for window, (_, size) in self.dram.windows.items()}
-        for finding in verify(text, self.config, sizes, self.chip.state):
-            raise EmulatorError(str(finding))
+        findings = verify(text, self.config, sizes, self.chip.state)
+        if offset % self.config.tile:
+            says = f"window PROGRAM: offset {offset} is no multiple of {self.config.tile}"
+            findings = [Finding(0, "", says, ErrorCode.WINDOW, offset=offset)]
+        if findings:
+            raise EmulatorError(str(findings[0]), findings[0])
         program = []
         while True:
             place = slice(*(isa.INSTRUCTION_BYTES * (len(program) + n) for n in (0, 1)))

@@ -14,13 +14,18 @@ from transept.golden.filters import summary_bits
 from transept.golden.isa import TALLIES, Instruction, Memory, Window
 from transept.golden.layouts import RECORD_BYTES, table_words
 from transept.golden.numerics.fixed import wrap
-from transept.golden.verify import State
+from transept.golden.verify import Finding, State
 
 __all__ = ["Dram", "EmulatorError", "OnChip", "addresses"]
 
 
 class EmulatorError(RuntimeError):
-    """The program does what the accelerator does not allow."""
+    """The program does what the accelerator does not allow; ``finding`` is the verifier's, if it is
+    not the data that are wrong."""
+
+    def __init__(self, text: str, finding: Finding | None = None) -> None:
+        super().__init__(text)
+        self.finding = finding
 
 
 class Dram:
