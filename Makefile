@@ -8,14 +8,14 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet torch==2.13.0
-	$(VENV)/bin/pip install --quiet -e '.[torch,sim,cli,dev]'
+	$(VENV)/bin/pip install --quiet -e '.[torch,sim,demo,dev]'
 	touch $(STAMP)
 
-test: $(STAMP)
+test: $(STAMP) lint
 	$(VENV)/bin/python -m transept.host.cli doctor
 	$(VENV)/bin/pytest -m 'not slow'
 
@@ -28,9 +28,17 @@ demo: $(STAMP)
 docs: $(STAMP)
 	$(VENV)/bin/python -m transept.golden.pages docs
 
-lint: $(STAMP)
+lint: $(STAMP) .types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# the folders under the names they are imported by, for mypy and editors
+.types: Makefile
+	mkdir -p .types/transept
+	ln -sfn ../../transept/__init__.py .types/transept/__init__.py
+	for layer in golden rtl sim host; do ln -sfn ../../$$layer .types/transept/$$layer; done
+	touch .types
 
 clean:
-	rm -rf $(VENV) .cache build
+	rm -rf $(VENV) .cache .types build

@@ -109,6 +109,8 @@ class Config:
     clock_mhz: int  # clock of the board target; simulation reports times at this clock
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name.isidentifier()):
+            raise ValueError(f"name must be an identifier, got {self.name!r}")
         geometry, memories, engines = self.geometry, self.memories, self.engines
         lanes = dataclasses.asdict(engines)
         del lanes["queue_depth"]
@@ -230,7 +232,7 @@ class Config:
         text = json.dumps(facts, sort_keys=True)
         return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
-    def replace(self, **changes: object) -> Config:
+    def replace(self, **changes: Any) -> Config:
         """A copy with some values changed (checked again), each named without its section.
 
         Raises
@@ -238,16 +240,16 @@ class Config:
         ValueError
             If there is no such value, or it is outside its limits.
         """
-        parts: dict[str, object] = {}
+        parts: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if dataclasses.is_dataclass(value):
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 names = {part.name for part in dataclasses.fields(value)} & set(changes)
                 mine = {name: changes.pop(name) for name in names}
-                parts[field.name] = dataclasses.replace(value, **mine)  # type: ignore[type-var]
+                parts[field.name] = dataclasses.replace(value, **mine)
         if unknown := set(changes) - {field.name for field in dataclasses.fields(self)}:
             raise ValueError(f"a configuration has no {', '.join(sorted(unknown))}")
-        return dataclasses.replace(self, **(parts | changes))  # type: ignore[arg-type]
+        return dataclasses.replace(self, **(parts | changes))
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Config:

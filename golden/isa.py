@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "BODY_BITS",
@@ -187,9 +188,22 @@ class Format:
             yield field, low
             low += field.width
 
+    def place(self, name: str) -> tuple[Field, int]:
+        """The named operand field with its lowest bit in the instruction.
 
-def _f(name: str, width: int, doc: str, **options: object) -> Field:
-    return Field(name, width, doc, **options)  # type: ignore[arg-type]
+        Raises
+        ------
+        KeyError
+            If the opcode has no such operand.
+        """
+        for field, low in self.offsets():
+            if field.name == name:
+                return field, low
+        raise KeyError(f"{self.opcode.name} has no operand {name!r}")
+
+
+def _f(name: str, width: int, doc: str, **options: Any) -> Field:
+    return Field(name, width, doc, **options)
 
 
 _WINDOW = _f("window", 2, "DRAM window", enum=Window)
@@ -352,7 +366,8 @@ FORMATS: dict[Opcode, Format] = {
         Format(
             Opcode.SOFTMAX,
             Engine.SOFTMAX,
-            "P = round(254 * 2**((S - max) / 256)) - 127 in place, and the sum of each row.",
+            "P = floor(254 * 2**((S - max) / 256) + DITHER[key % 4] / 8) - 127 in place, and the "
+            "sum of each row.",
             (
                 _f("rows", 8, "query rows minus one"),
                 _f("select", 8, "entry of the selection memory for the first query block"),
@@ -413,7 +428,7 @@ class Instruction:
         """The engine that runs it; None for END."""
         return FORMATS[self.opcode].engine
 
-    def __getattr__(self, name: str) -> int:
+    def __getattr__(self, name: str) -> Any:  # an integer, of the field's enum if it has one
         mine = self.__dict__  # empty while a copy is made
         if name not in mine.get("operands", ()):
             owner = getattr(mine.get("opcode"), "name", "an instruction")

@@ -6,7 +6,7 @@ All integers are little-endian. Arrays of bytes are one-dimensional uint8, a who
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -190,8 +190,9 @@ def pack_table(table: ActivationTable, tile: int) -> np.ndarray:
 def unpack_table(data: np.ndarray) -> ActivationTable:
     """The inverse of ``pack_table``."""
     segments, header = np.split(data[:TABLE_BYTES], [SEGMENTS * RECORD_BYTES])
-    scalars = {name: int(value[0]) for name, value in _unpack(HEADER_RECORD, header).items()}
-    return ActivationTable(**scalars, **_unpack(SEGMENT_RECORD, segments))
+    facts: dict[str, Any] = _unpack(SEGMENT_RECORD, segments)
+    facts |= {name: int(value[0]) for name, value in _unpack(HEADER_RECORD, header).items()}
+    return ActivationTable(**facts)
 
 
 def pack_weights(weights: np.ndarray, tile: int) -> np.ndarray:

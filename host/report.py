@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
+from rich.segment import Segments
 from rich.table import Table
 
 from transept.golden.config import Config
+from transept.host.files import whole_file
 
 __all__ = [
     "cell",
@@ -24,7 +27,6 @@ __all__ = [
     "show_layers",
     "show_model",
     "show_rows",
-    "writable",
     "write_json",
 ]
 
@@ -43,24 +45,11 @@ def show_error(error: object) -> None:
     errors.print(f"[red]error:[/red] {text}", highlight=False, soft_wrap=True)
 
 
-def writable(path: Path | None) -> None:
-    """Look before hours of work whether their result can be written.
-
-    Raises
-    ------
-    ValueError
-        If the folder does not exist, or the path is a folder.
-    """
-    if path is not None and not path.parent.is_dir():
-        raise ValueError(f"no folder {path.parent} for {path.name}")
-    if path is not None and path.is_dir():
-        raise ValueError(f"{path} is a folder")
-
-
 def write_json(path: Path | None, result: Any) -> None:
     """Write ``result`` to ``path``, if there is one."""
     if path is not None:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        with whole_file(path) as place:
+            place.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def cell(value: object) -> str:
@@ -76,30 +65,66 @@ def cell(value: object) -> str:
     return str(value)
 
 
-def _table(title: str) -> Table:
-    """A table without lines between columns, so that eight of them fit a narrow terminal."""
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+def _fit(columns: Sequence[Sequence[str]], width: int) -> tuple[list[int], bool]:
+    """Widths of columns at which no word is broken, and whether they fit.
+
+    What is left goes to the first columns, which say what a row is about.
+    """
+    widths = [
+        max(cell_len(word) for text in col for word in text.split() or [""]) for col in columns
+    ]
+    spare = width - sum(widths) - len(columns) - 1
+    fits = spare >= 0
+    for index, column in enumerate(columns):
+        more = min(max(map(cell_len, column)) - widths[index], max(spare, 0))
+        widths[index] += more
+        spare -= more
+    return widths, fits
+
+
+def _show_table(
+    title: str, columns: Sequence[Sequence[str]], left: Collection[int] = (), *, turn: bool = False
+) -> None:
+    """A table of columns, each with its heading first; nothing is ever cut.
+
+    left: columns of text, the others are numbers; turn: make rows of them if only that fits.
+    """
+    widths, fits = _fit(columns, console.width)
+    turned = list(zip(*columns, strict=True))
+    if turn and not fits and _fit(turned, console.width)[1]:
+        _show_table(title, turned, left=(0,))
+        return
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    for index, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        side: JustifyMethod = "left" if index in left else "right"
+        table.add_column(escape(column[0]), justify=side, width=width)
+    for row in list(zip(*columns, strict=True))[1:]:
+        table.add_row(*map(escape, row))
+    # rather wider than the terminal than without its last digits
+    room = console.options.update(width=max(console.width, sum(widths) + len(widths) + 1))
+    console.print(Segments(console.render(table, room)), crop=False)
 
 
 def show_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    """A table with the keys of the first row as its columns."""
-    table = _table(title)
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(*(cell(value) for value in row.values()))
-    console.print(table)
+    """A table with the keys of the first row as its columns, or as its rows if they are many."""
+    if not rows:
+        console.print(f"{title}: nothing")
+        return
+    columns = [[name.replace("_", " "), *(cell(row[name]) for row in rows)] for name in rows[0]]
+    text = [index for index, name in enumerate(rows[0]) if isinstance(rows[0][name], str)]
+    _show_table(title, columns, text, turn=True)
 
 
-def matrix(title: str, left: list[list[float]], right: list[list[float]], names: tuple) -> None:
+def matrix(
+    title: str, left: list[list[float]], right: list[list[float]], names: tuple[str, str]
+) -> None:
     """Two square matrices side by side."""
-    table = _table(title)
-    for name in names:
-        for index in range(len(left)):
-            table.add_column(f"{name} {index}" if index == 0 else str(index), justify="right")
-    for a, b in zip(left, right, strict=True):
-        table.add_row(*(f"{value:.4f}" for value in (*a, *b)))
-    console.print(table)
+    columns = [
+        [f"{name} {index}" if index == 0 else str(index), *(f"{row[index]:.4f}" for row in values)]
+        for name, values in zip(names, (left, right), strict=True)
+        for index in range(len(left))
+    ]
+    _show_table(title, columns)
 
 
 def cycle_bar(parts: Iterable[tuple[str, int, str]], total: int) -> None:
@@ -115,26 +140,17 @@ def cycle_bar(parts: Iterable[tuple[str, int, str]], total: int) -> None:
 
 def show_layers(layers: list[dict], macs_per_cycle: int) -> None:
     """What ran where, and why: the same part of every layer in one row."""
-    table = _table("what ran where")
-    for name, side in (
-        ("part", "left"),
-        ("layers", "right"),
-        ("device", "left"),
-        ("cycles", "right"),
-        ("utilisation", "right"),
-        ("reason", "left"),
-    ):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
     groups: dict[tuple[str, str, str], list[dict]] = {}
     for layer in layers:
         part = re.sub(r"^.*\.\d+\.", "", layer["name"])
         groups.setdefault((part, layer["device"], layer["reason"]), []).append(layer)
+    rows = [("part", "layers", "device", "cycles", "utilisation", "reason")]
     for (part, device, reason), members in groups.items():
         cycles = sum(layer["cycles"] or 0 for layer in members)
         macs = sum(layer["macs"] or 0 for layer in members)
         share = f"{macs / macs_per_cycle / cycles:.1%}" if cycles else "-"
-        table.add_row(part, str(len(members)), device, cell(cycles or None), share, reason)
-    console.print(table)
+        rows.append((part, str(len(members)), device, cell(cycles or None), share, reason))
+    _show_table("what ran where", list(zip(*rows, strict=True)), left=(0, 2, 5))
 
 
 def show_model(result: dict, config: Config, memory: str) -> None:
@@ -143,7 +159,8 @@ def show_model(result: dict, config: Config, memory: str) -> None:
         names = ("accelerator", "float32")
         matrix("similarity", result["similarity"], result["similarity_float32"], names)
     for text, cosine in zip(result["texts"], result["cosine"], strict=True):
-        console.print(f"cosine to float32 {cosine:.5f}  {escape(text[:70])}")
+        room = max(20, console.width - 28)
+        console.print(f"cosine to float32 {cosine:.5f}  {escape(text[:room])}")
     wrong = result["mismatches_vs_emulator"], result["mismatches_vs_golden"]
     console.print(
         f"mismatches: {wrong[0]} against the emulator, {wrong[1]} against the golden model"

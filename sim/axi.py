@@ -6,7 +6,12 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
+from cocotbext.axi import (  # type: ignore[import-untyped]
+    AxiBus,
+    AxiLiteBus,
+    AxiLiteMaster,
+    AxiRam,
+)
 
 __all__ = ["attach_memory", "attach_registers"]
 

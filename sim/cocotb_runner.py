@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from transept.sim import build
+from transept.sim import build, tools
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring
@@ -49,11 +49,13 @@ def bench_executable(
     ToolMissing, BuildError
         If it cannot be built.
     """
+    tools.require(tools.COCOTB if isinstance(design, str) else (*tools.COCOTB, *tools.ELABORATION))
     import cocotb
     from cocotb_tools import config
 
-    text = design
-    if not isinstance(text, str):
+    if isinstance(design, str):
+        text = design
+    else:
         text = build.to_verilog(design, name, separator=separator)
     # what is public is not optimised, so only ports are
     visible = [f'public_flat_rw -module "{name}" -var "{port}"' for port in _ports(text, name)]
@@ -61,9 +63,9 @@ def bench_executable(
     main = Path(config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     libraries = f"-Wl,-rpath,{config.libs_dir} -L{config.libs_dir} -lcocotbvpi_verilator"
     flags = (*build.VERILATOR_FLAGS, "--vpi", "public.vlt", *(("--trace",) if waves else ()))
-    recipe = {"flags": flags, "link": libraries, "speed": speed, "cocotb": cocotb.__version__}
+    facts = {"flags": flags, "link": libraries, "speed": speed, "cocotb": cocotb.__version__}
 
-    def make(scratch: Path) -> None:
+    def fill(scratch: Path) -> None:
         (scratch / "public.vlt").write_text(public)
         build.verilate(
             scratch,
@@ -78,8 +80,8 @@ def bench_executable(
             speed=speed,
         )
 
-    key = build.content_hash(text, public, recipe, build.tool_versions(), main.read_bytes())
-    return build.cached(f"cocotb/{name}_{key}", make) / name
+    recipe = build.compiled("cocotb", name, text, public, facts, main.read_bytes())
+    return recipe.make(fill) / name
 
 
 def _ports(text: str, name: str) -> list[str]:

@@ -220,7 +220,7 @@ def _copy(pointer: object, count: int, dtype: type[np.generic]) -> np.ndarray:
     """A copy of memory that the harness may move."""
     if not count:
         return np.empty(0, dtype)
-    return np.ctypeslib.as_array(pointer, (count,)).copy()  # type: ignore[arg-type]
+    return np.ctypeslib.as_array(pointer, (count,)).copy()
 
 
 class NativeSimulation:
@@ -420,7 +420,7 @@ class NativeSimulation:
         """What memory has done since the start."""
         raw = _Counters()
         self._lib.transept_counters(self._handle, ctypes.byref(raw))
-        return MemoryCounters(**{name: getattr(raw, name) for name, _ in raw._fields_})
+        return MemoryCounters(**{name: getattr(raw, name) for name, *_ in raw._fields_})
 
     def timeline(self) -> np.ndarray:
         """Changes of ``activity``: uint64 rows of (cycle, value), the first at cycle 0."""

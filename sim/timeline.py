@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import json
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +39,15 @@ ARRAY = "ARRAY"
 class Slice:
     """One stretch of cycles in which a track did not change.
 
-    ``state`` is "busy" or the name of a stall.
+    ``state`` is "busy" or the name of a stall; ``index`` counts the instructions of the engine: an
+    engine works on, and waits for, the one that it retires next.
     """
 
     track: str
     state: str
     start: int
     stop: int
+    index: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,15 @@ def _runs(codes: np.ndarray, cycles: np.ndarray, end: int) -> Iterator[tuple[int
     return zip(codes[heads].tolist(), cycles[heads].tolist(), stops.tolist(), strict=True)
 
 
+def _cut(start: int, stop: int, retired: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(index of the instruction, start, stop) of a stretch, cut behind each retirement."""
+    index = bisect.bisect_left(retired, start)
+    while start < stop:
+        end = min(stop, retired[index] + 1) if index < len(retired) else stop
+        yield index, start, end
+        start, index = end, index + 1
+
+
 def slices(changes: np.ndarray, end: int) -> list[Slice]:
     """Slices of all tracks, one after the other, without idle ones.
 
@@ -80,6 +93,7 @@ def slices(changes: np.ndarray, end: int) -> list[Slice]:
         return []
     cycles, values = changes[:, 0].astype(np.int64), changes[:, 1].astype(np.int64)
     found = []
+    retired = retirements(changes)
     for engine in Engine:
         codes = values >> (ENGINE_BITS * engine) & (1 << ENGINE_BITS) - 1
         for code, start, stop in _runs(codes, cycles, end):
@@ -88,7 +102,8 @@ def slices(changes: np.ndarray, end: int) -> list[Slice]:
                 # an engine at work does not wait for the tokens of its next instruction
                 advancing = stall == Stall.NONE or (busy and stall == Stall.TOKEN)
                 state = "busy" if advancing else Stall(stall).name.lower()
-                found.append(Slice(engine.name, state, start, stop))
+                for index, first, last in _cut(start, stop, retired[engine]):
+                    found.append(Slice(engine.name, state, first, last, index))
     for active, start, stop in _runs(values >> ARRAY_BIT & 1, cycles, end):
         if active:
             found.append(Slice(ARRAY, "busy", start, stop))
@@ -112,28 +127,68 @@ def summarise(changes: np.ndarray, end: int) -> dict[str, EngineSummary]:
 
 
 def trace_events(
-    pieces: Sequence[Slice], *, clock_mhz: float, process: str = "accelerator"
+    pieces: Sequence[Slice],
+    *,
+    clock_mhz: float,
+    names: Mapping[str, Sequence[str]] | None = None,
+    process: str = "accelerator",
 ) -> list[dict[str, object]]:
-    """Events of the Chrome trace format, one thread for each track; times in microseconds."""
+    """Events of the Chrome trace format, one thread for each track; times in microseconds.
+
+    Each instruction is one event; inside it, or before it, lie the stalls.
+
+    names: of the instructions of each engine, in order.
+    """
     tracks = {track: n for n, track in enumerate(dict.fromkeys(p.track for p in pieces), 1)}
     events: list[dict[str, object]] = [
         {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": process}}
     ]
     for track, thread in tracks.items():
-        names = {"name": "thread_name", "args": {"name": track}}
-        events.append({"ph": "M", "pid": 1, "tid": thread, **names})
+        title = {"name": "thread_name", "args": {"name": track}}
+        events.append({"ph": "M", "pid": 1, "tid": thread, **title})
+
+    def event(
+        track: str, name: str, category: str, start: int, stop: int, **facts: object
+    ) -> dict[str, object]:
+        times = {"ts": start / clock_mhz, "dur": (stop - start) / clock_mhz}
+        where = {"ph": "X", "pid": 1, "tid": tracks[track], **times}
+        cycles = {"cycle": start, "cycles": stop - start}
+        return {**where, "name": name, "cat": category, "args": cycles | facts}
+
+    for (track, index), parts in _by_instruction(pieces).items():
+        known = (names or {}).get(track, ())
+        name = known[index] if index < len(known) else f"instruction {index}"
+        work = [part for part in parts if part.state != "token"]
+        if work:
+            events.append(event(track, name, "work", work[0].start, work[-1].stop))
+        for part in parts:
+            if part.state != "busy":
+                why = f"waits: {part.state}"
+                span = part.start, part.stop
+                events.append(event(track, why, "stall", *span, instruction=name))
+    array = [piece for piece in pieces if piece.track == ARRAY]
+    return events + [event(ARRAY, "computes", "work", part.start, part.stop) for part in array]
+
+
+def _by_instruction(pieces: Sequence[Slice]) -> dict[tuple[str, int], list[Slice]]:
+    """The slices of each instruction of each engine."""
+    found: dict[tuple[str, int], list[Slice]] = defaultdict(list)
     for piece in pieces:
-        times = {"ts": piece.start / clock_mhz, "dur": (piece.stop - piece.start) / clock_mhz}
-        facts = {"cycle": piece.start, "cycles": piece.stop - piece.start}
-        where = {"ph": "X", "pid": 1, "tid": tracks[piece.track]}
-        category = "work" if piece.state == "busy" else "stall"
-        events.append({**where, "name": piece.state, "cat": category, **times, "args": facts})
-    return events
+        if piece.track != ARRAY:
+            found[piece.track, piece.index].append(piece)
+    return found
 
 
-def write_trace(path: Path, changes: np.ndarray, end: int, *, clock_mhz: float) -> None:
-    """Write a trace that ui.perfetto.dev and chrome://tracing open."""
-    events = trace_events(slices(changes, end), clock_mhz=clock_mhz)
+def write_trace(
+    path: Path,
+    changes: np.ndarray,
+    end: int,
+    *,
+    clock_mhz: float,
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Write a trace that ui.perfetto.dev and chrome://tracing open; parameters as above."""
+    events = trace_events(slices(changes, end), clock_mhz=clock_mhz, names=names)
     path.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ns"}))
 
 

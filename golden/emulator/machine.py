@@ -86,7 +86,8 @@ class Emulator:
 
     def _run(self, offset: int, limit: int | None, order: np.random.Generator | None) -> Statistics:
         program = self._fetch(offset, limit)
-        self._bytes, self._macs = Counter(), 0
+        self._bytes: Counter[Opcode] = Counter()
+        self._macs = 0
         self.chip.tallies[:] = 0
         indices = range(len(program)) if order is None else _shuffle(program, order)
         for index in indices:
@@ -149,11 +150,11 @@ def _shuffle(program: list[Instruction], rng: np.random.Generator) -> Iterator[i
 
     Engines have random speeds that change now and then, so that any one can run far ahead.
     """
-    queues: dict[Engine, list[int]] = {engine: [] for engine in Engine}
+    queues: dict[Engine | None, list[int]] = {engine: [] for engine in Engine}
     for index in reversed(range(len(program))):
         queues[program[index].engine].append(index)
-    tokens: Counter[tuple[Engine, Engine]] = Counter()
-    speed = dict.fromkeys(Engine, 1.0)
+    tokens: Counter[tuple[Engine | None, Engine | None]] = Counter()
+    speed: dict[Engine | None, float] = dict.fromkeys(Engine, 1.0)
     for _ in program:
         if rng.random() < SPEED_CHANGE:
             speed = {engine: rng.random() ** 8 for engine in Engine}

@@ -10,9 +10,15 @@ import numpy as np
 from transept.golden.config import Config
 from transept.host.driver import Driver
 from transept.host.gemm import compile_gemm, reference
+from transept.host.limits import check_cycles
 from transept.host.program import open_device
 
-__all__ = ["DEFAULT_SHAPES", "bench_gemm", "parse_shape"]
+__all__ = ["DEFAULT_SHAPES", "MAX_ROWS", "bench_gemm", "check_shape", "parse_shape"]
+
+#: Rows of A.
+MAX_ROWS = 65_536
+#: The array is busy for longer than this with no shape: two minutes of simulation.
+MAX_CYCLES = 1 << 25
 
 DEFAULT_SHAPES = ("64x64x64", "128x128x128", "256x256x256", "512x512x512", "1x768x768")
 
@@ -30,6 +36,23 @@ def parse_shape(text: str) -> tuple[int, int, int]:
         raise ValueError(f"shape {text!r} is not MxNxK, for example 64x64x64")
     m, n, k = (int(part) for part in match.groups())
     return m, n, k
+
+
+def check_shape(config: Config, text: str) -> None:
+    """Refuse a shape that is no shape, or too large, before anything is computed.
+
+    Raises
+    ------
+    ValueError
+        The message names the value and the limit.
+    """
+    m, n, k = parse_shape(text)
+    widest = 255 * config.tile
+    for name, value, limit in (("M", m, MAX_ROWS), ("N", n, widest), ("K", k, widest)):
+        if not 1 <= value <= limit:
+            raise ValueError(f"{name}={value} of {text} is outside 1 to {limit:,} of {config.name}")
+    cycles = m * -(-n // config.tile) * -(-k // config.tile)
+    check_cycles(text, cycles, config, MAX_CYCLES)
 
 
 def bench_gemm(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from transept.golden import quantized
+from transept.golden import isa, quantized
 from transept.golden.config import Config
-from transept.golden.isa import FORMATS, Engine
+from transept.golden.isa import Engine, Filter, Instruction, Opcode
 from transept.host.devices.rtl import RtlDevice
 from transept.host.launch import Launch
 from transept.host.models import TextModel
@@ -20,7 +21,7 @@ from transept.host.texts import passages
 PLAIN = 0.75
 CHARACTERS_PER_TOKEN = 7
 
-__all__ = ["bench_model", "layer_cycles", "long_texts"]
+__all__ = ["array_cycles", "bench_model", "layer_cycles", "layer_macs", "long_texts"]
 
 LONGEST = 1 << 20  # tokens; no text has so many
 
@@ -33,26 +34,63 @@ def long_texts(model: TextModel, tokens: int, batch: int) -> list[str]:
     return [*full, *plain][:batch]
 
 
-def layer_cycles(launch: Launch, retired: dict[Engine, list[int]]) -> dict[str, int]:
-    """Cycles of every layer: between the retirements of its GEMM instructions and those before.
+def array_cycles(instruction: Instruction, config: Config) -> int:
+    """Cycles of the array's work on an instruction of GEMM, if a filter keeps every key."""
+    if instruction.opcode == Opcode.MATMUL:
+        tiles = instruction.k_tiles * instruction.n_tiles
+    else:
+        tiles = instruction.d_tiles * (instruction.keys // config.tile + 1)
+    return (instruction.rows + 1) * tiles
 
-    retired: cycle of every retirement by engine, from the start of the run. Layers overlap; the
-    order in which the array finishes decides to which one a cycle counts.
+
+def layer_cycles(
+    labels: Sequence[str],
+    instructions: Sequence[Instruction],
+    config: Config,
+    retired: Sequence[int],
+) -> dict[str, int]:
+    """Cycles of every layer, from the start of the run to its last product.
+
+    labels: of the instructions; retired: cycle in which each instruction of GEMM retired.
+
+    Layers overlap: while the results of one leave the array, the next one is at work on it. A layer
+    ends with its retirement, but so early that the array had the time for all that came later; so
+    no layer is counted fewer cycles than its products take.
     """
-    labels = [
-        label
-        for label, instruction in zip(launch.labels, launch.decoded(), strict=True)
-        if FORMATS[instruction.opcode].engine == Engine.GEMM
+    filters = {i.filter for i in instructions if i.opcode == Opcode.SCORES}
+    known = {Opcode.MATMUL}
+    if filters <= {Filter.DENSE}:  # what another filter keeps depends on data
+        known |= {Opcode.SCORES, Opcode.CONTEXT}
+    work = [
+        (label, array_cycles(instruction, config) if instruction.opcode in known else 0)
+        for label, instruction in zip(labels, instructions, strict=True)
+        if instruction.engine == Engine.GEMM
     ]
+    ends = list(retired)
+    for index in range(len(ends) - 1, 0, -1):
+        ends[index - 1] = min(ends[index - 1], ends[index] - work[index][1])
     totals: dict[str, int] = defaultdict(int)
-    start = 0
-    for label, cycle in zip(labels, retired[Engine.GEMM], strict=True):
-        totals[label] += cycle - start
-        start = cycle
+    for (label, _), start, end in zip(work, [0, *ends], ends, strict=False):
+        totals[label] += end - start
     return dict(totals)
 
 
-def _layers(program: Program, config: Config, cycles: dict[str, int], device: str) -> list[dict]:
+def layer_macs(launch: Launch, lengths: Sequence[int]) -> dict[str, int]:
+    """Multiply-accumulates of every layer on the tokens of a batch, padding not counted."""
+    full = launch.batch * launch.tokens
+    attention = {launch.labels[index] for index, _ in launch.sequences}
+    return {
+        name: macs * sum(n * n for n in lengths) // (full * launch.tokens)
+        if name in attention
+        else macs * sum(lengths) // full
+        for name, macs in launch.macs.items()
+    }
+
+
+def _layers(
+    program: Program, lengths: Sequence[int], cycles: dict[str, int], device: str
+) -> list[dict]:
+    config = program.config
     rows = [
         {
             "name": name,
@@ -62,7 +100,7 @@ def _layers(program: Program, config: Config, cycles: dict[str, int], device: st
             "utilisation": macs / config.macs / cycles[name] if cycles.get(name) else None,
             "reason": "golden model" if device == "cpu" else "part of a post-norm encoder layer",
         }
-        for name, macs in program.launch.macs.items()
+        for name, macs in layer_macs(program.launch, lengths).items()
     ]
     return rows + [
         {
@@ -129,8 +167,9 @@ def _figures(program: Program, config: Config, device: str, options: dict, last:
     """Counters of the run; None where the device knows no time."""
     report, launch = last.report, program.launch
     assert isinstance(program.model, quantized.Encoder)
-    macs = program.model.macs(last.lengths or [launch.tokens] * launch.batch)
-    figures = {
+    lengths = last.lengths or [launch.tokens] * launch.batch
+    macs = program.model.macs(lengths)
+    figures: dict[str, Any] = {
         "tokens": launch.tokens,
         "batch": launch.batch,
         "macs": macs,
@@ -154,8 +193,10 @@ def _figures(program: Program, config: Config, device: str, options: dict, last:
         figures |= _memory_figures(driver.device)
         figures["simulated_khz"] = report.cycles / last.seconds / 1000
         figures["rtl_sha256"] = driver.device.rtl_sha256
-        cycles = layer_cycles(launch, driver.device.retirements())
-    return figures | {"layers": _layers(program, config, cycles, device)}
+        image = launch.with_lengths(lengths)
+        retired = driver.device.retirements()[Engine.GEMM]
+        cycles = layer_cycles(launch.labels, isa.decode_program(image), config, retired)
+    return figures | {"layers": _layers(program, lengths, cycles, device)}
 
 
 def _memory_figures(device: RtlDevice) -> dict:

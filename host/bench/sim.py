@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class _Bench:
         self._a, self._b = _operands(SIZE, seed)
         self._seed = seed
         self._gemm = compile_gemm(config, SIZE, SIZE, SIZE, self._b)
-        options = {"memory": memory, "seed": seed, "dram_bytes": DRAM_BYTES}
+        options: dict[str, Any] = {"memory": memory, "seed": seed, "dram_bytes": DRAM_BYTES}
         self._device = _Timed(config, **options)
         self._driver = Driver(self._device)
         self._loaded = self._driver.load(self._gemm.launch)

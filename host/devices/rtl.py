@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 from transept.golden.config import Config
 from transept.golden.isa import Engine
@@ -23,11 +24,11 @@ class RtlDevice(BumpAllocator):
     name = "rtl"
 
     def __init__(
-        self, config: Config, *, progress: Callable[[int], None] | None = None, **options: object
+        self, config: Config, *, progress: Callable[[int], None] | None = None, **options: Any
     ) -> None:
         self.config = config
         self._progress = progress
-        self.simulation = NativeSimulation(config, **options)  # type: ignore[arg-type]
+        self.simulation = NativeSimulation(config, **options)
         super().__init__(self.simulation.dram, self.simulation.dram_base)
 
     def read(self, offset: int) -> int:

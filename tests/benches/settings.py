@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transept.golden.config import Config
-from transept.sim.build import cache_dir
+from transept.sim.cache import cache_dir
 from transept.sim.cocotb_runner import parameters, run_bench
 
 if TYPE_CHECKING:

@@ -56,6 +56,9 @@ def test_digest_names_the_hardware():
         (filters("dense", multipliers=4), "estimate_multipliers=4 exceeds half of tile=4"),
         (filters(), "attention=True with 0 key filters"),
         (blocks(attention=False), "attention=False with 4 key filters"),
+        ({"name": "../../evil"}, "name must be an identifier, got '../../evil'"),
+        ({"name": ""}, "name must be an identifier, got ''"),
+        ({"name": 3}, "name must be an identifier, got 3"),
     ],
 )
 def test_impossible_values_are_refused(changes, message):

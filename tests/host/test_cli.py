@@ -1,6 +1,10 @@
 """The command line: help, one-line errors that leave nothing behind, and small runs."""
 
+import dataclasses
 import json
+import os
+import re
+import subprocess
 import sys
 
 import numpy as np
@@ -10,10 +14,16 @@ from small_models import Stack
 from typer.testing import CliRunner
 
 import transept
-from transept.golden.config import TINY
-from transept.host import cli, cli_bench
-from transept.host.bench.gemm import bench_gemm, parse_shape
+from transept.golden.config import CONTRACT_VERSION, TINY
+from transept.golden.registers import Stall
+from transept.host import cli, report
+from transept.host.bench.gemm import MAX_ROWS, bench_gemm, check_shape, parse_shape
 from transept.host.bench.softmax import bench_softmax
+from transept.host.cli import app, bench
+from transept.host.cli.errors import describe
+from transept.host.cli.test import TESTS, find_tests
+from transept.sim import build
+from transept.sim.tools import BuildError
 
 COMMANDS = [
     [],
@@ -21,7 +31,7 @@ COMMANDS = [
         [name]
         for name in ("doctor", "devices", "demo", "run", "compile", "disasm", "trace", "verilog")
     ),
-    *([name] for name in ("test", "synth", "bench")),
+    *([name] for name in ("test", "synth", "cache", "bench")),
     *(["bench", name] for name in ("gemm", "softmax", "model", "accuracy", "sim")),
 ]
 
@@ -37,6 +47,18 @@ def no_model():
 
 def long_model():
     return Stack(), (torch.randn(1, 65, 8),)
+
+
+def untupled_model():
+    return Stack(), torch.randn(1, 4, 8)
+
+
+def number_model():
+    return Stack(), (torch.randn(1, 4, 8), 3)
+
+
+def exits():
+    sys.exit(0)
 
 
 def nan_model():
@@ -55,9 +77,12 @@ def transept_command(monkeypatch, capfd, tmp_path):
     """Run ``transept ...`` in an empty folder: (exit status, output, lines of error)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "beside", raising=False)  # of another test's folder
 
-    def call(*arguments):
+    def call(*arguments, exits=True):
         monkeypatch.setattr(sys, "argv", ["transept", *map(str, arguments)])
+        if not exits:
+            return cli.main()
         with pytest.raises(SystemExit) as caught:
             cli.main()
         out, err = capfd.readouterr()
@@ -68,34 +93,51 @@ def transept_command(monkeypatch, capfd, tmp_path):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help(command):
-    result = CliRunner().invoke(cli.app, [*command, "--help"])
+    result = CliRunner().invoke(app.app, [*command, "--help"])
     assert result.exit_code == 0
     assert "Usage:" in result.output
 
 
 def test_every_command_is_here():
     names = {tuple(command) for command in COMMANDS}
-    registered = [*cli.app.registered_commands, *cli_bench.app.registered_commands]
+    registered = [*app.app.registered_commands, *bench.app.registered_commands]
     assert len(registered) == len(names) - 2  # without () and ("bench",)
 
 
 ERRORS = [
     ("bench gemm 8x8x8 --device emulator --config huge", 1, "unknown configuration 'huge'"),
     ("bench gemm 8x8 --device emulator --config tiny", 1, "shape '8x8' is not MxNxK"),
-    ("bench gemm 0x4x4 --device emulator --config tiny", 1, "M=0 must be at least 1"),
-    ("bench gemm 1x4x4000 --device emulator --config tiny", 1, "K=4000 and N=4 must be at most"),
+    ("bench gemm 0x4x4 --device emulator --config tiny", 1, "M=0 of 0x4x4 is outside 1 to 65,536"),
+    (
+        "bench gemm 1x4x4000 --device emulator --config tiny",
+        1,
+        "K=4000.*outside 1 to 1,020 of tiny",
+    ),
+    ("bench gemm 8x8x999999999", 1, "K=999999999 of 8x8x999999999 is outside 1 to 4,080"),
+    ("bench gemm 1000000x16x16", 1, "M=1000000 of 1000000x16x16 is outside 1 to 65,536"),
+    ("bench gemm 4096x4080x4080", 1, "4096x4080x4080 needs 266,342,400 cycles or more"),
+    ("bench gemm 8x8x8 1x1x0", 1, "K=0 of 1x1x0 is outside"),
     ("bench gemm 8x8x8 --device cpu --config tiny", 1, "no accelerator 'cpu'"),
     ("bench gemm 8x8x8 --device gpu", 2, "'gpu'"),
     ("bench softmax --config tiny --device emulator --json no/x", 1, "no folder no for x"),
     ("bench accuracy --texts nothing.txt", 1, "no file nothing.txt"),
     ("bench accuracy --count 0", 2, "--count"),
-    ("bench model --model nothing --config tiny --device cpu", 1, "'nothing' is neither"),
+    (
+        "bench model --model nothing --config tiny --tokens 8 --device cpu",
+        1,
+        "'nothing' is neither",
+    ),
     ("run nothing --text hello --device cpu", 1, "'nothing' is neither 'minilm' nor a folder"),
     ("run minilm --device cpu", 1, "no --text given"),
     ("run minilm --text a --batch 3 --device cpu", 1, "--batch 3, but 1 texts"),
     ("run nowhere:f --device cpu", 1, "cannot load 'nowhere:f': No module named 'nowhere'"),
     ("run my_models:nothing --device cpu", 1, "has no attribute 'nothing'"),
     ("run my_models:no_model --device cpu", 1, "must return (torch.nn.Module, example inputs)"),
+    ("run my_models:untupled_model", 1, "must be a tuple of tensors, not Tensor"),
+    ("run my_models:number_model", 1, "example input 1 of .* must be a tensor, not int"),
+    ("run my_models:exits", 1, "my_models:exits ends the program: SystemExit(0)"),
+    ("run my_models: --device cpu", 1, "'my_models:' is not module:function"),
+    ("run my_models:model --text a", 1, "brings its own example"),
     ("run my_models:nan_model --config tiny --device cpu", 1, "weights of .* hold nan"),
     ("run my_models:long_model --config tiny --device cpu", 1, "sequence length 65 exceeds 64"),
     ("compile my_models:long_model -o x --config tiny", 1, "sequence length 65 exceeds 64"),
@@ -105,6 +147,15 @@ ERRORS = [
     ("disasm nothing", 1, "no program file nothing"),
     ("trace nothing -o x", 1, "no program file nothing"),
     ("test no_such_block", 1, "no test 'no_such_block' under tests/"),
+    ("test ../..", 1, "'../..' is no name of a block"),
+    ("test /etc", 1, "'/etc' is no name of a block"),
+    ("test *", 1, "'*' is no name of a block"),
+    ("test benches", 1, "no test 'benches'"),
+    ("compile minilm -o x --batch 5000", 1, "5000 x 128 tokens exceed 8,192"),
+    ("compile minilm -o /dev/null", 1, "/dev/null is no regular file"),
+    ("compile minilm -o x --batch 40", 1, "minilm on 40 x 128 tokens needs .* cycles or more"),
+    ("verilog -o /dev/null", 1, "/dev/null is no folder"),
+    ("cache --days -1", 2, "--days"),
     ("nonsense", 2, "No such command 'nonsense'"),
     ("run minilm --tokens 700 --text a", 1, "sequence length 700 exceeds 512 of pynq_z2"),
     ("run minilm --config tiny --text a", 1, "hidden size 384 exceeds 128 of tiny"),
@@ -122,6 +173,140 @@ def test_errors_are_one_line_and_leave_nothing(
     assert line.startswith("error: ")
     assert message in line or all(part in line for part in message.split(".*"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_name_of_a_block_does_not_mean_all(transept_command):
+    assert transept_command("test", "")[2] == [
+        "error: '' is no name of a block, such as softmax or rtl/memory"
+    ]
+
+
+FAILING_MODEL = """import torch
+class M(torch.nn.Module):
+    def forward(self, x):
+        return x @ torch.ones(3, 3)
+def f():
+    return M(), (torch.ones(2, 4),)
+"""
+BROKEN = {
+    "raises": (
+        "def f():\n    return g()\ndef g():\n    return 1 / 0\n",
+        "beside.py:4: ZeroDivisionError: division by zero",
+    ),
+    "syntax": ("def f():\n    retrun\n  1\n", "beside.py:3: "),
+    "lacks": ("import no_such_module\n", "beside.py:1: ModuleNotFoundError: No module named"),
+    "deep": ("import json\ndef f():\n    json.loads('{')\n", "beside.py:3: JSONDecodeError: "),
+    "silent": ("def f():\n    raise EOFError\n", "beside.py:2: EOFError"),
+    "forward": (
+        FAILING_MODEL,
+        "beside.py:4: RuntimeError: mat1 and mat2 shapes cannot be multiplied",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), BROKEN.values(), ids=BROKEN)
+def test_errors_of_the_users_code_say_where(transept_command, tmp_path, source, message):
+    (tmp_path / "beside.py").write_text(source)
+    code, _, lines = transept_command("run", "beside:f", "--config", "tiny", "--device", "cpu")
+    assert code == 1
+    (line,) = filter(None, lines)  # typer ends the line at the end of input
+    assert line.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_a_traceback_on_request(transept_command, monkeypatch, how):
+    monkeypatch.setenv("TRANSEPT_DEBUG", str(int(how == "variable")))
+    options = ["--debug"] if how == "option" else []
+    with pytest.raises(ValueError, match="no program file nothing"):
+        transept_command(*options, "disasm", "nothing", exits=False)
+
+
+def test_an_error_without_a_message_has_its_kind():
+    assert describe(AssertionError()) == "AssertionError"
+    assert describe(RuntimeError()) == "RuntimeError"
+    assert describe(IndexError("no")) == "IndexError: no"
+    assert describe(KeyError("no")) == "KeyError: no"
+    assert describe(ValueError("no")) == "no"
+
+
+def test_of_a_failed_build_the_first_complaint_is_shown():
+    lines = ["make failed with exit status 2:", "g++ -c x.cpp", "x.cpp:3: Error: no", "gone", "bye"]
+    shown = "make failed with exit status 2: x.cpp:3: Error: no (transept --debug shows more)"
+    assert describe(BuildError("\n".join(lines))) == shown
+    del lines[2]
+    assert describe(BuildError("\n".join(lines))).startswith(f"{lines[0]} bye (")
+
+
+def test_version(transept_command):
+    code, out, _ = transept_command("--version")
+    assert code == 0
+    assert out.split() == ["transept", "0.1.0,", "contract", str(CONTRACT_VERSION)]
+
+
+CHEAP = [
+    "bench model --config nope",
+    "run minilm --text a --config nope",
+    "compile minilm -o x --tokens 999",
+]
+
+
+@pytest.mark.parametrize("command", CHEAP)
+def test_what_is_wrong_is_noticed_before_torch_is_imported(tmp_path, command):
+    code = (
+        "import sys; from transept.host.cli.app import call; "
+        f"sys.argv = 'transept {command}'.split(); assert call() == 1; "
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_a_missing_extra_is_named(transept_command, monkeypatch, package):
+    for name in [name for name in sys.modules if name.startswith("transept.host.models")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, (line,) = transept_command("run", "minilm", "--text", "a", "--device", "cpu")
+    assert (code, line) == (1, f"error: {package} missing; run: pip install 'transept[torch]'")
+
+
+def test_without_typer_there_is_one_line(tmp_path):
+    code = "import sys; sys.modules['typer'] = None; from transept.host.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: typer missing; run: pip install transept\n"
+
+
+def test_tests_by_name(monkeypatch, tmp_path):
+    names = [path.relative_to(TESTS).as_posix() for path in find_tests("softmax")]
+    assert "golden/test_softmax.py" in names
+    assert "cocotb/test_softmax.py" in names
+    assert all("softmax" in name for name in names)
+    folder = [path.relative_to(TESTS).as_posix() for path in find_tests("rtl/memory")]
+    assert "rtl/memory/test_windows.py" in folder
+    assert all(name.startswith("rtl/memory/") for name in folder)
+    assert [path.name for path in find_tests("sim/test_cache.py")] == ["test_cache.py"]
+    monkeypatch.setattr("transept.host.cli.test.TESTS", tmp_path / "tests")
+    with pytest.raises(ValueError, match="no part of the package; run this in a checkout"):
+        find_tests("softmax")
+
+
+def test_largest_gemm_is_accepted():
+    check_shape(TINY, f"{MAX_ROWS}x4x4")
+    check_shape(TINY, "16x1020x1020")
+
+
+def test_cache_is_shown_and_pruned(transept_command, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRANSEPT_CACHE", str(tmp_path))
+    code, out, _ = transept_command("cache")
+    assert (code, out.split()[-4:]) == (0, ["0", "entries,", "0.0", "MiB"])
+    (tmp_path / "verilog" / "old").mkdir(parents=True)
+    (tmp_path / "verilog" / "old" / "file").write_text("x" * (1 << 20))
+    assert "old" in transept_command("cache", "--prune")[1]
+    assert (tmp_path / "verilog" / "old").exists()
+    assert "1 entries, 1.0 MiB" in transept_command("cache", "--prune", "--days", "0")[1]
+    assert list((tmp_path / "verilog").iterdir()) == []
 
 
 def test_messages_are_no_markup(transept_command):
@@ -145,11 +330,33 @@ def test_doctor_names_what_is_missing(transept_command, monkeypatch):
     assert "missing" in out
 
 
+def states(out):
+    """The row of each device."""
+    return {line.split()[0]: line.rstrip() for line in out.splitlines() if line.split()}
+
+
 def test_devices(transept_command):
     code, out, _ = transept_command("devices")
     assert code == 0
     for word in ("rtl", "emulator", "cpu", "tiny", "pynq_z2_board", f"{TINY.digest:08x}"):
         assert word in out
+    assert states(out)["rtl"].endswith(" ready")
+    assert states(out)["cpu"].endswith(" ready")
+
+
+def test_devices_that_lack_something_say_so(transept_command, monkeypatch, tmp_path):
+    build.accelerator_library(TINY)
+    for name in ("torch", "amaranth"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(report.console, "width", 200)
+    out = transept_command("devices")[1]
+    assert "ready for tiny" in states(out)["rtl"]
+    assert "needs amaranth, g++, make, perl, see: transept doctor" in states(out)["rtl"]
+    assert "needs torch" in states(out)["cpu"]
+    assert states(out)["emulator"].endswith(" ready")
+    monkeypatch.setenv("TRANSEPT_CACHE", str(tmp_path))
+    assert "ready" not in states(transept_command("devices")[1])["rtl"]
 
 
 def test_compile_and_disasm(transept_command, tmp_path):
@@ -165,6 +372,18 @@ def test_compile_and_disasm(transept_command, tmp_path):
     assert [line.split(None, 1)[1] for line in lines] == [str(i) for i in program]
 
 
+def test_a_program_file_is_like_other_files(transept_command, tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    umask = os.umask(0o022)
+    try:
+        transept_command("compile", "my_models:model", "-o", "link", "--config", "tiny")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o644
+    assert transept_command("disasm", "target")[0] == 0
+
+
 @pytest.mark.parametrize("device", ["emulator", "cpu"])
 def test_run_a_function(transept_command, device):
     code, out, lines = transept_command(
@@ -172,7 +391,7 @@ def test_run_a_function(transept_command, device):
     )
     assert (code, lines) == (0, [])
     assert "shape (1, 4, 8)" in out
-    assert float(out.split()[3].rstrip(",")) > 0.99
+    assert float(re.search(r"cosine to float32 ([\d.]+),", out)[1]) > 0.99
     assert "note:" not in out
 
 
@@ -182,6 +401,65 @@ def test_a_module_in_the_working_directory(transept_command, tmp_path):
     code, out, _ = transept_command("run", "beside:f", "--config", "tiny", "--device", "emulator")
     assert code == 0
     assert "shape (2, 4)" in out
+
+
+class Pair(torch.nn.Module):
+    """Returns what transformers return: nested, with names."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.linear(x)
+        return {"first": y, "rest": (2 * y, y.argmax())}
+
+
+def pair_model():
+    torch.manual_seed(0)
+    return Pair(), (torch.randn(2, 4),)
+
+
+def test_a_model_may_return_several_tensors(transept_command):
+    code, out, _ = transept_command(
+        "run", "my_models:pair_model", "--config", "tiny", "--device", "emulator"
+    )
+    assert code == 0
+    assert out.count("shape (2, 4)") == 2
+
+
+def test_trace_names_layers_opcodes_and_stalls(transept_command, tmp_path):
+    transept_command("compile", "my_models:model", "-o", "file", "--config", "tiny")
+    assert transept_command("trace", "file", "-o", "trace.json")[0] == 0
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    work = [event for event in events if event.get("cat") == "work" and event["name"] != "computes"]
+    launch = transept.load("file").launch
+    wanted = sorted(
+        f"{instruction.opcode.name} {label}".strip()
+        for label, instruction in zip(launch.labels, launch.decoded(), strict=True)
+        if instruction.engine is not None
+    )
+    assert sorted(event["name"] for event in work) == wanted
+    stalls = {event["name"] for event in events if event.get("cat") == "stall"}
+    assert "waits: token" in stalls
+    assert stalls <= {f"waits: {stall.name.lower()}" for stall in Stall}
+
+
+def test_trace_builds_no_configuration_of_a_stranger(transept_command, tmp_path):
+    transept_command("compile", "my_models:model", "-o", "file", "--config", "tiny")
+    launch = transept.load("file").launch
+    other = launch.config.replace(stat_words=1 << 20)
+    dataclasses.replace(launch, config=other).save(tmp_path / "strange")
+    code, _, (line,) = transept_command("trace", "strange", "-o", "trace.json")
+    assert code == 1
+    assert line.startswith(f"error: strange is for tiny ({other.digest:08x}), which is none of")
+
+
+def test_trace_of_a_program_without_inputs(transept_command, tmp_path):
+    transept_command("compile", "my_models:model", "-o", "file", "--config", "tiny")
+    launch = transept.load("file").launch
+    dataclasses.replace(launch, inputs=()).save(tmp_path / "none")
+    assert transept_command("trace", "none", "-o", "trace.json")[0] == 0
 
 
 def test_bench_gemm_writes_its_result(transept_command, tmp_path):

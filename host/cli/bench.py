@@ -1,4 +1,4 @@
-"""The ``bench`` commands: measure, and compare with golden forms."""
+"""``transept bench``: measure, and compare with golden forms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import typer
 from rich.progress import Progress
 
 from transept.host import report
-from transept.host.cli_options import (
+from transept.host.bench.gemm import DEFAULT_SHAPES, MAX_ROWS, bench_gemm, check_shape
+from transept.host.cli.options import (
     BatchOption,
     ConfigOption,
     DeviceName,
@@ -21,12 +22,17 @@ from transept.host.cli_options import (
     SeedOption,
     TokensOption,
     build_simulation,
+    check_accelerator,
     choose_config,
+    compile_texts,
     device_options,
     running,
     working,
 )
+from transept.host.files import check_writable
 from transept.host.report import console
+from transept.host.texts import passages, read_passages
+from transept.sim import build, tools
 
 __all__ = ["app"]
 
@@ -35,7 +41,10 @@ app = typer.Typer(no_args_is_help=True, help="Measure, and compare with golden f
 
 @app.command("gemm")
 def bench_gemm_command(
-    shapes: Annotated[list[str] | None, typer.Argument(help="MxNxK ...")] = None,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"MxNxK ...; M up to {MAX_ROWS:,}, N and K up to 255 tiles"),
+    ] = None,
     config: ConfigOption = "pynq_z2",
     device: DeviceOption = DeviceName.rtl,
     memory: MemoryOption = MemoryName.default,
@@ -43,16 +52,19 @@ def bench_gemm_command(
     json: JsonOption = None,
 ) -> None:
     """Cycles of INT8 GEMMs whose operands and results are in memory."""
-    from transept.host.bench.gemm import DEFAULT_SHAPES, bench_gemm
-
-    report.writable(json)
     chosen = choose_config(config, memory)
+    check_writable(json)
+    check_accelerator(device)
+    wanted = shapes or list(DEFAULT_SHAPES)
+    for shape in wanted:
+        check_shape(chosen, shape)
     build_simulation(chosen, device)
     options = device_options(device, memory, seed)
-    del options["seed"]
     rate = report.RATES[memory.value]
-    wanted = shapes or list(DEFAULT_SHAPES)
-    rows = bench_gemm(chosen, wanted, device=device.value, seed=seed, rate=rate, **options)
+    rows = []
+    for shape in wanted:
+        with working(shape):
+            rows += bench_gemm(chosen, [shape], device=device.value, rate=rate, **options)
     report.show_rows(f"bench gemm, {chosen.name}, memory {memory.value}", rows)
     report.write_json(json, [row | {"memory": memory.value} for row in rows])
 
@@ -68,8 +80,9 @@ def bench_softmax_command(
     """Error of a softmax row against float64, and cycles of the unit."""
     from transept.host.bench.softmax import bench_softmax
 
-    report.writable(json)
     chosen = choose_config(config, memory)
+    check_writable(json)
+    check_accelerator(device)
     build_simulation(chosen, device)
     rows = bench_softmax(chosen, device=device.value, **device_options(device, memory, seed))
     report.show_rows(f"bench softmax, {chosen.name}, memory {memory.value}", rows)
@@ -88,15 +101,12 @@ def bench_model_command(
     json: JsonOption = None,
 ) -> None:
     """One whole model: cycles, utilisation, bytes, and mismatches against both golden forms."""
-    from transept.host.bench.model import bench_model
-    from transept.host.models import load_text_model
-
-    report.writable(json)
     chosen = choose_config(config, memory)
+    check_writable(json)
     options = device_options(device, memory, seed)
-    with working(f"compiling {model} for {batch} x {tokens} tokens"):
-        loaded = load_text_model(model)
-        program = loaded.compile(chosen, tokens=tokens, batch=batch)
+    loaded, program = compile_texts(model, chosen, tokens, batch)
+    from transept.host.bench.model import bench_model
+
     build_simulation(chosen, device)
     cycles = program.launch.total_macs / chosen.macs
     with running(f"running on {device.value}", cycles, options):
@@ -116,18 +126,18 @@ def bench_accuracy_command(
     json: JsonOption = None,
 ) -> None:
     """Cosine of embeddings to torch's float32 on real passages."""
+    chosen = choose_config(config)
+    check_writable(json)
+    found = read_passages(texts) if texts else passages(count)
     from transept.host.bench.accuracy import bench_accuracy
     from transept.host.models import load_text_model
-    from transept.host.texts import passages, read_passages
 
-    report.writable(json)
-    chosen = read_passages(texts) if texts else passages(count)
     with Progress(console=console) as progress:
-        task = progress.add_task(f"{len(chosen)} passages on {device.value}", total=len(chosen))
+        task = progress.add_task(f"{len(found)} passages on {device.value}", total=len(found))
         result = bench_accuracy(
             load_text_model(model),
+            found,
             chosen,
-            choose_config(config),
             device=device.value,
             progress=lambda done: progress.update(task, completed=done),
         )
@@ -145,8 +155,9 @@ def bench_sim_command(
     """Speed of the native harness, of the bare model, and of cocotb on the same program."""
     from transept.host.bench.sim import bench_sim
 
-    report.writable(json)
     chosen = choose_config(config, memory)
+    check_writable(json)
+    tools.require((*build.missing_tools(chosen), *tools.COCOTB))
     build_simulation(chosen, DeviceName.rtl)
     with working("running the same GEMM three ways"):
         result = bench_sim(chosen, memory=memory.value, seed=seed)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import (
@@ -19,7 +19,12 @@ from rich.progress import (
 )
 
 from transept.golden.config import PRESETS, Config, preset
+from transept.host.limits import MAX_TOKENS, check_sequences
 from transept.host.report import console
+
+if TYPE_CHECKING:
+    from transept.host.models import TextModel
+    from transept.host.program import Program
 
 __all__ = [
     "BatchOption",
@@ -29,11 +34,14 @@ __all__ = [
     "JsonOption",
     "MemoryName",
     "MemoryOption",
+    "ModelArgument",
     "ModelOption",
     "SeedOption",
     "TokensOption",
     "build_simulation",
+    "check_accelerator",
     "choose_config",
+    "compile_texts",
     "device_options",
     "running",
     "working",
@@ -55,14 +63,21 @@ class MemoryName(str, Enum):
     board = "board"
 
 
+_LONGEST = max(config.geometry.max_tokens for config in PRESETS.values())
+
 ConfigOption = Annotated[str, typer.Option("--config", help=f"one of {', '.join(PRESETS)}")]
 DeviceOption = Annotated[DeviceName, typer.Option("--device")]
 MemoryOption = Annotated[MemoryName, typer.Option("--memory", help="12.8 or 6.4 bytes a cycle")]
 SeedOption = Annotated[int, typer.Option("--seed")]
-TokensOption = Annotated[int, typer.Option("--tokens", min=1)]
-BatchOption = Annotated[int, typer.Option("--batch", min=1)]
+TokensOption = Annotated[
+    int, typer.Option("--tokens", min=1, help=f"of a sequence, up to {_LONGEST}")
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch", min=1, help=f"sequences; up to {MAX_TOKENS:,} tokens in all")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write the result here")]
 ModelOption = Annotated[str, typer.Option("--model", help="minilm or a folder")]
+ModelArgument = Annotated[str, typer.Argument(help="minilm, a folder, or module:function")]
 
 
 def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:
@@ -73,12 +88,34 @@ def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:
     return config
 
 
+def check_accelerator(device: DeviceName) -> None:
+    """ValueError if the device is none that runs instructions."""
+    if device == DeviceName.cpu:
+        raise ValueError("no accelerator 'cpu', there is rtl and emulator")
+
+
 def device_options(device: DeviceName, memory: MemoryName, seed: int) -> dict[str, Any]:
     """What ``Program.run`` needs to open the device."""
     options: dict[str, Any] = {"seed": seed}
     if device == DeviceName.rtl:
         options["memory"] = memory.value
     return options
+
+
+def compile_texts(model: str, config: Config, tokens: int, batch: int) -> tuple[TextModel, Program]:
+    """A text model by name, and its program; sizes are checked before torch is imported."""
+    check_sequences(config, tokens=tokens, batch=batch)
+    with working(f"loading {model}"):
+        from transept.host.models import load_text_model
+
+        loaded = load_text_model(model)
+    loaded.check(config, tokens, batch)
+    cycles = loaded.cycles(config, tokens, batch)
+    what = (
+        f"compiling {model} for {config.name}: {batch} x {tokens} tokens, {cycles:,} cycles or more"
+    )
+    with working(what):
+        return loaded, loaded.compile(config, tokens=tokens, batch=batch)
 
 
 def working(text: str) -> Progress:

@@ -1,0 +1,104 @@
+"""Files appear whole or not at all."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from transept.host.files import check_writable, whole_file
+
+#: Writes a long file where no file may have more than 1,000 bytes, as on a full disk.
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from transept.host.files import whole_file
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+with whole_file(Path(sys.argv[1])) as place:
+    place.write_text("x" * 100_000)
+"""
+
+
+def write(path, text="new"):
+    with whole_file(path) as place:
+        place.write_text(text)
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, before):
+    path = tmp_path / "accelerator.v"
+    if before:
+        path.write_text(before)
+    command = [sys.executable, "-c", FULL_DISK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stderr.rstrip().endswith("OSError: [Errno 27] File too large")
+    assert [found.read_text() for found in tmp_path.iterdir()] == ([before] if before else [])
+
+
+def test_an_interrupt_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def interrupted():
+        with whole_file(path) as place:
+            place.write_text("ne")
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [found.read_text() for found in tmp_path.iterdir()] == ["old"]
+
+
+def test_modes_are_those_of_other_files(tmp_path):
+    umask = os.umask(0o022)
+    try:
+        with whole_file(tmp_path / "new") as place:
+            place.unlink()
+            os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o600))  # as some writers do
+        (tmp_path / "old").touch()
+        (tmp_path / "old").chmod(0o640)
+        write(tmp_path / "old")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o640
+
+
+def test_who_reads_meanwhile_sees_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write(path, "old")
+    with path.open() as reader:
+        write(path)
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    write(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+
+
+def test_devices_and_pipes_are_written_to(tmp_path):
+    null = Path(os.devnull)
+    write(null)
+    assert null.is_char_device()
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write(tmp_path / "pipe")
+    assert os.read(reader, 10) == b"new"
+    os.close(reader)
+
+
+def test_what_cannot_be_written_is_refused_before(tmp_path):
+    check_writable(None)
+    check_writable(tmp_path / "new")
+    with pytest.raises(ValueError, match="is a folder"):
+        check_writable(tmp_path)
+    with pytest.raises(ValueError, match=r"no folder .*no for x"):
+        check_writable(tmp_path / "no" / "x")

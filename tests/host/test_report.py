@@ -1,0 +1,128 @@
+"""Tables never cut what they show, and shares are shares."""
+
+import pytest
+from small_models import Stack
+from torch import int64, ones, randn
+
+import transept
+from transept.golden.config import TINY
+from transept.golden.isa import Engine, Filter, Instruction, Opcode
+from transept.host import report
+from transept.host.bench.model import layer_cycles, layer_macs
+from transept.host.driver import Driver
+from transept.host.program import open_device
+from transept.sim import timeline
+
+NAMES = ("first", "second_of_many", "third_with_a_long_name", "fourth", "fifth_thing", "sixth_one")
+
+
+@pytest.fixture
+def terminal(monkeypatch, capsys):
+    """Sets its width; returns a function that gives the lines printed."""
+
+    def resize(width):
+        monkeypatch.setattr(report.console, "width", width)
+        return lambda: [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+    return resize
+
+
+def words(lines):
+    return set(" ".join(lines).split())
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+@pytest.mark.parametrize("width", [30, 60, 80, 200])
+def test_no_word_of_a_table_is_cut(terminal, width, count):
+    lines = terminal(width)
+    rows = [
+        {"shape": f"{4000 + n}x4080x4080"} | dict.fromkeys(NAMES, 10**9 + n) for n in range(count)
+    ]
+    report.show_rows("numbers", rows)
+    shown = words(lines())
+    assert {row["shape"] for row in rows} <= shown
+    assert {f"{10**9 + n:,}" for n in range(count)} <= shown
+    assert set("_".join(NAMES).split("_")) <= shown
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_table_that_fits_turned_is_turned(terminal, rows):
+    lines = terminal(60)
+    report.show_rows("numbers", [{"key": "x"} | dict.fromkeys(NAMES, 10**9)] * rows)
+    assert max(map(len, lines())) <= 60
+
+
+def test_no_rows(terminal):
+    lines = terminal(80)
+    report.show_rows("cache", [])
+    assert lines() == ["cache: nothing"]
+
+
+def test_markup_in_cells_is_text(terminal):
+    lines = terminal(80)
+    report.show_rows("x", [{"name": "[red]a[/blue]"}])
+    assert "[red]a[/blue]" in words(lines())
+
+
+def test_parts_are_never_cut_and_what_is_long_wraps(terminal):
+    lines = terminal(80)
+    layer = {"device": "rtl", "cycles": 1_772_268, "macs": 10**8}
+    layers = [
+        layer
+        | {"name": f"encoder.{n}.attention.output.dense", "reason": "part of a long reason " * 4}
+        for n in range(6)
+    ]
+    report.show_layers(layers, 256)
+    shown = lines()
+    assert "attention.output.dense" in words(shown)
+    assert max(map(len, shown)) <= 80
+    assert "10,633,608" in words(shown)
+
+
+def matmul(rows, k_tiles):
+    return Instruction(Opcode.MATMUL, {"rows": rows - 1, "k_tiles": k_tiles, "n_tiles": 1})
+
+
+def test_layers_have_the_cycles_of_their_work():
+    """The second instruction streams while the first drains, and would get 10 of its 64 cycles."""
+    program = [matmul(8, 8), matmul(8, 8), Instruction(Opcode.LOAD, {}), matmul(4, 4)]
+    found = layer_cycles(["a", "b", "", "a"], program, TINY, [130, 140, 160])
+    assert found == {"a": 76 + 20, "b": 64}
+    assert sum(found.values()) == 160
+
+
+def test_what_a_filter_keeps_is_not_assumed():
+    operands = {"rows": 15, "keys": 63, "d_tiles": 8, "filter": Filter.CAUSAL}
+    scores = Instruction(Opcode.SCORES, operands)
+    context = Instruction(Opcode.CONTEXT, operands)
+    program = [matmul(1, 1), scores, context]
+    assert layer_cycles(["a", "b", "b"], program, TINY, [10, 20, 30]) == {"a": 10, "b": 20}
+    dense = [matmul(1, 1), Instruction(Opcode.SCORES, operands | {"filter": Filter.DENSE}), context]
+    found = layer_cycles(["a", "b", "b"], dense, TINY, [3000, 5000, 5030])
+    assert found["b"] == 5030 - (5030 - 2 * 16 * 16 * 8)
+
+
+def test_padding_is_no_work():
+    """Attention shrinks with the square of the length, the rest with the length."""
+    program = transept.compile(
+        Stack(layers=2), (randn(2, 16, 8), ones(2, 16, dtype=int64)), config="tiny"
+    )
+    for lengths in ([16, 16], [5, 9], [1, 1]):
+        found = layer_macs(program.launch, lengths)
+        assert sum(found.values()) == program.model.macs(lengths)
+        assert all(found[name] <= full for name, full in program.launch.macs.items())
+
+
+def test_no_part_of_a_real_run_takes_more_than_all():
+    program = transept.compile(Stack(layers=2), (randn(1, 16, 8),), config="tiny")
+    launch = program.launch
+    device = open_device("rtl", TINY, launch, timeline=True)
+    driver = Driver(device)
+    values = program.quantise(randn(16, 8).numpy())
+    _, counters = driver.run(driver.load(launch), [values])
+    retired = timeline.retirements(device.simulation.timeline())[Engine.GEMM]
+    found = layer_cycles(launch.labels, launch.decoded(), TINY, retired)
+    assert sum(found.values()) == retired[-1]
+    for name, macs in launch.macs.items():
+        assert macs / TINY.macs <= found[name], name
+    assert counters.cycles > 0
