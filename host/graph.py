@@ -34,6 +34,7 @@ class Linear:
     activation: str | None = None
 
     def __call__(self, x: torch.Tensor, observe: Observer) -> torch.Tensor:
+        observe(f"{self.name}.operand", x)
         y = functional.linear(x, self.weight, self.bias)
         observe(self.name, y)
         if self.activation is not None:
@@ -103,10 +104,14 @@ class Encoder:
     def __call__(
         self, x: torch.Tensor, keep: torch.Tensor, observe: Observer = lambda name, value: None
     ) -> torch.Tensor:
-        """keep: bool[batch, tokens], False on padding."""
-        x = self.embedding_norm(x, observe)
+        """keep: bool[batch, tokens], False on padding, which is not observed."""
+
+        def observe_kept(name: str, value: torch.Tensor) -> None:
+            observe(name, value[keep])
+
+        x = self.embedding_norm(x, observe_kept)
         for layer in self.layers:
-            x = layer(x, keep, observe)
+            x = layer(x, keep, observe_kept)
         return x
 
 

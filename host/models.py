@@ -26,6 +26,7 @@ TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model")
 
 CALIBRATION_BATCH = 16
 CALIBRATION_TOKENS = 128
+REPEATED_TOKENS = 16  # calibration sequences of one token
 
 __all__ = ["SentenceEncoder", "TextModel", "load_function", "load_text_model"]
 
@@ -72,13 +73,23 @@ class TextModel:
 
     @functools.cached_property
     def ranges(self) -> Ranges:
-        """Calibration on docstrings of the standard library; the same for every shape."""
+        """Calibration on docstrings of the standard library and on sequences of one token; the same
+        for every shape."""
         texts = calibration_texts()
         inputs = [
             self.tokens(texts[start : start + CALIBRATION_BATCH], CALIBRATION_TOKENS)
             for start in range(0, len(texts), CALIBRATION_BATCH)
         ]
-        return measure_ranges(self.module, inputs)
+        return measure_ranges(self.module, [*inputs, self._repeated()])
+
+    def _repeated(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sequences of one token each, evenly spread over the vocabulary: rows that agree."""
+        ids, mask = self.tokens([""] * REPEATED_TOKENS, CALIBRATION_TOKENS)
+        first, last = ids[:, :1], ids[:, mask[0].sum() - 1 :][:, :1]
+        words = (torch.arange(REPEATED_TOKENS) * 2 + 1) * len(self.tokenizer)
+        words = words[:, None] // (2 * REPEATED_TOKENS)
+        repeated = words.expand(-1, CALIBRATION_TOKENS - 2)
+        return torch.cat([first, repeated, last], 1), torch.ones_like(mask)
 
     def check(self, config: Config, tokens: int, batch: int) -> None:
         """Refuse what is too large for the accelerator or the model, before it is computed.

@@ -3,7 +3,9 @@
 Only this step approximates. Rows are quantised at run time, so static scales only place tensors on
 their int16 (or, for Q, K and V, int8) grids. Smoothing (SmoothQuant, Xiao et al. 2023) moves the
 spread of activation channels into the weights: factors are powers of two where the tensor is also a
-residual, free elsewhere.
+residual, free elsewhere. Weights are rounded one input channel after the other, and the error of
+each is made good in those that follow (GPTQ, Frantar et al. 2023): an error that every row of a
+sequence shares, because its tokens are all the same, does not average out behind the layers.
 """
 
 from __future__ import annotations
@@ -31,15 +33,24 @@ PRODUCT_LIMIT = (1 << 24) - 1
 SPANS = {"silu": 16, "sigmoid": 16}
 SPAN = 8
 WHOLE_WIDTH = 10  # segments of this width cover all of int16
+DAMPING = 0.01  # of the mean second moment, for directions that calibration did not see
+ROUNDED_TOGETHER = 128  # input channels between two updates of all later ones
+OPERAND = ".operand"  # tensors whose second moments are kept
 
 
 class Ranges:
-    """Largest magnitude of every channel of every named tensor that calibration saw."""
+    """Largest magnitude of every channel of every named tensor that calibration saw, and the sum of
+    ``x^T x`` over the rows of every operand of a linear layer."""
 
     def __init__(self) -> None:
         self._largest: dict[str, torch.Tensor] = {}
+        self._moments: dict[str, torch.Tensor] = {}
 
     def __call__(self, name: str, value: torch.Tensor) -> None:
+        if name.endswith(OPERAND):
+            rows = value.detach().reshape(-1, value.shape[-1])
+            self._moments[name] = self._moments.get(name, 0) + rows.T @ rows
+            return
         largest = value.detach().abs().reshape(-1, value.shape[-1]).amax(0)
         seen = self._largest.get(name)
         self._largest[name] = largest if seen is None else torch.maximum(seen, largest)
@@ -57,6 +68,10 @@ class Ranges:
             bad = largest[~np.isfinite(largest)][0]
             raise ValueError(f"calibration saw {bad} in {name}; calibrate with finite inputs")
         return np.maximum(largest, 1e-6)
+
+    def moments(self, layer: graph.Linear) -> torch.Tensor:
+        """float64[k, k], the sum of ``x^T x`` over all rows that entered the layer."""
+        return self._moments[layer.name + OPERAND].double()
 
 
 def _check_weights(*layers: graph.Linear | graph.Norm) -> None:
@@ -83,8 +98,38 @@ def _multipliers(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(multiplier, 0xFFFF), shift
 
 
+def _round(weight: torch.Tensor, moments: torch.Tensor) -> torch.Tensor:
+    """Integers q within +-127 with a small ``sum |(q - weight) x|^2`` over calibration's rows x.
+
+    weight: float64[n, k] in steps; moments: float64[k, k], the sum of ``x^T x``. With U the upper
+    Cholesky factor of the inverse moments, channels in the order of falling second moment::
+
+        q_i = round(w_i);   w_j -= (w_i - q_i) U_ij / U_ii   for j > i
+
+    Nothing is known of a channel that was always zero: it is rounded to the nearest.
+    """
+    size = len(moments)
+    damping = max(float(moments.diagonal().mean()) * DAMPING, 1e-12)
+    order = moments.diagonal().argsort(descending=True)
+    ordered = moments[order][:, order] + damping * torch.eye(size, dtype=torch.float64)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(ordered))
+    factor = torch.linalg.cholesky(inverse, upper=True)
+    left, done = weight[:, order].T.contiguous(), torch.empty_like(weight)
+    for start in range(0, size, ROUNDED_TOGETHER):
+        end = min(start + ROUNDED_TOGETHER, size)
+        errors = torch.empty(end - start, len(weight), dtype=torch.float64)
+        for i in range(start, end):
+            rounded = left[i].round().clip(-INT8, INT8)
+            done[:, order[i]] = rounded
+            errors[i - start] = (left[i] - rounded) / factor[i, i]
+            left[i:end] -= factor[i, i:end, None] * errors[i - start]
+        left[end:] -= factor[start:end, end:].T @ errors
+    return done
+
+
 def _linear(
     layer: graph.Linear,
+    ranges: Ranges,
     in_scale: np.ndarray,
     out_scale: np.ndarray,
     bits: int,
@@ -93,7 +138,9 @@ def _linear(
     """Weights per output channel; in_scale and out_scale are the real value of one step."""
     real = layer.weight.double().numpy() * in_scale / out_scale[:, None]
     step = np.maximum(np.abs(real).max(1), 1e-12) / INT8
-    weight = np.rint(real / step[:, None]).astype(np.int8)
+    scale = torch.as_tensor(in_scale)
+    moments = ranges.moments(layer) / torch.outer(scale, scale)
+    weight = _round(torch.as_tensor(real / step[:, None]), moments).numpy().astype(np.int8)
     per_row = step / INT8  # times the row maximum
     bound = INT8 * np.abs(weight.astype(np.int64)).sum(1)  # largest possible accumulator
     row_shift = _row_shift(bound * per_row * 2.0**OUT_SHIFT)
@@ -285,14 +332,14 @@ def _layer(
     ones = np.ones(layer.up.weight.shape[0])
     table = activation_table(layer.up.activation or "", up, hidden)
     done = quantized.Layer(
-        query=_linear(layer.query, x_scale, q_scale, 8),
-        key=_linear(layer.key, x_scale, k_scale, 8),
-        value=_linear(layer.value, x_scale, v_scale, 8),
+        query=_linear(layer.query, ranges, x_scale, q_scale, 8),
+        key=_linear(layer.key, ranges, x_scale, k_scale, 8),
+        value=_linear(layer.value, ranges, x_scale, v_scale, 8),
         attention=_attention(layer, (q_scale, k_scale, v_scale), context_scale, max_tokens),
-        output=_linear(layer.output, context_scale, 2.0**attention_y, 16),
+        output=_linear(layer.output, ranges, context_scale, 2.0**attention_y, 16),
         attention_norm=attention_norm,
-        up=_linear(layer.up, 2.0**middle, ones * 2.0**up, 16, table),
-        down=_linear(layer.down, ones * 2.0**hidden, 2.0**down_y, 16),
+        up=_linear(layer.up, ranges, 2.0**middle, ones * 2.0**up, 16, table),
+        down=_linear(layer.down, ranges, ones * 2.0**hidden, 2.0**down_y, 16),
         output_norm=output_norm,
     )
     return done, out
@@ -354,7 +401,7 @@ def quantize_chain(chain: graph.Chain, ranges: Ranges) -> quantized.LinearChain:
             following = [part.weight for part in chain.layers[index + 1 : index + 2]]
             largest = _reach(layer, ranges)
             out = _smooth_scale(largest, following) if following else largest * MARGIN16 / INT16
-            layers.append(_linear(layer, scale, out, 16))
+            layers.append(_linear(layer, ranges, scale, out, 16))
         else:
             before = _power_of_two(float(_reach(layer, ranges).max()) * MARGIN16, INT16)
             activated = float(ranges[f"{layer.name}.{layer.activation}"].max())
@@ -362,6 +409,6 @@ def quantize_chain(chain: graph.Chain, ranges: Ranges) -> quantized.LinearChain:
             table = activation_table(layer.activation, before, after)
             ones = np.ones(layer.weight.shape[0])
             out = ones * 2.0**after
-            layers.append(_linear(layer, scale, ones * 2.0**before, 16, table))
+            layers.append(_linear(layer, ranges, scale, ones * 2.0**before, 16, table))
         scale = out
     return quantized.LinearChain(tuple(layers), input_scale, scale)

@@ -1,14 +1,23 @@
-"""Real English text that every Python installation carries: for calibration, accuracy and demo."""
+"""Texts for calibration, accuracy and demo: real English ones that every Python installation
+carries, and degenerate ones that are made here."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import pydoc_data.topics
+import random
 import re
+import string
 from pathlib import Path
 
-__all__ = ["DEMO_SENTENCES", "calibration_texts", "passages", "read_passages"]
+__all__ = [
+    "DEMO_SENTENCES",
+    "calibration_texts",
+    "degenerate_texts",
+    "passages",
+    "read_passages",
+]
 
 MIN_WORDS = 25
 
@@ -36,6 +45,34 @@ _MODULES = (
     *("functools", "heapq", "http.client", "itertools", "json", "logging", "os", "pathlib"),
     *("random", "socket", "sqlite3", "statistics", "subprocess", "tarfile", "threading"),
     *("unittest", "urllib.request", "zipfile"),
+)
+
+#: "All human beings are born free and equal in dignity and rights", by script.
+_OTHER_SCRIPTS = (
+    "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα.",
+    "Все люди рождаются свободными и равными в своем достоинстве и правах.",
+    "כל בני האדם נולדו בני חורין ושווים בערכם ובזכויותיהם.",
+    "يولد جميع الناس أحرارا متساوين في الكرامة والحقوق.",
+    "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है।",
+    "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์และสิทธิ",
+    "人人生而自由,在尊严和权利上一律平等。",
+    "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
+    "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다.",
+    "ყველა ადამიანი იბადება თავისუფალი და თანასწორი თავისი ღირსებითა და უფლებებით.",
+    "Tất cả mọi người sinh ra đều được tự do và bình đẳng về nhân phẩm và quyền lợi.",
+)
+
+_CODE = (
+    "def f{n}(x):\n    return [y ** {n} for y in x if y % {n} == 0]\n",
+    "for (int i{n} = 0; i{n} < {n}; ++i{n}) {{ *p++ = a[i{n}] << {n} | 0x{n:02X}; }}\n",
+    "assign out[{n}] = (sel == 4'd{n}) ? in[{n}] : 1'bz;\n",
+    "L{n}: ldr r{n}, [sp, #{n}]\n    add r0, r0, r{n}, lsl #2\n    bne L{n}\n",
+    '{{"id": {n}, "tags": ["a{n}", null, true], "at": {{"x": -{n}.5e-3, "y": []}}}},\n',
+    '<tr class="row{n}"><td>&nbsp;{n}</td><td><a href="#{n}">&lt;{n}&gt;</a></td></tr>\n',
+    "SELECT t{n}.a, COUNT(*) FROM t{n} WHERE t{n}.b <> {n} GROUP BY 1;\n",
+    r"\frac{{\partial^{{{n}}} f}}{{\partial x_{{{n}}}^{{{n}}}}} + \sum_{{i={n}}}^{{\infty}} ",
+    r"^(?:[a-z]{{{n},}}|\d+\.\d*|[^\\{n}-9])*?$ ",
+    "https://example.org/a{n}/b?c={n}&d=%2F{n}#e{n} ",
 )
 
 
@@ -66,6 +103,46 @@ def passages(count: int | None = None) -> list[str]:
                 found.setdefault(text)
     texts = list(found)
     return texts if count is None else texts[:: max(1, len(texts) // count)][:count]
+
+
+def degenerate_texts() -> list[str]:
+    """Text far from the prose that calibration sees: drawn rules, one token repeated up to the
+    longest sequence, next to nothing, tables, code, other scripts, and noise. Always the same.
+    """
+    numbers = range(2, 60)
+    generator = random.Random(1)
+    rules = [character * 126 for character in "=-_*#~.+|"]
+    broken_rules = ["================== ===== " * 6, "=-" * 63, "+-----" * 21, "--- " * 32]
+    words = [f"{word} " * 126 for word in ("the", "a", "0", "data", "not", "i", "\U0001f600")]
+    alternating = ["yes no " * 63, "0 1 " * 63, "( ) " * 63, "the end . " * 42]
+    short = ["", "a", "=", "...", "42", "hello", "\U0001f600", "What?"]
+    columns = "\n".join(f"{n:<10}{n * n:<10}{n % 3 == 0!s:<10}" for n in numbers)
+    tables = [
+        f"{'=' * 9} {'=' * 9} {'=' * 9}\n{columns}",
+        "| n | square | cube |\n|---|---|---|\n"
+        + "\n".join(f"| {n} | {n**2} | {n**3} |" for n in numbers),
+        "".join(f"+-----+-----+\n| {n:3} | {-n:3} |\n" for n in numbers),
+        ",".join(f"{n},{n / 7:.3f}" for n in numbers),
+        "".join(
+            f"{16 * n:08x}  {' '.join(f'{n * k & 255:02x}' for k in range(16))}\n" for n in numbers
+        ),
+        "│ ─ ┼ " * 21,
+        " ".join(str(n) for n in numbers),
+        "\n".join(f"{n}. ............ {n * 3}" for n in numbers),
+    ]
+    code = ["".join(line.format(n=n) for n in numbers) for line in _CODE]
+    noise = [
+        "".join(generator.choices(string.ascii_letters + string.digits + "+/", k=400)),
+        " ".join("".join(generator.choices(string.ascii_lowercase, k=5)) for _ in range(60)),
+        "".join(generator.choices(string.punctuation, k=126)),
+        "".join(generator.choices("01", k=300)),
+        "x" * 400,
+        "A" * 90,
+    ]
+    return [
+        *(rules + broken_rules + words + alternating + short),
+        *(tables + code + list(_OTHER_SCRIPTS) + noise),
+    ]
 
 
 def read_passages(path: Path) -> list[str]:

@@ -31,7 +31,7 @@ from transept.host.cli.options import (
 )
 from transept.host.files import check_writable
 from transept.host.report import console
-from transept.host.texts import passages, read_passages
+from transept.host.texts import degenerate_texts, passages, read_passages
 from transept.sim import build, tools
 
 __all__ = ["app"]
@@ -120,15 +120,19 @@ def bench_model_command(
 def bench_accuracy_command(
     texts: Annotated[Path | None, typer.Option("--texts", help="one passage a line")] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="built-in passages")] = 200,
+    degenerate: Annotated[bool, typer.Option("--degenerate", help="rules, tables, code")] = False,
     model: ModelOption = "minilm",
     config: ConfigOption = "pynq_z2",
     device: DeviceOption = DeviceName.emulator,
     json: JsonOption = None,
 ) -> None:
-    """Cosine of embeddings to torch's float32 on real passages."""
+    """Cosine of embeddings to torch's float32, on real passages or on degenerate text."""
     chosen = choose_config(config)
     check_writable(json)
-    found = read_passages(texts) if texts else passages(count)
+    if texts and degenerate:
+        raise typer.BadParameter("--texts and --degenerate exclude each other")
+    built_in = degenerate_texts() if degenerate else passages(count)
+    found = read_passages(texts) if texts else built_in
     from transept.host.bench.accuracy import bench_accuracy
     from transept.host.models import load_text_model
 

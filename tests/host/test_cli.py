@@ -122,6 +122,7 @@ ERRORS = [
     ("bench softmax --config tiny --device emulator --json no/x", 1, "no folder no for x"),
     ("bench accuracy --texts nothing.txt", 1, "no file nothing.txt"),
     ("bench accuracy --count 0", 2, "--count"),
+    ("bench accuracy --degenerate --texts x", 2, "--texts and --degenerate exclude each other"),
     (
         "bench model --model nothing --config tiny --tokens 8 --device cpu",
         1,

@@ -10,7 +10,7 @@ from small_models import float_encoder, quantised_chain
 
 from transept.golden.models import encoder as golden
 from transept.golden.numerics.requantise import activation
-from transept.host import graph
+from transept.host import graph, quantize
 from transept.host.quantize import Ranges, activation_table, quantize_chain, quantize_encoder
 
 
@@ -107,6 +107,34 @@ def test_bias_that_the_product_cancels():
     assert (got - chain(x)).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("size", [24, 300])  # one block of channels, and several
+def test_rounding_follows_the_rows_that_calibration_saw(size):
+    """Rows with few directions: most of the rounding error is moved to where no row is."""
+    torch.manual_seed(0)
+    layer = graph.Linear("linear", torch.randn(16, size), torch.zeros(16))
+    x = torch.randn(400, 4) @ torch.randn(4, size) + torch.randn(400, size) * 0.05
+    ranges = Ranges()
+    graph.Chain((layer,))(x, ranges)
+    steps = layer.weight.double() / layer.weight.abs().amax(1, keepdim=True) * 127
+    rounded = quantize._round(steps, ranges.moments(layer))
+    assert torch.equal(rounded, rounded.round())
+    assert rounded.abs().max() <= 127
+    error = ((rounded - steps) @ x.double().T).square().mean()
+    assert error < 0.2 * ((steps.round() - steps) @ x.double().T).square().mean()
+
+
+def test_padding_is_not_observed():
+    model, ranges, other = float_encoder(8, 2, 12, 1), Ranges(), Ranges()
+    x = torch.randn(2, 4, 8)
+    keep = torch.tensor([[True, True, False, False], [True] * 4])
+    model(x, keep, ranges)
+    x[0, 2:] = 1e6
+    model(x, keep, other)
+    query = model.layers[0].query
+    assert np.array_equal(ranges[query.name], other[query.name])
+    assert torch.equal(ranges.moments(query), other.moments(query))
+
+
 BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 
 
@@ -158,4 +186,7 @@ def test_weights_are_int8_without_minus_128():
         part = getattr(quantised.layers[0], field.name)
         if hasattr(part, "weight"):
             assert part.weight.dtype == np.int8
-            assert (np.abs(part.weight.astype(int)).max(1) == 127).all()
+            largest = np.abs(part.weight.astype(int)).max(1)
+            assert (largest <= 127).all()
+            # the error that other channels hand on can move the largest weight by a step or two
+            assert (largest >= 124).all()
