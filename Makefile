@@ -1,10 +1,10 @@
-# make setup | test | test-slow | demo | docs | lint
+# make setup | test | test-slow | mutants | demo | docs | lint
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup test test-slow demo docs lint clean
+.PHONY: setup test test-slow mutants demo docs lint clean
 
 setup: $(STAMP)
 
@@ -21,6 +21,14 @@ test: $(STAMP) lint
 
 test-slow: $(STAMP)
 	$(VENV)/bin/pytest -m slow
+
+# faults planted in the source, which the tests must notice: SEED, COUNT, ONLY="rtl host/driver.py",
+# RESUME=results of a run that was stopped
+SEED ?= 1
+COUNT ?= 200
+mutants: $(STAMP)
+	PYTHONPATH=tools $(VENV)/bin/python -m mutants --seed $(SEED) --count $(COUNT) \
+		$(addprefix --only ,$(ONLY)) $(if $(RESUME),--resume $(RESUME))
 
 demo: $(STAMP)
 	$(VENV)/bin/transept demo
