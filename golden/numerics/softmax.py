@@ -3,16 +3,32 @@
 Two phases: the maximum of the whole kept row is known before the first exponential is taken, so no
 running rescale ever drops bits. Probabilities stay unnormalised, 255 levels; the division is the
 row multiplier of the product with V.
+
+Levels are rounded with an ordered dither (Bayer 1973): of four neighbouring keys each rounds up
+from another fraction. Where many keys of a row have the same small probability, as in text of one
+repeated token, rounding to nearest would lose or double all of them.
 """
 
 from __future__ import annotations
 
+from array_api_compat import array_namespace, device
+
 from transept.golden.numerics import tables
-from transept.golden.numerics.fixed import Array, round_shift
+from transept.golden.numerics.fixed import Array
 from transept.golden.numerics.polynomial import evaluate
 from transept.golden.numerics.requantise import ACCUMULATOR_BITS
 
-__all__ = ["CONTEXT_KEYS", "LEVELS", "MASKED", "OFFSET", "exponential", "levels", "softmax_rows"]
+__all__ = [
+    "CONTEXT_KEYS",
+    "DITHER",
+    "DITHER_BITS",
+    "LEVELS",
+    "MASKED",
+    "OFFSET",
+    "exponential",
+    "levels",
+    "softmax_rows",
+]
 
 #: Score of a key that the filter does not keep. ``saturate`` never produces it.
 MASKED = -32768
@@ -22,6 +38,10 @@ OFFSET = 127
 #: Keys of one row whose products of 127 x 127 an accumulator holds.
 CONTEXT_KEYS = 1 << (ACCUMULATOR_BITS - 15)
 FRACTION_BITS = 9  # of a level in the exponential's own output
+#: What is added to a level before its fraction is dropped, in eighths, by ``key % 4``: no two keys
+#: of the same parity are neighbours, so that keys which alternate are dithered evenly too.
+DITHER = (1, 7, 5, 3)
+DITHER_BITS = 3
 
 
 def exponential(score: Array, maximum: Array) -> tuple[Array, Array]:
@@ -36,13 +56,27 @@ def exponential(score: Array, maximum: Array) -> tuple[Array, Array]:
 
 
 def levels(score: Array, maximum: Array) -> Array:
-    """Unnormalised probability levels 0..254 of int16 scores; masked scores give 0.
+    """Unnormalised probability levels 0..254 of int16 scores [..., keys]; masked scores give 0.
 
-    maximum: the largest kept score of the row, broadcastable to ``score``.
+    ::
+
+        level = floor(254 * 2**((score - maximum) / 256) + DITHER[key % 4] / 8)
+
+    maximum: the largest kept score of the row, broadcastable to ``score``. Parts of a row begin at
+    multiples of four keys.
     """
     kept = score != MASKED
-    mantissa, shift = exponential(score * kept + maximum * (1 - kept * 1), maximum)
-    return round_shift(mantissa, FRACTION_BITS + shift.clip(0, 20)) * kept
+    mantissa, octave = exponential(score * kept + maximum * (1 - kept * 1), maximum)
+    shift = FRACTION_BITS - DITHER_BITS + octave.clip(0, 20)
+    return (((mantissa >> shift) + _dither(score)) >> DITHER_BITS) * kept
+
+
+def _dither(score: Array) -> Array:
+    """What every key of the last axis has added."""
+    xp = array_namespace(score)
+    keys = score.shape[-1]
+    pattern = xp.asarray(DITHER, dtype=score.dtype, device=device(score))
+    return xp.tile(pattern, (-(-keys // len(DITHER)),))[:keys]
 
 
 def softmax_rows(score: Array, maximum: Array) -> tuple[Array, Array]:

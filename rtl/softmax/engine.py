@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
 from transept.golden import isa
 from transept.golden.config import ROWSTAT_BITS, Config
-from transept.golden.numerics.softmax import OFFSET
+from transept.golden.numerics.softmax import DITHER, OFFSET
 from transept.rtl.arith.fixed import index_bits, select, tree_sum
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.attention.selection import selection_read
@@ -30,7 +30,8 @@ __all__ = ["SoftmaxEngine"]
 
 
 class SoftmaxEngine(wiring.Component):
-    """Runs SOFTMAX: ``P = round(254 * 2**((S - max) / 256)) - 127`` on the kept key tiles.
+    """Runs SOFTMAX: ``P = level - 127``, the level of ``254 * 2**((S - max) / 256)`` by an ordered
+    dither, on the kept key tiles.
 
     ``exp_lanes`` elements a cycle; rows follow each other without a gap. Scores of -32768 are
     masked. With ``keep`` the sum of a row is added to the one found. Golden function:
@@ -95,24 +96,26 @@ class SoftmaxEngine(wiring.Component):
         with m.If(go):
             m.d.sync += chunk.eq(Mux(last_chunk, 0, chunk + 1))
 
-        scores = list(reader.o.payload.word)
+        scores, lanes = list(reader.o.payload.word), cfg.engines.exp_lanes
         levels = []
-        for number in range(cfg.engines.exp_lanes):
+        for number in range(lanes):
             m.submodules[f"lane_{number}"] = lane = Exponential()
+            dither = [Const(DITHER[key % len(DITHER)]) for key in range(number, cfg.tile, lanes)]
             m.d.comb += [
-                lane.score.eq(select(scores[number :: cfg.engines.exp_lanes], chunk)),
+                lane.score.eq(select(scores[number::lanes], chunk)),
                 lane.maximum.eq(tag.maximum),
+                lane.dither.eq(select(dither, chunk)),
             ]
             levels.append(lane.level)
 
         word = Signal(cfg.tile * LEVEL_BITS)
-        partial, total = Signal(range(256 * cfg.engines.exp_lanes)), Signal(ROWSTAT_BITS)
+        partial, total = Signal(range(256 * lanes)), Signal(ROWSTAT_BITS)
         running = Signal(ROWSTAT_BITS)
         computed = delay(m, go, Exponential.LATENCY)
         with m.If(computed):
             operands = [(level - OFFSET)[:LEVEL_BITS] for level in levels]
             m.d.sync += [
-                word.eq(Cat(word, *operands)[LEVEL_BITS * cfg.engines.exp_lanes :]),
+                word.eq(Cat(word, *operands)[LEVEL_BITS * lanes :]),
                 partial.eq(tree_sum(levels)),
             ]
         added = delay(m, computed, 1)

@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.numerics import tables
-from transept.golden.numerics.softmax import FRACTION_BITS, MASKED
+from transept.golden.numerics.softmax import DITHER_BITS, FRACTION_BITS, MASKED
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.arith.polynomial import VALUE_BITS, Polynomial
 
@@ -20,7 +20,8 @@ POINT_BITS = SCORE_FRACTION_BITS - SEGMENT_BITS  # of the position in a segment
 
 
 class Exponential(wiring.Component):
-    """``round(254 * 2**((score - maximum) / 256))`` for score <= maximum, 0 if score is -32768.
+    """``floor(254 * 2**((score - maximum) / 256) + dither / 8)`` for score <= maximum, 0 if the
+    score is -32768.
 
     Latency LATENCY, one result a cycle, never refused. Golden function:
     ``golden.numerics.softmax.levels``. Two DSP slices.
@@ -29,20 +30,27 @@ class Exponential(wiring.Component):
     -------
     score : In(signed(16))
     maximum : In(signed(16)), the largest score of the row
+    dither : In(3), of the key of ``score``
     level : Out(8)
     """
 
     LATENCY = 1 + Polynomial.LATENCY + 2
-    #: Shifts from here on leave less than half a level.
-    VANISHED = VALUE_BITS - FRACTION_BITS + 1
+    #: Shifts from here on leave less than what the largest dither makes a level.
+    VANISHED = VALUE_BITS - FRACTION_BITS + DITHER_BITS
 
     score: Signal
     maximum: Signal
+    dither: Signal
     level: Signal
 
     def __init__(self) -> None:
         super().__init__(
-            {"score": In(signed(16)), "maximum": In(signed(16)), "level": Out(LEVEL_BITS)}
+            {
+                "score": In(signed(16)),
+                "maximum": In(signed(16)),
+                "dither": In(DITHER_BITS),
+                "level": Out(LEVEL_BITS),
+            }
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -63,9 +71,10 @@ class Exponential(wiring.Component):
         shift = delay(m, octave[: self.VANISHED.bit_length()], Polynomial.LATENCY, reset_less=True)
         visible = delay(m, kept & ~vanished, Polynomial.LATENCY, reset_less=True)
 
-        doubled = Signal(LEVEL_BITS + 1)  # the level and its first fractional bit
+        dither = delay(m, self.dither, self.LATENCY - 1, reset_less=True)
+        fine = Signal(LEVEL_BITS + DITHER_BITS)  # the level with a fraction
         m.d.sync += [
-            doubled.eq(Mux(visible, polynomial.o.payload[FRACTION_BITS - 1 :] >> shift, 0)),
-            self.level.eq((doubled + 1) >> 1),
+            fine.eq(Mux(visible, polynomial.o.payload[FRACTION_BITS - DITHER_BITS :] >> shift, 0)),
+            self.level.eq((fine + dither) >> DITHER_BITS),
         ]
         return m

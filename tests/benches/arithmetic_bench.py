@@ -10,7 +10,7 @@ from transept.golden.numerics import tables
 from transept.golden.numerics.fixed import wrap
 from transept.golden.numerics.polynomial import evaluate, reciprocal, rsqrt
 from transept.golden.numerics.requantise import quantise_scale
-from transept.golden.numerics.softmax import MASKED, levels
+from transept.golden.numerics.softmax import DITHER, MASKED, levels
 
 DESIGN = Arithmetic()
 COUNT = 1000
@@ -115,7 +115,8 @@ async def exponential_equals_golden(dut):
     for cycle in range(len(asked) + latency):
         if cycle < len(asked):
             score, maximum = asked[cycle]
-            pins.put("exponential", score=score, maximum=maximum)
+            dither = DITHER[cycle % len(DITHER)]
+            pins.put("exponential", score=score, maximum=maximum, dither=dither)
         await pins.tick()
         if cycle >= latency:
             got.append(pins.get("exponential__level"))
