@@ -1,0 +1,40 @@
+"""Compiled graphs give the bits of the golden model, in whatever order the engines get along."""
+
+import numpy as np
+import pytest
+from emulation import emulate
+from graphs import mlp, post_norm, pre_norm, random_inputs
+
+from transept.golden.config import TINY
+from transept.golden.filters import Causal, TileThreshold, Window
+from transept.host.runtime.region import Region
+
+SMALL = TINY.replace(name="small", act_banks=(96,) * 4, stat_words=512)
+GRAPHS = {
+    "post-norm": lambda: post_norm(1, 16, 2, [32, 8]),
+    "padded heads": lambda: post_norm(2, 14, 2, [30]),
+    "pre-norm": lambda: pre_norm(3, 16, 4, 2, [32, 24]),
+    "causal": lambda: post_norm(4, 16, 2, [16], Causal()),
+    "window": lambda: post_norm(5, 16, 2, [16], Window(3, 2)),
+    "threshold": lambda: post_norm(6, 16, 2, [16], TileThreshold(1000)),
+    "wide": lambda: mlp(7, [60, 90, 50]),
+    "int8": lambda: mlp(8, [10, 24, 7], bits=8),
+}
+SHAPES = [(1, 16, None), (3, 5, [5, 2, 1]), (2, 40, [40, 33])]
+ORDERS = 3
+
+
+@pytest.mark.parametrize(("batch", "length", "real"), SHAPES)
+@pytest.mark.parametrize("config", [TINY, SMALL], ids=lambda config: config.name)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_order_gives_the_bits_of_the_golden_model(name, config, batch, length, real):
+    graph = GRAPHS[name]()
+    region = Region(name, graph, config)
+    executable = region.executable(region.shape(batch, {"rows": length}))
+    inputs = random_inputs(graph, batch, length)
+    lengths = None if real is None else {"rows": real}
+    wanted = graph.evaluate(inputs, lengths)
+    for seed in range(ORDERS):
+        order = np.random.default_rng(seed) if seed else None
+        found = emulate(region, executable, inputs, lengths, order, seed)
+        assert all(np.array_equal(found[out], wanted[out]) for out in graph.outputs)
