@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,14 @@ import numpy as np
 
 from transept.golden import registers
 from transept.golden.config import Config
+from transept.golden.graph import Lengths
 from transept.golden.isa import Window
 from transept.host.devices.base import Allocator
 from transept.host.devices.rtl import RtlDevice
-from transept.host.bench.product import Gemm, gemm, reference
-from transept.host.runtime.driver import Driver, Loaded
+from transept.host.bench.product import gemm, reference
+from transept.host.runtime.driver import Driver, read_rows
+
+from transept.host.runtime.region import Region
 
 if TYPE_CHECKING:
     from transept.sim.native import Recording
@@ -83,21 +87,22 @@ class _Bench:
 
     def cocotb(self) -> float:
         """kHz under cocotb; RuntimeError if the result is not the NumPy product."""
-        found = run_in_cocotb(self._gemm, self._a, seed=self._seed)
-        if not (found["output"] == reference(self._a, self._b, self._gemm)).all():
+        found = run_in_cocotb(self._gemm.region, {"a": self._a[None]}, seed=self._seed)
+        if not (found["outputs"]["c"][0] == reference(self._a, self._b, self._gemm)).all():
             raise RuntimeError("the run under cocotb gave another result than NumPy")
         return found["cycles"] / found["seconds"] / 1000
 
 
 def run_in_cocotb(
-    product: Gemm,
-    a: np.ndarray,
+    region: Region,
+    inputs: Mapping[str, np.ndarray],
+    lengths: Lengths | None = None,
     *,
     backpressure: float = 0.0,
     seed: int = 1,
     waves: Path | None = None,
 ) -> dict:
-    """The GEMM of ``a`` through cocotbext-axi: output int8[m, n], cycles and seconds.
+    """A region through cocotbext-axi: outputs [batch, length, width], cycles and seconds.
 
     backpressure: probability that a channel of either bus withholds a cycle.
 
@@ -109,11 +114,11 @@ def run_in_cocotb(
     from transept.sim.build import FAST, accelerator_verilog
     from transept.sim.cocotb_runner import run_bench
 
-    config = product.region.config
+    config, executable = region.config, region.executable(region.check(inputs, lengths))
     recorder = _Recorder(config)
     driver = Driver(recorder)
-    loaded = driver.load(product.region)
-    driver.place(loaded, product.executable, {"a": a[None]})
+    loaded = driver.load(region)
+    driver.place(loaded, executable, inputs, lengths)
     driver.start(loaded.windows)
     with tempfile.TemporaryDirectory() as folder:
         image, result = Path(folder) / "image.npy", Path(folder) / "result.npz"
@@ -128,22 +133,15 @@ def run_in_cocotb(
         verilog, bench = accelerator_verilog(config), "transept.sim.program_bench"
         run_bench(verilog, "accelerator", bench, facts, seed=seed, waves=waves, speed=FAST)
         found = np.load(result)
+        window = found["dram"][loaded.windows[Window.IO].address :]
         return {
-            "output": _output(found["dram"], product, loaded),
+            "outputs": {
+                name: read_rows(window, executable.tensors[name], executable.shape.batch)
+                for name in region.graph.outputs
+            },
             "cycles": float(found["cycles"]),
             "seconds": float(found["seconds"]),
         }
-
-
-def _output(dram: np.ndarray, product: Gemm, loaded: Loaded) -> np.ndarray:
-    """The result in a DRAM image."""
-    tensor = product.executable.tensors["c"]
-    start = loaded.windows[Window.IO].address + tensor.offset
-    return (
-        dram[start : start + tensor.nbytes]
-        .view(np.int8)
-        .reshape(tensor.rows, -1)[:, : tensor.width]
-    )
 
 
 class _Recorder(Allocator):

@@ -18,7 +18,7 @@ from transept.host.devices.base import Buffer, Device, DeviceError, DeviceLostEr
 from transept.host.runtime.errors import ProgramError
 from transept.host.runtime.region import Region
 
-__all__ = ["Driver", "Loaded", "RunReport"]
+__all__ = ["Driver", "Loaded", "RunReport", "read_rows"]
 
 RUN_TIMEOUT_CYCLES = 200_000_000
 RESET_POLLS = 1000
@@ -154,8 +154,7 @@ class Driver:
         self.device.invalidate(io)
         outputs = {}
         for name in loaded.region.graph.outputs:
-            rows = _view(io, executable.tensors[name], executable.shape.batch)
-            outputs[name] = np.array(rows).reshape(*rows.shape[:2], -1)
+            outputs[name] = read_rows(io.array, executable.tensors[name], executable.shape.batch)
         return outputs, report
 
     def place(
@@ -180,7 +179,7 @@ class Driver:
         for name in region.graph.inputs:
             tensor = executable.tensors[name]
             io.array[tensor.offset : tensor.offset + tensor.nbytes] = 0  # its padding too
-            rows = _view(io, tensor, shape.batch)
+            rows = _view(io.array, tensor, shape.batch)
             rows[:] = inputs[name].reshape(rows.shape)
         for buffer in (program, io):
             self.device.flush(buffer)
@@ -285,9 +284,15 @@ def _name(code: int) -> str:
     return str(getattr(code, "name", code))
 
 
-def _view(buffer: Buffer, tensor: Tensor, batch: int) -> np.ndarray:
+def read_rows(window: np.ndarray, tensor: Tensor, batch: int) -> np.ndarray:
+    """A copy of a tensor [batch, length, width] in the bytes of its window."""
+    rows = _view(window, tensor, batch)
+    return np.array(rows).reshape(*rows.shape[:2], -1)
+
+
+def _view(window: np.ndarray, tensor: Tensor, batch: int) -> np.ndarray:
     """The rows of a tensor in its window, [batch, length, segments, width] without padding."""
     dtype = np.dtype(np.int8 if tensor.bits == 8 else np.int16)
-    data = buffer.array[tensor.offset : tensor.offset + tensor.nbytes].view(dtype)
+    data = window[tensor.offset : tensor.offset + tensor.nbytes].view(dtype)
     rows = data.reshape(batch, -1, tensor.segments, tensor.segment_bytes // dtype.itemsize)
     return rows[..., : tensor.width]

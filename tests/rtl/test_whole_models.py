@@ -2,27 +2,19 @@
 
 import numpy as np
 import pytest
-import small_models
 import torch
+from graphs import post_norm, pre_norm, random_inputs
+from zoo import load
 
+import transept
 from transept.golden.config import PYNQ_Z2, TINY
-from transept.host.compile import compile_chain, compile_encoder
-from transept.host.driver import Driver
-from transept.host.gemm import compile_gemm, reference
+from transept.host.bench.product import gemm, reference
 from transept.host.models import load_text_model
-from transept.host.program import Program, open_device
+from transept.host.runtime.region import Region
+from transept.host.runtime.session import Session
 from transept.host.texts import passages
-from transept.sim.native import Faults
 
-
-@pytest.mark.parametrize("rows", [1, 7, 16])
-def test_one_linear_layer_from_torch_and_back(rows):
-    model = small_models.quantised_chain([12, 20], [None])
-    program = Program(compile_chain(TINY, model, rows=rows), model)
-    values = small_models.random_rows(program.launch, rows)
-    expected = program.run_integers(values, device="cpu")
-    for device in ("rtl", "emulator"):
-        assert (program.run_integers(values, device=device) == expected).all()
+DEVICES = ("rtl", "emulator", "cpu")
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (1, 20, 24), (5, 3, 1), (17, 9, 30)])
@@ -32,36 +24,50 @@ def test_gemm(shape, backpressure):
     rng = np.random.default_rng(m * n * k)
     a = rng.integers(-127, 128, (m, k)).astype(np.int8)
     b = rng.integers(-127, 128, (k, n)).astype(np.int8)
-    gemm = compile_gemm(TINY, m, n, k, b)
-    driver = Driver(open_device("rtl", TINY, gemm.launch, backpressure=backpressure))
-    output, report = driver.run(driver.load(gemm.launch), [a])
-    assert (output == reference(a, b, gemm)).all()
-    assert report.cycles >= m * n * k / TINY.macs
+    product = gemm(TINY, m, b)
+    session = Session(TINY, "rtl", backpressure=backpressure)
+    result = session.run(product.region, {"a": a[None]})
+    assert not session.notes
+    assert (result.outputs["c"][0] == reference(a, b, product)).all()
+    assert result.report.cycles >= m * n * k / TINY.macs
 
 
 @pytest.mark.parametrize(
-    ("tokens", "batch", "lengths"), [(9, 1, [7]), (4, 3, [4, 1, 3]), (33, 1, [30])]
+    ("graph", "length", "lengths"),
+    [
+        (post_norm(0, 8, 2, [12, 20]), 9, [7]),
+        (post_norm(1, 8, 2, [12]), 4, [4, 1, 3]),
+        (post_norm(2, 8, 2, [12]), 33, [30]),
+        (pre_norm(3, 16, 4, 2, [24, 12]), 13, [13, 5]),
+    ],
+    ids=["layers that differ", "batch", "spilled", "pre-norm"],
 )
-def test_small_encoder(tokens, batch, lengths):
-    model = small_models.quantised_encoder(8, 2, 12, 2)
-    program = Program(compile_encoder(TINY, model, tokens=tokens, batch=batch), model)
-    values = small_models.random_rows(program.launch, tokens)
-    expected = program.run_integers(values, lengths, device="cpu")
-    for device in ("emulator", "rtl"):
-        assert (program.run_integers(values, lengths, device=device) == expected).all()
-    again = program.run_integers(values, lengths, device="rtl")
-    assert (again == expected).all()
+def test_graphs(graph, length, lengths):
+    region = Region("model", graph, TINY)
+    inputs, real = random_inputs(graph, len(lengths), length), {"rows": lengths}
+    found = []
+    for device in DEVICES:
+        session = Session(TINY, device)
+        found.append(session.run(region, inputs, real).outputs)
+        assert not session.notes
+    for outputs in found[1:]:
+        for name, rows in outputs.items():
+            assert np.array_equal(rows, found[0][name])
 
 
-def test_a_device_whose_memory_hangs_falls_back():
-    model = small_models.quantised_chain([12, 20], [None])
-    program = Program(compile_chain(TINY, model, rows=4), model)
-    values = small_models.random_rows(program.launch, 4)
-    driver, _ = program.session("rtl")
-    driver.device.simulation.inject(Faults(hang_reads_from=0))
-    expected = program.run_integers(values, device="cpu")
-    assert (program.run_integers(values, device="rtl") == expected).all()
-    assert "fell back to cpu" in program.notes[0]
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name", ["bert, layers that differ", "gpt2", "t5, encoder", "llama", "modernbert", "deit"]
+)
+def test_models_at_full_size(name):
+    model, inputs = load(name)
+    program = transept.compile(model, inputs, config=PYNQ_Z2)
+    results = []
+    for device in DEVICES:
+        results.append(program.run(*inputs, device=device))
+        assert not [note for note in program.notes if "ran" in note]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[1], results[2])
 
 
 def test_minilm_at_full_size():
@@ -71,7 +77,7 @@ def test_minilm_at_full_size():
     inputs = model.tokens([text], 128)
     program = model.compile(PYNQ_Z2, tokens=128, batch=1)
     with torch.no_grad():
-        results = [program.run(*inputs, device=device) for device in ("rtl", "emulator", "cpu")]
+        results = [program.run(*inputs, device=device) for device in DEVICES]
         wanted = model.module(*inputs)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[1], results[2])

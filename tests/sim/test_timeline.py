@@ -4,15 +4,13 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from small_models import Stack
+from graphs import post_norm, random_inputs
 
-import transept
 from transept.golden.config import TINY
 from transept.golden.isa import Engine
 from transept.golden.registers import Stall
-from transept.host.driver import Driver
-from transept.host.program import open_device
+from transept.host.runtime.region import Region
+from transept.host.runtime.session import Session
 from transept.sim import timeline
 from transept.sim.timeline import Slice
 
@@ -108,19 +106,19 @@ def test_events_are_named_by_instruction():
 
 
 def run_on_rtl(**options):
-    """A real program at tiny: its counters, the changes of the activity port, the last cycle."""
-    torch.manual_seed(0)
-    launch = transept.compile(Stack(layers=2), (torch.randn(2, 16, 8),), config="tiny").launch
-    device = open_device("rtl", TINY, launch, timeline=True, **options)
-    driver = Driver(device)
-    values = np.random.default_rng(1).integers(-999, 999, (32, 8), np.int16)
-    _, counters = driver.run(driver.load(launch), [values])
-    return launch, counters, device.simulation.timeline(), device.simulation.cycle
+    """A real program at tiny: its instructions, counters, the activity port, the last cycle."""
+    region = Region("model", post_norm(0, 8, 2, [12, 12]), TINY)
+    inputs = random_inputs(region.graph, 2, 16)
+    session = Session(TINY, "rtl", timeline=True, **options)
+    counters = session.run(region, inputs).report
+    (executable,) = region.executables.values()
+    simulation = session.opened.simulation
+    return executable, counters, simulation.timeline(), simulation.cycle
 
 
 @pytest.mark.parametrize("backpressure", [0.0, 0.3])
 def test_the_timeline_of_a_real_program_agrees_with_its_counters(backpressure):
-    launch, counters, changes, end = run_on_rtl(backpressure=backpressure, seed=3)
+    executable, counters, changes, end = run_on_rtl(backpressure=backpressure, seed=3)
     sums = timeline.summarise(changes, end)
     assert sums["ARRAY"].busy == counters.array_cycles > 0
     for engine in Engine:
@@ -130,7 +128,7 @@ def test_the_timeline_of_a_real_program_agrees_with_its_counters(backpressure):
         assert found.stalled == wanted
     retired = timeline.retirements(changes)
     for engine in Engine:
-        program = [i for i in launch.decoded() if i.engine == engine]
+        program = [i for i in executable.decoded() if i.engine == engine]
         assert len(retired[engine]) == len(program)
         pieces = [p for p in timeline.slices(changes, end) if p.track == engine.name]
         assert {p.index for p in pieces} == set(range(len(program)))
