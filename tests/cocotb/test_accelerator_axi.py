@@ -30,7 +30,7 @@ def test_attention_head(backpressure):
     build = GraphBuilder(seed(), limit=64, block=PYNQ_Z2.tile)
     q, k, v = (build.value(32, 8) for _ in "qkv")
     out = build.attention(q, k, v, 1)
-    build.ops[-1] = dataclasses.replace(build.ops[-1], context_row_shift=14)  # some thousand
+    build.ops[-1] = dataclasses.replace(build.ops[-1], context_row_shift=11)  # some thousand
     region = Region("head", build.graph([q, k, v], [out]), PYNQ_Z2)
     inputs, lengths = random_inputs(region.graph, 1, 48, seed()), {"rows": [41]}
     options = {
