@@ -1,5 +1,7 @@
 """Compiled graphs give the bits of the golden model, in whatever order the engines get along."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from emulation import emulate
@@ -7,6 +9,7 @@ from graphs import mlp, post_norm, pre_norm, random_inputs
 
 from transept.golden.config import TINY
 from transept.golden.filters import Causal, TileThreshold, Window
+from transept.host.compiler.compile import compile_cut
 from transept.host.runtime.region import Region
 
 SMALL = TINY.replace(name="small", act_banks=(96,) * 4, stat_words=512)
@@ -38,3 +41,18 @@ def test_every_order_gives_the_bits_of_the_golden_model(name, config, batch, len
         order = np.random.default_rng(seed) if seed else None
         found = emulate(region, executable, inputs, lengths, order, seed)
         assert all(np.array_equal(found[out], wanted[out]) for out in graph.outputs)
+
+
+@pytest.mark.parametrize("rows", range(1, 8))
+def test_key_tiles_in_several_blocks_of_rows(rows):
+    """Whatever the blocks, a key tile is summed from its first row on."""
+    graph = post_norm(6, 16, 2, [16], TileThreshold(1000))
+    region = Region("threshold", graph, TINY)
+    shape = region.shape(1, {"rows": 37})
+    cut = region.executable(shape).cut
+    cut = dataclasses.replace(cut, rows=tuple(min(rows, n) for n in cut.rows))
+    executable = compile_cut(graph, TINY, shape, cut, region.image)
+    inputs = random_inputs(graph, 1, 37)
+    wanted = graph.evaluate(inputs)
+    found = emulate(region, executable, inputs)
+    assert all(np.array_equal(found[out], wanted[out]) for out in graph.outputs)
