@@ -24,7 +24,7 @@ from transept.host.texts import calibration_texts
 #: Files that hold the words of a tokenizer; without any, every word would be unknown.
 TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model")
 
-CALIBRATION_BATCH = 16
+CALIBRATION_BATCH = 4
 CALIBRATION_TOKENS = 128
 REPEATED_TOKENS = 16  # calibration sequences of one token
 
@@ -111,18 +111,19 @@ class TextModel:
                 self.tokens(texts[start : start + CALIBRATION_BATCH], CALIBRATION_TOKENS)
                 for start in range(0, len(texts), CALIBRATION_BATCH)
             ]
-            calibration = [*inputs, self._repeated()]
+            calibration = [*inputs, *self._repeated()]
             self._ranges[config.digest] = measure_ranges(self.module, calibration, config)
         return self._ranges[config.digest]
 
-    def _repeated(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _repeated(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Sequences of one token each, evenly spread over the vocabulary: rows that agree."""
         ids, mask = self.tokens([""] * REPEATED_TOKENS, CALIBRATION_TOKENS)
         first, last = ids[:, :1], ids[:, mask[0].sum() - 1 :][:, :1]
         words = (torch.arange(REPEATED_TOKENS) * 2 + 1) * len(self.tokenizer)
         words = words[:, None] // (2 * REPEATED_TOKENS)
         repeated = words.expand(-1, CALIBRATION_TOKENS - 2)
-        return torch.cat([first, repeated, last], 1), torch.ones_like(mask)
+        batches = torch.cat([first, repeated, last], 1).split(CALIBRATION_BATCH)
+        return [(batch, torch.ones_like(batch)) for batch in batches]
 
     def check(self, config: Config, tokens: int, batch: int) -> None:
         """Refuse what is too large for the model or would run for hours, before it is computed.

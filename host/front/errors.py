@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ExportError", "UnsupportedModelError"]
+__all__ = ["ExportError", "UnfitError", "UnsupportedModelError"]
 
 
 class ExportError(ValueError):
@@ -11,3 +11,11 @@ class ExportError(ValueError):
 
 class UnsupportedModelError(ValueError):
     """No part of the model can run on the accelerator; the message says why."""
+
+
+class UnfitError(ValueError):
+    """One operator cannot be what the accelerator computes; ``operator`` names it."""
+
+    def __init__(self, operator: str, message: str) -> None:
+        super().__init__(message)
+        self.operator = operator

@@ -23,6 +23,8 @@ _LINEAR_MODULES = ("Linear", "Conv1D", "Conv1d", "Conv2d", "NonDynamicallyQuanti
 _PRODUCTS = {aten.mm.default, aten.bmm.default, aten.matmul.default, aten.linear.default}
 _BIASED = {aten.addmm.default, aten.baddbmm.default}
 _CONVOLUTIONS = {aten.conv1d.default, aten.conv2d.default, aten.convolution.default}
+#: Operators that only move elements, beside those of ``views``.
+_STILL = ("cat", "dropout", "expand_as", "patches", "stack")
 _SOFTMAX = {aten.softmax.int, aten._softmax.default}
 
 
@@ -85,8 +87,11 @@ def node_macs(node: fx.Node, values: Values) -> int:
 
 
 def _linears(model: torch.nn.Module, found: Frame) -> tuple[int, int]:
-    """Linear modules of the model, and those that the accelerator runs."""
-    paths = {
+    """Linear modules that the model runs through, and those that the accelerator does."""
+    used = {
+        found.matcher.parameter(node) for node in found.module.graph.nodes if node.op == "get_attr"
+    }
+    paths = used & {
         path or ALONE
         for path, module in model.named_modules()
         if type(module).__name__ in _LINEAR_MODULES or isinstance(module, torch.nn.Linear)
@@ -125,7 +130,8 @@ def _is_attention(node: fx.Node) -> bool:
 
 
 def _fallback(found: Frame, taken: frozenset[fx.Node]) -> list[dict[str, Any]]:
-    """Operators that torch computes, those with the same reason together; most work first."""
+    """Operators that torch computes, most work first; those that multiply nothing and have the same
+    reason together."""
     groups: dict[tuple[str, str], list[fx.Node]] = {}
     reasons = _spread(found)
     for node in found.module.graph.nodes:
@@ -133,15 +139,16 @@ def _fallback(found: Frame, taken: frozenset[fx.Node]) -> list[dict[str, Any]]:
             continue
         operator = _operator(node)
         reason = reasons.get(node) or _reason(node, operator, found.values)
-        groups.setdefault((operator, reason), []).append(node)
+        kind = operator if node_macs(node, found.values) else ""
+        groups.setdefault((kind, reason), []).append(node)
     entries = [
         {
             "name": _where(found, nodes),
-            "operator": operator,
+            "operator": ", ".join(dict.fromkeys(_operator(node) for node in nodes)),
             "macs": sum(node_macs(node, found.values) for node in nodes),
             "reason": reason,
         }
-        for (operator, reason), nodes in groups.items()
+        for (_, reason), nodes in groups.items()
     ]
     return sorted(entries, key=lambda entry: -entry["macs"])
 
@@ -154,7 +161,8 @@ def _computes(node: fx.Node, values: Values) -> bool:
     parts = value if isinstance(value, tuple | list) else [value]
     if not any(float_tensor(part) for part in parts) or _operator(node) == "getitem":
         return False
-    return not (node.target in SAME or node.target in MOVING or _operator(node) == "dropout")
+    still = node.target in SAME or node.target in MOVING
+    return not (still or _operator(node) in _STILL)
 
 
 def _spread(found: Frame) -> dict[fx.Node, str]:
@@ -187,7 +195,7 @@ def _reason(node: fx.Node, operator: str, values: Values) -> str:
         return "a lookup, nothing to multiply"
     if node_macs(node, values):
         return "no pattern takes it"
-    return "no operator of the accelerator takes it along"
+    return "nothing to multiply, and no region that it belongs to"
 
 
 def _where(found: Frame, nodes: list[fx.Node]) -> str:

@@ -10,12 +10,12 @@ from torch import fx
 
 from transept.golden.config import Config
 from transept.golden.filters import KeyFilter
-from transept.golden.graph import Graph, GraphError
+from transept.golden.graph import Graph
 from transept.host.compiler.compile import compile_graph
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.errors import CompileError
 from transept.host.front.bind import Binding, Runner, bind
-from transept.host.front.errors import UnsupportedModelError
+from transept.host.front.errors import UnfitError, UnsupportedModelError
 from transept.host.front.export import Arguments, export
 from transept.host.front.frame import Choices, Frame, frame
 from transept.host.front.masks import MaskError
@@ -66,6 +66,7 @@ class ImportedModel:
         self._filter = key_filter
         self._exports: dict[tuple, fx.GraphModule] = {}
         self._bound: dict[tuple, _Bound] = {}
+        self._rules: dict[str, KeyFilter] = {}  # what the masks of the example say
 
     # --- running
     def run(self, arguments: Arguments, runner: Runner) -> tuple[object, list[str]]:
@@ -82,16 +83,15 @@ class ImportedModel:
             If a value that enters a region is NaN or infinite.
         """
         arguments.like(self.example)
-        bound = self.bound(arguments)
-        numbers = [self.regions.index(region) for region in bound.regions]
-        for binding in bound.bindings:
-            binding.runner = lambda i, arrays, lengths: runner(numbers[i], arrays, lengths)
-        with torch.no_grad():
-            try:
+        try:
+            bound = self.bound(arguments)
+            numbers = [self.regions.index(region) for region in bound.regions]
+            for binding in bound.bindings:
+                binding.runner = lambda i, arrays, lengths: runner(numbers[i], arrays, lengths)
+            with torch.no_grad():
                 result = bound.module(*arguments.args, **arguments.kwargs)
-            except MaskError as error:
-                note = f"ran in float with torch: {error}"
-                return self.reference(arguments), [note]
+        except MaskError as error:
+            return self.reference(arguments), [f"ran in float with torch: {error}"]
         return result, list(_beyond(bound.bindings))
 
     def reference(self, arguments: Arguments) -> object:
@@ -100,10 +100,22 @@ class ImportedModel:
             return self._exported(arguments)(*arguments.args, **arguments.kwargs)
 
     def bound(self, arguments: Arguments) -> _Bound:
-        """The graph for these shapes; made when they are first seen."""
+        """The graph for these shapes; made when they are first seen, those of the example from the
+        example.
+
+        Raises
+        ------
+        MaskError
+            If masks of the first run with these shapes say what the accelerator cannot do.
+        """
         key = arguments.key
         if key not in self._bound:
-            found = frame(self._exported(arguments), arguments, self.config, self.choices)
+            first = self.example if key == self.example.key else arguments
+            found = frame(self._exported(first), first, self.config, self.choices)
+            if not self.ranges.covers(found.regions):
+                raise MaskError("; ".join(dict.fromkeys(found.reasons.values())) or "other regions")
+            for op in (op for region in found.regions for op in region.attentions):
+                op.filter = self._rules.setdefault(op.name, op.filter)
             regions = self._regions(found)
             module, bindings = bind(found, [region.graph for region in regions])
             self._bound[key] = _Bound(found, module, bindings, regions)
@@ -141,6 +153,7 @@ class ImportedModel:
         """
         for _ in range(MOST_ATTEMPTS):
             if not self._unfit(self.calibrated()):
+                self.bound(self.example)
                 return
         raise UnsupportedModelError(f"no cut of the model fits {self.config.name}")
 
@@ -184,8 +197,8 @@ class ImportedModel:
         self.regions.clear()
         try:
             regions = self._regions(found)
-        except GraphError as error:
-            self.choices.excluded |= _excluded(found.regions, str(error))
+        except UnfitError as error:
+            self.choices.excluded[_matched(error.operator)] = str(error)
             return True
         for region, float_region in zip(regions, found.regions, strict=True):
             shape = region_shape(region, float_region)
@@ -228,14 +241,6 @@ def _nothing(found: Frame, choices: Choices) -> str:
     reasons = dict.fromkeys([*choices.excluded.values(), *found.reasons.values()])
     told = "; ".join(reasons) or "no linear layer, convolution or attention was found"
     return f"no part of the model can run on the accelerator: {told}"
-
-
-def _excluded(regions: list[FloatRegion], message: str) -> dict[str, str]:
-    """The operator that a graph's error names."""
-    names = [op.name for region in regions for op in region.ops if op.name in message]
-    if not names:
-        raise UnsupportedModelError(message)
-    return {_matched(max(names, key=len)): message}
 
 
 def _too_large(region: Region, shape: Shape) -> dict[str, str]:

@@ -15,6 +15,8 @@ from transept.host.front.regions import FloatRegion, Source
 
 __all__ = ["Ranges", "base_name", "observe"]
 
+#: Second moments of more channels are not kept: they would fill the memory.
+MOST_CHANNELS = 4096
 #: A value that was always smaller counts as this.
 SMALLEST = 1e-6
 
@@ -47,10 +49,11 @@ class Ranges:
         seen = self._largest.get(name)
         self._largest[name] = largest if seen is None else torch.maximum(seen, largest)
 
-    def add_operand(self, name: str, rows: torch.Tensor) -> None:
-        """See the rows [n, k] that enter a linear layer."""
-        name, rows = base_name(name), rows.detach().float()
-        self._moments[name] = self._moments.get(name, 0) + (rows.T @ rows).double()
+    def add_moments(self, name: str, moments: torch.Tensor) -> None:
+        """See ``x^T x``, float64[k, k], of the rows that enter a linear layer."""
+        name = base_name(name)
+        seen = self._moments.get(name)
+        self._moments[name] = moments if seen is None else seen + moments
 
     def covers(self, regions: Iterable[FloatRegion]) -> bool:
         """Whether calibration saw every value of these regions."""
@@ -75,36 +78,44 @@ class Ranges:
             raise ValueError(f"calibration saw {bad} in {name}; calibrate with finite inputs")
         return np.maximum(largest, SMALLEST)
 
-    def moments(self, name: str) -> torch.Tensor:
-        """float64[k, k], the sum of ``x^T x`` over all rows that entered the layer."""
-        return self._moments[base_name(name)]
+    def moments(self, name: str) -> torch.Tensor | None:
+        """float64[k, k], the sum of ``x^T x`` over all rows that entered the layer; None if k is too
+        large for it."""
+        return self._moments.get(base_name(name))
 
 
 def observe(regions: Iterable[FloatRegion], values: Values, ranges: Ranges) -> None:
     """Add one run of the float model; rows of padding are left out, for nothing reads them."""
     for region in regions:
-        real = {name: _real_rows(region, values, dim) for name, dim in region.spaces.dims.items()}
+        spaces = region.spaces
+        real = {dim: _real_rows(region, values, dim) for dim in spaces.orders}
         for name, source in region.sources.items():
             rows = _rows(source, values)
-            keep = real.get(name)
+            keep = real.get(spaces.dims.get(name, ""))
             ranges.add(name, rows if keep is None else rows[keep])
+        moments: dict[str, torch.Tensor] = {}
         for op in region.ops:
-            if isinstance(op, LinearMatch):
-                x = op.inputs[0]
-                rows = _rows(region.sources[x], values)[real[x]]
-                ranges.add_operand(op.name, rows)
-                if op.activation is not None:
-                    before = _rows(region.before[op.name], values)[real[x]]
-                    ranges.add(f"{op.name}.before", before)
+            if not isinstance(op, LinearMatch):
+                continue
+            x = op.inputs[0]
+            keep = real[spaces.dims[x]]
+            if op.activation is not None:
+                ranges.add(f"{op.name}.before", _rows(region.before[op.name], values)[keep])
+            if op.weight.shape[1] > MOST_CHANNELS:
+                continue
+            if x not in moments:
+                rows = _rows(region.sources[x], values)[keep]
+                moments[x] = (rows.T @ rows).double()
+            ranges.add_moments(op.name, moments[x])
 
 
 def _rows(source: Source, values: Values) -> torch.Tensor:
     """A value as float [rows, width]."""
-    return values[source.node].detach().flatten()[source.index].float()
+    return source.rows(values[source.node]).float()
 
 
 def _real_rows(region: FloatRegion, values: Values, dim: str) -> torch.Tensor:
-    """Rows that are no padding, as far as masks tell."""
+    """Rows that are no padding, as far as masks tell; in any order."""
     order = region.spaces.orders[dim]
     for op in region.attentions:
         if region.spaces.dims[op.inputs[1]] == dim:

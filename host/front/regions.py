@@ -7,6 +7,7 @@ region, whatever the model is.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -42,6 +43,16 @@ class Source:
         index = torch.empty(boundary.rows * boundary.width, dtype=torch.int64)
         index[boundary.codes.flatten()] = torch.arange(len(index))
         return cls(boundary.node, index.reshape(boundary.rows, boundary.width))
+
+    def rows(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The value [rows, width] in the tensor of its node."""
+        flat = tensor.detach().flatten()
+        return flat.reshape(self.index.shape) if self._in_order else flat[self.index]
+
+    @functools.cached_property
+    def _in_order(self) -> bool:
+        count = self.index.numel()
+        return bool((self.index.flatten() == torch.arange(count)).all())
 
     def columns(self, elements: torch.Tensor) -> Source:
         """Some elements of every row."""

@@ -23,13 +23,13 @@ __all__ = ["check_finite", "quantise_linear"]
 
 def quantise_linear(
     op: LinearMatch,
-    moments: torch.Tensor,
+    moments: torch.Tensor | None,
     in_scale: np.ndarray,
     out_scale: np.ndarray,
     table: ActivationTable | None = None,
 ) -> Linear:
     """in_scale, out_scale: the real value of one step of each element; moments: float64[k, k], the
-    sum of ``x^T x`` over calibration's rows; table: the activation, applied to steps of out_scale.
+    sum of ``x^T x`` over calibration's rows, without which weights go to the nearest; table: the activation, applied to steps of out_scale.
 
     A row's own scale is the maximum of its int16 elements, found at run time.
 
@@ -41,10 +41,12 @@ def quantise_linear(
     check_finite(op.name, op.weight, op.bias)
     real = op.weight.double().numpy() * in_scale / out_scale[:, None]
     step = np.maximum(np.abs(real).max(1), 1e-12) / INT8
-    scale = torch.as_tensor(in_scale)
-    rounded = round_weights(
-        torch.as_tensor(real / step[:, None]), moments / torch.outer(scale, scale)
-    )
+    steps = torch.as_tensor(real / step[:, None])
+    if moments is None:
+        rounded = steps.round()
+    else:
+        scale = torch.as_tensor(in_scale)
+        rounded = round_weights(steps, moments / torch.outer(scale, scale))
     weight = rounded.numpy().astype(np.int8)
     per_row = step / INT8  # times the row maximum
     bound = INT8 * np.abs(weight.astype(np.int64)).sum(1)  # largest possible accumulator

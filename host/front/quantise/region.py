@@ -8,8 +8,9 @@ import numpy as np
 
 from transept.golden.config import Config
 from transept.golden.filters import Dense, KeyFilter
-from transept.golden.graph import Dim, Graph, Operator, Value
+from transept.golden.graph import Dim, Graph, GraphError, Operator, Value
 from transept.golden.ops import Attention, Linear, Norm
+from transept.host.front.errors import UnfitError
 from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, NormMatch
 from transept.host.front.quantise.attention import quantise_attention
 from transept.host.front.quantise.linear import quantise_linear
@@ -47,13 +48,18 @@ class Quantiser:
         Raises
         ------
         ValueError
-            If weights or ranges hold NaN or infinity, or (GraphError) a sum does not fit its
+            If weights or ranges hold NaN or infinity, or (UnfitError) a sum does not fit its
             accumulator; the message names the operator.
         """
         ops = tuple(self._operator(op) for op in region.ops)
         names = dict.fromkeys([*region.inputs, *(out for op in ops for out in op.outputs)])
         values = {name: self._value(name, region) for name in names}
         keys = {region.spaces.dims[op.inputs[1]] for op in region.attentions}
+        for op in ops:
+            try:
+                op.check(values)
+            except GraphError as error:
+                raise UnfitError(op.name, str(error)) from None
         most = self._config.geometry.max_tokens
         dims = dict.fromkeys(value.dim for value in values.values())
         return Graph(

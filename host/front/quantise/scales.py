@@ -103,11 +103,16 @@ class Scales:
     # --- how far values reach
     def _reach(self, values: Sequence[str]) -> np.ndarray:
         """Largest magnitude of each channel; a bias must fit the grid even where the product
-        cancels it, and a normalised value has at least its gain."""
+        cancels it, a normalised value has at least its gain, and a context of few keys reaches as
+        far as the values that it is made of."""
         largest = [self._ranges[value] for value in values]
         for op in self._makers(values, LinearMatch):
             if op.activation is None:  # type: ignore[attr-defined]
                 largest.append(op.bias.abs().double().numpy())  # type: ignore[attr-defined]
+        for op in self._makers(values, AttentionMatch):
+            share = op.heads // op.kv_heads  # type: ignore[attr-defined]
+            v = self._ranges[op.inputs[2]].reshape(op.kv_heads, -1)  # type: ignore[attr-defined]
+            largest.append(np.repeat(v, share, axis=0).flatten() / MARGIN16)
         for op in self._makers(values, NormMatch):
             if op.outputs[0] in values:
                 for part in (op.weight, op.bias):  # type: ignore[attr-defined]

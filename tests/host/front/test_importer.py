@@ -1,0 +1,258 @@
+"""Importing a model: what is accepted, what is refused by name, and what depends on calibration."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from zoo import Named, bert, load, sizes
+
+import transept
+from transept.golden.config import PYNQ_Z2, TINY
+from transept.host.front.errors import ExportError, UnsupportedModelError
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def mlp(width=16, scale=1.0):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(width, 32), nn.GELU(), nn.Linear(32, width))
+    for part in (model[0], model[2]):
+        part.weight.data *= scale
+    return model
+
+
+X = torch.randn(6, 16, generator=torch.Generator().manual_seed(2))
+
+
+def cosine(got, want):
+    return functional.cosine_similarity(got.double(), want.double(), dim=-1).min().item()
+
+
+# --- what a model is called with
+@pytest.mark.parametrize(
+    "example", [X, (X,), [X], {"input": X}], ids=["tensor", "tuple", "list", "names"]
+)
+def test_forms_of_an_example(example):
+    program = transept.compile(mlp(), example, config=TINY)
+    given = (example,) if isinstance(example, torch.Tensor | dict) else tuple(example)
+    assert cosine(program.run(*given), mlp()(X)) > 0.995
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "error", "message"),
+    [
+        (None, X, ExportError, "the model is a NoneType, not a torch.nn.Module"),
+        (mlp(), None, ExportError, "not NoneType"),
+        (mlp(), "text", ExportError, "not str"),
+        (mlp(), (), ExportError, "inputs hold no tensor"),
+        (mlp(), (X, X), ExportError, "torch cannot export Sequential: "),
+        (nn.Flatten(), (X,), UnsupportedModelError, "no linear layer, convolution or attention"),
+    ],
+    ids=["no model", "no example", "text", "empty", "too many", "nothing to do"],
+)
+def test_what_is_no_model(model, example, error, message):
+    with pytest.raises(error, match=message):
+        transept.compile(model, example, config=TINY)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [("nope", "nope"), (None, "config is a NoneType, not a name or a Config")],
+)
+def test_what_is_no_configuration(config, message):
+    with pytest.raises((ValueError, KeyError), match=message):
+        transept.compile(mlp(), X, config=config)
+
+
+def test_the_callers_model_stays_in_its_mode():
+    model = mlp().train()
+    model[0].eval()
+    transept.compile(model, X, config=TINY)
+    assert [part.training for part in model.modules()] == [True, False, True, True]
+
+
+def test_arguments_of_another_kind_are_named():
+    program = transept.compile(mlp(), X, config=TINY)
+    with pytest.raises(
+        ExportError, match=r"input 0 is int64\[6, 16\], the example was float32\[6, 16\]"
+    ):
+        program.run(X.long())
+    with pytest.raises(ExportError, match="takes float32"):
+        program.run(X, X)
+
+
+def test_results_may_be_nested():
+    class Nested(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(16, 8)
+
+        def forward(self, x):
+            return {"y": self.a(x), "more": (x, [self.a(x + 1)])}
+
+    model = Nested()
+    got, want = transept.compile(model, X, config=TINY).run(X), model(X)
+    assert got.keys() == want.keys()
+    assert torch.equal(got["more"][0], X)
+    for a, b in ((got["y"], want["y"]), (got["more"][1][0], want["more"][1][0])):
+        assert cosine(a, b) > 0.99
+
+
+# --- sizes
+def test_other_shapes_share_graphs_and_weights():
+    model, (ids, ones) = load("bert")
+    program = transept.compile(model, (ids, ones), config=PYNQ_Z2)
+    for batch, tokens in ((1, 7), (3, 20), (2, 1)):
+        x = torch.randint(3, 100, (batch, tokens)), torch.ones(batch, tokens, dtype=torch.int64)
+        got = program.run(*x, device="emulator")
+        assert torch.equal(got, program.run(*x, device="cpu"))
+        assert cosine(got, model(*x)) > 0.99
+    assert len(program.regions) == 1
+
+
+def test_a_row_too_long_for_the_vector_unit_stays_with_torch():
+    model, inputs = bert(hidden_size=1100, num_attention_heads=11)
+    program = transept.compile(model.eval(), inputs, config=PYNQ_Z2)
+    found = program.explain()
+    assert (found["linears_on"], found["attention_on"]) == (found["linears_total"], 1)
+    reasons = [entry["reason"] for entry in found["fallback"]]
+    assert "rows of 1100 elements exceed 1024 of pynq_z2" in reasons
+    assert cosine(program.run(*inputs), model(*inputs)) > 0.995
+
+
+def test_a_sequence_too_long_for_the_attention_core_stays_with_torch():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 16, batch_first=True).eval()
+    x = torch.randn(1, TINY.geometry.max_tokens + 1, 16)
+    found = transept.compile(layer, x, config=TINY).explain()
+    assert (found["linears_on"], found["attention_on"]) == (3, 0)
+    assert f"exceed {TINY.geometry.max_tokens} of tiny" in found["fallback"][0]["reason"]
+
+
+def test_what_overflows_an_accumulator_stays_with_torch():
+    model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 20000), nn.Linear(20000, 8))
+    model[3].weight.data.fill_(1.0)
+    program = transept.compile(model, X, config=PYNQ_Z2)
+    found = program.explain()
+    assert found["linears_on"] == 2
+    assert "accumulators have 27 bits" in str(found["fallback"])
+
+
+# --- values
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_must_be_finite(bad):
+    model = mlp()
+    model[2].weight.data[3, 4] = bad
+    with pytest.raises(ValueError, match=f"2 hold {bad}; only finite weights|calibration saw"):
+        transept.compile(model, X, config=TINY)
+
+
+def test_values_must_be_finite():
+    program = transept.compile(mlp(), X, config=TINY)
+    x = X.clone()
+    x[2, 3] = float("nan")
+    with pytest.raises(ValueError, match=r"0\.input holds nan at element 35; only finite values"):
+        program.run(x)
+    with pytest.raises(ValueError, match="calibration saw (nan|inf) in"):
+        transept.compile(mlp(), X, config=TINY, calibration=[(x,)])
+
+
+def test_an_example_of_zeros():
+    model, (_, ones) = load("encoder, post-norm")[0], (None, None)
+    program = transept.compile(model, torch.zeros(1, 4, 32), config=PYNQ_Z2)
+    assert cosine(program.run(torch.zeros(1, 4, 32)), model(torch.zeros(1, 4, 32))) > 0.99
+
+
+def test_calibration_of_any_size():
+    more = [(torch.randn(n, 16) * 4,) for n in (1, 9, 3)]
+    program = transept.compile(mlp(), X, config=TINY, calibration=more)
+    assert cosine(program.run(X), mlp()(X)) > 0.99
+    assert not program.notes
+
+
+class Summed(nn.Module):
+    """A residual and its norm, all of it linear before the norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm = nn.Linear(16, 16, bias=False), nn.LayerNorm(16)
+
+    def forward(self, x):
+        return self.norm(x + self.a(x))
+
+
+@pytest.mark.parametrize("factor", [-1.9, 1.9])
+def test_twice_the_calibrated_range_does_not_saturate(factor):
+    """Headroom of every int16 grid: inputs, products, sums."""
+    torch.manual_seed(0)
+    model = Summed()
+    program = transept.compile(model, X, config=TINY)
+    got = program.run(X * factor, device="emulator")
+    assert program.last.clipped == {}
+    assert not program.notes
+    assert cosine(got, model(X * factor)) > 0.995
+
+
+@pytest.mark.parametrize("factor", [4, 10, 100])
+def test_saturation_is_told(factor):
+    program = transept.compile(mlp(), X, config=TINY)
+    program.run(X * factor, device="emulator")
+    assert any("lie beyond the grid of 0.input and were clipped" in note for note in program.notes)
+
+
+def test_saturation_inside_is_told():
+    """The input is on its grid, what comes of it is not."""
+    model = mlp()
+    program = transept.compile(model, X, config=TINY, calibration=[(X * 0.01,), (torch.eye(16),)])
+    worst = 1.9 * model[0].weight.sign()[:1]
+    program.run(worst.expand(6, 16).contiguous(), device="emulator")
+    assert any("of 0 were clipped" in note for note in program.notes)
+    assert program.last.clipped["0"] > 0
+
+
+# --- parameters that are shared
+def test_shared_parameters_share_their_integers():
+    model, inputs = load("albert, three layers")
+    program = transept.compile(model, inputs, config=PYNQ_Z2)
+    linears = [
+        op for op in program.regions[0].graph.ops if op.name.endswith(("ffn", "ffn#2", "ffn#3"))
+    ]
+    assert len(linears) == 3
+    assert len({id(op.weight) for op in linears}) == 1
+
+
+# --- key filters
+def test_a_filter_by_name():
+    model, inputs = load("bert")
+    program = transept.compile(model, inputs, config=PYNQ_Z2, key_filter="tile_threshold:-100")
+    rules = [op.filter for op in program.regions[0].graph.ops if hasattr(op, "filter")]
+    assert [(rule.kind.name, rule.threshold) for rule in rules] == [("TILE_THRESHOLD", -100)]
+    got = program.run(*inputs, device="emulator")
+    assert torch.equal(got, program.run(*inputs, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nope", "no key filter 'nope', there are dense"),
+        ("window:1", "key filter 'window:1' has 1 parameters"),
+        ("tile_threshold:x", "invalid literal"),
+    ],
+)
+def test_what_is_no_filter(text, message):
+    with pytest.raises(ValueError, match=message):
+        transept.compile(mlp(), X, config=PYNQ_Z2, key_filter=text)
+
+
+def test_a_filter_must_be_built():
+    filters = dataclasses.replace(PYNQ_Z2.filters, names=("dense",))
+    config = dataclasses.replace(PYNQ_Z2, name="plain", filters=filters)
+    with pytest.raises(ValueError, match="plain has not built the key filter causal, it has dense"):
+        transept.compile(mlp(), X, config=config, key_filter="causal")
+
+
+def test_the_zoo_has_what_it_names():
+    assert sizes(hidden_size=8)["hidden_size"] == 8
+    assert isinstance(load("gpt2")[0], Named)
