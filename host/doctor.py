@@ -36,7 +36,7 @@ PACKAGES = (
     *(tool for tool in COMPILATION if tool.module),
     *COCOTB,
     *SYNTHESIS,
-    *_extra("dev", "tests", "pytest", "hypothesis"),
+    *_extra("dev", "tests", "pytest", "pytest-timeout", "hypothesis"),
 )
 PROGRAMS = tuple(tool for tool in COMPILATION if not tool.module)
 

@@ -158,12 +158,20 @@ def show_model(result: dict, config: Config, memory: str) -> None:
     if len(result["texts"]) > 1:
         names = ("accelerator", "float32")
         matrix("similarity", result["similarity"], result["similarity_float32"], names)
-    for text, cosine in zip(result["texts"], result["cosine"], strict=True):
-        room = max(20, console.width - 28)
-        console.print(f"cosine to float32 {cosine:.5f}  {escape(text[:room])}")
+    if result["texts"]:
+        for text, cosine in zip(result["texts"], result["cosine"], strict=True):
+            room = max(20, console.width - 28)
+            console.print(f"cosine to float32 {cosine:.5f}  {escape(text[:room])}")
+    else:
+        rows = len(result["cosine"])
+        console.print(f"cosine to float32 {result['cosine_min']:.5f} at least, of {rows} rows")
     wrong = result["mismatches_vs_emulator"], result["mismatches_vs_golden"]
     console.print(
         f"mismatches: {wrong[0]} against the emulator, {wrong[1]} against the golden model"
+    )
+    console.print(
+        f"{result['macs_share']:.1%} of the multiply-accumulates in {result['regions']} regions "
+        "on the accelerator"
     )
     for note in result["notes"]:
         console.print(f"note: {escape(note)}")

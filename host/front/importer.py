@@ -19,7 +19,9 @@ from transept.host.front.errors import UnfitError, UnsupportedModelError
 from transept.host.front.export import Arguments, export
 from transept.host.front.frame import Choices, Frame, frame
 from transept.host.front.masks import MaskError
+from transept.host.front.matches import LinearMatch, NormMatch
 from transept.host.front.quantise import Quantiser
+from transept.host.front.quantise.linear import check_finite
 from transept.host.front.ranges import Ranges
 from transept.host.front.regions import FloatRegion
 from transept.host.runtime.region import Region
@@ -163,6 +165,7 @@ class ImportedModel:
             found = frame(self._exported(self.example), self.example, self.config, self.choices)
             if not found.regions:
                 raise UnsupportedModelError(_nothing(found, self.choices))
+            _check_weights(found.regions)
             if not self.ranges.covers(found.regions):
                 self.ranges = self._measured()
             if not self._plain(found):
@@ -226,6 +229,13 @@ def region_shape(region: Region, float_region: FloatRegion) -> Shape:
 def signature(graph: Graph) -> tuple:
     """What two regions have in common if they are the same for other shapes."""
     return tuple((op.name, op.inputs, op.outputs) for op in graph.ops), graph.outputs
+
+
+def _check_weights(regions: list[FloatRegion]) -> None:
+    """ValueError if a parameter holds NaN or infinity, which calibration would only pass on."""
+    for op in (op for region in regions for op in region.ops):
+        if isinstance(op, LinearMatch | NormMatch):
+            check_finite(op.name, op.weight, op.bias)
 
 
 def _beyond(bindings: list[Binding]) -> Sequence[str]:

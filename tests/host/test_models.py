@@ -31,20 +31,16 @@ def text_model(kind, **facts):
 def test_positions_of_padding_are_not_for_tokens(kind, positions, tokens):
     model = text_model(kind, max_position_embeddings=positions)
     assert model.positions == tokens
-    if tokens < PYNQ_Z2.geometry.max_tokens:
-        with pytest.raises(ValueError, match=f"sequence length {tokens + 1} exceeds {tokens} of"):
-            model.check(PYNQ_Z2, tokens + 1, 1)
+    with pytest.raises(ValueError, match=f"sequence length {tokens + 1} exceeds {tokens} of"):
+        model.check(PYNQ_Z2, tokens + 1, 1)
     model.check(PYNQ_Z2, tokens, 1)
 
 
 def test_limits_name_the_value():
     model = text_model("bert")
-    with pytest.raises(ValueError, match="sequence length 65 exceeds 64 of tiny"):
-        model.check(TINY, 65, 1)
     with pytest.raises(ValueError, match="129 x 64 tokens exceed 8,192"):
         model.check(TINY, 64, 129)
-    with pytest.raises(ValueError, match="hidden size 256 exceeds 128 of tiny"):
-        text_model("bert", hidden_size=256).check(TINY, 8, 1)
+    model.check(TINY, 65, 1)
 
 
 def test_a_run_that_would_take_too_long_is_refused():

@@ -1,17 +1,15 @@
 """Tables never cut what they show, and shares are shares."""
 
 import pytest
+import torch
 from small_models import Stack
-from torch import int64, ones, randn
 
 import transept
 from transept.golden.config import TINY
-from transept.golden.isa import Engine, Filter, Instruction, Opcode
+from transept.golden.isa import Filter, Instruction, Opcode
 from transept.host import report
-from transept.host.bench.model import layer_cycles, layer_macs
-from transept.host.driver import Driver
-from transept.host.program import open_device
-from transept.sim import timeline
+from transept.host.bench.model import bench_model, layer_cycles
+from transept.host.models import Prepared
 
 NAMES = ("first", "second_of_many", "third_with_a_long_name", "fourth", "fifth_thing", "sixth_one")
 
@@ -102,27 +100,30 @@ def test_what_a_filter_keeps_is_not_assumed():
     assert found["b"] == 5030 - (5030 - 2 * 16 * 16 * 8)
 
 
+def measured(layers, *inputs, device):
+    torch.manual_seed(0)
+    program = transept.compile(Stack(layers=layers), inputs, config=TINY)
+    return bench_model(Prepared("stack", program, inputs), device=device)
+
+
 def test_padding_is_no_work():
     """Attention shrinks with the square of the length, the rest with the length."""
-    program = transept.compile(
-        Stack(layers=2), (randn(2, 16, 8), ones(2, 16, dtype=int64)), config="tiny"
-    )
+    x = torch.randn(2, 16, 8)
     for lengths in ([16, 16], [5, 9], [1, 1]):
-        found = layer_macs(program.launch, lengths)
-        assert sum(found.values()) == program.model.macs(lengths)
-        assert all(found[name] <= full for name, full in program.launch.macs.items())
+        mask = (torch.arange(16) < torch.tensor(lengths)[:, None]).long()
+        found = measured(2, x, mask, device="emulator")
+        linears = sum(lengths) * 2 * (4 * 8 * 8 + 2 * 8 * 12)
+        assert found["macs"] == linears + 2 * sum(2 * n * n * 8 for n in lengths)
+        assert found["macs"] == sum(layer["macs"] or 0 for layer in found["layers"])
 
 
 def test_no_part_of_a_real_run_takes_more_than_all():
-    program = transept.compile(Stack(layers=2), (randn(1, 16, 8),), config="tiny")
-    launch = program.launch
-    device = open_device("rtl", TINY, launch, timeline=True)
-    driver = Driver(device)
-    values = program.quantise(randn(16, 8).numpy())
-    _, counters = driver.run(driver.load(launch), [values])
-    retired = timeline.retirements(device.simulation.timeline())[Engine.GEMM]
-    found = layer_cycles(launch.labels, launch.decoded(), TINY, retired)
-    assert sum(found.values()) == retired[-1]
-    for name, macs in launch.macs.items():
-        assert macs / TINY.macs <= found[name], name
-    assert counters.cycles > 0
+    found = measured(2, torch.randn(1, 16, 8), device="rtl")
+    layers = [layer for layer in found["layers"] if layer["device"] == "rtl"]
+    assert len(layers) == 2 * 7
+    for layer in layers:
+        assert 0 < layer["utilisation"] <= 1, layer
+    assert sum(layer["cycles"] for layer in layers) <= found["cycles"]
+    assert found["mismatches_vs_emulator"] == found["mismatches_vs_golden"] == 0
+    assert found["launches"] == found["regions"] == 1
+    assert found["simulated_khz"] > 0

@@ -32,13 +32,7 @@ def quantise_linear(
     sum of ``x^T x`` over calibration's rows, without which weights go to the nearest; table: the activation, applied to steps of out_scale.
 
     A row's own scale is the maximum of its int16 elements, found at run time.
-
-    Raises
-    ------
-    ValueError
-        If weights hold NaN or infinity.
     """
-    check_finite(op.name, op.weight, op.bias)
     real = op.weight.double().numpy() * in_scale / out_scale[:, None]
     step = np.maximum(np.abs(real).max(1), 1e-12) / INT8
     steps = torch.as_tensor(real / step[:, None])

@@ -10,7 +10,6 @@ from transept.golden.numerics.norm import NormParameters
 from transept.golden.ops import Add, Norm
 from transept.host.front.matches import AddMatch, NormMatch
 from transept.host.front.quantise.grids import MARGIN16, int24, power_of_two
-from transept.host.front.quantise.linear import check_finite
 
 __all__ = ["MOST_SHIFT", "quantise_add", "quantise_norm", "sum_exponent"]
 
@@ -33,14 +32,7 @@ def quantise_norm(
     out_scale: np.ndarray,
 ) -> Norm:
     """total, y, x, kept: exponents of one step of the 24-bit sum, the operands and the sum that is
-    kept; out_scale: the real value of one step of each element of the result.
-
-    Raises
-    ------
-    ValueError
-        If weights hold NaN or infinity.
-    """
-    check_finite(op.name, op.weight, op.bias)
+    kept; out_scale: the real value of one step of each element of the result."""
     count = len(out_scale)
     bits = (count - 1).bit_length()
     gamma = op.weight.double().numpy() * count / 2.0 ** (bits + 11) / out_scale

@@ -145,7 +145,7 @@ def test_what_overflows_an_accumulator_stays_with_torch():
 def test_weights_must_be_finite(bad):
     model = mlp()
     model[2].weight.data[3, 4] = bad
-    with pytest.raises(ValueError, match=f"2 hold {bad}; only finite weights|calibration saw"):
+    with pytest.raises(ValueError, match=f"weights of 2 hold {bad}; only finite weights"):
         transept.compile(model, X, config=TINY)
 
 
@@ -155,12 +155,12 @@ def test_values_must_be_finite():
     x[2, 3] = float("nan")
     with pytest.raises(ValueError, match=r"0\.input holds nan at element 35; only finite values"):
         program.run(x)
-    with pytest.raises(ValueError, match="calibration saw (nan|inf) in"):
+    with pytest.raises(ValueError, match=r"calibration saw (nan|inf) in"):
         transept.compile(mlp(), X, config=TINY, calibration=[(x,)])
 
 
 def test_an_example_of_zeros():
-    model, (_, ones) = load("encoder, post-norm")[0], (None, None)
+    model, _ = load("encoder, post-norm")
     program = transept.compile(model, torch.zeros(1, 4, 32), config=PYNQ_Z2)
     assert cosine(program.run(torch.zeros(1, 4, 32)), model(torch.zeros(1, 4, 32))) > 0.99
 
