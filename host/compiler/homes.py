@@ -65,6 +65,13 @@ class Homes:
         """Whether the maximum of each row is kept with it."""
         return name in self._maxima
 
+    def in_two(self, op: Operator) -> bool:
+        """Whether a norm and the sum that it keeps are made one after the other: a linear layer
+        reads the sum, and the vector unit finds the maxima of one result at a time."""
+        if not isinstance(op, Norm) or op.sum is None:
+            return False
+        return any(isinstance(reader, Linear) for reader in self._graph.consumers(op.sum))
+
     def stored(self, name: str) -> bool:
         """Whether its rows go to DRAM as they are defined."""
         spilled = self._homes[name] == Home.DRAM and name not in self._graph.inputs
@@ -92,13 +99,13 @@ class Homes:
 
     def _overlay(self, part: Segment, op: Operator) -> None:
         """Let the results of a norm or a sum overwrite operands that nothing reads any more."""
-        if isinstance(op, Norm):
+        if isinstance(op, Add) or self.in_two(op):
+            results = [op.outputs[-1]]  # the norm, which comes first, leaves the operands alone
+        elif isinstance(op, Norm):
             results = [op.out] if op.sum is None else [op.sum, op.out]
-        elif isinstance(op, Add):
-            results = [op.sum]
         else:
             return
-        free = [name for name in (op.x, op.y) if name is not None and self._dead(part, op, name)]
+        free = [name for name in dict.fromkeys(op.inputs[::-1]) if self._dead(part, op, name)]
         for result in results:
             operand = next((name for name in free if self._takes(result, name)), None)
             if operand is not None:

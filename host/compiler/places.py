@@ -165,6 +165,7 @@ class Places:
         source = self.tensors[value].rows_from(self.first * self.length(value) + block.start)
         for part in self.loads(block.rows, words):
             here, rows = source.at(part.start, word, tile), to.row(part.start)
+            first = None if key_row is None else key_row + part.start
             self.tasks.append(
                 LoadRows(
                     label=value,
@@ -172,8 +173,8 @@ class Places:
                     to=rows,
                     rows=part.rows,
                     words=words,
-                    key_row=None if key_row is None else key_row + part.start,
-                    writes=[rows.use(part.rows, words), *rows.maxima(part.rows)],
+                    key_row=first,
+                    writes=[rows.keys(part.rows, words, first, tile), *rows.maxima(part.rows)],
                     dram_reads=[here.region(part.rows, words, tile)],
                 )
             )

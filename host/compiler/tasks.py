@@ -103,6 +103,12 @@ class Rows:
         region = Region(self.buffer.memory, self.offset, stop, self.stride, words)
         return Use(self.buffer, region)
 
+    def keys(self, rows: int, words: int, key_row: int | None, tile: int) -> Use:
+        """As ``use``; of keys that a filter looks at (``LoadRows``), with the rows before them in the
+        same key tile, whose summary must have begun."""
+        before = 0 if key_row is None else key_row % tile
+        return self.row(-before).use(rows + before, words)
+
     def maxima(self, rows: int) -> list[Use]:
         """The statistics of ``rows`` rows; none if they are not kept."""
         if self.stats is None:

@@ -172,7 +172,9 @@ class _Heads:
             steps = [(block, part, *rest) for part in group for block, *rest in self._blocks(part)]
             if passes:
                 steps.sort(key=lambda step: step[0].start)
-            if group and group[0].head & 1:
+            # a key tile in several blocks is summed from its first row on
+            whole = all(key_row is None or key_row % self.tile == 0 for *_, key_row in steps)
+            if group and group[0].head & 1 and whole:
                 steps.reverse()
             for block, part, row, key_row in steps:
                 self._step(part, block, part.to.row(row), key_row)

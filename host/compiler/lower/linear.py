@@ -92,7 +92,11 @@ def _task(
     if op.table is not None:
         table = scope.places.constant("table", 1, scope.image.tables[op.name], Memory.TABLE)
         reads.append(whole(table))
-    writes: list[Use] = [out.column(columns[0][0]).use(rows, len(columns)), *out.maxima(rows)]
+    results = out.column(columns[0][0])
+    writes: list[Use] = [
+        results.keys(rows, len(columns), key_row, scope.config.tile),
+        *out.maxima(rows),
+    ]
     return Product(
         label=op.name,
         op=op,

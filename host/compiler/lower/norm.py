@@ -14,7 +14,7 @@ __all__ = ["lower_norm"]
 
 
 def lower_norm(scope: Scope, op: Norm | Add, block: RowBlock, *, last: bool) -> None:
-    """One task for a block of rows.
+    """One task for a block of rows, or two where a norm and its sum both need their maxima.
 
     Raises
     ------
@@ -34,9 +34,11 @@ def lower_norm(scope: Scope, op: Norm | Add, block: RowBlock, *, last: bool) -> 
     x = None if op.x is None else places.read(op.x, block)
     out = places.write(op.out, block) if isinstance(op, Norm) else None
     total = None if op.sum is None else places.write(op.sum, block)
+    results = [(out, None), (None, total)] if places.homes.in_two(op) else [(out, total)]
     for part in places.parts(block.rows):
-        moved = [rows and rows.row(part.start) for rows in (y, x, out, total)]
-        scope.tasks.append(_task(op, param, *moved, part.rows, words, value.width))
+        for made in results:
+            moved = [rows and rows.row(part.start) for rows in (y, x, *made)]
+            scope.tasks.append(_task(op, param, *moved, part.rows, words, value.width))
     for name in op.outputs:
         places.defined(name, block)
 
