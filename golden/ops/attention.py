@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -52,7 +52,7 @@ class Attention:
     context_row_shift: int
     context_out_shift: int
     block: int
-    filter: KeyFilter = Dense()
+    filter: KeyFilter = field(default_factory=Dense)
 
     @property
     def inputs(self) -> tuple[str, ...]:

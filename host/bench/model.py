@@ -77,7 +77,7 @@ def layer_cycles(
 
 @dataclass
 class _Measured:
-    """What was counted while regions ran: cycles of every operator, as far as the device has time."""
+    """What was counted while regions ran: cycles of every operator, if the device knows time."""
 
     cycles: dict[str, int] = field(default_factory=dict)
     sha256: str | None = None
@@ -148,8 +148,8 @@ def tensors(value: object) -> Iterator[torch.Tensor]:
 
 def _cosines(got: torch.Tensor, want: torch.Tensor) -> torch.Tensor:
     """float64[rows], of rows of the last dimension."""
-    rows = [x.detach().double().reshape(-1, x.shape[-1] if x.ndim else 1) for x in (got, want)]
-    return torch.nn.functional.cosine_similarity(*rows)
+    a, b = (x.detach().double().reshape(-1, x.shape[-1] if x.ndim else 1) for x in (got, want))
+    return torch.nn.functional.cosine_similarity(a, b)
 
 
 def _mismatches(model: Prepared, part: Part, device: str) -> int:

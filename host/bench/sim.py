@@ -14,11 +14,10 @@ from transept.golden import registers
 from transept.golden.config import Config
 from transept.golden.graph import Lengths
 from transept.golden.isa import Window
+from transept.host.bench.product import gemm, reference
 from transept.host.devices.base import Allocator
 from transept.host.devices.rtl import RtlDevice
-from transept.host.bench.product import gemm, reference
 from transept.host.runtime.driver import Driver, read_rows
-
 from transept.host.runtime.region import Region
 
 if TYPE_CHECKING:

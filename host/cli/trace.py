@@ -39,7 +39,7 @@ def trace(
     memory: MemoryOption = MemoryName.default,
     seed: SeedOption = 1,
 ) -> None:
-    """Run a region of a program file on the RTL with random inputs; write a Chrome/Perfetto trace."""
+    """Run a region of a program file on the RTL with random inputs; write a Perfetto trace."""
     check_writable(output)
     program = load(file)
     config = program.config

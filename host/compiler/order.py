@@ -43,8 +43,8 @@ class Streamed(NamedTuple):
 class Slot:
     """When a task runs: start and end of its engine's work, and when its result is visible.
 
-    load: when LOAD begins with the weights of a product; streamed: every block of them, those of the
-    product before if it ``shares`` them.
+    load: when LOAD begins with the weights of a product; streamed: every block of them, those of
+    the product before if it ``shares`` them.
     """
 
     task: Task

@@ -104,8 +104,8 @@ class Rows:
         return Use(self.buffer, region)
 
     def keys(self, rows: int, words: int, key_row: int | None, tile: int) -> Use:
-        """As ``use``; of keys that a filter looks at (``LoadRows``), with the rows before them in the
-        same key tile, whose summary must have begun."""
+        """As ``use``; of keys that a filter looks at (``LoadRows``), with the rows before them in
+        the same key tile, whose summary must have begun."""
         before = 0 if key_row is None else key_row % tile
         return self.row(-before).use(rows + before, words)
 
@@ -239,7 +239,7 @@ class Product(Task):
 
 @dataclass(eq=False, kw_only=True)
 class ScoresTask(Task):
-    """Scores of one head for some queries; ``sequence`` of ``dim``: whose length bounds the keys."""
+    """Scores of a head for some queries; ``sequence`` of ``dim``: whose length bounds the keys."""
 
     op: Attention
     head: int

@@ -1,4 +1,4 @@
-"""Where the values of a graph lie in DRAM: inputs and outputs in window IO, spilled ones in SCRATCH."""
+"""Where values lie in DRAM: inputs and outputs in window IO, spilled ones in SCRATCH."""
 
 from __future__ import annotations
 

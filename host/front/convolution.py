@@ -8,6 +8,8 @@ import torch
 from torch import fx
 from torch.nn import functional
 
+from transept.host.front.nodes import operands
+
 __all__ = ["convolutions_to_linears", "patches", "pictures"]
 
 aten = torch.ops.aten
@@ -29,7 +31,8 @@ def patches(
     """
     if x.ndim == 3:  # a line is a picture of height one
         return patches(x[:, :, None], [1, *kernel], [1, *stride], [0, *padding], [1, *dilation])
-    return functional.unfold(x, kernel, dilation, padding, stride).transpose(1, 2)
+    window = (tuple(part) for part in (kernel, dilation, padding, stride))
+    return functional.unfold(x, *window).transpose(1, 2)
 
 
 def pictures(
@@ -80,7 +83,7 @@ def _rewrite(module: fx.GraphModule, node: fx.Node) -> None:
 def _arguments(node: fx.Node) -> list:
     """x, weight, bias, stride, padding, dilation, groups, with what was left out."""
     dims = _CONVOLUTIONS[node.target] - 2
-    given = dict(enumerate(node.args)) | {
+    given = dict(enumerate(operands(node))) | {
         position: node.kwargs[name]
         for position, name in enumerate(("input", "weight", "bias"))
         if name in node.kwargs

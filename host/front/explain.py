@@ -13,6 +13,7 @@ from transept.host.front.frame import Frame
 from transept.host.front.importer import ImportedModel, region_shape
 from transept.host.front.matcher import ALONE
 from transept.host.front.matches import AttentionMatch, LinearMatch
+from transept.host.front.nodes import operands
 from transept.host.front.views import MOVING, SAME, is_fixed
 
 __all__ = ["explain", "node_macs"]
@@ -74,14 +75,14 @@ def node_macs(node: fx.Node, values: Values) -> int:
     if not isinstance(out, torch.Tensor):
         return 0
     if node.target in _PRODUCTS:
-        return out.numel() * values[node.args[0]].shape[-1]
+        return out.numel() * values[operands(node)[0]].shape[-1]
     if node.target in _BIASED:
-        return out.numel() * values[node.args[1]].shape[-1]
+        return out.numel() * values[operands(node)[1]].shape[-1]
     if node.target in _CONVOLUTIONS:
-        weight = values[node.args[1]]
+        weight = values[operands(node)[1]]
         return out.numel() * (weight.numel() // weight.shape[0])
     if node.target is aten.scaled_dot_product_attention.default:
-        q, k, v = (values[part] for part in node.args[:3])
+        q, k, v = (values[part] for part in operands(node)[:3])
         return math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
     return 0
 
@@ -171,14 +172,14 @@ def _spread(found: Frame) -> dict[fx.Node, str]:
     for node, reason in found.reasons.items():
         if not _ends_attention(node):
             continue
-        pending = [node.args[0]]
+        pending = [operands(node)[0]]
         while pending:
             inner = pending.pop()
             if not isinstance(inner, fx.Node) or inner.op != "call_function" or inner in reasons:
                 continue
             reasons[inner] = reason
             if inner.target not in _PRODUCTS and inner.target not in _BIASED:
-                pending.append(inner.args[0])
+                pending.append(operands(inner)[0])
     return reasons
 
 

@@ -1,4 +1,4 @@
-"""A torch model on the accelerator: its regions, and for every shape the torch graph around them."""
+"""A torch model on the accelerator: its regions, and the torch graph around them for each shape."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ def _attention(op: AttentionMatch, config: Config) -> str | None:
         return f"{config.name} has no attention core"
     if op.filter.kind not in config.key_filters:
         built = ", ".join(config.filters.names)
-        return f"its mask needs the key filter {op.filter.kind.name.lower()}, {config.name} has {built}"
+        wanted = op.filter.kind.name.lower()
+        return f"its mask needs the key filter {wanted}, {config.name} has {built}"
     keys, most = op.keys.shape[1], min(config.geometry.max_keys, config.geometry.max_tokens)
     if keys > most:
         return f"{keys} keys exceed {most} of {config.name}"

@@ -28,8 +28,8 @@ class Matcher:
     """Every operator that a pattern finds, in the order of the graph.
 
     excluded: reasons of operators that stay with torch, by name; plain: linear layers without the
-    activation behind them; reasons: why a node that multiplies was not matched. A value is named by the operator that defines it; a tensor that torch computes is a value
-    named ``%node``.
+    activation behind them; reasons: why a node that multiplies was not matched. A value is named by
+    the operator that defines it; a tensor that torch computes is a value named ``%node``.
     """
 
     def __init__(

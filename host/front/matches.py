@@ -15,8 +15,8 @@ __all__ = ["AddMatch", "AttentionMatch", "Boundary", "LinearMatch", "Mask", "Mat
 
 @dataclass(frozen=True, eq=False)
 class Boundary:
-    """A tensor of the torch graph as a value of rows: element i of it is element ``codes[i]`` of the
-    flattened rows [rows, width]."""
+    """A tensor of the torch graph as a value of rows: element i of it is element ``codes[i]`` of
+    the flattened rows [rows, width]."""
 
     node: fx.Node
     codes: torch.Tensor
@@ -26,8 +26,8 @@ class Boundary:
 
 @dataclass(eq=False, kw_only=True)
 class Match:
-    """One operator. ``inputs`` and ``outputs``: values; ``nodes``: torch operators that it takes the
-    place of; ``defines``: where each output is in the torch graph."""
+    """One operator. ``inputs`` and ``outputs``: values; ``nodes``: torch operators that it takes
+    the place of; ``defines``: where each output is in the torch graph."""
 
     name: str
     inputs: tuple[str, ...]
@@ -39,8 +39,9 @@ class Match:
 
 @dataclass(eq=False, kw_only=True)
 class LinearMatch(Match):
-    """``y = activation(x W^T + b)``; weight float32[n, k], bias float32[n]; ``weights``: path of the
-    parameter, by which layers are counted; product: where the result is before the activation."""
+    """``y = activation(x W^T + b)``; weight float32[n, k], bias float32[n]; ``weights``: path of
+    the parameter, by which layers are counted; product: where the result is before the activation.
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -51,8 +52,8 @@ class LinearMatch(Match):
 
 @dataclass(eq=False, kw_only=True)
 class NormMatch(Match):
-    """LayerNorm (``centre``) or RMSNorm of y, or of y + x; outputs: the result, and the sum if it is
-    kept; sum: its name, kept or not."""
+    """LayerNorm (``centre``) or RMSNorm of y, or of y + x; outputs: the result, and the sum if it
+    is kept; sum: its name, kept or not."""
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -95,4 +96,4 @@ class AttentionMatch(Match):
     scale: float
     masks: tuple[Mask, ...] = field(default=())
     causal: bool = False
-    filter: KeyFilter = Dense()
+    filter: KeyFilter = field(default_factory=Dense)

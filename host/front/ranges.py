@@ -79,8 +79,8 @@ class Ranges:
         return np.maximum(largest, SMALLEST)
 
     def moments(self, name: str) -> torch.Tensor | None:
-        """float64[k, k], the sum of ``x^T x`` over all rows that entered the layer; None if k is too
-        large for it."""
+        """float64[k, k], the sum of ``x^T x`` over all rows that entered the layer; None if k is
+        too large for it."""
         return self._moments.get(base_name(name))
 
 

@@ -1,14 +1,13 @@
 """Which operators the accelerator runs together: regions of a torch graph.
 
-The depth of an operator is how often its data has gone from the accelerator to torch and back. Between
-two operators of the same depth nothing is computed by torch, so all that are connected form one
-region, whatever the model is.
+The depth of an operator is how often its data has gone from the accelerator to torch and back.
+Between two operators of the same depth nothing is computed by torch, so all that are connected form
+one region, whatever the model is.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -89,8 +88,8 @@ class FloatRegion:
 
 
 def find_regions(matcher: Matcher, cuts: frozenset[str] = frozenset()) -> list[FloatRegion]:
-    """Every region that multiplies; all of them if none does. cuts: operators whose operands come from torch, though the
-    accelerator makes them: a region that was too large ends before them."""
+    """Every region that multiplies; all of them if none does. cuts: operators whose operands come
+    from torch, though the accelerator makes them: a region that was too large ends before them."""
     names: Groups[str] = Groups()
     depths = _depths(matcher, cuts)
     producers = {out: op for op in matcher.matches for out in op.outputs}
@@ -286,7 +285,7 @@ class _Builder:
 
     # --- sums that a norm reads
     def _fused(self, ops: list[Match], outputs: list[str]) -> list[Match]:
-        """Each sum with the first norm of it as one operator; it is kept if anything else reads it."""
+        """Each sum and its first norm as one operator; it is kept if anything else reads it."""
         sums = {op.outputs[0]: op for op in ops if isinstance(op, AddMatch)}
         taken: set[str] = set()
         fused: list[Match] = []
@@ -300,6 +299,7 @@ class _Builder:
             kept = total in outputs or any(
                 total in other.inputs for other in ops if other is not op
             )
+            assert isinstance(op, NormMatch)
             fused.append(
                 replace(
                     op,
@@ -334,8 +334,16 @@ def _name(regions: list[FloatRegion]) -> None:
     one has it too."""
     names: dict[str, int] = {}
     for region in regions:
-        paths = [op.name.split(".") for op in region.ops]
-        common = os.path.commonprefix(paths)
-        name = ".".join(common) or "model"
+        name = ".".join(_common([op.name.split(".") for op in region.ops])) or "model"
         names[name] = names.get(name, 0) + 1
         region.name = name if names[name] == 1 else f"{name}#{names[name]}"
+
+
+def _common(paths: list[list[str]]) -> list[str]:
+    """The parts with which all paths begin."""
+    found = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        found.append(parts[0])
+    return found

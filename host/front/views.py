@@ -1,7 +1,7 @@
 """Where each element of a tensor comes from, through any chain of views.
 
-Reshapes, transposes, splits and selections are not recognised by their arguments but carried out, on
-a tensor that names the elements. So every way to split heads, pack projections or put the batch
+Reshapes, transposes, splits and selections are not recognised by their arguments but carried out,
+on a tensor that names the elements. So every way to split heads, pack projections or put the batch
 second is seen for what it does.
 """
 
@@ -16,6 +16,7 @@ from torch import fx
 
 from transept.host.front.convolution import pictures
 from transept.host.front.export import Values, float_tensor
+from transept.host.front.nodes import operands
 
 __all__ = ["MOVING", "SAME", "Rows", "View", "Views", "is_fixed"]
 
@@ -107,8 +108,8 @@ class Rows:
 class Views:
     """The view of every tensor of a run.
 
-    values: those of the run; ``define`` names what patterns compute, everything else that is no view
-    is a value of its own: the node that computes it.
+    values: those of the run; ``define`` names what patterns compute, everything else that is no
+    view is a value of its own: the node that computes it.
     """
 
     def __init__(self, values: Values) -> None:
@@ -141,15 +142,15 @@ class Views:
 
     def _moved(self, node: fx.Node) -> Any:
         """The view that a moving operator gives; None of any other operator."""
-        source = node.args[0] if node.args else None
+        source = operands(node)[0] if operands(node) else None
         if not isinstance(source, fx.Node) or source.op == "get_attr":
             return None
         if node.target is operator.getitem:
             parts = self[source]
-            return parts[node.args[1]] if isinstance(parts, list) else None
+            return parts[operands(node)[1]] if isinstance(parts, list) else None
         if not float_tensor(self._values.get(source)):
             return None
-        if node.target is aten.dropout.default and not node.args[2]:
+        if node.target is aten.dropout.default and not operands(node)[2]:
             return self[source]
         if node.target in SAME:
             return self[source] if float_tensor(self._values[node]) else None
@@ -163,20 +164,20 @@ class Views:
 
     def factor(self, node: fx.Node) -> float | None:
         """The number that an operator multiplies by, if it does only that."""
-        if node.target not in _SCALING or len(node.args) < 2:
+        if node.target not in _SCALING or len(operands(node)) < 2:
             return None
-        number = node.args[1]
+        number = operands(node)[1]
         if isinstance(number, fx.Node):
             number = self._values[number]
             if isinstance(number, torch.Tensor) and number.numel() == 1 and not number.ndim:
-                number = number.item() if is_fixed(node.args[1]) else None
+                number = number.item() if is_fixed(operands(node)[1]) else None
         if not isinstance(number, int | float) or isinstance(number, bool) or not number:
             return None
         return float(number) ** _SCALING[node.target]
 
     def _move(self, node: fx.Node, view: View) -> Any:
         """Carry the operator out on the codes."""
-        args = [self._argument(argument) for argument in node.args[1:]]
+        args = [self._argument(argument) for argument in operands(node)[1:]]
         kwargs = {name: self._argument(argument) for name, argument in node.kwargs.items()}
         moved = node.target(view.codes.contiguous(), *args, **kwargs)  # type: ignore[operator]
         if isinstance(moved, torch.Tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,11 +104,11 @@ class Program:
     ) -> Any:
         """Run the whole model on ``rtl``, ``emulator`` or ``cpu`` (the golden model).
 
-        args: those of the model, or one dictionary of named ones, or a dictionary of the values that
-        enter the one region of a loaded program. Shapes may differ from the example's: the graph is
-        exported again for them, scales and weights stay. Every device gives the same bits. A device
-        that fails is reset, and the golden model does the work instead; ``notes`` says so. watch:
-        called after each region with its share of the run and the session.
+        args: those of the model, or one dictionary of named ones, or a dictionary of the values
+        that enter the one region of a loaded program. Shapes may differ from the example's: the
+        graph is exported again for them, scales and weights stay. Every device gives the same bits.
+        A device that fails is reset, and the golden model does the work instead; ``notes`` says so.
+        watch: called after each region with its share of the run and the session.
 
         Raises
         ------
@@ -124,7 +125,7 @@ class Program:
 
         def runner(
             index: int, inputs: dict[str, np.ndarray], lengths: dict[str, list[int]]
-        ) -> Mapping[str, np.ndarray]:
+        ) -> dict[str, np.ndarray]:
             part = self.run_region(self.regions[index], inputs, lengths, device, **options)
             parts.append(part)
             if watch is not None:
@@ -292,6 +293,7 @@ def choose_filter(text: str, config: Config) -> KeyFilter:
         numbers = [int(part) for part in parameters.split(",")] if parameters else []
         return FILTERS[name](*numbers)
     except TypeError:
+        count = len(dataclasses.fields(FILTERS[name]))  # type: ignore[arg-type]
         raise ValueError(
-            f"key filter {text!r} has {len(numbers)} parameters, {FILTERS[name].__doc__.split('.')[0]}"
+            f"key filter {text!r} has {len(numbers)} parameters, {name} has {count}"
         ) from None

@@ -1,4 +1,4 @@
-"""Transformers with random weights, small: what ``transformers`` and torch build from a configuration."""
+"""Small transformers with random weights, as ``transformers`` and torch build them."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from transept.sim.native import BusError
 DRAM = 1 << 20
 WAIT = 20_000
 REFUSED = (KeyError, BusError)
+IDLE = {"idle": 1, "busy": 0, "done": 0, "error": 0, "resetting": 0}
+STOPPED = IDLE | {"idle": 0, "error": 1}
 KINDS = {kind.name: kind for kind in illegal(TINY)}
 
 
@@ -133,7 +135,7 @@ def test_after_an_error_only_a_soft_reset_helps(device):
     buffer = place(device, case)
     assert run(device)[0]["code"] == ErrorCode.ILLEGAL_INSTRUCTION
     write(device, "CONTROL", start=1)
-    assert read(device, "STATUS") == dict(idle=0, busy=0, done=0, error=1, resetting=0)
+    assert read(device, "STATUS") == STOPPED
     for register in ("WINDOW_BASE_IO", "WINDOW_LIMIT_IO", "PROGRAM_OFFSET"):
         before = read(device, register)
         with pytest.raises(REFUSED):
@@ -145,7 +147,7 @@ def test_after_an_error_only_a_soft_reset_helps(device):
             break
     for register in ("ERROR", "ERROR_OFFSET", "WATCHDOG"):
         assert not any(read(device, register).values()), register
-    assert read(device, "STATUS") == dict(idle=1, busy=0, done=0, error=0, resetting=0)
+    assert read(device, "STATUS") == IDLE
     buffer.array[:] = legal(TINY).dram
     error, _, status = run(device)
     assert (error["code"], status["done"]) == (ErrorCode.NONE, 1)

@@ -157,8 +157,8 @@ class _Heads:
         )
 
     def _passes(self, parts: list[_Projection]) -> bool:
-        """Whether the operand of some projection comes from DRAM, block by block: each block is then
-        used for all of them."""
+        """Whether the operand of some projection comes from DRAM, block by block: each block is
+        then used for all of them."""
         return any(
             part.linear is not None and self.places.homes[part.linear.x] == Home.DRAM
             for part in parts

@@ -11,10 +11,12 @@ from torch import fx
 
 from transept.host.front.masks import MASKED, describe, is_mask
 from transept.host.front.matches import AttentionMatch, Boundary, Mask
+from transept.host.front.nodes import named, operands
 from transept.host.front.views import SAME, View
 
 if TYPE_CHECKING:
     from transept.host.front.matcher import Matcher
+
 
 __all__ = ["match_attention"]
 
@@ -62,7 +64,7 @@ def _sdpa(m: Matcher, node: fx.Node) -> _Core | None:
     if node.target is not aten.scaled_dot_product_attention.default:
         return None
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    given = dict(zip(names, operands(node), strict=False)) | node.kwargs
     q, k, v = (given[name] for name in names[:3])
     mask, scale = given.get("attn_mask"), given.get("scale")
     if given.get("dropout_p"):
@@ -80,16 +82,16 @@ def _sdpa(m: Matcher, node: fx.Node) -> _Core | None:
 def _spelled_out(m: Matcher, node: fx.Node) -> _Core | None:
     if node.target not in _PRODUCTS:
         return None
-    p, v = node.args
+    p, v = operands(node)
     nodes = {node}
     p = _through(p, nodes)
     if p.target not in (aten.softmax.int, aten._softmax.default):
         return None
     dims = m.values[p].ndim
-    if p.args[1] % dims != dims - 1:
+    if operands(p)[1] % dims != dims - 1:
         return None
     core = _Core(p, p, v, 1.0, True, [], False, nodes | {p})
-    return core if _scores(m, p.args[0], core) else None
+    return core if _scores(m, operands(p)[0], core) else None
 
 
 def _through(node: fx.Node, nodes: set[fx.Node]) -> fx.Node:
@@ -97,7 +99,7 @@ def _through(node: fx.Node, nodes: set[fx.Node]) -> fx.Node:
     passing = (*SAME, *_RESHAPES, aten.dropout.default)
     while node.op == "call_function" and node.target in passing:
         nodes.add(node)
-        node = node.args[0]
+        node = operands(node)[0]
     return node
 
 
@@ -110,7 +112,7 @@ def _scores(m: Matcher, node: object, core: _Core) -> bool:
         return False
     core.nodes.add(node)
     if node.target in _PRODUCTS:
-        core.q, core.k = node.args
+        core.q, core.k = operands(node)
         return True
     if node.target is aten.baddbmm.default:
         return _baddbmm(m, node, core)
@@ -122,12 +124,12 @@ def _scores(m: Matcher, node: object, core: _Core) -> bool:
     if factor is None:
         return False
     core.scale *= factor
-    return _scores(m, node.args[0], core)
+    return _scores(m, operands(node)[0], core)
 
 
 def _baddbmm(m: Matcher, node: fx.Node, core: _Core) -> bool:
-    beta, alpha = node.kwargs.get("beta", 1), node.kwargs.get("alpha", 1)
-    mask, core.q, core.k = node.args
+    beta, alpha = named(node, "beta", 1), named(node, "alpha", 1)
+    mask, core.q, core.k = operands(node)
     core.scale *= alpha
     if beta == 1:
         core.masks.append(Mask(mask, "add"))
@@ -136,7 +138,7 @@ def _baddbmm(m: Matcher, node: fx.Node, core: _Core) -> bool:
 
 def _added(m: Matcher, node: fx.Node, core: _Core) -> bool:
     """Scores and a mask, in either order."""
-    for scores, mask in (node.args[:2], node.args[1::-1]):
+    for scores, mask in (operands(node)[:2], operands(node)[1::-1]):
         before = list(core.masks), core.scale
         if isinstance(mask, fx.Node) and _scores(m, scores, core):
             core.masks.append(Mask(mask, "add"))
@@ -148,10 +150,10 @@ def _added(m: Matcher, node: fx.Node, core: _Core) -> bool:
 def _filled(m: Matcher, node: fx.Node, core: _Core) -> bool:
     """Scores where a mask says so, else a number that no key survives."""
     if node.target is aten.masked_fill.Scalar:
-        scores, mask, number = node.args
+        scores, mask, number = operands(node)
         kind = "drop"
     else:
-        mask, scores, number = node.args
+        mask, scores, number = operands(node)
         kind = "keep"
     if isinstance(number, fx.Node):
         constant = m.fixed(number)
@@ -177,8 +179,8 @@ class _Heads:
 
 
 def _heads(m: Matcher, node: fx.Node, *, transposed: bool = False) -> _Heads | None:
-    """A tensor [.., length, d] (or [.., d, length]) as heads of a value. What torch computes is rows
-    of all heads; a tensor whose elements lie otherwise is a value of its own."""
+    """A tensor [.., length, d] (or [.., d, length]) as heads of a value. What torch computes is
+    rows of all heads; a tensor whose elements lie otherwise is a value of its own."""
     view = m.views[node]
     if isinstance(view, View) and isinstance(view.value, fx.Node):
         source = _own(m, view.value)

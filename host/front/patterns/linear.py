@@ -8,10 +8,12 @@ import torch
 from torch import fx
 
 from transept.host.front.matches import Boundary, LinearMatch
+from transept.host.front.nodes import operands
 from transept.host.front.patterns.pointwise import find_pointwise
 
 if TYPE_CHECKING:
     from transept.host.front.matcher import Matcher
+
 
 __all__ = ["match_linear"]
 
@@ -59,7 +61,7 @@ def _parts(
     m: Matcher, node: fx.Node
 ) -> tuple[object, torch.Tensor, torch.Tensor | None, object] | None:
     """(operand, weight [n, k], bias or None, node of the weight)."""
-    args = [*node.args, None, None]
+    args = [*operands(node), None, None]
     bias: object = None
     if node.target is aten.linear.default:
         x, weight, bias = args[:3]

@@ -8,10 +8,12 @@ import torch
 from torch import fx
 
 from transept.host.front.matches import Boundary, NormMatch
+from transept.host.front.nodes import operands
 from transept.host.front.views import SAME
 
 if TYPE_CHECKING:
     from transept.host.front.matcher import Matcher
+
 
 __all__ = ["match_norm"]
 
@@ -65,7 +67,7 @@ def _rms_norm(m: Matcher, node: fx.Node) -> tuple | None:
 
 
 def _padded(node: fx.Node, defaults: tuple) -> list:
-    return [*node.args, *defaults[len(node.args) :]][: len(defaults)]
+    return [*operands(node), *defaults[len(operands(node)) :]][: len(defaults)]
 
 
 def _checked(
@@ -82,16 +84,17 @@ def _checked(
     if not isinstance(shape, list | tuple) or len(shape) != 1:
         return None
     constants = [m.fixed(part) for part in (weight, bias)]
-    if any(part is not None and c is None for part, c in zip((weight, bias), constants)):
+    parts = zip((weight, bias), constants, strict=True)
+    if any(part is not None and found is None for part, found in parts):
         return None
-    return x, *constants, float(epsilon), centre, weight if weight is not None else None, nodes
+    return x, *constants, float(epsilon), centre, weight, nodes
 
 
 def _spelled_out(m: Matcher, node: fx.Node) -> tuple | None:
     """``weight * (x * rsqrt(mean(x**2) + epsilon))``, in any order, casts in between."""
     if node.target is not aten.mul.Tensor:
         return None
-    for weight, normalised in (node.args[:2], node.args[1::-1]):
+    for weight, normalised in (operands(node)[:2], operands(node)[1::-1]):
         constant = m.fixed(weight)
         if constant is None or constant.ndim != 1 or not isinstance(normalised, fx.Node):
             continue
@@ -108,16 +111,16 @@ def _normalised(m: Matcher, node: fx.Node) -> tuple | None:
     """``x * rsqrt(mean(x**2, -1) + epsilon)``: (x, epsilon, nodes)."""
     if node.target is not aten.mul.Tensor:
         return None
-    for x, scale in (node.args[:2], node.args[1::-1]):
+    for x, scale in (operands(node)[:2], operands(node)[1::-1]):
         if not isinstance(scale, fx.Node) or scale.target is not aten.rsqrt.default:
             continue
-        total = scale.args[0]
+        total = operands(scale)[0]
         if total.target not in (aten.add.Tensor, aten.add.Scalar):
             continue
-        mean, epsilon = total.args[:2]
+        mean, epsilon = operands(total)[:2]
         if not isinstance(epsilon, float | int) or mean.target is not aten.mean.dim:
             continue
-        square, dims = mean.args[:2]
+        square, dims = operands(mean)[:2]
         last = m.values[x].ndim - 1
         if [d % (last + 1) for d in dims] != [last] or not _is_square_of(square, x):
             continue
@@ -126,14 +129,14 @@ def _normalised(m: Matcher, node: fx.Node) -> tuple | None:
 
 
 def _is_square_of(node: fx.Node, x: fx.Node) -> bool:
-    power = node.target is aten.pow.Tensor_Scalar and node.args[1] == 2
+    power = node.target is aten.pow.Tensor_Scalar and operands(node)[1] == 2
     square = node.target is aten.square.default
-    product = node.target is aten.mul.Tensor and node.args[0] is node.args[1]
-    return (power or square or product) and _through(node.args[0]) is _through(x)
+    product = node.target is aten.mul.Tensor and operands(node)[0] is operands(node)[1]
+    return (power or square or product) and _through(operands(node)[0]) is _through(x)
 
 
 def _through(node: fx.Node) -> fx.Node:
     """What a chain of casts casts."""
     while isinstance(node, fx.Node) and node.target in SAME:
-        node = node.args[0]
+        node = operands(node)[0]
     return node

@@ -13,6 +13,7 @@ import torch
 from torch import fx
 
 from transept.host.front.export import Values
+from transept.host.front.nodes import operands
 from transept.host.front.views import MOVING, SAME, is_fixed
 
 __all__ = ["Pointwise", "find_pointwise"]
@@ -94,7 +95,7 @@ def _continues(node: fx.Node, chain: dict[fx.Node, None], values: Values) -> boo
     if not (moves or _kind(node) in _POINTWISE):
         return False
     if node.target in MOVING:  # what else it reads says only how it moves
-        return node.args[0] in chain
+        return operands(node)[0] in chain
     return all(n in chain or _is_number(n, values) for n in node.all_input_nodes)
 
 
@@ -120,7 +121,7 @@ def _function(
     def evaluate(x: torch.Tensor) -> torch.Tensor:
         known: dict[fx.Node, torch.Tensor] = {source: x.double()}
         for node in steps:
-            first = node.args[0]
+            first = operands(node)[0]
             if _kind(node) not in _POINTWISE:
                 known[node] = known[first]  # type: ignore[index]
                 continue
@@ -131,7 +132,7 @@ def _function(
                 constant = values[argument]
                 return constant.double() if isinstance(constant, torch.Tensor) else constant
 
-            args = fx.node.map_arg(node.args, value)
+            args = fx.node.map_arg(operands(node), value)
             kwargs = fx.node.map_arg(node.kwargs, value)
             result = node.target(*args, **kwargs)  # type: ignore[operator]
             known[node] = result
@@ -149,7 +150,7 @@ def _carry(
             operand = next(n for n in node.all_input_nodes if n in known)
             known[node] = known[operand]
             if node.target in MOVING:
-                args = fx.node.map_arg(node.args[1:], lambda n: values[n])
+                args = fx.node.map_arg(operands(node)[1:], lambda n: values[n])
                 kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
                 known[node] = node.target(known[operand], *args, **kwargs)  # type: ignore[operator]
         return known[steps[-1]]

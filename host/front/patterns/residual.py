@@ -8,9 +8,11 @@ import torch
 from torch import fx
 
 from transept.host.front.matches import AddMatch, Boundary
+from transept.host.front.nodes import operands
 
 if TYPE_CHECKING:
     from transept.host.front.matcher import Matcher
+
 
 __all__ = ["match_add"]
 
@@ -21,8 +23,12 @@ def match_add(m: Matcher, node: fx.Node) -> AddMatch | None:
     """``y + x`` of which an operator defines at least one."""
     if node.target not in (aten.add.Tensor, aten.add_.Tensor) or node.kwargs:
         return None
-    y, x = (m.rows(part) for part in node.args[:2])
-    if y is None or x is None or m.values[node.args[0]].shape != m.values[node.args[1]].shape:
+    y, x = (m.rows(part) for part in operands(node)[:2])
+    if (
+        y is None
+        or x is None
+        or m.values[operands(node)[0]].shape != m.values[operands(node)[1]].shape
+    ):
         return None
     if str(y.value).startswith("%") and str(x.value).startswith("%"):
         return None

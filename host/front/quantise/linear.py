@@ -29,7 +29,8 @@ def quantise_linear(
     table: ActivationTable | None = None,
 ) -> Linear:
     """in_scale, out_scale: the real value of one step of each element; moments: float64[k, k], the
-    sum of ``x^T x`` over calibration's rows, without which weights go to the nearest; table: the activation, applied to steps of out_scale.
+    sum of ``x^T x`` over calibration's rows, without which weights go to the nearest; table: the
+    activation, applied to steps of out_scale.
 
     A row's own scale is the maximum of its int16 elements, found at run time.
     """

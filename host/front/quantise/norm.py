@@ -63,9 +63,8 @@ def quantise_norm(
 def quantise_add(op: AddMatch, total: int, y: np.ndarray, x: np.ndarray, out: np.ndarray) -> Add:
     """Exponents as in ``quantise_norm``."""
     zeros = np.zeros(len(out), np.int64)
-    return Add(
-        op.name, *op.inputs, op.outputs[0], NormParameters(zeros, zeros, *_shifts(total, y, x, out))
-    )
+    parameters = NormParameters(zeros, zeros, *_shifts(total, y, x, out))
+    return Add(op.name, op.inputs[0], op.inputs[1], op.outputs[0], parameters)
 
 
 def _shifts(
@@ -74,5 +73,5 @@ def _shifts(
     zeros = np.zeros(len(y), np.int64)
     shifts = [zeros if part is None else part - total for part in (y, x, kept)]
     for shift in shifts:
-        assert shift.min() >= 0 and shift.max() <= MOST_SHIFT, shift
+        assert 0 <= shift.min() <= shift.max() <= MOST_SHIFT, shift
     return shifts[0], shifts[1], shifts[2]
