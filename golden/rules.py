@@ -18,7 +18,7 @@ from typing import Any
 
 from transept.golden import isa
 from transept.golden.config import Config
-from transept.golden.filters import FILTERS
+from transept.golden.filters import FILTERS, parameters
 from transept.golden.isa import AMode, Filter, Memory, Opcode, OutMode, RowScale
 from transept.golden.layouts import RECORD_BYTES, table_words
 
@@ -312,7 +312,7 @@ def _scores(make: _Maker) -> Iterator[Rule]:
     for kind in Filter:
         if kind not in make.cfg.key_filters:
             yield make.missing(f"filter {kind.name}", ("filter", kind))
-        elif not dataclasses.fields(FILTERS[kind.name.lower()]):
+        elif not parameters(FILTERS[kind.name.lower()]):
             text = f"filter {kind.name} has no parameter, got {{value}}"
             yield Rule(text, (("parameter",),), most=0, when=(("filter", kind),))
     yield make.act("q_addr", ("rows", "q_stride"), ("d_tiles", 1))

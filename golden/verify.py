@@ -171,7 +171,7 @@ def _encoding(code: _Code, config: Config) -> Iterator[Finding]:
     bits = np.unpackbits(code.raw, axis=1, bitorder="little")
     for opcode, where in code.where.items():
         used = isa.FORMATS[opcode].used
-        for at in _first(bits[where, used:].any(1)):
+        for at in _first(np.asarray(bits[where, used:].any(1))):
             yield Finding(int(where[at]), opcode.name, f"reserved bits are set, from bit {used} up")
     for name, masks in (("wait", code.wait), ("signal", code.signal)):
         ours = np.append(known, True)[: len(masks)]

@@ -122,7 +122,7 @@ class TextModel:
         words = (torch.arange(REPEATED_TOKENS) * 2 + 1) * len(self.tokenizer)
         words = words[:, None] // (2 * REPEATED_TOKENS)
         repeated = words.expand(-1, CALIBRATION_TOKENS - 2)
-        batches = torch.cat([first, repeated, last], 1).split(CALIBRATION_BATCH)
+        batches = torch.split(torch.cat([first, repeated, last], 1), CALIBRATION_BATCH)
         return [(batch, torch.ones_like(batch)) for batch in batches]
 
     def check(self, config: Config, tokens: int, batch: int) -> None:

@@ -7,6 +7,8 @@ row in ``FILTERS``, and its twin in ``rtl.attention.filters``.
 
 from __future__ import annotations
 
+import dataclasses
+
 from transept.golden.filters.causal import Causal
 from transept.golden.filters.dense import Dense
 from transept.golden.filters.rule import KeyFilter, QueryBlock, kept_tiles
@@ -31,6 +33,7 @@ __all__ = [
     "decode",
     "kept_tiles",
     "key_sums",
+    "parameters",
     "summary_bits",
 ]
 
@@ -49,3 +52,9 @@ def decode(kind: Filter, parameter: int) -> KeyFilter:
         If the parameter has bits that the filter has no use for.
     """
     return FILTERS[kind.name.lower()].decode(parameter)
+
+
+def parameters(rule: type[KeyFilter]) -> tuple[str, ...]:
+    """Names of a filter's parameters."""
+    assert dataclasses.is_dataclass(rule)
+    return tuple(field.name for field in dataclasses.fields(rule))

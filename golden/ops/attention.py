@@ -107,7 +107,8 @@ class Attention:
         """out, int64[batch, length, heads * e]."""
         q, k, v = (arrays[name] for name in self.inputs)
         keys = lengths.get(values[self.k].dim, [k.shape[1]] * len(k))
-        rows = [self._sequence(*parts, n) for *parts, n in zip(q, k, v, keys, strict=True)]
+        sequences = zip(q, k, v, keys, strict=True)
+        rows = [self._sequence(*sequence) for sequence in sequences]
         return {self.out: array_namespace(q).stack(rows)}
 
     def _sequence(self, q: Array, k: Array, v: Array, keys: int) -> Array:
@@ -132,9 +133,15 @@ class Attention:
             like(q, np.zeros((), np.int64)),
         )
         ones = q[..., 0] * 0 + ONE
-        shifts = {"pre": 0, "row_shift": self.score_row_shift, "out_shift": 0, "bits": 16}
         scores = requantise(
-            product(q, xp.permute_dims(k, (0, 2, 1))), channel, ones, ones * 0, **shifts
+            product(q, xp.permute_dims(k, (0, 2, 1))),
+            channel,
+            ones,
+            ones * 0,
+            pre=0,
+            row_shift=self.score_row_shift,
+            out_shift=0,
+            bits=16,
         )
         scores = xp.where(self._kept(q, k), scores, like(q, np.array(MASKED)))
         return scores, xp.max(scores, axis=-1, keepdims=True)

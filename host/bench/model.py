@@ -18,10 +18,13 @@ from transept.host.models import Prepared, TextModel
 from transept.host.runtime.program import Part
 from transept.host.runtime.session import Session
 from transept.host.texts import passages
+from transept.sim.timeline import slices
 
 #: Share of letters in plain text, the rest being spaces and punctuation.
 PLAIN = 0.75
 CHARACTERS_PER_TOKEN = 7
+#: Of a region's run, in its timeline.
+SLICES = 120
 
 __all__ = ["array_cycles", "bench_model", "layer_cycles", "long_texts", "tensors"]
 
@@ -81,6 +84,7 @@ class _Measured:
 
     cycles: dict[str, int] = field(default_factory=dict)
     sha256: str | None = None
+    timeline: dict[str, list[float]] = field(default_factory=dict)
 
     def __call__(self, part: Part, session: Session) -> None:
         device = session.opened
@@ -92,12 +96,32 @@ class _Measured:
         whole = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
         image = executable.linked(whole | dict(part.lengths))
         self.sha256 = device.rtl_sha256
+        for engine, shares in _shares(device).items():
+            self.timeline.setdefault(engine, []).extend(shares)
         self.cycles |= layer_cycles(
             executable.labels,
             isa.decode_program(image),
             region.config,
             device.retirements()[Engine.GEMM],
         )
+
+
+def _shares(device: RtlDevice) -> dict[str, list[float]]:
+    """The share of each of ``SLICES`` slices of the last run in which an engine works."""
+    simulation = device.simulation
+    pieces = slices(simulation.timeline(), simulation.cycle)
+    begin = min((piece.start for piece in pieces), default=0)
+    width = max(1, simulation.cycle - begin) / SLICES
+    found = {piece.track: [0.0] * SLICES for piece in pieces}
+    for piece in pieces:
+        if piece.state != "busy":
+            continue
+        first, last = (int((at - begin) / width) for at in (piece.start, piece.stop - 1))
+        for index in range(first, min(last, SLICES - 1) + 1):
+            low, high = begin + index * width, begin + (index + 1) * width
+            inside = min(high, piece.stop) - max(low, piece.start)
+            found[piece.track][index] += max(0.0, inside) / width
+    return found
 
 
 def bench_model(model: Prepared, *, device: str, **options: Any) -> dict[str, Any]:
@@ -201,6 +225,7 @@ def _figures(
     if measured.sha256 is not None:
         figures["simulated_khz"] = figures["cycles"] / seconds / 1000
         figures["rtl_sha256"] = measured.sha256
+        figures["timeline"] = measured.timeline
     return figures | {"layers": _layers(parts, macs, measured.cycles, config, explanation)}
 
 

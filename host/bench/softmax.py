@@ -72,7 +72,7 @@ def _program(config: Config, rows: int, keys: int) -> bytes:
         fmt = isa.FORMATS[opcode]
         assert fmt.engine is not None
         given = dict.fromkeys((field.name for field in fmt.fields), 0) | operands
-        assembly.emit(fmt.engine, opcode, "", reads=everything, writes=everything, **given)
+        assembly.emit(fmt.engine, opcode, "", given, reads=everything, writes=everything)
 
     words, pitch = tiles * config.tile, 2 * tiles
     zeros = {"window": Window.WEIGHTS}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from transept.golden.config import Config
 from transept.golden.isa import AMode, Engine, Memory, Opcode, OutMode, Window
@@ -111,13 +112,10 @@ class _Emitter:
 
     def _emit(self, task: Task, opcode: Opcode, operands: dict[str, int]) -> int:
         """One instruction that is a whole task."""
+        reads = [*_regions(task.reads), *task.dram_reads]
+        writes = [*_regions(task.writes), *task.dram_writes]
         return self.assembly.emit(
-            task.engine,
-            opcode,
-            task.label,
-            reads=[*_regions(task.reads), *task.dram_reads],
-            writes=[*_regions(task.writes), *task.dram_writes],
-            **operands,
+            task.engine, opcode, task.label, operands, reads=reads, writes=writes
         )
 
     # --- loads and stores
@@ -201,8 +199,8 @@ class _Emitter:
                 Engine.LOAD,
                 Opcode.LOAD,
                 task.label,
+                self._block(block, Memory.STAT, addr),
                 writes=[Region("stat", addr, addr + block.words)],
-                **self._block(block, Memory.STAT, addr),
             )
             last = start + k_tiles == column.k_tiles
             self._loaded[step] = _Stationary(n, start, k_tiles, last, addr, block.words)
@@ -245,44 +243,47 @@ class _Emitter:
         seen = self._observation(out, task.key_row) if last else _UNSEEN
         if seen["observe"]:
             seen = seen | {"summary": seen["summary"] + block.n}
+        operands = {
+            "rows": rows - 1,
+            "k_tiles": block.k_tiles,
+            "n_tiles": 1,
+            "accumulate": int(block.start > 0),
+            "finish": int(last),
+            "a_addr": a.addr + block.start,
+            "a_stride": a.stride,
+            "a_mode": task.a_mode,
+            "a_rowstat": a.rowstat,
+            "b_addr": block.addr,
+            "b_row": 1,
+            "b_k": self._tile,
+            "b_n": 0,
+            "b_transposed": 0,
+            "param": block.addr + block.k_tiles * self._tile if last else 0,
+            "out_addr": out.addr + block.n,
+            "out_stride": out.stride,
+            "out_mode": task.out_mode,
+            "activation": int(activated),
+            "row_scale": task.row_scale,
+            "stats": int(collects),
+            "stats_keep": int(collects and block.n > 0),
+            "out_rowstat": out.rowstat,
+            "pre": 0,
+            "row_shift": task.op.row_shift,
+            "out_shift": task.op.out_shift,
+            "tally": self._tally(task.label),
+            **seen,
+        }
         self.assembly.emit(
             Engine.GEMM,
             Opcode.MATMUL,
             task.label,
+            operands,
             reads=[
                 *_regions(reads),
                 Region("stat", block.addr, block.addr + block.words),
                 *([Region("table", 0, 1)] if activated else []),
             ],
             writes=_regions(writes),
-            rows=rows - 1,
-            k_tiles=block.k_tiles,
-            n_tiles=1,
-            accumulate=int(block.start > 0),
-            finish=int(last),
-            a_addr=a.addr + block.start,
-            a_stride=a.stride,
-            a_mode=task.a_mode,
-            a_rowstat=a.rowstat,
-            b_addr=block.addr,
-            b_row=1,
-            b_k=self._tile,
-            b_n=0,
-            b_transposed=0,
-            param=block.addr + block.k_tiles * self._tile if last else 0,
-            out_addr=out.addr + block.n,
-            out_stride=out.stride,
-            out_mode=task.out_mode,
-            activation=int(activated),
-            row_scale=task.row_scale,
-            stats=int(collects),
-            stats_keep=int(collects and block.n > 0),
-            out_rowstat=out.rowstat,
-            pre=0,
-            row_shift=task.op.row_shift,
-            out_shift=task.op.out_shift,
-            tally=self._tally(task.label),
-            **seen,
         )
 
     # --- attention
@@ -408,7 +409,7 @@ class _Emitter:
 #: What key filters do not look at.
 _UNSEEN = {"observe": 0, "phase": 0, "summary": 0}
 
-_EMIT = {
+_EMIT: dict[type[Task], Callable[[_Emitter, Any], None]] = {
     LoadRows: _Emitter._load_rows,
     LoadBlock: _Emitter._load_block,
     StoreRows: _Emitter._store_rows,

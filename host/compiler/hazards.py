@@ -9,7 +9,7 @@ for again (vector clocks, Fidge 1988, Mattern 1989).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -88,14 +88,14 @@ class Assembly:
         engine: Engine,
         opcode: Opcode,
         label: str,
+        operands: Mapping[str, int],
         *,
         reads: Iterable[Region] = (),
         writes: Iterable[Region] = (),
-        **operands: int,
     ) -> int:
         """Append one instruction after everything it depends on; returns its index."""
         index = len(self._entries)
-        entry = _Entry(opcode, engine, operands, label)
+        entry = _Entry(opcode, engine, dict(operands), label)
         reads, writes = list(reads), list(writes)
         for producer, last in self._producers(engine, reads, writes):
             self._wait_for(entry, producer, last)
@@ -149,7 +149,7 @@ class Assembly:
         """Every instruction with its tokens, END last."""
         body = [
             Instruction(
-                entry.opcode, dict(entry.operands), frozenset(entry.wait), frozenset(entry.signal)
+                entry.opcode, entry.operands, frozenset(entry.wait), frozenset(entry.signal)
             )
             for entry in self._entries
         ]

@@ -236,10 +236,11 @@ class _Scheduler:
         task, group = self._tasks[index], self._products
         if not (isinstance(task, Product) and group) or self._feeds[index]:
             return False
-        rows = task.rows + sum(slot.task.rows for slot in group)
+        products = [slot.task for slot in group if isinstance(slot.task, Product)]
+        rows = task.rows + sum(product.rows for product in products)
         return (
             rows <= self._max_rows
-            and any(task.joins(slot.task) for slot in group)
+            and any(task.joins(product) for product in products)
             and self._from[index] <= group[0].start
             and self._occupancy.room(index, group[0].start) == group[0].start
         )

@@ -111,7 +111,7 @@ class WeightImage:
 
     def _append(self, data: np.ndarray) -> int:
         """Where the bytes lie; at the end if they were nowhere yet."""
-        digest = hashlib.blake2b(np.ascontiguousarray(data), digest_size=32).digest()
+        digest = hashlib.blake2b(data.tobytes(), digest_size=32).digest()
         if digest not in self._offsets:
             self._offsets[digest] = self._size
             padded = np.zeros(-(-data.size // ALIGN) * ALIGN, np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 from torch import fx
@@ -15,7 +16,7 @@ __all__ = ["convolutions_to_linears", "patches", "pictures"]
 aten = torch.ops.aten
 
 #: Dimensions of the input of each convolution.
-_CONVOLUTIONS = {aten.conv1d.default: 3, aten.conv2d.default: 4}
+_CONVOLUTIONS: dict[object, int] = {aten.conv1d.default: 3, aten.conv2d.default: 4}
 
 
 def patches(
@@ -80,7 +81,7 @@ def _rewrite(module: fx.GraphModule, node: fx.Node) -> None:
     graph.erase_node(node)
 
 
-def _arguments(node: fx.Node) -> list:
+def _arguments(node: fx.Node) -> list[Any]:
     """x, weight, bias, stride, padding, dilation, groups, with what was left out."""
     dims = _CONVOLUTIONS[node.target] - 2
     given = dict(enumerate(operands(node))) | {
@@ -88,7 +89,7 @@ def _arguments(node: fx.Node) -> list:
         for position, name in enumerate(("input", "weight", "bias"))
         if name in node.kwargs
     }
-    defaults = (None, None, None, 1, 0, 1, 1)
+    defaults: tuple[Any, ...] = (None, None, None, 1, 0, 1, 1)
     values = [given.get(position, default) for position, default in enumerate(defaults)]
     for position in (3, 4, 5):
         value = values[position]

@@ -73,8 +73,6 @@ class Spaces:
                 space = groups.find(value)
                 if space not in names:
                     names[space] = f"rows{len(names) or ''}"
-                    order = orders.get(space)
-                    self.orders[names[space]] = (
-                        torch.arange(rows[value])[None] if order is None else order
-                    )
+                    alone = torch.arange(rows[value])[None]
+                    self.orders[names[space]] = orders.get(space, alone)
                 self.dims[value] = names[space]

@@ -30,7 +30,7 @@ class ArrayWriter:
         array = np.ascontiguousarray(values)
         if array.dtype.kind == "i" and array.dtype != np.int8:
             array = array.astype(np.int64)
-        key = (array.dtype, array.shape, hashlib.sha256(array).hexdigest())
+        key = (array.dtype, array.shape, hashlib.sha256(array.tobytes()).hexdigest())
         if key not in self._names:
             while name in self._arrays:
                 name += "'"
@@ -59,7 +59,7 @@ class ArrayReader:
     def __init__(self, data: bytes, where: str) -> None:
         self._where = where
         try:
-            found: list[tuple[str, Mapping]] = safetensors.deserialize(data)
+            found: list[tuple[str, Mapping]] = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
         except safetensors.SafetensorError as error:
             raise ProgramError(f"{where} has no arrays: {error}") from None
         self._arrays: dict[str, np.ndarray] = {}

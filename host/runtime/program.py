@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transept.golden.config import Config, preset
-from transept.golden.filters import FILTERS, KeyFilter
+from transept.golden.filters import FILTERS, KeyFilter, parameters
 from transept.golden.graph import Lengths
 from transept.host.runtime.driver import RunReport
 from transept.host.runtime.errors import ProgramError
@@ -283,17 +282,17 @@ def choose_filter(text: str, config: Config) -> KeyFilter:
     ValueError
         If there is no such filter, the configuration has not built it, or a parameter is wrong.
     """
-    name, _, parameters = text.partition(":")
+    name, _, told = text.partition(":")
     if name not in FILTERS:
         raise ValueError(f"no key filter {name!r}, there are {', '.join(FILTERS)}")
     if name not in config.filters.names:
         built = ", ".join(config.filters.names) or "none"
         raise ValueError(f"{config.name} has not built the key filter {name}, it has {built}")
     try:
-        numbers = [int(part) for part in parameters.split(",")] if parameters else []
+        numbers = [int(part) for part in told.split(",")] if told else []
         return FILTERS[name](*numbers)
     except TypeError:
-        count = len(dataclasses.fields(FILTERS[name]))  # type: ignore[arg-type]
+        count = len(parameters(FILTERS[name]))
         raise ValueError(
             f"key filter {text!r} has {len(numbers)} parameters, {name} has {count}"
         ) from None

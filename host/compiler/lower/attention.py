@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from transept.golden.isa import Memory, OutMode
 from transept.golden.layouts import RECORD_BYTES
@@ -69,6 +70,15 @@ class _Pending:
     p: Rows
     v: _Projection
     select: Buffer
+
+
+class _Piece(NamedTuple):
+    """Rows of a value that are projected together; row: the first one's place on chip; key_row: its
+    row in the sequence, if a filter looks at it."""
+
+    block: RowBlock
+    row: int
+    key_row: int | None
 
 
 class _Heads:
@@ -169,25 +179,26 @@ class _Heads:
         that are still on chip come first."""
         passes = self._passes(parts)
         for group in [parts] if passes else [[part] for part in parts]:
-            steps = [(block, part, *rest) for part in group for block, *rest in self._blocks(part)]
+            steps = [(part, piece) for part in group for piece in self._blocks(part)]
             if passes:
-                steps.sort(key=lambda step: step[0].start)
+                steps.sort(key=lambda step: step[1].block.start)
             # a key tile in several blocks is summed from its first row on
-            whole = all(key_row is None or key_row % self.tile == 0 for *_, key_row in steps)
+            whole = all((piece.key_row or 0) % self.tile == 0 for _, piece in steps)
             if group and group[0].head & 1 and whole:
                 steps.reverse()
-            for block, part, row, key_row in steps:
-                self._step(part, block, part.to.row(row), key_row)
+            for part, piece in steps:
+                self._step(part, piece.block, part.to.row(piece.row), piece.key_row)
 
-    def _blocks(self, part: _Projection) -> list[tuple[RowBlock, int, int | None]]:
-        """(rows of the value, row on chip, row in the sequence if a filter looks at it)."""
+    def _blocks(self, part: _Projection) -> list[_Piece]:
+        """Blocks of rows that are projected together."""
         total = self.places.rows(part.value)
         largest = self.largest if part.linear is not None else total
         if not part.looks:
-            return [(block, block.start, None) for block in row_blocks(total, largest, self.tile)]
+            blocks = row_blocks(total, largest, self.tile)
+            return [_Piece(block, block.start, None) for block in blocks]
         length = total // self.places.sequences
         return [
-            (RowBlock(s * length + b.start, b.rows), s * part.apart + b.start, b.start)
+            _Piece(RowBlock(s * length + b.start, b.rows), s * part.apart + b.start, b.start)
             for s in range(self.places.sequences)
             for b in row_blocks(length, min(largest, length), self.tile)
         ]
@@ -216,7 +227,7 @@ class _Heads:
         select = self.places.held("select", slots).open(key, "select", -(-rows // self.tile))
         q = q_part.to.row(queries.sequence * self.queries + queries.row)
         k = k_part.to.row(queries.sequence * k_part.apart)
-        common = {
+        common: dict[str, Any] = {
             "label": op.name,
             "op": op,
             "s": s,

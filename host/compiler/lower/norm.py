@@ -37,8 +37,20 @@ def lower_norm(scope: Scope, op: Norm | Add, block: RowBlock, *, last: bool) -> 
     results = [(out, None), (None, total)] if places.homes.in_two(op) else [(out, total)]
     for part in places.parts(block.rows):
         for made in results:
-            moved = [rows and rows.row(part.start) for rows in (y, x, *made)]
-            scope.tasks.append(_task(op, param, *moved, part.rows, words, value.width))
+            sums = [None if rows is None else rows.row(part.start) for rows in made]
+            other = None if x is None else x.row(part.start)
+            scope.tasks.append(
+                _task(
+                    op,
+                    param,
+                    y.row(part.start),
+                    other,
+                    *sums,
+                    rows=part.rows,
+                    words=words,
+                    count=value.width,
+                )
+            )
     for name in op.outputs:
         places.defined(name, block)
 
@@ -50,6 +62,7 @@ def _task(
     x: Rows | None,
     out: Rows | None,
     total: Rows | None,
+    *,
     rows: int,
     words: int,
     count: int,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -123,10 +124,10 @@ def _function(
         for node in steps:
             first = operands(node)[0]
             if _kind(node) not in _POINTWISE:
-                known[node] = known[first]  # type: ignore[index]
+                known[node] = known[first]
                 continue
 
-            def value(argument: fx.Node) -> object:
+            def value(argument: fx.Node) -> Any:
                 if argument in known:
                     return known[argument]
                 constant = values[argument]

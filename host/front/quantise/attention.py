@@ -44,9 +44,12 @@ def quantise_attention(
     largest = INT8 * LEVELS * most_keys * per_level.max()
     context_row_shift = min(max(0, 16 + math.floor(math.log2(PRODUCT_LIMIT / largest))), 40)
     multiplier, shift = multipliers(per_level * 2.0 ** (context_row_shift - 16))
+    q_value, k_value, v_value = op.inputs
     return Attention(
         op.name,
-        *op.inputs,
+        q_value,
+        k_value,
+        v_value,
         op.outputs[0],
         op.heads,
         op.kv_heads,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from transept.golden.filters import Dense, KeyFilter
 from transept.golden.graph import Dim, Graph, GraphError, Operator, Value
 from transept.golden.ops import Attention, Linear, Norm
 from transept.host.front.errors import UnfitError
-from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, NormMatch
+from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, Match, NormMatch
 from transept.host.front.quantise.attention import quantise_attention
 from transept.host.front.quantise.linear import quantise_linear
 from transept.host.front.quantise.norm import quantise_add, quantise_norm
@@ -40,7 +42,7 @@ class Quantiser:
     ) -> None:
         self._ranges, self._config, self._filter = ranges, config, key_filter
         self.scales = Scales([op for region in regions for op in region.ops], ranges)
-        self._done: dict[tuple[type, str], Operator] = {}
+        self._done: dict[tuple, Any] = {}
 
     def graph(self, region: FloatRegion) -> Graph:
         """The quantised graph of one region.
@@ -88,7 +90,7 @@ class Quantiser:
         assert isinstance(op, AddMatch)
         return self._shared(op, self._add, y=op.inputs[0], x=op.inputs[1], sum=op.outputs[0])
 
-    def _shared(self, op, make, **values):  # type: ignore[no-untyped-def]
+    def _shared(self, op: Match, make: Callable[[Any], Any], **values: Any) -> Any:
         """The operator made before of the same parameters, on other values."""
         key = (type(op), base_name(op.name), len(op.inputs), len(op.outputs))
         if key not in self._done:

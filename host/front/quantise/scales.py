@@ -127,11 +127,11 @@ class Scales:
         attention = next(iter(self._readers(values, AttentionMatch)), None)
         if attention is not None and self.bits[values[0]] == 8:
             scale = _eight_bits(attention, values, largest)
-        elif any(op.activation for op in self._makers(values, LinearMatch)):  # type: ignore
+        elif any(op.activation for op in self._makers(values, LinearMatch)):  # type: ignore[attr-defined]
             exponent = self._bounded(values, largest)
             scale = np.full(len(largest), 2.0**exponent)
         else:
-            weights = [op.weight for op in self._readers(values, LinearMatch)]  # type: ignore
+            weights = [op.weight for op in self._readers(values, LinearMatch)]  # type: ignore[attr-defined]
             factor = _smoothing(largest, weights) if weights else np.ones_like(largest)
             scale = (
                 factor * (largest * MARGIN16 / (INT16 * factor)).max()
@@ -199,10 +199,10 @@ class Scales:
 
     def _wanted(self, key: str, need: np.ndarray) -> np.ndarray:
         values = self._members[key]
-        if any(op.activation for op in self._makers(values, LinearMatch)):  # type: ignore
+        if any(op.activation for op in self._makers(values, LinearMatch)):  # type: ignore[attr-defined]
             exponent = self._bounded(values, self._largest[key])
             return np.full(len(need), exponent)
-        weights = [op.weight for op in self._readers(values, LinearMatch)]  # type: ignore
+        weights = [op.weight for op in self._readers(values, LinearMatch)]  # type: ignore[attr-defined]
         if not weights:
             return need
         factor = np.rint(np.log2(_smoothing(self._largest[key], weights)))

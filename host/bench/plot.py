@@ -1,0 +1,106 @@
+"""Pictures of ``bench model``: the roofline, the engines over time, and what each waited for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transept.golden.config import Config
+from transept.host.files import whole_file
+
+__all__ = ["plot_model"]
+
+#: Colours of the engines, and of what they wait for.
+BUSY, WAITS = "tab:blue", ("tab:red", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "gold")
+POINTS = 200
+
+
+def plot_model(result: dict[str, Any], config: Config, rate: float, path: Path) -> None:
+    """Draw one result of ``bench.model``; rate: bytes a cycle of the memory; the suffix of ``path``
+    says in which format.
+
+    Raises
+    ------
+    ValueError
+        If the device knows no time, or the format is unknown.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    if not result.get("cycles"):
+        raise ValueError("a plot needs cycles: run on the rtl device")
+    supported = pyplot.figure().canvas.get_supported_filetypes()
+    kind = path.suffix.removeprefix(".")
+    if kind not in supported:
+        raise ValueError(f"{path.name} has no known format, there are {', '.join(supported)}")
+    figure, (roof, time, bars) = pyplot.subplots(
+        3, 1, figsize=(9, 11), height_ratios=(3, 2, 2), layout="constrained"
+    )
+    _roofline(roof, result, config, rate)
+    _timeline(time, result)
+    _stalls(bars, result)
+    with whole_file(path) as place:
+        figure.savefig(place, format=kind)
+    pyplot.close("all")
+
+
+def _roofline(axes: Any, result: dict[str, Any], config: Config, rate: float) -> None:
+    """Work per byte against work per cycle, as memory and array allow it."""
+    moved = result["bytes_read"] + result["bytes_written"]
+    intensity, reached = result["macs"] / moved, result["macs"] / result["cycles"]
+    ridge = config.macs / rate
+    ends = [min(intensity, ridge) / 8, max(intensity, ridge) * 8]
+    steps = [ends[0] * (ends[1] / ends[0]) ** (i / POINTS) for i in range(POINTS + 1)]
+    axes.loglog(steps, [min(config.macs, rate * x) for x in steps], color="black")
+    axes.plot([intensity], [reached], "o", color=BUSY)
+    axes.annotate(
+        f"{reached / config.macs:.1%} of the array",
+        (intensity, reached),
+        xytext=(8, -14),
+        textcoords="offset points",
+    )
+    axes.set_xlabel("multiply-accumulates per byte of memory traffic")
+    axes.set_ylabel("multiply-accumulates per cycle")
+    axes.set_title(f"roofline of {config.name}, {rate} bytes a cycle")
+    axes.grid(which="both", alpha=0.3)
+
+
+def _timeline(axes: Any, result: dict[str, Any]) -> None:
+    """When each engine works, in slices of equal length."""
+    tracks = result["timeline"]
+    for row, (engine, shares) in enumerate(tracks.items()):
+        width = result["cycles"] / len(shares)
+        axes.bar(
+            [width * (i + 0.5) for i in range(len(shares))],
+            [0.9 * share for share in shares],
+            width,
+            bottom=row,
+            color=BUSY,
+        )
+        axes.text(0, row + 0.92, engine, va="top", fontsize="small")
+    axes.set_yticks([])
+    axes.set_xlim(0, result["cycles"])
+    axes.set_xlabel("cycle")
+    axes.set_title("share of each slice in which the engine works")
+
+
+def _stalls(axes: Any, result: dict[str, Any]) -> None:
+    """Cycles of each engine: working, and waiting for what."""
+    engines = list(result["busy"])
+    reasons = sorted({reason for stalls in result["stalls"].values() for reason in stalls})
+    left = [0.0] * len(engines)
+    stalled = [sum(result["stalls"][engine].values()) for engine in engines]
+    works = [result["busy"][e] - lost for e, lost in zip(engines, stalled, strict=True)]
+    parts = [("works", BUSY, [max(0, cycles) for cycles in works])]
+    for index, reason in enumerate(reasons):
+        cycles = [result["stalls"][engine].get(reason, 0) for engine in engines]
+        parts.append((f"waits: {reason.lower()}", WAITS[index % len(WAITS)], cycles))
+    for label, colour, cycles in parts:
+        shares = [count / result["cycles"] for count in cycles]
+        axes.barh(engines, shares, left=left, color=colour, label=label)
+        left = [a + b for a, b in zip(left, shares, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel("share of all cycles")
+    axes.legend(fontsize="small", ncols=3)
