@@ -20,6 +20,7 @@ from transept.host.compiler.tasks import (
     StoreRows,
     Task,
     whole,
+    written_keys,
 )
 from transept.host.compiler.tensors import Tensor
 from transept.host.compiler.weights import Block
@@ -165,6 +166,7 @@ class Places:
         source = self.tensors[value].rows_from(self.first * self.length(value) + block.start)
         for part in self.loads(block.rows, words):
             here, rows = source.at(part.start, word, tile), to.row(part.start)
+            first = None if key_row is None else key_row + part.start
             self.tasks.append(
                 LoadRows(
                     label=value,
@@ -172,8 +174,11 @@ class Places:
                     to=rows,
                     rows=part.rows,
                     words=words,
-                    key_row=None if key_row is None else key_row + part.start,
-                    writes=[rows.use(part.rows, words), *rows.maxima(part.rows)],
+                    key_row=first,
+                    writes=[
+                        written_keys(rows, part.rows, words, first, tile),
+                        *rows.maxima(part.rows),
+                    ],
                     dram_reads=[here.region(part.rows, words, tile)],
                 )
             )

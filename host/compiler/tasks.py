@@ -30,6 +30,7 @@ __all__ = [
     "Task",
     "Use",
     "whole",
+    "written_keys",
 ]
 
 
@@ -118,6 +119,13 @@ class Rows:
     def rowstat(self) -> int:
         """Entry of the first row's statistic, 0 if none is kept."""
         return 0 if self.stats is None else self.stats.addr + self.entry
+
+
+def written_keys(keys: Rows, rows: int, words: int, key_row: int | None, tile: int) -> Use:
+    """What a task takes that writes keys from row ``key_row`` of a sequence on: those before them in
+    their tile too if a filter looks at them, for it adds up a tile in the order of its rows."""
+    begun = 0 if key_row is None else key_row % tile
+    return keys.row(-begun).use(rows + begun, words)
 
 
 def whole(buffer: Buffer) -> Use:
