@@ -166,15 +166,14 @@ class _Heads:
 
     def _project(self, parts: list[_Projection]) -> None:
         """Every block of rows for every part. Every second head takes the blocks backwards: those
-        that are still on chip come first."""
+        that are still on chip come first. The rows of a tile that a filter looks at stay in order."""
         passes = self._passes(parts)
         for group in [parts] if passes else [[part] for part in parts]:
             steps = [(block, part, *rest) for part in group for block, *rest in self._blocks(part)]
             if passes:
                 steps.sort(key=lambda step: step[0].start)
-            # a key tile in several blocks is summed from its first row on
-            whole = all(key_row is None or key_row % self.tile == 0 for *_, key_row in steps)
-            if group and group[0].head & 1 and whole:
+            tiles = all(row is None or row % self.tile == 0 for *_, row in steps)
+            if tiles and group and group[0].head & 1:
                 steps.reverse()
             for block, part, row, key_row in steps:
                 self._step(part, block, part.to.row(row), key_row)
