@@ -20,6 +20,7 @@ from transept.host.compiler.tasks import (
     StoreRows,
     Task,
     whole,
+    written_keys,
 )
 from transept.host.compiler.tensors import Tensor
 from transept.host.compiler.weights import Block
@@ -175,7 +176,10 @@ class Places:
                     rows=part.rows,
                     words=words,
                     key_row=first,
-                    writes=[rows.keys(part.rows, words, first, tile), *rows.maxima(part.rows)],
+                    writes=[
+                        written_keys(rows, part.rows, words, first, tile),
+                        *rows.maxima(part.rows),
+                    ],
                     dram_reads=[here.region(part.rows, words, tile)],
                 )
             )

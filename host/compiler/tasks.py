@@ -30,6 +30,7 @@ __all__ = [
     "Task",
     "Use",
     "whole",
+    "written_keys",
 ]
 
 
@@ -103,12 +104,6 @@ class Rows:
         region = Region(self.buffer.memory, self.offset, stop, self.stride, words)
         return Use(self.buffer, region)
 
-    def keys(self, rows: int, words: int, key_row: int | None, tile: int) -> Use:
-        """As ``use``; of keys that a filter looks at (``LoadRows``), with the rows before them in
-        the same key tile, whose summary must have begun."""
-        before = 0 if key_row is None else key_row % tile
-        return self.row(-before).use(rows + before, words)
-
     def maxima(self, rows: int) -> list[Use]:
         """The statistics of ``rows`` rows; none if they are not kept."""
         if self.stats is None:
@@ -124,6 +119,13 @@ class Rows:
     def rowstat(self) -> int:
         """Entry of the first row's statistic, 0 if none is kept."""
         return 0 if self.stats is None else self.stats.addr + self.entry
+
+
+def written_keys(keys: Rows, rows: int, words: int, key_row: int | None, tile: int) -> Use:
+    """What a task takes that writes keys from row ``key_row`` of a sequence on: those before them in
+    their tile too if a filter looks at them, for it adds up a tile in the order of its rows."""
+    begun = 0 if key_row is None else key_row % tile
+    return keys.row(-begun).use(rows + begun, words)
 
 
 def whole(buffer: Buffer) -> Use:

@@ -176,15 +176,14 @@ class _Heads:
 
     def _project(self, parts: list[_Projection]) -> None:
         """Every block of rows for every part. Every second head takes the blocks backwards: those
-        that are still on chip come first."""
+        that are still on chip come first. Rows of a tile that a filter looks at stay in order."""
         passes = self._passes(parts)
         for group in [parts] if passes else [[part] for part in parts]:
             steps = [(part, piece) for part in group for piece in self._blocks(part)]
             if passes:
                 steps.sort(key=lambda step: step[1].block.start)
-            # a key tile in several blocks is summed from its first row on
-            whole = all((piece.key_row or 0) % self.tile == 0 for _, piece in steps)
-            if group and group[0].head & 1 and whole:
+            tiles = all((piece.key_row or 0) % self.tile == 0 for _, piece in steps)
+            if tiles and group and group[0].head & 1:
                 steps.reverse()
             for part, piece in steps:
                 self._step(part, piece.block, part.to.row(piece.row), piece.key_row)

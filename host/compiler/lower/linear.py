@@ -9,7 +9,7 @@ from transept.golden.isa import AMode, Memory, OutMode
 from transept.golden.ops import Linear
 from transept.host.compiler.lower.scope import Scope
 from transept.host.compiler.places import RowBlock
-from transept.host.compiler.tasks import Buffer, LoadBlock, Product, Rows, Use, whole
+from transept.host.compiler.tasks import Buffer, LoadBlock, Product, Rows, whole, written_keys
 from transept.host.compiler.weights import ColumnTile
 
 __all__ = ["lower_linear", "product"]
@@ -93,11 +93,8 @@ def _task(
     if op.table is not None:
         table = scope.places.constant("table", 1, scope.image.tables[op.name], Memory.TABLE)
         reads.append(whole(table))
-    results = out.column(columns[0][0])
-    writes: list[Use] = [
-        results.keys(rows, len(columns), key_row, scope.config.tile),
-        *out.maxima(rows),
-    ]
+    first, tile = out.column(columns[0][0]), scope.config.tile
+    written = written_keys(first, rows, len(columns), key_row, tile)
     return Product(
         label=op.name,
         op=op,
@@ -110,7 +107,7 @@ def _task(
         out_mode=out_mode,
         key_row=key_row,
         reads=reads,
-        writes=writes,
+        writes=[written, *out.maxima(rows)],
     )
 
 

@@ -73,6 +73,20 @@ def test_every_shape_gives_the_bits_of_the_golden_model(graph, device):
     assert not session.notes
 
 
+def test_regions_take_turns_on_the_hardware():
+    """Two regions and two shapes of each on one simulated accelerator, with stalls on its bus."""
+    session = Session(TINY, "rtl", backpressure=0.2)
+    regions = [region_of(GRAPHS[name](), name) for name in ("padded heads", "threshold")]
+    for batch, length, real in ((2, 9, [9, 4]), (1, 14, [14])):
+        for region in regions:
+            inputs, lengths = random_inputs(region.graph, batch, length), {"rows": real}
+            result = session.run(region, inputs, lengths)
+            same(result.outputs, golden(region.graph, inputs, lengths))
+            assert result.device == "rtl"
+            assert result.report.cycles > result.report.array_cycles > 0
+    assert not session.notes
+
+
 def test_without_torch_the_golden_model_runs_on_numpy(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     graph = GRAPHS["pre-norm"]()
