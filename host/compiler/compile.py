@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.graph import Graph
 from transept.golden.ops import Attention
-from transept.host.compiler.cut import Cut, Policy, Shape, Sizing, choose, policies
+from transept.host.compiler.cut import Cut, Policy, Shape, choose, policies
 from transept.host.compiler.emit import emit
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.executable import Executable
@@ -17,6 +18,7 @@ from transept.host.compiler.order import Schedule, schedule
 from transept.host.compiler.place import place
 from transept.host.compiler.segments import segments
 from transept.host.compiler.stream import Step, program_order
+from transept.host.compiler.tasks import Task
 from transept.host.compiler.tensors import Tensor
 from transept.host.compiler.weights import WeightImage
 
@@ -26,9 +28,8 @@ __all__ = ["compile_cut", "compile_graph"]
 GOOD_SHARE = 0.985
 #: Families of policies that are tried after the best one so far.
 PATIENCE = 2
-#: A later policy is better only if it saves more than this share; in a family one that loses as
-#: much ends the search, for those that follow have smaller blocks still.
-GAIN, LOSS = 0.0005, 0.01
+#: A later policy is better only if it saves more than this share.
+GAIN = 0.0005
 #: Of the stationary scratchpad, that weights which stay on chip may take.
 RESIDENT_SHARE = 0.9
 #: Attentions of the part of a graph that a policy is found on; the rest repeats it.
@@ -38,19 +39,32 @@ LAUNCH = 60
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
-    """A cut with its tasks in their order and places, not yet written as instructions."""
+class _Draft:
+    """A cut with its tasks and when they run."""
 
     graph: Graph
     cut: Cut
+    tasks: list[Task]
     tensors: dict[str, Tensor]
     schedule: Schedule
-    program: list[Step]
 
     @property
     def cycles(self) -> int:
         """Predicted cycles of a launch."""
         return self.schedule.cycles + LAUNCH
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A draft whose buffers have places, not yet written as instructions."""
+
+    draft: _Draft
+    program: list[Step]
+
+    @property
+    def cycles(self) -> int:
+        """Predicted cycles of a launch."""
+        return self.draft.cycles
 
 
 def compile_graph(
@@ -78,7 +92,7 @@ def compile_cut(
         If it does not fit the accelerator.
     """
     compiler = _Compiler(graph, config, shape, image)
-    return compiler.emit(compiler.plan(graph, cut))
+    return compiler.emit(compiler.plan(compiler.draft(graph, cut)))
 
 
 class _Compiler:
@@ -92,14 +106,14 @@ class _Compiler:
         found = self._search(probe)
         if probe is self._graph:
             return found[0][0]
-        reason: CompileError | None = None
         for _, policy in found:
+            cut = choose(self._graph, self._config, self._shape, policy)
             try:
-                return self._planned(self._graph, policy)
-            except CompileError as error:
-                reason = reason or error
-        assert reason is not None
-        raise reason
+                if cut is not None:
+                    return self.plan(self.draft(self._graph, cut))
+            except CompileError:
+                continue
+        return self._search(self._graph)[0][0]
 
     def _search(self, graph: Graph) -> list[tuple[_Plan, Policy]]:
         """Plans of promising policies, the best first.
@@ -119,17 +133,15 @@ class _Compiler:
         resident = self._image.column_words <= config.memories.stat_words * RESIDENT_SHARE
         longest = max(shape.lengths.values())
         for family in policies(shape.batch, longest, config, resident=resident):
+            limit = found[0][0].cycles * (1 - GAIN) if found else math.inf
             try:
-                made = self._family(graph, family, seen)
+                made = self._family(graph, family, seen, limit)
             except CompileError as error:
                 reason = reason or error
                 continue
-            if not made:
+            if made is None:
                 continue
-            if not found or made[0][0].cycles < found[0][0].cycles * (1 - GAIN):
-                found, tired = [*made, *found], 0
-            else:
-                found, tired = [*found, *made], tired + 1
+            found, tired = [*made, *found], 0 if made else tired + 1
             # what is read once is not read again to save a few cycles
             once = found[0][1].resident
             if once or found[0][0].cycles <= enough or tired == PATIENCE:
@@ -139,63 +151,68 @@ class _Compiler:
         return found
 
     def _family(
-        self, graph: Graph, family: list[Policy], seen: set[Cut]
-    ) -> list[tuple[_Plan, Policy]]:
-        """Plans of the policies that fit and were not seen before, the best first."""
+        self, graph: Graph, family: list[Policy], seen: set[Cut], limit: float
+    ) -> list[tuple[_Plan, Policy]] | None:
+        """Plans of the policies that fit, the best first; None if all were seen before. The first one
+        that takes ``limit`` cycles, or gains nothing on the one before it, ends the search: those
+        that follow have smaller blocks still.
+
+        Raises
+        ------
+        CompileError
+            If none fits.
+        """
         found: list[tuple[_Plan, Policy]] = []
         reason: CompileError | None = None
-        fits: set[Sizing] = set()
+        fits: set[tuple[int, ...]] = set()  # row blocks
         known = False
         for policy in family:
             cut = choose(graph, self._config, self._shape, policy)
-            if policy.sizing in fits or cut in seen:
+            if cut is None or cut in seen or cut.rows in fits:
                 known = known or cut in seen
                 continue
+            seen.add(cut)
             try:
-                plan = self._planned(graph, policy)
+                draft = self.draft(graph, cut)
+                if draft.cycles >= limit:
+                    return found
+                found.insert(0, (self.plan(draft), policy))
             except CompileError as error:
                 reason = reason or error
                 continue
-            assert cut is not None
-            seen.add(cut)
-            fits.add(policy.sizing)
-            found.append((plan, policy))
-            if plan.cycles > found[0][0].cycles * (1 + LOSS):
-                break
-            if plan.cycles < found[0][0].cycles * (1 - GAIN):
-                found.insert(0, found.pop())
-        if not found and not known:
-            raise reason or CompileError(f"not even a row of {self._shape} fits")
-        return found
+            fits.add(cut.rows)
+            limit = draft.cycles * (1 - GAIN)
+        if found:
+            return found
+        if known:
+            return None
+        raise reason or CompileError(f"not even a row of {self._shape} fits {self._config.name}")
 
-    def _planned(self, graph: Graph, policy: Policy) -> _Plan:
-        cut = choose(graph, self._config, self._shape, policy)
-        if cut is None:
-            raise CompileError(f"not even a row of {self._shape} fits {self._config.name}")
-        return self.plan(graph, cut)
+    def draft(self, graph: Graph, cut: Cut) -> _Draft:
+        """The tasks of one cut, ordered."""
+        tasks, tensors = lower(graph, self._image, self._config, self._shape, cut)
+        return _Draft(graph, cut, tasks, tensors, schedule(tasks, self._config, cut.fill))
 
-    def plan(self, graph: Graph, cut: Cut) -> _Plan:
-        """The tasks of one cut, ordered and placed."""
-        config = self._config
-        tasks, tensors = lower(graph, self._image, config, self._shape, cut)
-        ordered = schedule(tasks, config, cut.fill)
-        program = program_order(ordered, tasks)
-        place(program, config, ordered.reserve)
-        return _Plan(graph, cut, tensors, ordered, program)
+    def plan(self, draft: _Draft) -> _Plan:
+        """The tasks of one cut, placed."""
+        program = program_order(draft.schedule, draft.tasks)
+        place(program, self._config, draft.schedule.reserve)
+        return _Plan(draft, program)
 
     def emit(self, plan: _Plan) -> Executable:
         """The instructions of a plan."""
-        tallies = tally_numbers(plan.graph)
-        reserve = plan.schedule.reserve
+        draft = plan.draft
+        tallies = tally_numbers(draft.graph)
+        reserve = draft.schedule.reserve
         assembly, patches = emit(plan.program, self._config, reserve, tallies)
         return Executable(
             shape=self._shape,
-            cut=plan.cut,
+            cut=draft.cut,
             instructions=isa.encode_program(assembly.program()),
             patches=tuple(patches),
             labels=tuple(assembly.labels),
             tallies=tallies,
-            tensors=plan.tensors,
+            tensors=draft.tensors,
             predicted_cycles=plan.cycles,
         )
 

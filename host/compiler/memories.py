@@ -114,6 +114,11 @@ class Occupancy:
                     f"{memory.capacity} of {config.name} may be used"
                 )
         self._open: dict[Buffer, Users] = {}
+        self._opens = [list(used) for used in self._buffers]  # what no task has opened yet
+        self._tasks_of: dict[Buffer, list[int]] = defaultdict(list)
+        for index, used in enumerate(self._buffers):
+            for buffer in used:
+                self._tasks_of[buffer].append(index)
         self._oldest = 0
         self._done = [False] * len(tasks)
 
@@ -127,10 +132,11 @@ class Occupancy:
 
     def room(self, index: int, start: int) -> int | None:
         """When, not before ``start``, all that the task opens fits; None: not before others end."""
+        if not self._opens[index]:
+            return start
         needs: dict[str, int] = {}
-        for buffer in self._buffers[index]:
-            if buffer not in self._open:
-                needs[buffer.memory] = needs.get(buffer.memory, 0) + buffer.words
+        for buffer in self._opens[index]:
+            needs[buffer.memory] = needs.get(buffer.memory, 0) + buffer.words
         engine = self._tasks[index].engine
         for name, words in needs.items():
             memory = self._memories[name]
@@ -170,6 +176,8 @@ class Occupancy:
             memory = self._memories[buffer.memory]
             if buffer not in self._open:
                 self._open[buffer] = Users()
+                for user in self._tasks_of[buffer]:
+                    self._opens[user].remove(buffer)
                 memory.opened += buffer.words
                 memory.ahead += buffer.words * (self._first[buffer] > self._oldest)
             users = self._open[buffer]

@@ -116,11 +116,7 @@ class _Scheduler:
         for index, before in enumerate(self._before):
             for dependence in before:
                 self._after[dependence.task].append((index, dependence))
-        self._feeds = [self._fed(index) for index in range(len(tasks))]
-        self._serves_array = [
-            any(d.data and tasks[after].engine == Engine.GEMM for after, d in self._after[index])
-            for index in range(len(tasks))
-        ]
+        self._urgent = [self._most_urgent(index) for index in range(len(tasks))]
         self._missing = [len(before) for before in self._before]
         self._reserve = stationary_reserve(tasks)
         if self._reserve > config.memories.stat_words:
@@ -131,6 +127,7 @@ class _Scheduler:
         self._occupancy = Occupancy(tasks, config, self._reserve, fill)
         ring = config.memories.stat_words - self._reserve
         self._weights = _Weights(self._cost, ring, config.tile)
+        self._first_words = [self._first_block(task) for task in tasks]
         self._free = dict.fromkeys(Engine, 0)
         self._slots: dict[int, Slot] = {}
         self._ready: dict[Engine, list[int]] = {engine: [] for engine in Engine}
@@ -141,19 +138,17 @@ class _Scheduler:
             if not missing:
                 self._ready[tasks[index].engine].append(index)
 
-    def _fed(self, index: int) -> int:
-        """Cycles of the longest task of another engine that reads a result of the array."""
+    def _most_urgent(self, index: int) -> int:
+        """Of the array, cycles of the longest task of another engine that reads its result; of LOAD,
+        whether the array reads it."""
         engine = self._tasks[index].engine
+        readers = [after for after, dependence in self._after[index] if dependence.data]
+        if engine == Engine.LOAD:
+            return any(self._tasks[after].engine == Engine.GEMM for after in readers)
         if engine != Engine.GEMM:
             return 0
-        return max(
-            (
-                self._cycles[after].busy
-                for after, dependence in self._after[index]
-                if dependence.data and self._tasks[after].engine != engine
-            ),
-            default=0,
-        )
+        others = (after for after in readers if self._tasks[after].engine != engine)
+        return max((self._cycles[after].busy for after in others), default=0)
 
     def run(self) -> Schedule:
         for _ in self._tasks:
@@ -174,9 +169,9 @@ class _Scheduler:
         engine = min(keys, key=lambda engine: keys[engine])
         product = found[Engine.GEMM]
         if engine == Engine.LOAD and product is not None:
-            slot, rows = product[2], found[Engine.LOAD]
+            (_, index, slot), rows = product, found[Engine.LOAD]
             assert rows is not None
-            first = self._arrives(slot.task, slot.load + self._cycles[rows[1]].busy)
+            first = self._arrives(index, slot.load + self._cycles[rows[1]].busy)
             if slot.load < rows[2].start or first > slot.start:
                 engine = Engine.GEMM
         best = found[engine]
@@ -187,7 +182,7 @@ class _Scheduler:
         best: tuple[tuple, int, Slot] | None = None
         for index in self._ready[engine][:LOOKAHEAD]:
             bound = max(self._free[engine], self._from[index])
-            if best is not None and bound > best[0][0]:
+            if best is not None and (bound, -self._urgent[index], False, index) >= best[0]:
                 continue
             slot = self._slot(index)
             if slot is None:
@@ -210,9 +205,8 @@ class _Scheduler:
 
     def _urgency(self, index: int, slot: Slot) -> int:
         """Of tasks that can start equally early, the one with the largest goes first."""
-        if slot.task.engine == Engine.LOAD:  # the array waits for these rows
-            return self._serves_array[index] and self._free[Engine.GEMM] <= slot.start
-        return self._feeds[index]
+        waits = slot.task.engine != Engine.LOAD or self._free[Engine.GEMM] <= slot.start
+        return self._urgent[index] if waits else 0
 
     def _slot(self, index: int) -> Slot | None:
         """When the task would run next; None if what it opens does not fit before others end."""
@@ -234,7 +228,7 @@ class _Scheduler:
         """Whether one instruction can do this product and those that the array does last, and this
         one could have started with them."""
         task, group = self._tasks[index], self._products
-        if not (isinstance(task, Product) and group) or self._feeds[index]:
+        if not (isinstance(task, Product) and group) or self._urgent[index]:
             return False
         products = [slot.task for slot in group if isinstance(slot.task, Product)]
         rows = task.rows + sum(product.rows for product in products)
@@ -250,19 +244,20 @@ class _Scheduler:
         if self._shares(index):
             end = start + cycles.busy
             return Slot(task, start, end, end + cycles.drain, start, shares=True)
-        load = self._weights.begin(self._free[Engine.LOAD], self._first_block(task))
-        start = max(start, self._arrives(task, load))
+        load = self._weights.begin(self._free[Engine.LOAD], self._first_words[index])
+        start = max(start, self._arrives(index, load))
         return Slot(task, start, start + cycles.busy, start + cycles.busy, load)
 
-    def _first_block(self, task: Product) -> int:
-        """Words of the first block of weights."""
-        return task.columns[0][1].blocks(self._weights.chunk)[0][2].words
-
-    def _arrives(self, task: Task, load: int) -> int:
-        """When enough of the first block is on chip for the array to begin, if it has weights."""
+    def _first_block(self, task: Task) -> int:
+        """Words of the first block of weights, 0 if none are streamed."""
         if not isinstance(task, Product) or task.resident is not None:
             return 0
-        return round(load + MEMORY_LATENCY + self._cost.stream(self._first_block(task)) / 2)
+        return task.columns[0][1].blocks(self._weights.chunk)[0][2].words
+
+    def _arrives(self, index: int, load: int) -> int:
+        """When enough of the first block is on chip for the array to begin, if it has weights."""
+        words = self._first_words[index]
+        return round(load + MEMORY_LATENCY + self._cost.stream(words) / 2) if words else 0
 
     def _take(self, index: int, slot: Slot) -> None:
         task = slot.task

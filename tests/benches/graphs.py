@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +13,18 @@ from transept.golden.numerics.norm import NormParameters
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
 from transept.golden.ops import Add, Attention, Linear, Norm
 
-__all__ = ["GraphBuilder", "mlp", "post_norm", "pre_norm", "random_inputs"]
+__all__ = [
+    "GraphBuilder",
+    "attention_alone",
+    "cross",
+    "iterated",
+    "mlp",
+    "norms_in_front",
+    "post_norm",
+    "pre_norm",
+    "random_inputs",
+    "uneven",
+]
 
 #: Standard deviation of random inputs, by bits.
 SPREAD = {16: 8000, 8: 50}
@@ -21,18 +33,25 @@ SPREAD = {16: 8000, 8: 50}
 class GraphBuilder:
     """Adds operators with random constants; values are named in the order in which they appear."""
 
-    def __init__(self, seed: int, *, limit: int = 64, block: int = 4) -> None:
+    def __init__(
+        self, seed: int, *, limit: int = 64, block: int = 4, dims: Sequence[str] = ("rows",)
+    ) -> None:
         self.rng = np.random.default_rng(seed)
-        self.dim, self.block = Dim("rows", limit), block
+        self.dims, self.block = tuple(Dim(name, limit) for name in dims), block
         self.values: dict[str, Value] = {}
         self.ops: list[Operator] = []
 
-    def value(self, width: int, bits: int = 16) -> str:
-        """A new value with a scale; an input if nothing defines it."""
+    def value(self, width: int, bits: int = 16, dim: str | None = None) -> str:
+        """A new value with a scale, of the first dimension if none is named; an input if nothing
+        defines it."""
         name = f"v{len(self.values)}"
         scale = 2.0 ** self.rng.integers(-12, -8, width)
-        self.values[name] = Value(name, self.dim.name, width, bits, scale)
+        self.values[name] = Value(name, dim or self.dims[0].name, width, bits, scale)
         return name
+
+    def beside(self, x: str, width: int, bits: int = 16) -> str:
+        """A new value of the same rows as ``x``."""
+        return self.value(width, bits, self.values[x].dim)
 
     def _name(self, kind: str) -> str:
         return f"{kind}{len(self.ops)}"
@@ -52,7 +71,7 @@ class GraphBuilder:
 
     def linear(self, x: str, width: int, bits: int = 16, *, table: bool = False) -> str:
         """A linear layer of ``width`` outputs."""
-        y = self.value(width, bits)
+        y = self.beside(x, width, bits)
         weight = self.rng.integers(-127, 128, (width, self.values[x].width)).astype(np.int8)
         found = self.table() if table else None
         channel = self.channel(width)
@@ -69,21 +88,21 @@ class GraphBuilder:
 
     def norm(self, y: str, x: str | None = None, *, centre: bool = True) -> str:
         """A norm of y, or of y + x."""
-        out = self.value(self.values[y].width)
+        out = self.beside(y, self.values[y].width)
         parameters = self._norm_parameters(self.values[y].width)
         self.ops.append(Norm(self._name("norm"), y, x, out, parameters, 1000, 18, centre))
         return out
 
     def norm_and_sum(self, y: str, x: str, *, centre: bool = True) -> tuple[str, str]:
         """A norm of y + x, and the sum."""
-        out, total = (self.value(self.values[y].width) for _ in range(2))
+        out, total = (self.beside(y, self.values[y].width) for _ in range(2))
         parameters = self._norm_parameters(self.values[y].width)
         self.ops.append(Norm(self._name("norm"), y, x, out, parameters, 1000, 18, centre, total))
         return out, total
 
     def add(self, y: str, x: str) -> str:
         """A sum."""
-        total = self.value(self.values[y].width)
+        total = self.beside(y, self.values[y].width)
         self.ops.append(
             Add(self._name("add"), y, x, total, self._norm_parameters(self.values[y].width))
         )
@@ -101,7 +120,7 @@ class GraphBuilder:
         """An attention on int8 values."""
         kv_heads = kv_heads or heads
         width = self.values[v].width // kv_heads * heads
-        out = self.value(width)
+        out = self.beside(q, width)
         self.ops.append(
             Attention(
                 self._name("attention"),
@@ -118,9 +137,34 @@ class GraphBuilder:
         )
         return out
 
+    def layer(self, x: str, heads: int, inner: int, key_filter: KeyFilter | None = None) -> str:
+        """A post-norm encoder layer."""
+        hidden = self.values[x].width
+        q, k, v = (self.linear(x, hidden, 8) for _ in range(3))
+        context = self.attention(q, k, v, heads, key_filter=key_filter)
+        x = self.norm(self.linear(context, hidden), x)
+        return self.norm(self.linear(self.linear(x, inner, table=True), hidden), x)
+
+    def again(self, x: str, operators: Sequence[Operator], y: str) -> str:
+        """Operators once more with the same constants, of ``x`` in place of ``y``; what the last one
+        defines."""
+        renamed = {y: x}
+        for op in operators:
+            for name in op.outputs:
+                value = self.values[name]
+                renamed[name] = self.beside(x, value.width, value.bits)
+            named = {
+                field.name: renamed.get(getattr(op, field.name), getattr(op, field.name))
+                for field in dataclasses.fields(op)
+                if isinstance(getattr(op, field.name), str) and field.name != "name"
+            }
+            name = f"{op.name}.{len(self.ops)}"
+            self.ops.append(dataclasses.replace(op, name=name, **named))
+        return self.ops[-1].outputs[0]
+
     def graph(self, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
         """All of it."""
-        return Graph((self.dim,), self.values, tuple(inputs), tuple(outputs), tuple(self.ops))
+        return Graph(self.dims, self.values, tuple(inputs), tuple(outputs), tuple(self.ops))
 
 
 def post_norm(
@@ -129,17 +173,61 @@ def post_norm(
     heads: int,
     inner: Sequence[int],
     key_filter: KeyFilter | None = None,
+    **sizes: int,
 ) -> Graph:
-    """Encoder layers, norms behind the sums, each with its own inner width."""
-    build = GraphBuilder(seed)
+    """Encoder layers, norms behind the sums, each with its own inner width; sizes: as the builder
+    takes them."""
+    build = GraphBuilder(seed, **sizes)
     first = build.value(hidden)
     x = build.norm(first)
     for width in inner:
-        q, k, v = (build.linear(x, hidden, 8) for _ in range(3))
-        context = build.attention(q, k, v, heads, key_filter=key_filter)
-        x = build.norm(build.linear(context, hidden), x)
-        x = build.norm(build.linear(build.linear(x, width, table=True), hidden), x)
+        x = build.layer(x, heads, width, key_filter)
     return build.graph([first], [x])
+
+
+def iterated(seed: int, hidden: int, heads: int, inner: int, times: int) -> Graph:
+    """One encoder layer with the same weights so many times."""
+    build = GraphBuilder(seed)
+    first = build.value(hidden)
+    x = build.layer(first, heads, inner)
+    block = len(build.ops)
+    for _ in range(times - 1):
+        operators = build.ops[:block]
+        x = build.again(x, operators, first)
+    return build.graph([first], [x])
+
+
+def uneven(seed: int, sizes: Sequence[tuple[int, int, int]]) -> Graph:
+    """Layers that differ in width, heads and inner width, with a linear layer between them; the
+    result of each is an output."""
+    build = GraphBuilder(seed)
+    first = x = build.value(sizes[0][0])
+    results = []
+    for hidden, heads, inner in sizes:
+        x = build.layer(build.norm(build.linear(x, hidden)), heads, inner)
+        results.append(x)
+    return build.graph([first], results)
+
+
+def cross(seed: int, hidden: int, heads: int, inner: int) -> Graph:
+    """A decoder layer whose queries are other rows than its keys and values."""
+    build = GraphBuilder(seed, dims=("rows", "memory"))
+    first, memory = build.value(hidden), build.value(hidden + 4, dim="memory")
+    x, keys = build.norm(first), build.norm(memory)
+    q = build.linear(x, hidden, 8)
+    k, v = (build.linear(keys, hidden, 8) for _ in range(2))
+    x = build.norm(build.linear(build.attention(q, k, v, heads), hidden), x)
+    x = build.norm(build.linear(build.linear(x, inner, table=True), hidden), x)
+    return build.graph([first, memory], [x])
+
+
+def attention_alone(
+    seed: int, width: int, heads: int, key_filter: KeyFilter | None = None
+) -> Graph:
+    """An attention on int8 inputs."""
+    build = GraphBuilder(seed)
+    q, k, v = (build.value(width, 8) for _ in range(3))
+    return build.graph([q, k, v], [build.attention(q, k, v, heads, key_filter=key_filter)])
 
 
 def pre_norm(seed: int, hidden: int, heads: int, kv_heads: int, inner: Sequence[int]) -> Graph:
@@ -156,6 +244,26 @@ def pre_norm(seed: int, hidden: int, heads: int, kv_heads: int, inner: Sequence[
     return build.graph([first], [h, x])
 
 
+def norms_in_front(
+    seed: int,
+    hidden: int,
+    heads: int,
+    inner: Sequence[int],
+    key_filter: KeyFilter | None = None,
+    **sizes: int,
+) -> Graph:
+    """Layers as those of GPT-2 and ViT: norms in front, the sum goes on."""
+    build = GraphBuilder(seed, **sizes)
+    first = x = build.value(hidden)
+    h = build.norm(first)
+    for width in inner:
+        q, k, v = (build.linear(h, hidden, 8) for _ in range(3))
+        context = build.attention(q, k, v, heads, key_filter=key_filter)
+        h, x = build.norm_and_sum(build.linear(context, hidden), x)
+        h, x = build.norm_and_sum(build.linear(build.linear(h, width, table=True), hidden), x)
+    return build.graph([first], [h])
+
+
 def mlp(seed: int, widths: Sequence[int], bits: int = 16) -> Graph:
     """Linear layers, one after the other, from and to ``bits`` bits, and a residual sum."""
     build = GraphBuilder(seed, limit=4096)
@@ -168,13 +276,17 @@ def mlp(seed: int, widths: Sequence[int], bits: int = 16) -> Graph:
     return build.graph([first, other], [y, total])
 
 
-def random_inputs(graph: Graph, batch: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Normally distributed inputs [batch, length, width] of their types."""
+def random_inputs(
+    graph: Graph, batch: int, length: int | Mapping[str, int], seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Normally distributed inputs [batch, length, width] of their types; length: of all dimensions,
+    or of each by its name."""
     rng = np.random.default_rng(seed)
     inputs = {}
     for name in graph.inputs:
         value = graph.values[name]
-        drawn = rng.normal(0, SPREAD[value.bits], (batch, length, value.width))
+        rows = length if isinstance(length, int) else length[value.dim]
+        drawn = rng.normal(0, SPREAD[value.bits], (batch, rows, value.width))
         steps = np.clip(np.rint(drawn), -value.limit, value.limit)
         inputs[name] = steps.astype(np.int8 if value.bits == 8 else np.int16)
     return inputs

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from transept.golden.isa import Memory, OutMode
 from transept.golden.layouts import RECORD_BYTES
 from transept.golden.ops import Linear
+from transept.host.compiler.errors import CompileError
 from transept.host.compiler.homes import Home
 from transept.host.compiler.lower.linear import product
 from transept.host.compiler.lower.scope import Scope
@@ -42,7 +43,19 @@ class _Queries:
 
 def lower_attention(scope: Scope, segment: AttentionSegment, largest: int) -> None:
     """Tasks of one attention for the group of sequences at hand; largest: rows of one block on the
-    way to the projections."""
+    way to the projections.
+
+    Raises
+    ------
+    CompileError
+        If its filter decides for other blocks than the accelerator's.
+    """
+    op, config = segment.attention, scope.config
+    if op.filter.looks and op.block != config.tile:
+        raise CompileError(
+            f"the filter of {op.name} decides for blocks of {op.block} rows, "
+            f"{config.name} has blocks of {config.tile}"
+        )
     _Heads(scope, segment, largest).lower()
 
 

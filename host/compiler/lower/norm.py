@@ -29,7 +29,7 @@ def lower_norm(scope: Scope, op: Norm | Add, block: RowBlock, *, last: bool) -> 
             f"{scope.config.name} normalises up to {limit}"
         )
     words = places.words(op.y)
-    param = _parameters(scope, op, words)
+    param = _parameters(scope, op)
     y = places.read(op.y, block)
     x = None if op.x is None else places.read(op.x, block)
     out = places.write(op.out, block) if isinstance(op, Norm) else None
@@ -87,9 +87,10 @@ def _task(
     )
 
 
-def _parameters(scope: Scope, op: Norm | Add, words: int) -> Buffer:
-    """The parameters' buffer; as many norms have theirs on chip at a time as fit."""
-    config = scope.config
-    slots = max(1, config.geometry.max_hidden // config.tile // words)
+def _parameters(scope: Scope, op: Norm | Add) -> Buffer:
+    """The parameters' buffer; as many norms have theirs on chip at a time as surely fit."""
+    norms = [op.y for op in scope.graph.ops if isinstance(op, Norm | Add)]
+    widest = max(scope.places.words(value) for value in norms)
+    slots = max(1, scope.config.geometry.max_hidden // scope.config.tile // widest)
     block = scope.image.blocks[op.name]
     return scope.places.constant("vparam", slots, block, Memory.VPARAM, RECORD_BYTES)
