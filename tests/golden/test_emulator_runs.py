@@ -272,13 +272,12 @@ def _key_parts(case: programs.Case, cuts: list[int]) -> list[isa.Instruction]:
 @pytest.mark.parametrize("kind", Filter)
 @pytest.mark.parametrize("seed", range(8))
 def test_cuts_of_keys(seed, kind):
-    """Scores, exponentials and context of a row, part by part, are those of the whole row. A
-    threshold decides for whole tiles, so its cuts are theirs."""
+    """Scores, exponentials and context of a row, part by part, are those of the whole row. Cuts
+    are those of tiles: the dither of levels repeats every four keys."""
     rng = np.random.default_rng([seed, 5])
     keys = int(rng.integers(9, 25))
     case, before, context = _head(seed, kind, keys=keys, position=5)
-    tiles = kind == Filter.TILE_THRESHOLD
-    inner = range(TILE, keys, TILE) if tiles else range(1, keys)
+    inner = range(TILE, keys, TILE)
     ways = [[0, keys]]
     for count in (1, 2, 3):
         cuts = rng.choice(inner, min(count, len(inner)), False)

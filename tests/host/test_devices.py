@@ -32,6 +32,10 @@ def write(device, name, **fields):
     device.write(registers.offset(name), registers.encode(name, **fields))
 
 
+def status(device):
+    return {name for name, value in read(device, "STATUS").items() if value}
+
+
 def read(device, name):
     return registers.decode(name, device.read(registers.offset(name)))
 
@@ -133,7 +137,7 @@ def test_after_an_error_only_a_soft_reset_helps(device):
     buffer = place(device, case)
     assert run(device)[0]["code"] == ErrorCode.ILLEGAL_INSTRUCTION
     write(device, "CONTROL", start=1)
-    assert read(device, "STATUS") == dict(idle=0, busy=0, done=0, error=1, resetting=0)
+    assert status(device) == {"error"}
     for register in ("WINDOW_BASE_IO", "WINDOW_LIMIT_IO", "PROGRAM_OFFSET"):
         before = read(device, register)
         with pytest.raises(REFUSED):
@@ -145,7 +149,7 @@ def test_after_an_error_only_a_soft_reset_helps(device):
             break
     for register in ("ERROR", "ERROR_OFFSET", "WATCHDOG"):
         assert not any(read(device, register).values()), register
-    assert read(device, "STATUS") == dict(idle=1, busy=0, done=0, error=0, resetting=0)
+    assert status(device) == {"idle"}
     buffer.array[:] = legal(TINY).dram
     error, _, status = run(device)
     assert (error["code"], status["done"]) == (ErrorCode.NONE, 1)
