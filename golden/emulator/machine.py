@@ -119,7 +119,7 @@ class Emulator:
             findings = [Finding(0, "", says, ErrorCode.WINDOW, offset=offset)]
         if findings:
             raise EmulatorError(str(findings[0]), findings[0])
-        program = []
+        program: list[Instruction] = []
         while True:
             place = slice(*(isa.INSTRUCTION_BYTES * (len(program) + n) for n in (0, 1)))
             instruction = isa.decode(text[place])
