@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from transept.golden import isa
 from transept.golden.config import Config
@@ -103,7 +104,7 @@ def verify(
     return sorted(findings, key=lambda finding: finding.index)
 
 
-def _first(wrong: np.ndarray) -> list[int]:
+def _first(wrong: npt.ArrayLike) -> list[int]:
     """The first places where something is wrong."""
     return np.flatnonzero(wrong)[:MOST_OF_A_KIND].tolist()
 

@@ -42,6 +42,7 @@ class QueryBlock:
         return (tile + 1) * self.tile > self.keys
 
 
+@dataclass(frozen=True)
 class KeyFilter(abc.ABC):
     """A rule about keys; the fields of a subclass are its parameters."""
 

@@ -107,8 +107,7 @@ def _sum(opcode: Opcode, rule: Rule) -> tuple[int, list[tuple[Source | int, Sour
         terms.append((-1, rule.most))
     elif rule.most is not None:
         begin -= rule.most
-    for term in filter(_is_constant, terms):
-        begin += math.prod(factor for factor in term if isinstance(factor, int))
+    begin += sum(math.prod(term) for term in terms if _is_constant(term))  # type: ignore[misc]
     products = [_products(opcode, term) for term in terms if not _is_constant(term)]
     return begin, [product for some in products for product in some]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -203,7 +202,7 @@ class VectorEngine(wiring.Component):
     ) -> None:
         """From results to whole words and the row's maximum magnitude."""
 
-        def then(value: Any, cycles: int = 1) -> Any:
+        def then(value: ValueLike, cycles: int = 1) -> Value:
             return delay(m, value, NormLane.LATENCY + cycles, reset_less=True)
 
         keep = then(chunk.keep, 0)

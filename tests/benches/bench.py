@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from transept.golden.config import Config
 from transept.golden.isa import Engine, Instruction, Memory, Opcode, RowScale, Window
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
 
-__all__ = ["Bench", "Case", "instruction"]
+__all__ = ["Bench", "Case", "image", "instruction"]
 
 PAGE = 4096
 
@@ -257,16 +258,21 @@ class Bench:
             Instruction(new.opcode, new.operands, frozenset(wait), frozenset(signal))
             for new, wait, signal in self._entries
         ] + [instruction(Opcode.END)]
-        text = isa.encode_program(program)
-        contents = {Window.PROGRAM: text, Window.WEIGHTS: self._weights, Window.IO: b""}
-        windows, base = {}, PAGE
-        for window, data in contents.items():
-            size = self._io if window == Window.IO else len(data)
-            windows[window] = (base, size)
-            base += -(-size // PAGE) * PAGE + PAGE * int(self.rng.integers(0, 2))
-        windows[Window.SCRATCH] = (base, 0)
-        dram = self.rng.integers(0, 256, base, np.uint8)
-        for window, data in contents.items():
-            start = windows[window][0]
-            dram[start : start + len(data)] = np.frombuffer(bytes(data), np.uint8)
-        return Case(program, dram, windows)
+        contents = {Window.WEIGHTS: bytes(self._weights), Window.IO: self.rng.bytes(self._io)}
+        return image(program, contents, self.rng)
+
+
+def image(
+    program: list[Instruction], contents: Mapping[Window, bytes], rng: np.random.Generator
+) -> Case:
+    """A case of a program and what the other windows hold, with random bytes between them."""
+    held = {Window.PROGRAM: isa.encode_program(program), **contents, Window.SCRATCH: b""}
+    windows, base = {}, PAGE
+    for window, data in held.items():
+        windows[window] = (base, len(data))
+        base += -(-len(data) // PAGE) * PAGE + PAGE * int(rng.integers(0, 2))
+    dram = rng.integers(0, 256, base, np.uint8)
+    for window, data in held.items():
+        start = windows[window][0]
+        dram[start : start + len(data)] = np.frombuffer(data, np.uint8)
+    return Case(program, dram, windows)

@@ -10,7 +10,7 @@ from transept.golden import filters
 from transept.golden.config import Config
 from transept.golden.isa import AMode, Engine, Instruction, Memory, Opcode, OutMode, RowScale
 
-__all__ = ["edges", "ends_before_starts", "footprint", "unordered"]
+__all__ = ["edges", "ends_before_starts", "footprint", "unordered", "unwritten"]
 
 #: Words that an instruction reads and writes, as (memory, address).
 Words = set[tuple[str, int]]
@@ -108,7 +108,8 @@ def _attention(i: Instruction, tile: int) -> tuple[Words, Words]:
         reads = _rows("act", i.q_addr, i.q_stride, rows, i.d_tiles)
         reads |= _span("stat", i.k_addr, keys * i.d_tiles)
         if filters.decode(i.filter, i.parameter).looks:
-            reads |= _span("summary", i.k_addr // tile, tiles * i.d_tiles)
+            # a partial tile is kept whatever its summary
+            reads |= _span("summary", i.k_addr // tile, keys // tile * i.d_tiles)
         return reads, scores | _span("rowstat", i.rowstat, rows) | selection
     if i.opcode == Opcode.SOFTMAX:
         both, sums = (
@@ -168,4 +169,15 @@ def unordered(program: list[Instruction], config: Config) -> list[tuple[int, int
             conflict = writes_a & reads_b or reads_a & writes_b or writes_a & writes_b
         if conflict and not before[a, b]:
             found.append((a, b))
+    return found
+
+
+def unwritten(program: list[Instruction], config: Config) -> list[int]:
+    """Instructions that read words on chip that none before them has written."""
+    found, written = [], set()
+    for index, i in enumerate(program):
+        reads, writes = footprint(i, config)
+        if any(word not in written for word in reads if not word[0].startswith("dram:")):
+            found.append(index)
+        written |= writes
     return found

@@ -8,6 +8,8 @@ import numpy as np
 import programs
 import pytest
 from bench import instruction
+from hazards import unordered, unwritten
+from mixtures import mixture
 
 from transept.golden import isa
 from transept.golden.config import PYNQ_Z2, TINY
@@ -34,6 +36,16 @@ def test_neither_timing_nor_first_contents_matter(config, name):
         order = np.random.default_rng(seed)
         assert (image(case, config, seed=seed + 1, order=order) == expected).all()
         assert (expected != case.dram).any()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_mixtures_have_the_tokens_that_they_need(seed):
+    case = mixture(TINY, np.random.default_rng(seed), parts=2)
+    assert unordered(case.program[:-1], TINY) == unwritten(case.program[:-1], TINY) == []
+    expected = image(case)
+    for other in range(3):
+        order = np.random.default_rng(other)
+        assert (image(case, seed=other + 1, order=order) == expected).all()
 
 
 def test_a_missing_token_is_found():
@@ -272,13 +284,12 @@ def _key_parts(case: programs.Case, cuts: list[int]) -> list[isa.Instruction]:
 @pytest.mark.parametrize("kind", Filter)
 @pytest.mark.parametrize("seed", range(8))
 def test_cuts_of_keys(seed, kind):
-    """Scores, exponentials and context of a row, part by part, are those of the whole row. A
-    threshold decides for whole tiles, so its cuts are theirs."""
+    """Scores, exponentials and context of a row, part by part, are those of the whole row. Cuts
+    are those of tiles: the dither of levels repeats every four keys."""
     rng = np.random.default_rng([seed, 5])
     keys = int(rng.integers(9, 25))
     case, before, context = _head(seed, kind, keys=keys, position=5)
-    tiles = kind == Filter.TILE_THRESHOLD
-    inner = range(TILE, keys, TILE) if tiles else range(1, keys)
+    inner = range(TILE, keys, TILE)
     ways = [[0, keys]]
     for count in (1, 2, 3):
         cuts = rng.choice(inner, min(count, len(inner)), False)

@@ -90,7 +90,8 @@ def test_listed_equivalents_are_faults_of_this_source():
 
 
 def test_every_file_of_this_source_can_have_faults():
+    """Commands may do no more than call others."""
     for floor in ("golden", "rtl", "host"):
         for path in (ROOT / floor).rglob("*.py"):
-            text = path.read_text()
-            assert path.name == "__init__.py" or mutations(text), path
+            if path.name != "__init__.py" and path.parent != ROOT / "host" / "cli":
+                assert mutations(path.read_text()), path
