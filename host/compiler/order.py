@@ -139,8 +139,8 @@ class _Scheduler:
                 self._ready[tasks[index].engine].append(index)
 
     def _most_urgent(self, index: int) -> int:
-        """Of the array, cycles of the longest task of another engine that reads its result; of LOAD,
-        whether the array reads it."""
+        """Of the array, cycles of the longest task of another engine that reads its result; of
+        LOAD, whether the array reads it."""
         engine = self._tasks[index].engine
         readers = [after for after, dependence in self._after[index] if dependence.data]
         if engine == Engine.LOAD:
