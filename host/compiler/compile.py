@@ -184,7 +184,7 @@ class _Compiler:
             limit = draft.cycles * (1 - GAIN)
         if found:
             return found
-        if known:
+        if known and reason is None:
             return None
         raise reason or CompileError(f"not even a row of {self._shape} fits {self._config.name}")
 

@@ -95,6 +95,7 @@ class _Emitter:
         self.patches: list[Patch] = []
         self._ring = _WeightRing(reserve, config.memories.stat_words)
         self._chunk = block_tiles(self._ring.words, config.tile)
+        self._blocks_of: dict[Product, list[tuple[int, ColumnTile, int, int, Block]]] = {}
         self._waiting: deque[TaskStep] = deque()  # blocks of weights whose turn has come
         self._loaded: dict[TaskStep, _Stationary] = {}
 
@@ -207,11 +208,13 @@ class _Emitter:
 
     def _blocks(self, task: Product) -> list[tuple[int, ColumnTile, int, int, Block]]:
         """Every block of every column: (word of the result, column, first tile, tiles, words)."""
-        return [
-            (n, column, *block)
-            for n, column in task.columns
-            for block in column.blocks(self._chunk)
-        ]
+        if task not in self._blocks_of:
+            self._blocks_of[task] = [
+                (n, column, *block)
+                for n, column in task.columns
+                for block in column.blocks(self._chunk)
+            ]
+        return self._blocks_of[task]
 
     def _products(self, step: TaskStep) -> None:
         """One block for every task's rows, those together that lie together."""

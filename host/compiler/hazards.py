@@ -46,12 +46,8 @@ class Region(NamedTuple):
         return inside and (not self.stride or self == other)
 
 
-class _Access(NamedTuple):
-    """Who touches which words; the latest instruction stands for all before it."""
-
-    region: Region
-    engine: Engine
-    write: bool
+#: The last instruction that touches each region, the latest region last.
+_Latest = dict[Region, int]
 
 
 @dataclass
@@ -69,8 +65,10 @@ class Assembly:
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        #: per memory: the index of the last instruction of each access
-        self._accesses: dict[str, dict[_Access, int]] = defaultdict(dict)
+        #: per memory, engine and way (True: writes)
+        self._accesses: dict[str, dict[tuple[Engine, bool], _Latest]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
         #: per engine: the last instruction of every engine known complete before its next start
         self._known: dict[Engine, dict[Engine, int]] = {engine: {} for engine in Engine}
         self._complete: list[dict[Engine, int]] = []  # the same for each instruction's end
@@ -110,18 +108,19 @@ class Assembly:
         """The instructions that must be complete first: at most the last one of each engine.
 
         Within one engine only read-after-write needs a token: reads are issued in order, and
-        writes land in order.
+        writes land in order. What is known to be complete is not looked at.
         """
-        last: dict[Engine, int] = {}
+        known, last = self._known[engine], {}
         for regions, is_write in ((reads, False), (writes, True)):
             for region in regions:
-                for access, index in self._accesses[region.memory].items():
-                    other, write = access.engine, access.write
-                    if not (write or is_write) or index <= last.get(other, -1):
+                for (other, write), latest in self._accesses[region.memory].items():
+                    if not (write or is_write):
                         continue
                     if other == engine and (is_write or engine == Engine.LOAD):
                         continue
-                    if region.overlaps(access.region):
+                    after = max(last.get(other, -1), known.get(other, -1))
+                    index = _last_overlap(region, latest, after)
+                    if index > after:
                         last[other] = index
         return sorted(last.items(), key=lambda found: -found[1])
 
@@ -138,12 +137,13 @@ class Assembly:
         self, index: int, engine: Engine, reads: list[Region], writes: list[Region]
     ) -> None:
         for region in writes:
-            accesses = self._accesses[region.memory]
-            for access in [a for a in accesses if region.covers(a.region)]:
-                del accesses[access]
+            for latest in self._accesses[region.memory].values():
+                _forget(region, latest)
         for regions, write in ((reads, False), (writes, True)):
             for region in regions:
-                self._accesses[region.memory][_Access(region, engine, write)] = index
+                latest = self._accesses[region.memory][engine, write]
+                latest.pop(region, None)
+                latest[region] = index
 
     def program(self) -> list[Instruction]:
         """Every instruction with its tokens, END last."""
@@ -154,3 +154,22 @@ class Assembly:
             for entry in self._entries
         ]
         return [*body, Instruction(Opcode.END, {})]
+
+
+def _last_overlap(region: Region, latest: _Latest, after: int) -> int:
+    """The last instruction behind ``after`` that shares a word with the region, else ``after``."""
+    for other, index in reversed(latest.items()):
+        if index <= after:
+            break
+        if region.overlaps(other):
+            return index
+    return after
+
+
+def _forget(region: Region, latest: _Latest) -> None:
+    """Leave out what the region covers."""
+    if region.stride:
+        latest.pop(region, None)
+        return
+    for other in [other for other in latest if region.covers(other)]:
+        del latest[other]

@@ -1,0 +1,386 @@
+"""Layouts, weight image, patches, memories, places and costs, each by itself."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from graphs import GraphBuilder, iterated, mlp, post_norm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transept.golden import isa, layouts
+from transept.golden.config import PYNQ_Z2, TINY
+from transept.golden.isa import AMode, Opcode, OutMode, Window
+from transept.host.compiler.compile import compile_graph
+from transept.host.compiler.cost import Cost
+from transept.host.compiler.cut import Shape
+from transept.host.compiler.depend import dependences
+from transept.host.compiler.errors import CompileError
+from transept.host.compiler.layout import Layouts, Segments
+from transept.host.compiler.link import Patch, link
+from transept.host.compiler.memories import Occupancy
+from transept.host.compiler.order import schedule
+from transept.host.compiler.place import place
+from transept.host.compiler.places import RowBlock, row_blocks
+from transept.host.compiler.segments import AttentionSegment, RowSegment, segments
+from transept.host.compiler.stream import program_order
+from transept.host.compiler.tasks import (
+    Buffer,
+    DramRows,
+    LoadRows,
+    Product,
+    Ring,
+    Rows,
+    StoreRows,
+)
+from transept.host.compiler.weights import ColumnTile, WeightImage, block_tiles
+
+
+# --- layouts
+def test_padding_lies_between_segments():
+    padded = Segments(count=2, width=3, words=1, tile=4).pad(np.arange(6), 0)
+    assert padded.tolist() == [0, 1, 2, 0, 3, 4, 5, 0]
+    rows = Segments(count=2, width=5, words=2, tile=4).pad(np.ones((3, 10), int), 1)
+    assert rows.shape == (3, 16)
+    assert rows.sum(0).tolist() == [3] * 5 + [0] * 3 + [3] * 5 + [0] * 3
+
+
+def test_one_segment_is_not_padded():
+    values = np.arange(6)
+    assert Segments(count=1, width=6, words=2, tile=4).pad(values, 0) is values
+
+
+def test_heads_that_fill_words_are_contiguous():
+    graph = post_norm(1, 16, 2, [12])
+    found = {name: Layouts(graph, TINY)[name] for name in graph.values}
+    attention = next(op for op in graph.ops if hasattr(op, "kv_heads"))
+    for name in (*attention.inputs, attention.out):
+        assert found[name] == Segments(2, 8, 2, 4)
+    assert found[graph.inputs[0]] == Segments(1, 16, 4, 4)
+
+
+def test_two_ways_to_split_a_value_are_refused():
+    build = GraphBuilder(1)
+    q, k, v = (build.value(12, 8) for _ in range(3))
+    outs = [build.attention(q, k, v, heads) for heads in (2, 3)]
+    with pytest.raises(
+        CompileError, match="attention1 splits v0 into 3 heads, another .* does not"
+    ):
+        Layouts(build.graph([q, k, v], outs), TINY)
+
+
+def test_padded_heads_have_no_norm():
+    build = GraphBuilder(1)
+    q, k, v = (build.value(6, 8) for _ in range(3))
+    out = build.norm(build.attention(q, k, v, 2))
+    with pytest.raises(CompileError, match="norm1 reads v3, whose 2 heads of 3 .* padded to 4"):
+        Layouts(build.graph([q, k, v], [out]), TINY)
+
+
+# --- segments
+def test_projections_belong_to_their_attention():
+    kinds = segments(post_norm(1, 8, 2, [12]))
+    assert [type(part) for part in kinds] == [RowSegment, AttentionSegment, RowSegment]
+    assert [op.name for op in kinds[1].ops] == ["linear1", "linear2", "linear3", "attention4"]
+
+
+def test_a_projection_that_others_read_is_none():
+    build = GraphBuilder(1)
+    x = build.value(8)
+    q, k, v = (build.linear(x, 8, 8) for _ in range(3))
+    graph = build.graph([x], [k, build.attention(q, k, v, 2)])
+    (_, part) = segments(graph)
+    assert part.key is None
+    assert part.query is not None
+
+
+# --- weights
+def test_a_column_is_its_tiles_and_its_parameters():
+    graph = mlp(1, [10, 24, 7])
+    image = WeightImage(graph, TINY)
+    data, op = image.image(), graph.ops[0]
+    assert len(image.columns[op.name]) == 6
+    for n, column in enumerate(image.columns[op.name]):
+        assert column.k_tiles == 3
+        block = column.block(0, 3)
+        assert (block.offset, block.words) == (column.offset, column.words)
+        assert column.offset % 64 == 0
+        found = data[block.offset : block.offset + block.words * 4]
+        weight = np.zeros((12, 4), np.int8)
+        weight[:10] = op.weight[4 * n : 4 * n + 4].T
+        assert np.array_equal(
+            found[:48].view(np.int8), layouts.pack_weights(weight, 4).ravel().view(np.int8)
+        )
+        parameters = layouts.unpack_channel_parameters(found[48:])
+        np.testing.assert_array_equal(parameters.bias, op.channel.bias[4 * n : 4 * n + 4])
+
+
+def test_what_operators_share_is_there_once():
+    once, often = (WeightImage(iterated(1, 8, 2, 12, times), TINY) for times in (1, 4))
+    assert np.array_equal(once.image(), often.image())
+    assert once.column_words == often.column_words
+    assert len(often.columns) == 4 * len(once.columns)
+
+
+@given(st.integers(1, 80), st.integers(1, 24))
+def test_blocks_of_a_column(k_tiles, largest):
+    blocks = ColumnTile(128, k_tiles, 4).blocks(largest)
+    sizes = [tiles for _, tiles, _ in blocks]
+    assert sum(sizes) == k_tiles
+    assert max(sizes) <= largest
+    assert max(sizes) - min(sizes) <= 1
+    assert len(blocks) == -(-k_tiles // largest)
+    for (start, tiles, block), last in zip(blocks, [*[0] * (len(blocks) - 1), 8], strict=True):
+        assert (block.offset, block.words) == (128 + start * 16, 4 * tiles + last)
+
+
+def test_four_blocks_fit_the_ring():
+    for words in (64, 200, 1024, 6144):
+        tiles = block_tiles(words, 4)
+        assert tiles == 1 or 4 * (4 * tiles + 8) <= words
+
+
+# --- linking
+def test_a_patch_changes_one_operand():
+    executable = compile_graph(post_norm(1, 8, 2, [12]), TINY, Shape(2, {"rows": 9}))
+    before = executable.decoded()
+    after = isa.decode_program(executable.linked({"rows": [9, 4]}))
+    changed = {patch.instruction: patch.sequence for patch in executable.patches}
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+        if index not in changed:
+            assert old == new
+            continue
+        assert new.keys == [8, 3][changed[index]]
+        assert {**old.operands, "keys": new.keys} == new.operands
+    kinds = {before[index].opcode for index in changed}
+    assert kinds == {Opcode.SCORES, Opcode.SOFTMAX, Opcode.CONTEXT}
+
+
+def test_scale_and_offset_of_a_patch():
+    image = isa.encode_program(
+        compile_graph(post_norm(1, 8, 2, [12]), TINY, Shape(1, {"rows": 9})).decoded()
+    )
+    index = next(n for n, i in enumerate(isa.decode_program(image)) if i.opcode == Opcode.SCORES)
+    patch = Patch(index, "keys", "rows", 0, scale=3, offset=5)
+    assert isa.decode_program(link(image, [patch], {"rows": [7]}))[index].keys == 26
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([9], "takes 2 sequences, got 1"),
+        ([9, 0], "length 0 is outside 1 to 9"),
+        ([10, 1], "length 10"),
+    ],
+)
+def test_lengths_that_do_not_fit(lengths, message):
+    executable = compile_graph(post_norm(1, 8, 2, [12]), TINY, Shape(2, {"rows": 9}))
+    with pytest.raises(ValueError, match=message):
+        executable.linked({"rows": lengths})
+
+
+# --- blocks of rows
+@given(st.integers(1, 300), st.integers(1, 100), st.sampled_from([1, 4, 16]))
+def test_row_blocks(total, largest, step):
+    blocks = row_blocks(total, largest, step)
+    assert [b.start for b in blocks] == [
+        sum(x.rows for x in blocks[:n]) for n in range(len(blocks))
+    ]
+    assert sum(b.rows for b in blocks) == total
+    assert max(b.rows for b in blocks) <= largest
+    assert len(blocks) == -(-total // largest) or largest < step or step > 1
+    if largest >= step:
+        assert all(b.rows % step == 0 or b.rows < step or largest % step for b in blocks[:-1])
+
+
+def test_rows_of_a_block():
+    assert row_blocks(10, 4, 4) == [RowBlock(0, 4), RowBlock(4, 4), RowBlock(8, 2)]
+
+
+# --- tasks by hand
+LINEAR = dataclasses.replace(mlp(1, [16, 16, 4]).ops[0], table=None)
+COLUMN = ColumnTile(0, 4, 4)
+
+
+def load(buffer, rows=4, start=0):
+    to = Rows(buffer, 4, offset=4 * start)
+    return LoadRows(
+        label="x", source=DramRows(Window.IO, 0, 16, 2), to=to, rows=rows, words=4,
+        writes=[to.use(rows, 4)],
+    )  # fmt: skip
+
+
+def multiply(a, out, rows, first=0):
+    source, target = Rows(a, 4).row(first), Rows(out, 1).row(first)
+    return Product(
+        label="linear", op=LINEAR, columns=[(0, COLUMN)], resident=None, a=source, out=target,
+        rows=rows, a_mode=AMode.DYNAMIC, out_mode=OutMode.ACT16,
+        reads=[source.use(rows, 4)], writes=[target.use(rows, 1)],
+    )  # fmt: skip
+
+
+def store(buffer, rows=4):
+    source = Rows(buffer, 1)
+    return StoreRows(
+        label="y", target=DramRows(Window.IO, 0, 8, 2), source=source, rows=rows, words=1,
+        reads=[source.use(rows, 1)],
+    )  # fmt: skip
+
+
+def test_what_is_read_must_be_complete():
+    x, y = Buffer("x", "act", 16), Buffer("y", "act", 4)
+    before = dependences([load(x), multiply(x, y, 4), store(y)])
+    assert before == [[], [(0, True, True)], [(1, True, True)]]
+
+
+def test_a_turn_comes_after_all_users_of_the_one_before():
+    ring, y = Ring("x", 1), Buffer("y", "act", 8)
+    first, second = (Buffer(f"x{n}", "act", 16, ring=ring) for n in range(2))
+    tasks = [load(first), multiply(first, y, 4), load(second), multiply(second, y, 4, first=4)]
+    assert (1, True, False) in dependences(tasks)[2]
+    assert (0, False, False) in dependences(tasks)[2]
+
+
+def test_products_of_rows_that_follow_each_other_are_one():
+    x, y = Buffer("x", "act", 32), Buffer("y", "act", 8)
+    tasks = [load(x, 8), multiply(x, y, 4), multiply(x, y, 4, first=4)]
+    made = schedule(tasks, TINY)
+    assert [slot.shares for slot in made.slots] == [False, False, True]
+    steps = program_order(made, tasks)
+    assert len(steps) == 3  # rows, weights, both products
+
+
+def test_products_of_too_many_rows_are_two():
+    x, y = Buffer("x", "act", 80), Buffer("y", "act", 20)
+    tasks = [load(x, 20), multiply(x, y, 12), multiply(x, y, 8, first=12)]
+    assert not any(slot.shares for slot in schedule(tasks, TINY).slots)
+
+
+# --- memories
+def test_buffers_that_never_fit_are_refused_by_name():
+    x, y = Buffer("x", "act", 1500), Buffer("y", "act", 200)
+    with pytest.raises(CompileError, match="linear needs 1700 act words, 1600 of tiny may be used"):
+        Occupancy([load(x), multiply(x, y, 4)], TINY, 0, 1.0)
+
+
+def test_nothing_opens_that_could_keep_the_earliest_task_from_running():
+    """Banker's rule: x is open and needs y beside it, so z, which comes later, has to wait."""
+    x, y, z = (Buffer(name, "act", words) for name, words in (("x", 900), ("y", 500), ("z", 300)))
+    tasks = [load(x), multiply(x, y, 4), load(z)]
+    occupancy = Occupancy(tasks, TINY, 0, 1.0)
+    assert occupancy.room(0, 7) == 7
+    occupancy.take(0, end=20, visible=30, now=0)
+    assert occupancy.room(2, 20) is None
+    assert occupancy.room(1, 30) == 30
+    occupancy.take(1, end=90, visible=100, now=30)
+    assert occupancy.room(2, 40) == 100  # x and y are in use until then
+
+
+def test_room_opens_as_buffers_close():
+    x, z = Buffer("x", "act", 900), Buffer("z", "act", 900)
+    tasks = [load(x), load(z)]
+    occupancy = Occupancy(tasks, TINY, 0, 1.0)
+    occupancy.take(0, end=50, visible=95, now=0)
+    assert occupancy.room(1, 10) == 50  # the same engine: in order anyway
+
+
+# --- places
+def placed(config, *lives):
+    """Buffers of (words, steps in which they are used), placed in ``config``."""
+    tasks, buffers = [], []
+    for words, uses, align in lives:
+        buffers.append((Buffer(f"b{len(buffers)}", "act", words, align), uses))
+    for step in range(1 + max(max(uses) for _, uses in buffers)):
+        touched = [buffer for buffer, uses in buffers if step in uses]
+        task = load(touched[0], 1)
+        task.writes = [Rows(buffer, buffer.words).use(1, buffer.words) for buffer in touched]
+        tasks.append(task)
+    made = schedule(tasks, config)
+    place(program_order(made, tasks), config, made.reserve)
+    return [(buffer.addr, buffer.addr + buffer.words) for buffer, _ in buffers]
+
+
+def disjoint(one, other):
+    return one[1] <= other[0] or other[1] <= one[0]
+
+
+def test_buffers_of_one_time_lie_apart():
+    spans = placed(TINY, (300, [0, 2], 1), (400, [0, 1], 1), (500, [0, 2], 1))
+    assert all(disjoint(spans[i], spans[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert max(stop for _, stop in spans) <= TINY.act_words
+
+
+def test_buffers_of_other_times_may_share_words():
+    spans = placed(TINY, (1000, [0], 1), (1000, [1], 1), (1000, [2], 1))
+    assert not all(disjoint(spans[i], spans[j]) for i, j in ((0, 1), (1, 2)))
+
+
+def test_addresses_are_aligned():
+    spans = placed(TINY, (3, [0, 1], 1), (40, [0, 1], 8), (40, [0, 1], 16))
+    assert spans[1][0] % 8 == 0
+    assert spans[2][0] % 16 == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 300), st.integers(0, 6), st.integers(0, 3), st.sampled_from([1, 8])
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_whatever_lives_together_lies_apart(drawn):
+    lives = [(words, list(range(first, first + n + 1)), align) for words, first, n, align in drawn]
+    steps = {step for _, uses, _ in lives for step in uses}
+    lives.append((1, sorted(set(range(max(steps) + 1))), 1))
+    try:
+        spans = placed(TINY, *lives)
+    except CompileError as error:
+        assert "act words" in str(error)  # noqa: PT017
+        return
+    for i, (_, used, align) in enumerate(lives):
+        assert spans[i][0] % align == 0
+        assert 0 <= spans[i][0] <= spans[i][1] <= TINY.act_words
+        for j in range(i):
+            if set(used) & set(lives[j][1]):
+                assert disjoint(spans[i], spans[j]), (i, j)
+
+
+# --- costs
+def test_costs_of_rows_and_products():
+    cost, x, y = Cost(PYNQ_Z2), Buffer("x", "act", 512), Buffer("y", "act", 128)
+    rows = dataclasses.replace(load(x), rows=128, words=4)
+    assert cost(rows).busy == 128 * 4 * 16 * 2 / (0.8 * 16)
+    product = dataclasses.replace(multiply(x, y, 128), columns=[(0, ColumnTile(0, 24, 16))] * 3)
+    assert cost(product).busy == 3 * 24 * 128
+    few = dataclasses.replace(product, rows=4)  # a pass takes no less than a tile of rows
+    assert cost(few).busy == 3 * 24 * 16
+    short = dataclasses.replace(product, columns=[(0, ColumnTile(0, 1, 16))])
+    assert cost(short).busy == 128 * 2  # two beats of eight lanes for each row
+
+
+def test_an_activation_takes_four_times_as_long():
+    cost, x, y = Cost(PYNQ_Z2), Buffer("x", "act", 512), Buffer("y", "act", 128)
+    plain = dataclasses.replace(multiply(x, y, 128), columns=[(0, ColumnTile(0, 1, 16))])
+    tabled = dataclasses.replace(
+        plain, op=dataclasses.replace(LINEAR, table=GraphBuilder(1).table())
+    )
+    assert cost(tabled).busy == 4 * cost(plain).busy
+
+
+# --- errors
+@pytest.mark.parametrize(
+    ("graph", "changes", "message"),
+    [
+        (post_norm(1, 132, 2, [8]), {}, "norm0 have 132 elements, tiny normalises up to 128"),
+        (mlp(1, [8, 8]), {"act_banks": (2,) * 4}, "not even a row of 1 x 4 fits other"),
+        (post_norm(1, 8, 2, [8]), {"stat_words": 24}, "[0-9]+ stationary words .* other has 24"),
+    ],
+    ids=["norm", "row", "stationary"],
+)
+def test_what_does_not_fit_is_named(graph, changes, message):
+    config = TINY.replace(name="other", **changes) if changes else TINY
+    with pytest.raises(CompileError, match=message):
+        compile_graph(graph, config, Shape(1, {"rows": 4}))
