@@ -64,7 +64,7 @@ def test_two_ways_to_split_a_value_are_refused():
     q, k, v = (build.value(12, 8) for _ in range(3))
     outs = [build.attention(q, k, v, heads) for heads in (2, 3)]
     with pytest.raises(
-        CompileError, match="attention1 splits v0 into 3 heads, another .* does not"
+        CompileError, match=r"attention1 splits v0 into 3 heads, another .* does not"
     ):
         Layouts(build.graph([q, k, v], outs), TINY)
 
@@ -73,7 +73,7 @@ def test_padded_heads_have_no_norm():
     build = GraphBuilder(1)
     q, k, v = (build.value(6, 8) for _ in range(3))
     out = build.norm(build.attention(q, k, v, 2))
-    with pytest.raises(CompileError, match="norm1 reads v3, whose 2 heads of 3 .* padded to 4"):
+    with pytest.raises(CompileError, match=r"norm1 reads v3, whose 2 heads of 3 .* padded to 4"):
         Layouts(build.graph([q, k, v], [out]), TINY)
 
 
