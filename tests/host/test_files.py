@@ -39,6 +39,15 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, before):
     assert [found.read_text() for found in tmp_path.iterdir()] == ([before] if before else [])
 
 
+@pytest.fixture
+def interrupts():
+    """They count, even if a shell started this in the background, where they are ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_leaves_what_was_there(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
