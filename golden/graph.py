@@ -1,8 +1,8 @@
 """The quantised graph: what a compiled part of a model computes, exactly.
 
-A graph is a list of operators (``golden.ops``) over named values in single assignment form. It knows
-neither instructions nor tiles. Its interpreter is the golden model; the compiler lowers the same
-graph to instructions.
+A graph is a list of operators (``golden.ops``) over named values in single assignment form. It
+knows neither instructions nor tiles. Its interpreter is the golden model; the compiler lowers the
+same graph to instructions.
 
 A value is a batch of sequences of rows: int[batch, length, width]. Sequences that share a ``Dim``
 have the same length; rows without sequence structure are one long sequence of a batch of one.
@@ -101,7 +101,8 @@ class Value:
 
 @dataclass(frozen=True)
 class State:
-    """A value that persists: what ``output`` was in one run is ``input`` in the next, at first 0."""
+    """A value that persists: what ``output`` was in one run is ``input`` in the next, at first
+    0."""
 
     input: str
     output: str
@@ -110,7 +111,9 @@ class State:
 class Operator(Protocol):
     """One file of ``golden.ops`` each: a frozen dataclass and its exact evaluation."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """One of a kind in its graph."""
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from transept.golden.ops.parameters import check_numbers, check_record, like, pa
 
 __all__ = ["Attention"]
 
+ALL_KEYS = Dense()
+
 #: Limits of the score factors: the requantiser's, whose bias stays 0.
 _SCORE_FIELDS = {f"score_{name}": CHANNEL_RECORD[name] for name in ("multiplier", "shift")}
 
@@ -52,7 +54,7 @@ class Attention:
     context_row_shift: int
     context_out_shift: int
     block: int
-    filter: KeyFilter = Dense()
+    filter: KeyFilter = ALL_KEYS
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -107,7 +109,7 @@ class Attention:
         """out, int64[batch, length, heads * e]."""
         q, k, v = (arrays[name] for name in self.inputs)
         keys = lengths.get(values[self.k].dim, [k.shape[1]] * len(k))
-        rows = [self._sequence(*parts, n) for *parts, n in zip(q, k, v, keys, strict=True)]
+        rows = [self._sequence(*parts) for parts in zip(q, k, v, keys, strict=True)]
         return {self.out: array_namespace(q).stack(rows)}
 
     def _sequence(self, q: Array, k: Array, v: Array, keys: int) -> Array:
@@ -132,9 +134,15 @@ class Attention:
             like(q, np.zeros((), np.int64)),
         )
         ones = q[..., 0] * 0 + ONE
-        shifts = {"pre": 0, "row_shift": self.score_row_shift, "out_shift": 0, "bits": 16}
         scores = requantise(
-            product(q, xp.permute_dims(k, (0, 2, 1))), channel, ones, ones * 0, **shifts
+            product(q, xp.permute_dims(k, (0, 2, 1))),
+            channel,
+            ones,
+            ones * 0,
+            pre=0,
+            row_shift=self.score_row_shift,
+            out_shift=0,
+            bits=16,
         )
         scores = xp.where(self._kept(q, k), scores, like(q, np.array(MASKED)))
         return scores, xp.max(scores, axis=-1, keepdims=True)

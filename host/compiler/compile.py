@@ -153,9 +153,9 @@ class _Compiler:
     def _family(
         self, graph: Graph, family: list[Policy], seen: set[Cut], limit: float
     ) -> list[tuple[_Plan, Policy]] | None:
-        """Plans of the policies that fit, the best first; None if all were seen before. The first one
-        that takes ``limit`` cycles, or gains nothing on the one before it, ends the search: those
-        that follow have smaller blocks still.
+        """Plans of the policies that fit, the best first; None if all were seen before. The first
+        one that takes ``limit`` cycles, or gains nothing on the one before it, ends the search:
+        those that follow have smaller blocks still.
 
         Raises
         ------

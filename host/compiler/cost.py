@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from transept.golden.config import Config
 from transept.golden.isa import Filter
@@ -108,7 +110,8 @@ class Cost:
         return Cycles(2 * task.rows * task.words * word, NORM_LATENCY + DRAIN["vector"])
 
 
-_FUNCTIONS = {
+#: Each takes the kind of task that it is for.
+_FUNCTIONS: dict[type[Task], Callable[[Cost, Any], Cycles]] = {
     LoadRows: Cost._transfer,
     StoreRows: Cost._transfer,
     LoadBlock: Cost._block,

@@ -96,7 +96,7 @@ SIZINGS = (
     Sizing(loose=False, share=0.05),
 )
 FILLS = (1.0, 0.92, 0.85)
-#: Key-value heads on chip at a time, and the share of the stationary scratchpad that theirs may take.
+#: Key-value heads on chip at a time, and the share of the stationary scratchpad that they may take.
 HEADS, STATIONARY_SHARE = (2, 1), 0.75
 #: Blocks may be so much larger than they are sized for, if there are fewer of them then.
 BLOCK_SLACK = 1.15

@@ -40,9 +40,9 @@ class _Analysis:
 
     def _of(self, index: int) -> list[Dependence]:
         task = self._tasks[index]
-        reads = [(use.buffer, use.region) for use in task.reads]
+        reads: list[tuple[object, Region]] = [(use.buffer, use.region) for use in task.reads]
         reads += [(region.memory, region) for region in task.dram_reads]
-        writes = [(use.buffer, use.region) for use in task.writes]
+        writes: list[tuple[object, Region]] = [(use.buffer, use.region) for use in task.writes]
         writes += [(region.memory, region) for region in task.dram_writes]
         found: dict[int, tuple[bool, bool]] = {}
         for places, is_write in ((reads, False), (writes, True)):

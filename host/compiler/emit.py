@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from transept.golden.config import Config
 from transept.golden.isa import AMode, Engine, Memory, Opcode, OutMode, Window
@@ -202,6 +203,7 @@ class _Emitter:
                 Engine.LOAD,
                 Opcode.LOAD,
                 task.label,
+                reads=[],
                 writes=[Region("stat", addr, addr + block.words)],
                 **self._block(block, Memory.STAT, addr),
             )
@@ -411,7 +413,8 @@ class _Emitter:
 #: What key filters do not look at.
 _UNSEEN = {"observe": 0, "phase": 0, "summary": 0}
 
-_EMIT = {
+#: Each takes the kind of task that it is for.
+_EMIT: dict[type[Task], Callable[[_Emitter, Any], None]] = {
     LoadRows: _Emitter._load_rows,
     LoadBlock: _Emitter._load_block,
     StoreRows: _Emitter._store_rows,

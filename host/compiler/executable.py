@@ -20,8 +20,9 @@ class Executable:
     """One launch of the accelerator.
 
     instructions: encoded, END included; patches: what changes in them from run to run; labels: the
-    operator of each instruction; tallies: the counter of every operator's clipped elements; tensors: values in DRAM; predicted_cycles: as the scheduler sees
-    them, start and end of the launch included.
+    operator of each instruction; tallies: the counter of every operator's clipped elements;
+    tensors: values in DRAM; predicted_cycles: as the scheduler sees them, start and end of the
+    launch included.
     """
 
     shape: Shape

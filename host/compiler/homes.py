@@ -81,7 +81,8 @@ class Homes:
         """Buffers of a value whose blocks pass through.
 
         Of an operand from DRAM one is used and one is loaded; of a residual one more waits to be
-        added; between two engines one is written and one is read; the array alone does both in turn.
+        added; between two engines one is written and one is read; the array alone does both in
+        turn.
         """
         readers = [op for op in self._graph.ops if name in op.inputs]
         array = all(isinstance(op, Linear) for op in readers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Add, Linear, Norm
@@ -21,7 +23,11 @@ from transept.host.compiler.weights import WeightImage
 __all__ = ["lower"]
 
 #: Operators that take one block of rows after the other.
-ROW_WISE = {Linear: lower_linear, Norm: lower_norm, Add: lower_norm}
+ROW_WISE: dict[type, Callable[..., None]] = {
+    Linear: lower_linear,
+    Norm: lower_norm,
+    Add: lower_norm,
+}
 
 
 def lower(

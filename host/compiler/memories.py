@@ -199,6 +199,6 @@ class Occupancy:
             if self._oldest == len(self._done):
                 return
             for buffer in self._buffers[self._oldest]:
-                if self._first[buffer] == self._oldest and self._users[buffer]:
-                    if buffer in self._open:
-                        self._memories[buffer.memory].ahead -= buffer.words
+                begun = buffer in self._open and self._users[buffer]
+                if begun and self._first[buffer] == self._oldest:
+                    self._memories[buffer.memory].ahead -= buffer.words

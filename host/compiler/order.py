@@ -43,8 +43,8 @@ class Streamed(NamedTuple):
 class Slot:
     """When a task runs: start and end of its engine's work, and when its result is visible.
 
-    load: when LOAD begins with the weights of a product; streamed: every block of them, those of the
-    product before if it ``shares`` them.
+    load: when LOAD begins with the weights of a product; streamed: every block of them, those of
+    the product before if it ``shares`` them.
     """
 
     task: Task
@@ -139,8 +139,8 @@ class _Scheduler:
                 self._ready[tasks[index].engine].append(index)
 
     def _most_urgent(self, index: int) -> int:
-        """Of the array, cycles of the longest task of another engine that reads its result; of LOAD,
-        whether the array reads it."""
+        """Of the array, cycles of the longest task of another engine that reads its result; of
+        LOAD, whether the array reads it."""
         engine = self._tasks[index].engine
         readers = [after for after, dependence in self._after[index] if dependence.data]
         if engine == Engine.LOAD:
@@ -230,10 +230,10 @@ class _Scheduler:
         task, group = self._tasks[index], self._products
         if not (isinstance(task, Product) and group) or self._urgent[index]:
             return False
-        rows = task.rows + sum(slot.task.rows for slot in group)
+        products = [slot.task for slot in group if isinstance(slot.task, Product)]
         return (
-            rows <= self._max_rows
-            and any(task.joins(slot.task) for slot in group)
+            task.rows + sum(product.rows for product in products) <= self._max_rows
+            and any(task.joins(product) for product in products)
             and self._from[index] <= group[0].start
             and self._occupancy.room(index, group[0].start) == group[0].start
         )

@@ -1,8 +1,8 @@
 """Buffers to addresses: by their lifetimes, and apart from those that are read at the same time.
 
 A bank of the activation scratchpad has one read port, and the operand that streams into the array
-always wins it. So a buffer that another engine works on while the array streams belongs into another
-bank than the one that streams.
+always wins it. So a buffer that another engine works on while the array streams belongs into
+another bank than the one that streams.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ SLACK, PLENTY = 400, 4
 class _Life:
     """From a buffer's first user to its last: positions in the program, and cycles.
 
-    Two buffers may share words only if one's users all stand before the other's in the program, which
-    keeps the bits right, and are done when the other opens, which keeps engines from waiting; with
-    ``slack``, so many cycles before, for nothing runs exactly when it should.
+    Two buffers may share words only if one's users all stand before the other's in the program,
+    which keeps the bits right, and are done when the other opens, which keeps engines from waiting;
+    with ``slack``, so many cycles before, for nothing runs exactly when it should.
     """
 
     buffer: Buffer

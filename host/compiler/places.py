@@ -1,4 +1,5 @@
-"""Rows of values on chip: found where they are, loaded when they are not, stored when they must be."""
+"""Rows of values on chip: found where they are, loaded when they are not, stored when they must
+be."""
 
 from __future__ import annotations
 
@@ -95,7 +96,7 @@ class Places:
         self.layouts = Layouts(graph, config)
         self.tensors, self.tasks = tensors, tasks
         self.first = self.sequences = 0
-        #: At the ends of a program, where nothing else can go on meanwhile, rows move in small parts.
+        #: At the ends of a program, where nothing else goes on meanwhile, rows move in small parts.
         self.fine = False
         self._held: dict[str, _Held] = {}
         self._chip: dict[str, Rows] = {}
@@ -124,7 +125,8 @@ class Places:
         return row_blocks(rows, self.config.tile if self.fine else rows, self.config.tile)
 
     def loads(self, rows: int, words: int) -> list[RowBlock]:
-        """Rows of a block that are loaded by one task: few, so that weights do not wait for long."""
+        """Rows of a block that are loaded by one task: few, so that weights do not wait for
+        long."""
         largest = max(1, LOADED_WORDS // words)
         return row_blocks(rows, min(largest, rows), 1)
 

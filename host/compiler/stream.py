@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from transept.golden.isa import Engine
@@ -93,7 +94,7 @@ class _Merge:
                 orders[step.slots[0].task.engine].append(index)
         orders[Engine.LOAD] = [index for _, index in sorted(loads)]
         for order in orders.values():
-            for earlier, later in zip(order, order[1:], strict=False):
+            for earlier, later in itertools.pairwise(order):
                 self._before[later].add(earlier)
         for index, step in enumerate(self._steps):
             if isinstance(step, LoadStep):

@@ -122,8 +122,8 @@ class Rows:
 
 
 def written_keys(keys: Rows, rows: int, words: int, key_row: int | None, tile: int) -> Use:
-    """What a task takes that writes keys from row ``key_row`` of a sequence on: those before them in
-    their tile too if a filter looks at them, for it adds up a tile in the order of its rows."""
+    """What a task takes that writes keys from row ``key_row`` of a sequence on: those before them
+    in their tile too if a filter looks at them, for it adds up a tile in the order of its rows."""
     begun = 0 if key_row is None else key_row % tile
     return keys.row(-begun).use(rows + begun, words)
 
@@ -241,7 +241,8 @@ class Product(Task):
 
 @dataclass(eq=False, kw_only=True)
 class ScoresTask(Task):
-    """Scores of one head for some queries; ``sequence`` of ``dim``: whose length bounds the keys."""
+    """Scores of one head for some queries; ``sequence`` of ``dim``: whose length bounds the
+    keys."""
 
     op: Attention
     head: int

@@ -1,4 +1,5 @@
-"""Where the values of a graph lie in DRAM: inputs and outputs in window IO, spilled ones in SCRATCH."""
+"""Where the values of a graph lie in DRAM: inputs and outputs in window IO, spilled ones in
+SCRATCH."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """The weight image of a graph: every constant once, in the form that LOAD brings on chip.
 
 The image depends on graph and configuration alone, not on how the work is cut, so that the programs
-of all shapes share one. A column of a linear layer (one n tile) is contiguous: its k tiles, then its
-channel parameters; a LOAD may bring any run of its tiles.
+of all shapes share one. A column of a linear layer (one n tile) is contiguous: its k tiles, then
+its channel parameters; a LOAD may bring any run of its tiles.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ class ColumnTile:
         starts = [index * self.k_tiles // parts for index in range(parts + 1)]
         return [
             (start, stop - start, self.block(start, stop))
-            for start, stop in zip(starts, starts[1:], strict=False)
+            for start, stop in itertools.pairwise(starts)
         ]
 
     def block(self, start: int, stop: int) -> Block:
@@ -110,7 +111,7 @@ class WeightImage:
 
     def _append(self, data: np.ndarray) -> int:
         """Where the bytes lie; at the end if they were nowhere yet."""
-        digest = hashlib.blake2b(np.ascontiguousarray(data), digest_size=32).digest()
+        digest = hashlib.blake2b(data.tobytes(), digest_size=32).digest()
         if digest not in self._offsets:
             self._offsets[digest] = self._size
             padded = np.zeros(-(-data.size // ALIGN) * ALIGN, np.uint8)

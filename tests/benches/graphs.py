@@ -146,8 +146,8 @@ class GraphBuilder:
         return self.norm(self.linear(self.linear(x, inner, table=True), hidden), x)
 
     def again(self, x: str, operators: Sequence[Operator], y: str) -> str:
-        """Operators once more with the same constants, of ``x`` in place of ``y``; what the last one
-        defines."""
+        """Operators once more with the same constants, of ``x`` in place of ``y``; what the last
+        one defines."""
         renamed = {y: x}
         for op in operators:
             for name in op.outputs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from transept.golden.isa import Memory, OutMode
 from transept.golden.layouts import RECORD_BYTES
@@ -170,8 +171,8 @@ class _Heads:
         )
 
     def _passes(self, parts: list[_Projection]) -> bool:
-        """Whether the operand of some projection comes from DRAM, block by block: each block is then
-        used for all of them."""
+        """Whether the operand of some projection comes from DRAM, block by block: each block is
+        then used for all of them."""
         return any(
             part.linear is not None and self.places.homes[part.linear.x] == Home.DRAM
             for part in parts
@@ -179,10 +180,15 @@ class _Heads:
 
     def _project(self, parts: list[_Projection]) -> None:
         """Every block of rows for every part. Every second head takes the blocks backwards: those
-        that are still on chip come first. The rows of a tile that a filter looks at stay in order."""
+        that are still on chip come first. The rows of a tile that a filter looks at stay in
+        order."""
         passes = self._passes(parts)
         for group in [parts] if passes else [[part] for part in parts]:
-            steps = [(block, part, *rest) for part in group for block, *rest in self._blocks(part)]
+            steps = [
+                (block, part, row, key_row)
+                for part in group
+                for block, row, key_row in self._blocks(part)
+            ]
             if passes:
                 steps.sort(key=lambda step: step[0].start)
             tiles = all(row is None or row % self.tile == 0 for *_, row in steps)
@@ -228,7 +234,7 @@ class _Heads:
         select = self.places.held("select", slots).open(key, "select", -(-rows // self.tile))
         q = q_part.to.row(queries.sequence * self.queries + queries.row)
         k = k_part.to.row(queries.sequence * k_part.apart)
-        common = {
+        common: dict[str, Any] = {
             "label": op.name,
             "op": op,
             "s": s,

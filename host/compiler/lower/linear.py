@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from transept.golden.isa import AMode, Memory, OutMode
@@ -47,7 +48,7 @@ def _pieces(scope: Scope, block: RowBlock, words: int, last: bool) -> list[tuple
         largest = min(largest, -(-words // LAST_PIECES))
     parts = -(-words // largest)
     cuts = [index * words // parts for index in range(parts + 1)]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(itertools.pairwise(cuts))
 
 
 def product(

@@ -35,23 +35,27 @@ def lower_norm(scope: Scope, op: Norm | Add, block: RowBlock, *, last: bool) -> 
     out = places.write(op.out, block) if isinstance(op, Norm) else None
     total = None if op.sum is None else places.write(op.sum, block)
     for part in places.parts(block.rows):
-        moved = [rows and rows.row(part.start) for rows in (y, x, out, total)]
-        scope.tasks.append(_task(op, param, *moved, part.rows, words, value.width))
+        here = [_from(rows, part) for rows in (x, out, total)]
+        scope.tasks.append(_task(op, param, y.row(part.start), here, part.rows, words, value.width))
     for name in op.outputs:
         places.defined(name, block)
+
+
+def _from(rows: Rows | None, part: RowBlock) -> Rows | None:
+    return None if rows is None else rows.row(part.start)
 
 
 def _task(
     op: Norm | Add,
     param: Buffer,
     y: Rows,
-    x: Rows | None,
-    out: Rows | None,
-    total: Rows | None,
+    others: list[Rows | None],
     rows: int,
     words: int,
     count: int,
 ) -> NormTask:
+    """others: x, out and total, None where there is none."""
+    x, out, total = others
     main = out or total
     assert main is not None
     reads = [part.use(rows, words) for part in (y, x) if part is not None]

@@ -1,5 +1,7 @@
 """Each way to cut the work is chosen where it is needed, and gives the same bits there."""
 
+import itertools
+
 import numpy as np
 import pytest
 from emulation import emulate
@@ -76,7 +78,7 @@ def test_long_sums_are_split_in_chains():
     executable = compiled(mlp(1, [200, 12]), TINY, 1, 5)
     products = [i for i in executable.decoded() if i.opcode == Opcode.MATMUL]
     assert any(i.accumulate for i in products)
-    for first, second in zip(products, products[1:], strict=False):
+    for first, second in itertools.pairwise(products):
         assert second.accumulate == (not first.finish)
     assert {i.k_tiles for i in products} == {50 // 3, 50 // 3 + 1}  # of at most 24 tiles
 
