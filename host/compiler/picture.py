@@ -25,8 +25,18 @@ from transept.host.compiler.order import Schedule, Slot
 __all__ = ["draw", "encoder_layer"]
 
 WIDTH, MARGIN, ROW, BAR, TOP = 1000, 90, 34, 24, 30
-#: Of colour scales for people who do not see all colours alike (Okabe and Ito 2008).
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
+#: Told apart by people who do not see all colours alike (Okabe and Ito 2008).
+COLOURS = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#d55e00",
+    "#f0e442",
+    "#882255",
+    "#000000",
+)
 
 
 def encoder_layer(hidden: int, heads: int, inner: int, limit: int) -> Graph:
