@@ -22,7 +22,7 @@ from transept.host.compiler.tasks import Task
 from transept.host.compiler.tensors import Tensor
 from transept.host.compiler.weights import WeightImage
 
-__all__ = ["compile_cut", "compile_graph"]
+__all__ = ["compile_cut", "compile_graph", "schedule_of"]
 
 #: A cut that keeps the array this busy is not worth another search.
 GOOD_SHARE = 0.985
@@ -79,6 +79,17 @@ def compile_graph(
     """
     compiler = _Compiler(graph, config, shape, image or WeightImage(graph, config))
     return compiler.emit(compiler.best())
+
+
+def schedule_of(graph: Graph, config: Config, shape: Shape) -> Schedule:
+    """When every task of ``compile_graph`` runs.
+
+    Raises
+    ------
+    CompileError
+        If no cut fits the accelerator.
+    """
+    return _Compiler(graph, config, shape, WeightImage(graph, config)).best().draft.schedule
 
 
 def compile_cut(

@@ -110,7 +110,8 @@ class Assembly:
         Within one engine only read-after-write needs a token: reads are issued in order, and
         writes land in order. What is known to be complete is not looked at.
         """
-        known, last = self._known[engine], {}
+        known = self._known[engine]
+        last: dict[Engine, int] = {}
         for regions, is_write in ((reads, False), (writes, True)):
             for region in regions:
                 for (other, write), latest in self._accesses[region.memory].items():

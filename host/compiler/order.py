@@ -33,9 +33,10 @@ HOP = 20
 
 
 class Streamed(NamedTuple):
-    """When one block of weights is loaded and when the array begins with it."""
+    """When LOAD begins with one block of weights and is done, and when the array begins with it."""
 
     load: int
+    loaded: int
     start: int
 
 
@@ -99,7 +100,7 @@ class _Weights:
                 self._held -= self._waiting.popleft()[1]
             free = _shared(begin, round(self._cost.stream(block.words)), storing)
             at = max(at, round(free + MEMORY_LATENCY / 2))
-            streamed.append(Streamed(begin, at))
+            streamed.append(Streamed(begin, free, at))
             at += busy * k_tiles // tiles
             self._waiting.append((at, block.words))
             self._held += block.words

@@ -65,3 +65,8 @@ def test_what_the_guard_says(found, says):
 
 def test_every_shape_is_pinned():
     assert set(PINS) == set(SHAPES)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_no_order_by_hand_was_faster(name):
+    assert SHAPES[name].compiled().predicted_cycles <= BY_HAND[name]

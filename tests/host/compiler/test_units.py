@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from transept.golden import isa, layouts
 from transept.golden.config import PYNQ_Z2, TINY
+from transept.golden.filters import TileThreshold
 from transept.golden.isa import AMode, Opcode, OutMode, Window
 from transept.host.compiler.compile import compile_graph
 from transept.host.compiler.cost import Cost
@@ -376,11 +377,32 @@ def test_an_activation_takes_four_times_as_long():
     [
         (post_norm(1, 132, 2, [8]), {}, "norm0 have 132 elements, tiny normalises up to 128"),
         (mlp(1, [8, 8]), {"act_banks": (2,) * 4}, "not even a row of 1 x 4 fits other"),
-        (post_norm(1, 8, 2, [8]), {"stat_words": 24}, "[0-9]+ stationary words .* other has 24"),
     ],
-    ids=["norm", "row", "stationary"],
+    ids=["norm", "row"],
 )
 def test_what_does_not_fit_is_named(graph, changes, message):
     config = TINY.replace(name="other", **changes) if changes else TINY
     with pytest.raises(CompileError, match=message):
         compile_graph(graph, config, Shape(1, {"rows": 4}))
+
+
+def test_stationary_words_that_do_not_fit_are_named():
+    keys = Buffer("k", "stat", 1025)
+    with pytest.raises(CompileError, match=r"1025 stationary words are needed .* tiny has 1024"):
+        schedule([load(keys)], TINY)
+
+
+def test_filters_decide_for_blocks_of_the_accelerator():
+    graph = post_norm(1, 8, 2, [8], TileThreshold(5), block=8)
+    with pytest.raises(CompileError, match=r"attention4 decides for blocks of 8 rows, tiny"):
+        compile_graph(graph, TINY, Shape(1, {"rows": 9}))
+
+
+def test_norms_of_different_widths_share_the_parameter_memory():
+    """The widest decides how many have their parameters on chip."""
+    build = GraphBuilder(1)
+    x = build.value(16)
+    for width in (16, 28, 16, 28):
+        x = build.norm(build.linear(build.norm(x), width))
+    graph = build.graph(["v0"], [x])
+    compile_graph(graph, TINY.replace(max_hidden=64), Shape(1, {"rows": 5}))
