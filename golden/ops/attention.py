@@ -20,8 +20,6 @@ from transept.golden.ops.parameters import check_numbers, check_record, like, pa
 
 __all__ = ["Attention"]
 
-ALL_KEYS = Dense()
-
 #: Limits of the score factors: the requantiser's, whose bias stays 0.
 _SCORE_FIELDS = {f"score_{name}": CHANNEL_RECORD[name] for name in ("multiplier", "shift")}
 

@@ -55,10 +55,6 @@ def lower_norm(scope: Scope, op: Norm | Add, block: RowBlock, *, last: bool) -> 
         places.defined(name, block)
 
 
-def _from(rows: Rows | None, part: RowBlock) -> Rows | None:
-    return None if rows is None else rows.row(part.start)
-
-
 def _task(
     op: Norm | Add,
     param: Buffer,
@@ -71,8 +67,6 @@ def _task(
     words: int,
     count: int,
 ) -> NormTask:
-    """others: x, out and total, None where there is none."""
-    x, out, total = others
     main = out or total
     assert main is not None
     reads = [part.use(rows, words) for part in (y, x) if part is not None]
