@@ -25,7 +25,7 @@ def assembled(*steps):
     """Steps are (engine, reads, writes)."""
     made = Assembly()
     for engine, reads, writes in steps:
-        made.emit(engine, OPCODES[engine], engine.name, reads=reads, writes=writes)
+        made.emit(engine, OPCODES[engine], engine.name, {}, reads=reads, writes=writes)
     return made.program()[:-1]
 
 
@@ -189,7 +189,7 @@ def test_no_speed_of_the_engines_blocks(stream, random):
 
 def test_labels_name_every_instruction():
     made = Assembly()
-    made.emit(Engine.GEMM, Opcode.MATMUL, "layer")
+    made.emit(Engine.GEMM, Opcode.MATMUL, "layer", {})
     assert made.labels == ["layer", "end"]
     assert [i.opcode for i in made.program()] == [Opcode.MATMUL, Opcode.END]
     assert len(made) == 1
