@@ -17,10 +17,8 @@ MOST_ROWS = 12
 
 
 def _shape(rng: random.Random, cfg: Config, limit: int, wide: int) -> dict[str, int]:
-    """Random rows, words and pitch of a transfer that fits its window, and some of nothing."""
+    """Random rows, words and pitch of a transfer that fits its window."""
     rows, words = rng.choice([1, rng.randint(1, MOST_ROWS)]), rng.randint(1, MOST_WORDS)
-    if rng.random() < 0.1:
-        rows, words = rng.choice([(0, words), (rows, 0)])
     pitch = rng.choice([words << wide, (words << wide) + rng.randint(0, 5)])
     span = rows * max(pitch, words << wide) * cfg.tile
     offset = rng.randrange((limit - span) // cfg.tile) * cfg.tile
@@ -45,7 +43,7 @@ def random_loads(
         if shape["rows"] * stride > limits[memory]:
             shape["rows"] = 1
         observed = {}
-        if memory == Memory.STAT and shape["rows"] and shape["words"]:
+        if memory == Memory.STAT:
             observed = _observed(rng, cfg, shape["rows"], shape["words"], stride)
         yield instruction(
             Opcode.LOAD,
