@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml setup.py
 
 test: $(STAMP) lint
 	$(VENV)/bin/python -m transept.host.cli doctor
-	$(VENV)/bin/pytest -m 'not slow'
+	$(VENV)/bin/pytest -m 'not slow' -n auto --dist worksteal
 
 test-slow: $(STAMP)
 	$(VENV)/bin/pytest -m slow

@@ -37,6 +37,7 @@ PACKAGES = (
     *COCOTB,
     *SYNTHESIS,
     *_extra("dev", "tests", "pytest", "pytest-timeout", "hypothesis"),
+    Tool("pytest-xdist", "tests", "pip install", "'transept[dev]'", module="xdist"),
 )
 PROGRAMS = tuple(tool for tool in COMPILATION if not tool.module)
 
