@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -216,9 +216,9 @@ def _figures(
             "bytes_read": sum(report.bytes_read for report in reports),
             "bytes_written": sum(report.bytes_written for report in reports),
             "array_cycles": sum(report.array_cycles for report in reports),
-            "busy": dict(sum((Counter(report.busy) for report in reports), Counter())),
+            "busy": _added([report.busy for report in reports]),
             "stalls": {
-                engine: dict(sum((Counter(r.stalls[engine]) for r in reports), Counter()))
+                engine: _added([report.stalls[engine] for report in reports])
                 for engine in reports[0].stalls
             },
         }
@@ -227,6 +227,11 @@ def _figures(
         figures["rtl_sha256"] = measured.sha256
         figures["timeline"] = measured.timeline
     return figures | {"layers": _layers(parts, macs, measured.cycles, config, explanation)}
+
+
+def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The sums of counters with the same names, those of zero too."""
+    return {name: sum(count[name] for count in counts) for name in counts[0]}
 
 
 def _layers(

@@ -127,3 +127,4 @@ def test_no_part_of_a_real_run_takes_more_than_all():
     assert found["mismatches_vs_emulator"] == found["mismatches_vs_golden"] == 0
     assert found["launches"] == found["regions"] == 1
     assert found["simulated_khz"] > 0
+    assert {"TOKEN", "ACCUMULATOR", "FILTER"} <= set(found["stalls"]["GEMM"])
