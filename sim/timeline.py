@@ -18,6 +18,7 @@ __all__ = [
     "ENGINE_BITS",
     "EngineSummary",
     "Slice",
+    "last_run",
     "retirements",
     "slices",
     "summarise",
@@ -79,6 +80,19 @@ def _cut(start: int, stop: int, retired: Sequence[int]) -> Iterator[tuple[int, i
         end = min(stop, retired[index] + 1) if index < len(retired) else stop
         yield index, start, end
         start, index = end, index + 1
+
+
+def last_run(changes: np.ndarray, cycles: int) -> np.ndarray:
+    """The rows of the last of several runs, counted from its start.
+
+    changes : rows of (cycle, activity), as ``NativeSimulation.timeline`` returns; the last is the
+        end of the run
+    cycles : which it took
+    """
+    begin = int(changes[-1, 0]) - cycles
+    found = changes[changes[:, 0] >= begin]
+    found[:, 0] -= np.uint64(begin)
+    return found
 
 
 def slices(changes: np.ndarray, end: int) -> list[Slice]:
@@ -193,7 +207,7 @@ def write_trace(
 
 
 def retirements(changes: np.ndarray) -> dict[Engine, list[int]]:
-    """The cycles in which each engine retired an instruction, from the first start on.
+    """The cycles in which each engine retired an instruction.
 
     changes : rows of (cycle, activity), as ``NativeSimulation.timeline`` returns; two instructions
         that retire in neighbouring cycles are two.

@@ -18,7 +18,7 @@ from transept.host.models import Prepared, TextModel
 from transept.host.runtime.program import Part
 from transept.host.runtime.session import Session
 from transept.host.texts import passages
-from transept.sim.timeline import slices
+from transept.sim.timeline import last_run, retirements, slices
 
 #: Share of letters in plain text, the rest being spaces and punctuation.
 PLAIN = 0.75
@@ -26,7 +26,7 @@ CHARACTERS_PER_TOKEN = 7
 #: Of a region's run, in its timeline.
 SLICES = 120
 
-__all__ = ["array_cycles", "bench_model", "layer_cycles", "long_texts", "tensors"]
+__all__ = ["array_cycles", "bench_model", "layer_cycles", "long_texts"]
 
 
 def long_texts(model: TextModel, tokens: int, batch: int) -> list[str]:
@@ -84,42 +84,40 @@ class _Measured:
 
     cycles: dict[str, int] = field(default_factory=dict)
     sha256: str | None = None
-    timeline: dict[str, list[float]] = field(default_factory=dict)
+    timeline: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, part: Part, session: Session) -> None:
-        device = session.opened
-        if not isinstance(device, RtlDevice):
+        device, executable = session.opened, part.result.executable
+        report = part.result.report
+        if not isinstance(device, RtlDevice) or executable is None or report is None:
             return
-        region = part.region
-        shape = region.bucket(region.check(part.inputs, part.lengths))
-        executable = region.executable(shape)
-        whole = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
-        image = executable.linked(whole | dict(part.lengths))
+        image = executable.linked(executable.shape.rows | dict(part.lengths))
+        changes = last_run(device.simulation.timeline(), report.cycles)
         self.sha256 = device.rtl_sha256
-        for engine, shares in _shares(device).items():
-            self.timeline.setdefault(engine, []).extend(shares)
+        self.timeline.append(
+            {
+                "region": part.region.name,
+                "cycles": report.cycles,
+                "engines": _shares(changes, report.cycles),
+            }
+        )
         self.cycles |= layer_cycles(
             executable.labels,
             isa.decode_program(image),
-            region.config,
-            device.retirements()[Engine.GEMM],
+            part.region.config,
+            retirements(changes)[Engine.GEMM],
         )
 
 
-def _shares(device: RtlDevice) -> dict[str, list[float]]:
-    """The share of each of ``SLICES`` slices of the last run in which an engine works."""
-    simulation = device.simulation
-    pieces = slices(simulation.timeline(), simulation.cycle)
-    begin = min((piece.start for piece in pieces), default=0)
-    width = max(1, simulation.cycle - begin) / SLICES
+def _shares(changes: np.ndarray, cycles: int) -> dict[str, list[float]]:
+    """The share of each of ``SLICES`` slices of a run in which an engine works."""
+    pieces, width = slices(changes, cycles), cycles / SLICES
     found = {piece.track: [0.0] * SLICES for piece in pieces}
     for piece in pieces:
         if piece.state != "busy":
             continue
-        first, last = (int((at - begin) / width) for at in (piece.start, piece.stop - 1))
-        for index in range(first, min(last, SLICES - 1) + 1):
-            low, high = begin + index * width, begin + (index + 1) * width
-            inside = min(high, piece.stop) - max(low, piece.start)
+        for index in range(int(piece.start / width), min(int(piece.stop / width), SLICES - 1) + 1):
+            inside = min((index + 1) * width, piece.stop) - max(index * width, piece.start)
             found[piece.track][index] += max(0.0, inside) / width
     return found
 
@@ -127,8 +125,13 @@ def _shares(device: RtlDevice) -> dict[str, list[float]]:
 def bench_model(model: Prepared, *, device: str, **options: Any) -> dict[str, Any]:
     """Run a compiled model once; every figure of one report.
 
-    Mismatches count elements of all regions' outputs. ``cosine`` has one entry for each row of the
-    model's first result.
+    Mismatches count elements of all regions' outputs. ``cosine`` has one entry for each row of
+    every tensor that the model returns.
+
+    Raises
+    ------
+    ValueError
+        If it returns none.
     """
     program, measured = model.program, _Measured()
     if device == "rtl":
@@ -136,8 +139,10 @@ def bench_model(model: Prepared, *, device: str, **options: Any) -> dict[str, An
     result = program.run(*model.inputs, device=device, watch=measured, **options)
     notes, last = list(program.notes), program.last
     assert last is not None
-    got, want = (next(tensors(value)) for value in (result, program.reference(*model.inputs)))
-    cosine = _cosines(got, want)
+    got, want = (list(_tensors(value)) for value in (result, program.reference(*model.inputs)))
+    if not got:
+        raise ValueError(f"{model.name} returns no tensor of real numbers")
+    cosine = torch.cat([_cosines(*pair) for pair in zip(got, want, strict=True)])
     figures = _figures(model, device, last.parts, measured)
     figures |= {
         "mismatches_vs_emulator": sum(_mismatches(model, part, "emulator") for part in last.parts),
@@ -150,24 +155,27 @@ def bench_model(model: Prepared, *, device: str, **options: Any) -> dict[str, An
         "notes": [*notes, *model.notes],
     }
     if model.texts:
+        batch, tokens = model.inputs[0].shape
         figures |= {
-            "similarity": (got @ got.T).tolist(),
-            "similarity_float32": (want @ want.T).tolist(),
+            "tokens": tokens,
+            "batch": batch,
+            "similarity": (got[0] @ got[0].T).tolist(),
+            "similarity_float32": (want[0] @ want[0].T).tolist(),
         }
     return figures
 
 
-def tensors(value: object) -> Iterator[torch.Tensor]:
+def _tensors(value: object) -> Iterator[torch.Tensor]:
     """The real tensors in what a model returns, which may be nested."""
     if isinstance(value, torch.Tensor):
         if value.is_floating_point():
             yield value
     elif isinstance(value, Mapping):
         for part in value.values():
-            yield from tensors(part)
+            yield from _tensors(part)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from tensors(part)
+            yield from _tensors(part)
 
 
 def _cosines(got: torch.Tensor, want: torch.Tensor) -> torch.Tensor:
@@ -186,8 +194,7 @@ def _mismatches(model: Prepared, part: Part, device: str) -> int:
 def _macs(part: Part) -> dict[str, int]:
     """Multiply-accumulates of every operator of a region, padding not counted."""
     shape = part.region.check(part.inputs, part.lengths)
-    whole = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
-    return part.region.graph.macs(whole | dict(part.lengths))
+    return part.region.graph.macs(shape.rows | dict(part.lengths))
 
 
 def _figures(

@@ -8,33 +8,29 @@ from typing import Any
 from transept.golden.config import Config
 from transept.host.files import whole_file
 
-__all__ = ["plot_model"]
+__all__ = ["check_plot", "plot_model"]
 
 #: Colours of the engines, and of what they wait for.
 BUSY, WAITS = "tab:blue", ("tab:red", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "gold")
 POINTS = 200
 
 
-def plot_model(result: dict[str, Any], config: Config, rate: float, path: Path) -> None:
-    """Draw one result of ``bench.model``; rate: bytes a cycle of the memory; the suffix of ``path``
-    says in which format.
+def check_plot(path: Path) -> None:
+    """Look before a run whether its picture can be drawn; the suffix says in which format.
 
     Raises
     ------
     ValueError
-        If the device knows no time, or the format is unknown.
+        If the format is unknown.
     """
-    import matplotlib
+    known = _pyplot().figure().canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".") not in known:
+        raise ValueError(f"{path.name} has no known format, there are {', '.join(known)}")
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    if not result.get("cycles"):
-        raise ValueError("a plot needs cycles: run on the rtl device")
-    supported = pyplot.figure().canvas.get_supported_filetypes()
-    kind = path.suffix.removeprefix(".")
-    if kind not in supported:
-        raise ValueError(f"{path.name} has no known format, there are {', '.join(supported)}")
+def plot_model(result: dict[str, Any], config: Config, rate: float, path: Path) -> None:
+    """Draw one result of ``bench.model`` that has cycles; rate: bytes a cycle of the memory."""
+    pyplot = _pyplot()
     figure, (roof, time, bars) = pyplot.subplots(
         3, 1, figsize=(9, 11), height_ratios=(3, 2, 2), layout="constrained"
     )
@@ -42,8 +38,18 @@ def plot_model(result: dict[str, Any], config: Config, rate: float, path: Path) 
     _timeline(time, result)
     _stalls(bars, result)
     with whole_file(path) as place:
-        figure.savefig(place, format=kind)
+        figure.savefig(place, format=path.suffix.removeprefix("."))
     pyplot.close("all")
+
+
+def _pyplot() -> Any:
+    """matplotlib without a screen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def _roofline(axes: Any, result: dict[str, Any], config: Config, rate: float) -> None:
@@ -68,20 +74,21 @@ def _roofline(axes: Any, result: dict[str, Any], config: Config, rate: float) ->
 
 
 def _timeline(axes: Any, result: dict[str, Any]) -> None:
-    """When each engine works, in slices of equal length."""
-    tracks = result["timeline"]
-    for row, (engine, shares) in enumerate(tracks.items()):
-        width = result["cycles"] / len(shares)
-        axes.bar(
-            [width * (i + 0.5) for i in range(len(shares))],
-            [0.9 * share for share in shares],
-            width,
-            bottom=row,
-            color=BUSY,
-        )
+    """When each engine works, in slices of equal length, one region after the other."""
+    engines = list(dict.fromkeys(name for part in result["timeline"] for name in part["engines"]))
+    start = 0
+    for part in result["timeline"]:
+        for row, engine in enumerate(engines):
+            shares = part["engines"].get(engine, [])
+            width = part["cycles"] / max(1, len(shares))
+            middles = [start + width * (i + 0.5) for i in range(len(shares))]
+            axes.bar(middles, [0.9 * share for share in shares], width, bottom=row, color=BUSY)
+        start += part["cycles"]
+        axes.axvline(start, color="black", linewidth=0.5)
+    for row, engine in enumerate(engines):
         axes.text(0, row + 0.92, engine, va="top", fontsize="small")
     axes.set_yticks([])
-    axes.set_xlim(0, result["cycles"])
+    axes.set_xlim(0, start)
     axes.set_xlabel("cycle")
     axes.set_title("share of each slice in which the engine works")
 

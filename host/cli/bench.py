@@ -21,6 +21,7 @@ from transept.host.cli.options import (
     MemoryOption,
     ModelOption,
     SeedOption,
+    TextModelOption,
     TokensOption,
     build_simulation,
     check_accelerator,
@@ -108,7 +109,13 @@ def bench_model_command(
     """One whole model: cycles, utilisation, bytes, and mismatches against both golden forms."""
     chosen = choose_config(config, memory)
     check_writable(json)
-    check_writable(plot)
+    if plot is not None:
+        from transept.host.bench.plot import check_plot, plot_model
+
+        check_writable(plot)
+        if device != DeviceName.rtl:
+            raise ValueError(f"a plot needs cycles, {device.value} has none: --device rtl")
+        check_plot(plot)
     options = device_options(device, memory, seed)
     ready = prepare(model, chosen, tokens=tokens, batch=batch, key_filter=key_filter)
     from transept.host.bench.model import bench_model
@@ -120,8 +127,6 @@ def bench_model_command(
     report.show_model(result, chosen, memory.value)
     report.write_json(json, result)
     if plot is not None:
-        from transept.host.bench.plot import plot_model
-
         plot_model(result, chosen, report.RATES[memory.value], plot)
 
 
@@ -130,7 +135,7 @@ def bench_accuracy_command(
     texts: Annotated[Path | None, typer.Option("--texts", help="one passage a line")] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="built-in passages")] = 200,
     degenerate: Annotated[bool, typer.Option("--degenerate", help="rules, tables, code")] = False,
-    model: ModelOption = "minilm",
+    model: TextModelOption = "minilm",
     config: ConfigOption = "pynq_z2",
     device: DeviceOption = DeviceName.emulator,
     json: JsonOption = None,

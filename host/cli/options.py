@@ -37,6 +37,7 @@ __all__ = [
     "ModelArgument",
     "ModelOption",
     "SeedOption",
+    "TextModelOption",
     "TokensOption",
     "build_simulation",
     "check_accelerator",
@@ -88,8 +89,11 @@ FilterOption = Annotated[
     typer.Option("--filter", help="key filter in place of dense attention: NAME[:PARAMETERS]"),
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write the result here")]
-ModelOption = Annotated[str, typer.Option("--model", help="minilm or a folder")]
-ModelArgument = Annotated[str, typer.Argument(help="minilm, a folder, or module:function")]
+_TEXT_MODELS = "minilm, or a folder in the transformers format"
+_MODELS = f"{_TEXT_MODELS}, or module:function"
+ModelOption = Annotated[str, typer.Option("--model", help=_MODELS)]
+TextModelOption = Annotated[str, typer.Option("--model", help=_TEXT_MODELS)]
+ModelArgument = Annotated[str, typer.Argument(help=_MODELS)]
 
 
 def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:

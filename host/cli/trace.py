@@ -25,7 +25,7 @@ from transept.host.report import console
 from transept.host.runtime.program import Program, load
 from transept.host.runtime.region import Region, dtype_of
 from transept.host.runtime.session import Session
-from transept.sim.timeline import write_trace
+from transept.sim.timeline import last_run, write_trace
 
 __all__ = ["trace"]
 
@@ -57,10 +57,11 @@ def trace(
     device = session.opened
     if result.report is None or not isinstance(device, RtlDevice):
         raise RuntimeError("; ".join(session.notes))
-    changes, end = device.simulation.timeline(), device.simulation.cycle
+    cycles = result.report.cycles
+    changes = last_run(device.simulation.timeline(), cycles)
     with whole_file(output) as place:
-        write_trace(place, changes, end, clock_mhz=config.clock_mhz, names=_names(executable))
-    console.print(f"{output}: {result.report.cycles:,} cycles; open it in ui.perfetto.dev")
+        write_trace(place, changes, cycles, clock_mhz=config.clock_mhz, names=_names(executable))
+    console.print(f"{output}: {cycles:,} cycles; open it in ui.perfetto.dev")
 
 
 def _region(program: Program, name: str | None) -> Region:

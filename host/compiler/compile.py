@@ -135,8 +135,7 @@ class _Compiler:
             If none fits.
         """
         shape, config = self._shape, self._config
-        rows = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
-        enough = sum(graph.macs(rows).values()) / config.macs / GOOD_SHARE
+        enough = sum(graph.macs(shape.rows).values()) / config.macs / GOOD_SHARE
         found: list[tuple[_Plan, Policy]] = []
         reason: CompileError | None = None
         seen: set[Cut] = set()

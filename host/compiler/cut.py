@@ -23,6 +23,11 @@ class Shape:
     batch: int
     lengths: Mapping[str, int]
 
+    @property
+    def rows(self) -> dict[str, list[int]]:
+        """Lengths of the sequences of every dimension, all of them full."""
+        return {dim: [length] * self.batch for dim, length in self.lengths.items()}
+
     def __hash__(self) -> int:
         return hash((self.batch, frozenset(self.lengths.items())))
 

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from transept.golden.config import Config
-from transept.golden.isa import Engine
 from transept.host.devices.base import Allocator
 from transept.sim.build import accelerator_verilog
 from transept.sim.native import NativeSimulation, SimulationTimeout
-from transept.sim.timeline import retirements
 
 __all__ = ["RtlDevice"]
 
@@ -56,7 +54,3 @@ class RtlDevice(Allocator):
     def rtl_sha256(self) -> str:
         """SHA-256 of the Verilog that runs."""
         return hashlib.sha256(accelerator_verilog(self.config).encode()).hexdigest()
-
-    def retirements(self) -> dict[Engine, list[int]]:
-        """Cycle of every retirement, counted from the first change (needs ``timeline=True``)."""
-        return retirements(self.simulation.timeline())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,8 @@ def _told(leaves: list[Any]) -> str:
 
 def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
     """The graph of ``model`` for the shapes of ``example``, in evaluation mode; the caller's model
-    stays in the mode it is in. Convolutions become linear layers on the patches that they see.
+    stays in the mode it is in. Nothing is written in place: every node is one value. Convolutions
+    become linear layers on the patches that they see.
 
     Raises
     ------
@@ -111,6 +113,10 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
     try:
         with _plain_attention(), torch.no_grad():
             exported = torch.export.export(model, example.args, example.kwargs)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                # what is written in place becomes a value of its own
+                exported = exported.run_decompositions({})
     except Exception as error:
         name = type(model).__name__
         raise ExportError(f"torch cannot export {name}: {_first_line(error)}") from error

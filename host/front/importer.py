@@ -201,20 +201,20 @@ class ImportedModel:
         try:
             regions = self._regions(found)
         except UnfitError as error:
-            self.choices.excluded[_matched(error.operator)] = str(error)
+            self.choices.excluded[_matched(error.operator, found)] = str(error)
             return True
         for region, float_region in zip(regions, found.regions, strict=True):
             shape = region_shape(region, float_region)
             try:
                 region.executable(shape)
             except CompileError as error:
-                alone = _too_large(region, shape)
+                alone = _too_large(region, shape, found)
                 if alone:
                     self.choices.excluded |= alone
                 elif len(region.graph.ops) > 1:
-                    self.choices.cuts.add(_middle(region.graph, shape))
+                    self.choices.cuts.add(_middle(region.graph, shape, found))
                 else:
-                    self.choices.excluded[_matched(region.graph.ops[0].name)] = str(error)
+                    self.choices.excluded[_matched(region.graph.ops[0].name, found)] = str(error)
                 return True
         return False
 
@@ -253,7 +253,7 @@ def _nothing(found: Frame, choices: Choices) -> str:
     return f"no part of the model can run on the accelerator: {told}"
 
 
-def _too_large(region: Region, shape: Shape) -> dict[str, str]:
+def _too_large(region: Region, shape: Shape, frame: Frame) -> dict[str, str]:
     """Operators that no cut fits even alone."""
     found = {}
     for op in region.graph.ops:
@@ -265,28 +265,25 @@ def _too_large(region: Region, shape: Shape) -> dict[str, str]:
         try:
             compile_graph(graph, region.config, Shape(shape.batch, lengths))
         except CompileError as error:
-            found[_matched(op.name)] = str(error)
+            found[_matched(op.name, frame)] = str(error)
     return found
 
 
-def _matched(name: str) -> str:
+def _matched(name: str, found: Frame) -> str:
     """The operator that a pattern matched: projections belong to their attention."""
-    for role in (".query", ".key", ".value"):
-        if name.endswith(f"attention{role}"):
-            return name.removesuffix(role)
-    return name
+    matched = {op.name for op in found.matcher.matches}
+    return name if name in matched else name.rpartition(".")[0]
 
 
-def _middle(graph: Graph, shape: Shape) -> str:
+def _middle(graph: Graph, shape: Shape, found: Frame) -> str:
     """The operator that begins the second half of the work."""
-    rows = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
-    macs = graph.macs(rows)
+    macs = graph.macs(shape.rows)
     half, so_far = sum(macs.values()) / 2, 0
     for index, op in enumerate(graph.ops):
         so_far += macs[op.name]
         if so_far >= half and index:
-            return _matched(op.name)
-    return _matched(graph.ops[-1].name)
+            return _matched(op.name, found)
+    return _matched(graph.ops[-1].name, found)
 
 
 def measure_ranges(model: torch.nn.Module, calibration: Sequence[object], config: Config) -> Ranges:

@@ -172,8 +172,7 @@ class Driver:
                 f"{region.name}: inputs are {shape} rows, the executable takes {executable.shape}"
             )
         self.fit(loaded, executable)
-        whole = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
-        image = executable.linked(whole | dict(lengths or {}))
+        image = executable.linked(shape.rows | dict(lengths or {}))
         program, io = (loaded.windows[window] for window in (Window.PROGRAM, Window.IO))
         program.array[: len(image)] = np.frombuffer(image, np.uint8)
         for name in region.graph.inputs:

@@ -69,8 +69,7 @@ class Region:
 
     def macs(self, shape: Shape) -> int:
         """Multiply-accumulates of one run, every row real."""
-        rows = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
-        return sum(self.graph.macs(rows).values())
+        return sum(self.graph.macs(shape.rows).values())
 
     def bucket(self, shape: Shape) -> Shape:
         """The cheapest shape with an executable that gives the same rows, others behind them; the

@@ -32,11 +32,13 @@ LEAST_DRAM, SPARE = 16 << 20, 2
 class Result:
     """Outputs int16 or int8 [batch, length, width], and how they came about.
 
-    report: counters, None on ``cpu``; device: where it ran; seconds: of wall time.
+    report: counters, and executable: what ran, None on ``cpu``; device: where it ran; seconds: of
+    wall time.
     """
 
     outputs: dict[str, np.ndarray]
     report: RunReport | None
+    executable: Executable | None
     device: str
     seconds: float
 
@@ -93,8 +95,9 @@ class Session:
         """
         start = time.perf_counter()
         shape = region.check(inputs, lengths)
-        outputs, report, device = self._run(region, shape, inputs, lengths)
-        return Result(outputs, report, device, time.perf_counter() - start)
+        outputs, report, executable = self._run(region, shape, inputs, lengths)
+        device = CPU if executable is None else self.device
+        return Result(outputs, report, executable, device, time.perf_counter() - start)
 
     @property
     def opened(self) -> Device | None:
@@ -107,13 +110,13 @@ class Session:
         shape: Shape,
         inputs: Mapping[str, np.ndarray],
         lengths: Lengths | None,
-    ) -> tuple[dict[str, np.ndarray], RunReport | None, str]:
+    ) -> tuple[dict[str, np.ndarray], RunReport | None, Executable | None]:
         if self.device != CPU:
             try:
-                return *self._accelerate(region, shape, inputs, lengths), self.device
+                return self._accelerate(region, shape, inputs, lengths)
             except (CompileError, DeviceError) as error:
                 self.notes.append(f"{region.name} ran on {CPU}: {error}")
-        return _golden(region, inputs, lengths), None, CPU
+        return _golden(region, inputs, lengths), None, None
 
     def _accelerate(
         self,
@@ -121,7 +124,7 @@ class Session:
         shape: Shape,
         inputs: Mapping[str, np.ndarray],
         lengths: Lengths | None,
-    ) -> tuple[dict[str, np.ndarray], RunReport]:
+    ) -> tuple[dict[str, np.ndarray], RunReport, Executable]:
         executable = region.executable(region.bucket(shape))
         if executable not in self._verified:
             check_executable(region, executable)
@@ -130,15 +133,16 @@ class Session:
         padded = {
             name: _padded(rows, larger.lengths[values[name].dim]) for name, rows in inputs.items()
         }
-        real = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
         driver, loaded = self._ready(region, executable)
         try:
-            outputs, report = driver.run(loaded, executable, padded, real | dict(lengths or {}))
+            outputs, report = driver.run(
+                loaded, executable, padded, shape.rows | dict(lengths or {})
+            )
         except DeviceLostError:
             self._driver = None
             raise
         cut = {name: y[:, : shape.lengths[values[name].dim]] for name, y in outputs.items()}
-        return cut, report
+        return cut, report, executable
 
     # --- the device and its memory
     def _ready(self, region: Region, executable: Executable) -> tuple[Driver, Loaded]:

@@ -28,10 +28,11 @@ def emulate(
     """Outputs [batch, length, width]. order: of the engines, at random; seed: of what on-chip
     memories and DRAM hold at first, padding of the inputs excepted."""
     shape = executable.shape
-    whole = {dim: [length] * shape.batch for dim, length in shape.lengths.items()}
     rng = np.random.default_rng(seed)
     parts = {
-        Window.PROGRAM: np.frombuffer(executable.linked(whole | dict(lengths or {})), np.uint8),
+        Window.PROGRAM: np.frombuffer(
+            executable.linked(shape.rows | dict(lengths or {})), np.uint8
+        ),
         Window.WEIGHTS: region.weights,
         Window.IO: rng.integers(0, 128, executable.io_bytes).astype(np.uint8),
         Window.SCRATCH: rng.integers(0, 128, executable.scratch_bytes).astype(np.uint8),

@@ -66,7 +66,8 @@ class Workload:
             "channel_shift": int(rng.integers(8, 24)),
             "param": PARAM_BASE + 8 * number,
             "pre": int(rng.integers(0, 4)),
-            "row_shift": int(rng.integers(10, 24)),
+            # shifts of more than all bits now and then: RECIPROCAL adds up to 23
+            "row_shift": int(rng.integers(10, 24) if rng.random() < 0.9 else rng.integers(40, 64)),
             "out_shift": int(rng.integers(0, 6)),
             "columns": int(rng.integers(0, 2)),
             "activation": int(rng.integers(0, 2)),
@@ -92,7 +93,7 @@ class Workload:
         cfg, rng, shape = self.cfg, self.rng, (job["rows"], self.cfg.tile)
         job["acc"] = self.accumulators(shape)
         job["row_multiplier"] = rng.integers(0, (1 << 16) + 1, job["rows"])
-        job["row_exponent"] = rng.integers(0, 16, job["rows"])
+        job["row_exponent"] = rng.integers(0, 24, job["rows"])
         job["sums"] = rng.integers(-127 * CONTEXT_KEYS, 127 * CONTEXT_KEYS + 1, cfg.tile)
         job["channels"] = ChannelParameters(
             rng.integers(1 << 12, 1 << 16, cfg.tile),

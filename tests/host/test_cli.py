@@ -138,6 +138,8 @@ ERRORS = [
     ("explain my_models:model --tokens 3", 1, "--text, --tokens and --batch do not apply"),
     ("explain nothing --json no/x", 1, "no folder no for x"),
     ("bench model --plot no/x.png", 1, "no folder no for x.png"),
+    ("bench model --plot x.nope", 1, "x.nope has no known format, there are .*png"),
+    ("bench model --plot x.png --device cpu", 1, "a plot needs cycles, cpu has none"),
     ("run my_models:model --config tiny --filter nope", 1, "no key filter 'nope', there are dense"),
     ("verify nothing", 1, "no program file nothing"),
     ("trace nothing -o x --region y", 1, "no program file nothing"),

@@ -256,3 +256,16 @@ def test_an_empty_program_ends():
     with simulation() as sim:
         hardware.execute(sim, replaced(copy(), 0, end))
         assert hardware.read(sim, "INSTRUCTIONS")["value"] == 1
+
+
+def test_a_reset_of_one_cycle_is_a_whole_one():
+    """Wherever it strikes, no handshake is left behind, and the next program is none the wiser."""
+    case = copy()
+    with simulation() as sim:
+        for at in range(30, 330, 7):
+            sim.dram[: len(case.dram)] = case.dram
+            hardware.configure(sim, case.windows)
+            hardware.start(sim)
+            sim.step(at)
+            sim.reset(1)
+            hardware.check(sim, copy(seed=at))

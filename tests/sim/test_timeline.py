@@ -34,6 +34,14 @@ CHANGES = np.array(
 )
 
 
+def test_the_last_of_several_runs():
+    """The first run ended at 100; the second began at 150."""
+    second = CHANGES[1:] + np.array([150, 0], np.uint64)
+    both = np.vstack([CHANGES, [[100, 0]], second, [[250, 0]]]).astype(np.uint64)
+    found = timeline.last_run(both, 100)
+    assert found.tolist() == [*CHANGES[1:].tolist(), [100, 0]]
+
+
 def test_slices():
     assert timeline.slices(CHANGES, 100) == [
         Slice("LOAD", "memory", 10, 30),

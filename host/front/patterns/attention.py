@@ -116,7 +116,7 @@ def _scores(m: Matcher, node: object, core: _Core) -> bool:
         return True
     if node.target is aten.baddbmm.default:
         return _baddbmm(m, node, core)
-    if node.target in (aten.add.Tensor, aten.add_.Tensor) and not node.kwargs:
+    if node.target is aten.add.Tensor and not node.kwargs:
         return _added(m, node, core)
     if node.target in (aten.masked_fill.Scalar, aten.where.self, aten.where.ScalarOther):
         return _filled(m, node, core)

@@ -71,7 +71,7 @@ def find_pointwise(source: fx.Node, values: Values) -> Pointwise | None:
 def _kind(node: fx.Node) -> str:
     if node.op != "call_function":
         return ""
-    return str(node.target).removeprefix("aten.").split(".")[0].rstrip("_")
+    return str(node.target).removeprefix("aten.").split(".")[0]
 
 
 def _chain(source: fx.Node, values: Values) -> dict[fx.Node, None]:

@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 def match_add(m: Matcher, node: fx.Node) -> AddMatch | None:
     """``y + x`` of which an operator defines at least one."""
-    if node.target not in (aten.add.Tensor, aten.add_.Tensor) or node.kwargs:
+    if node.target is not aten.add.Tensor or node.kwargs:
         return None
     y, x = (m.rows(part) for part in operands(node)[:2])
     if (

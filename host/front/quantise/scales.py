@@ -151,7 +151,7 @@ class Scales:
             if activation is None:
                 return power_of_two(reach, INT16)
             grid = torch.linspace(-1, 1, 513, dtype=torch.float64) * before * MARGIN16
-            ends.append(float(activation.function(grid).abs().max()))
+            ends.append(float(activation.function(grid).abs().nan_to_num(posinf=reach).max()))
         return power_of_two(max(min(reach, max(ends)), 1e-6), INT16)
 
     def _before(self, op: Match) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,18 +42,14 @@ def fit_table(
 
     The grid of arguments has room for twice the reach. Inner segments are least-squares quadratics;
     the outer two are straight lines through what the function does beyond, up to the end of the
-    grid. The width of a segment is the one with the smallest error within reach.
-
-    Raises
-    ------
-    ValueError
-        If the function is not finite there.
+    grid. The width of a segment is the one with the smallest error within reach; the error of a
+    function that is not finite on the whole grid is infinite.
     """
     in_exponent = power_of_two(reach * MARGIN16, INT16)
     steps = np.arange(-INT16, INT16 + 1)
     wanted = function(torch.as_tensor(steps * 2.0**in_exponent)).numpy()
-    if not np.isfinite(wanted).all():
-        raise ValueError(f"an activation is not finite within +-{INT16 * 2.0**in_exponent:.4g}")
+    finite = bool(np.isfinite(wanted).all())
+    wanted = np.nan_to_num(wanted, posinf=0.0, neginf=0.0)
     within = np.abs(steps) * 2.0**in_exponent <= reach
     largest = max(float(np.abs(wanted[within]).max()) * 2.0**-out_exponent, 1.0)
     scaled = np.clip(wanted * 2.0**-out_exponent, -INT16, INT16)
@@ -63,7 +60,8 @@ def fit_table(
         if best is None or error < best[0]:
             best = float(error), table
     assert best is not None
-    return FittedTable(best[1], in_exponent, out_exponent, best[0])
+    error, table = best
+    return FittedTable(table, in_exponent, out_exponent, error if finite else math.inf)
 
 
 def _fit(wanted: np.ndarray, width: int) -> ActivationTable:

@@ -223,6 +223,62 @@ def test_shared_parameters_share_their_integers():
     assert len({id(op.weight) for op in linears}) == 1
 
 
+# --- what operators do to tensors of others
+class Between(nn.Module):
+    """Something between two linear layers."""
+
+    def __init__(self, between):
+        super().__init__()
+        torch.manual_seed(4)
+        self.a, self.b, self.between = nn.Linear(16, 16), nn.Linear(16, 16), between
+
+    def forward(self, x):
+        return self.b(self.between(self.a(x), x))
+
+
+def added_in_place(h, x):
+    h.add_(x)
+    return h
+
+
+def chained_in_place(h, x):
+    h += x * 2
+    h.relu_()
+    return h
+
+
+def written_through_a_view(h, x):
+    left = h[:, :8]
+    left.mul_(0.0)
+    return h
+
+
+def written_into_a_slice(h, x):
+    y = torch.zeros(x.shape)
+    y[:, :16] = h
+    return y
+
+
+@pytest.mark.parametrize(
+    "between", [added_in_place, chained_in_place, written_through_a_view, written_into_a_slice]
+)
+def test_writes_in_place(between):
+    """What is written into a tensor is seen by everybody who reads it or a view of it later."""
+    model = Between(between)
+    program = transept.compile(model, X, config=PYNQ_Z2)
+    got = program.run(X, device="emulator")
+    assert torch.equal(got, program.run(X, device="cpu"))
+    assert cosine(got, model(X)) > 0.995
+    assert program.explain()["linears_on"] == 2
+
+
+def test_what_is_not_finite_stays_with_torch():
+    model = Between(lambda h, x: torch.reciprocal(h.abs()).clamp(max=4.0))
+    program = transept.compile(model, X, config=PYNQ_Z2)
+    assert program.explain()["linears_on"] == 2
+    assert cosine(program.run(X, device="emulator"), model(X)) > 0.99
+
+
 # --- key filters
 def test_a_filter_by_name():
     model, inputs = load("bert")

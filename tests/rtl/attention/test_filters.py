@@ -23,7 +23,7 @@ ONLY = {
 def random_case(rng, generator, cfg):
     """A rule, the block that it is asked about, and its query rows and keys."""
     kind = rng.choice(cfg.key_filters)
-    d = cfg.tile * rng.choice([1, 2, 3])
+    d = cfg.tile * rng.choice([1, 2, 3, 7, 8, 15])
     count = rng.choice(
         [1, 2, cfg.tile, cfg.geometry.max_keys, rng.randint(1, cfg.geometry.max_keys)]
     )
