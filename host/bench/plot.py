@@ -8,7 +8,7 @@ from typing import Any
 from transept.golden.config import Config
 from transept.host.files import whole_file
 
-__all__ = ["check_plot", "plot_model"]
+__all__ = ["check_plot", "engine_cycles", "plot_model"]
 
 #: Colours of the engines, and of what they wait for.
 BUSY, WAITS = "tab:blue", ("tab:red", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "gold")
@@ -82,12 +82,13 @@ def _timeline(axes: Any, result: dict[str, Any]) -> None:
             shares = part["engines"].get(engine, [])
             width = part["cycles"] / max(1, len(shares))
             middles = [start + width * (i + 0.5) for i in range(len(shares))]
-            axes.bar(middles, [0.9 * share for share in shares], width, bottom=row, color=BUSY)
+            axes.bar(
+                middles, [-0.9 * share for share in shares], width, bottom=row + 0.9, color=BUSY
+            )
         start += part["cycles"]
         axes.axvline(start, color="black", linewidth=0.5)
-    for row, engine in enumerate(engines):
-        axes.text(0, row + 0.92, engine, va="top", fontsize="small")
-    axes.set_yticks([])
+    axes.set_yticks([row + 0.45 for row in range(len(engines))], engines)
+    axes.invert_yaxis()
     axes.set_xlim(0, start)
     axes.set_xlabel("cycle")
     axes.set_title("share of each slice in which the engine works")
@@ -96,18 +97,31 @@ def _timeline(axes: Any, result: dict[str, Any]) -> None:
 def _stalls(axes: Any, result: dict[str, Any]) -> None:
     """Cycles of each engine: working, and waiting for what."""
     engines = list(result["busy"])
-    reasons = sorted({reason for stalls in result["stalls"].values() for reason in stalls})
     left = [0.0] * len(engines)
-    stalled = [sum(result["stalls"][engine].values()) for engine in engines]
-    works = [result["busy"][e] - lost for e, lost in zip(engines, stalled, strict=True)]
-    parts = [("works", BUSY, [max(0, cycles) for cycles in works])]
-    for index, reason in enumerate(reasons):
-        cycles = [result["stalls"][engine].get(reason, 0) for engine in engines]
-        parts.append((f"waits: {reason.lower()}", WAITS[index % len(WAITS)], cycles))
-    for label, colour, cycles in parts:
-        shares = [count / result["cycles"] for count in cycles]
+    for index, (label, cycles) in enumerate(engine_cycles(result).items()):
+        shares = [cycles[engine] / result["cycles"] for engine in engines]
+        colour = WAITS[(index - 1) % len(WAITS)] if index else BUSY
         axes.barh(engines, shares, left=left, color=colour, label=label)
         left = [a + b for a, b in zip(left, shares, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel("share of all cycles")
     axes.legend(fontsize="small", ncols=3)
+
+
+def engine_cycles(result: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Cycles of every engine by what it does: ``works``, then each reason to wait.
+
+    An engine that waits for a token is not busy; for everything else it waits while it is.
+    """
+    reasons = sorted({reason for stalls in result["stalls"].values() for reason in stalls})
+    waits = {
+        f"waits: {reason.lower()}": {
+            engine: stalls.get(reason, 0) for engine, stalls in result["stalls"].items()
+        }
+        for reason in reasons
+    }
+    works = {
+        engine: busy - sum(result["stalls"][engine].values()) + result["stalls"][engine]["TOKEN"]
+        for engine, busy in result["busy"].items()
+    }
+    return {"works": works} | waits

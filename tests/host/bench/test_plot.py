@@ -7,7 +7,7 @@ from torch import nn
 import transept
 from transept.golden.config import TINY
 from transept.host.bench.model import bench_model
-from transept.host.bench.plot import check_plot, plot_model
+from transept.host.bench.plot import check_plot, engine_cycles, plot_model
 from transept.host.models import Prepared
 
 
@@ -46,9 +46,18 @@ def test_the_timeline_is_the_share_in_which_an_engine_advances(result):
     for engine, busy in result["busy"].items():
         parts = [(part["cycles"], part["engines"].get(engine, [])) for part in result["timeline"]]
         assert all(0 <= share < 1 + 1e-9 for _, shares in parts for share in shares)
-        stalled = sum(n for why, n in result["stalls"][engine].items() if why != "TOKEN")
         drawn = sum(cycles * sum(shares) / max(1, len(shares)) for cycles, shares in parts)
-        assert drawn == pytest.approx(busy - stalled), engine
+        works = engine_cycles(result)["works"][engine]
+        assert drawn == pytest.approx(works), engine
+        assert (works > 0) == (busy > 0)
+
+
+def test_an_engine_works_or_waits_but_never_both(result):
+    parts = engine_cycles(result)
+    assert parts["works"]["STORE"]
+    assert parts["waits: token"]["STORE"]
+    for engine in result["busy"]:
+        assert sum(cycles[engine] for cycles in parts.values()) <= result["cycles"]
 
 
 def test_every_region_has_its_own_cycles(result):
