@@ -76,40 +76,51 @@ def verilog(config):
     return f"assign y = x & {mask(config.width)};"
 """,
     "sim/__init__.py": "",
+    "sim/cache.py": """\
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Recipe(NamedTuple):
+    kind: str
+    label: str
+    content: str
+
+    def make(self, fill):
+        folder = Path(os.environ["TRANSEPT_CACHE"]) / self.kind / self.content
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            fill(folder)
+        return folder
+""",
     "sim/build.py": """\
 import hashlib
-import os
 import time
 from pathlib import Path
 
 from transept.rtl.core import verilog
-
-
-def cached(name, make):
-    folder = Path(os.environ["TRANSEPT_CACHE"]) / name
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        make(folder)
-    return folder
+from transept.sim.cache import Recipe
 
 
 def accelerator_verilog(config):
     source = Path(__file__).parents[1] / "rtl" / "core.py"
     key = hashlib.sha256(source.read_bytes()).hexdigest()
 
-    def make(folder):
+    def fill(folder):
         (folder / "accelerator.v").write_text(verilog(config))
 
-    return (cached(f"verilog/{config.name}_{key}", make) / "accelerator.v").read_text()
+    recipe = Recipe("verilog", config.name, config.name + key)
+    return (recipe.make(fill) / "accelerator.v").read_text()
 
 
 def simulation(config):
-    def make(folder):
+    def fill(folder):
         time.sleep(5)
         (folder / "accelerator.v").write_text(text)
 
     text = accelerator_verilog(config)
-    return cached(f"native/{hashlib.sha256(text.encode()).hexdigest()}", make)
+    return Recipe("native", config.name, hashlib.sha256(text.encode()).hexdigest()).make(fill)
 """,
     "tests/golden/test_count.py": """\
 import os
@@ -165,7 +176,7 @@ def toy_project(folder: Path) -> Project:
         path = folder / "toy" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return Project.of(folder / "toy", builder="transept.sim.build", cache=folder / "cache")
+    return Project.of(folder / "toy", builder="transept.sim.cache", cache=folder / "cache")
 
 
 def mutant(root: Path, file: str, after: str) -> Mutant:

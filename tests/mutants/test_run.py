@@ -1,9 +1,11 @@
 """Faults planted in a project in miniature: seen, hung, equivalent or overlooked."""
 
+import importlib
 import json
 
 import pytest
 from mutants import watch
+from mutants.__main__ import BUILDER, _cache
 from mutants.campaign import Campaign, Records, Results
 from mutants.equivalents import Equivalent
 from mutants.mutations import MODULE
@@ -11,6 +13,8 @@ from mutants.testmap import batches, relevant
 from mutants.trial import CAUGHT, EQUIVALENT, SURVIVED
 from mutants.workers import Workers
 from toy_project import BUILD_SECONDS, FILES, mutant, toy_project
+
+from transept.sim.cache import cache_dir
 
 COUNT, CORE = "golden/count.py", "rtl/core.py"
 TESTS = "tests/golden/test_count.py::test_"
@@ -31,6 +35,12 @@ def records(project, tmp_path_factory):
         assert sorted(found.find(workers)) == wanted
     assert found.missing == []
     return found
+
+
+def test_the_build_cache_of_this_project_is_known():
+    """The tool stands before what keeps builds, and looks where they are kept."""
+    assert callable(importlib.import_module(BUILDER).Recipe.make)
+    assert _cache() == cache_dir()
 
 
 def test_what_each_test_calls(records):

@@ -27,6 +27,8 @@ from mutants.workers import Workers
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "mutants"
 FLOORS = ("golden", "rtl", "host")
+#: What keeps builds here.
+BUILDER = "transept.sim.cache"
 
 
 def main(
@@ -48,7 +50,7 @@ def main(
         return print(*mutants, sep="\n")
     path = resume or output or FOLDER / f"{seed}_{count}_{digest(mutants)}.jsonl"
     results = Results(path, mutants, resume=resume is not None)
-    project = Project.of(ROOT, builder="transept.sim.build", cache=_cache())
+    project = Project.of(ROOT, builder=BUILDER, cache=_cache())
     with Workers(project, workers) as copies:
         tests = _map(copies, project)
         minutes = estimate(tests, [mutants[i] for i in results.missing], workers) / 60
@@ -60,7 +62,7 @@ def main(
 
 
 def _cache() -> Path:
-    from transept.sim.build import cache_dir
+    from transept.sim.cache import cache_dir
 
     return cache_dir()
 

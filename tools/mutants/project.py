@@ -28,11 +28,11 @@ _LEFT_OUT_AT_THE_TOP = "build"
 
 @dataclass(frozen=True)
 class Project:
-    """A checkout: its folder, its packages, and the module that builds and caches simulations."""
+    """A checkout: its folder, its packages, and the module that caches what is built."""
 
     root: Path
     packages: Mapping[str, str]  # folder by package, from the root
-    builder: str | None = None  # its ``cached(name, make)`` makes folders of ``cache``
+    builder: str | None = None  # its ``Recipe.make(fill)`` makes folders of ``cache``
     cache: Path | None = None
 
     @classmethod

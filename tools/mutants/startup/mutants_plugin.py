@@ -3,7 +3,7 @@
 $MUTANTS_TESTS    a file with the tests to run, one a line, in this order
 $MUTANTS_STATUS   a file descriptor to which every step is announced, so that it can be watched
 $MUTANTS_RECORD   instead of both: a file that gets what each test calls and how long it takes
-$MUTANTS_CACHE    the module whose ``cached`` builds simulations, which takes as long as it takes
+$MUTANTS_CACHE    the module whose ``Recipe.make`` builds what takes as long as it takes
 $MUTANTS_MEMORY   bytes that a process may allocate
 """
 
@@ -14,6 +14,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import mutants_tracer
 import pytest
@@ -50,28 +51,30 @@ class Builds:
         self.requests: dict[str, int] = {}
 
     def attach(self) -> None:
-        """Stand before ``cached`` of $MUTANTS_CACHE."""
+        """Stand before ``Recipe.make`` of $MUTANTS_CACHE."""
         if "MUTANTS_CACHE" not in os.environ:
             return
         try:
             module = importlib.import_module(os.environ["MUTANTS_CACHE"])
         except Exception:  # a fault that breaks this import breaks the tests of it, too
             return
-        original = module.cached
+        recipe = module.Recipe
+        original = recipe.make
 
-        def cached(name: str, make: Callable[[Path], None]) -> Path:
-            folder = original(name, lambda scratch: self._build(make, scratch))
-            self.requests[name] = sum(path.stat().st_size for path in folder.glob("*.v"))
+        def make(self: Any, fill: Callable[[Path], None]) -> Path:
+            folder = original(self, lambda scratch: builds._build(fill, scratch))
+            name = f"{self.kind}/{self.label}_{self.content}"
+            builds.requests[name] = sum(path.stat().st_size for path in folder.glob("*.v"))
             return folder
 
-        module.cached = cached  # type: ignore[attr-defined]
+        builds, recipe.make = self, make
 
-    def _build(self, make: Callable[[Path], None], scratch: Path) -> None:
+    def _build(self, fill: Callable[[Path], None], scratch: Path) -> None:
         self._depth += 1
         if self._depth == 1:
             self._began()
         try:
-            make(scratch)
+            fill(scratch)
         finally:
             self._depth -= 1
             if self._depth == 0:
