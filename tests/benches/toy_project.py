@@ -13,13 +13,6 @@ __all__ = ["BUILD_SECONDS", "FILES", "mutant", "toy_project"]
 #: What a simulation takes to build.
 BUILD_SECONDS = 5
 FILES = {
-    "pyproject.toml": """\
-[tool.setuptools.package-dir]
-"transept" = "transept"
-"transept.golden" = "golden"
-"transept.rtl" = "rtl"
-"transept.sim" = "sim"
-""",
     "transept/__init__.py": "",
     "golden/__init__.py": "",
     "golden/config.py": """\

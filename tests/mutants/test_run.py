@@ -5,10 +5,11 @@ import json
 
 import pytest
 from mutants import watch
-from mutants.__main__ import BUILDER, _cache
+from mutants.__main__ import BUILDER, ROOT, _cache
 from mutants.campaign import Campaign, Records, Results
 from mutants.equivalents import Equivalent
 from mutants.mutations import MODULE
+from mutants.project import Project
 from mutants.testmap import batches, relevant
 from mutants.trial import CAUGHT, EQUIVALENT, SURVIVED
 from mutants.workers import Workers
@@ -16,6 +17,7 @@ from toy_project import BUILD_SECONDS, FILES, mutant, toy_project
 
 from transept.sim.cache import cache_dir
 
+LAYERS = ("transept.golden", "transept.rtl", "transept.sim", "transept.host")
 COUNT, CORE = "golden/count.py", "rtl/core.py"
 TESTS = "tests/golden/test_count.py::test_"
 SIMULATION = "tests/rtl/test_core.py::test_simulation"
@@ -39,6 +41,7 @@ def records(project, tmp_path_factory):
 
 def test_the_build_cache_of_this_project_is_known():
     """The tool stands before what keeps builds, and looks where they are kept."""
+    assert set(Project.of(ROOT).packages) == {"transept", *LAYERS}
     assert callable(importlib.import_module(BUILDER).Recipe.make)
     assert _cache() == cache_dir()
 

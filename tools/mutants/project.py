@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tomllib
-
 from mutants.draw import Mutant
 
 __all__ = ["STARTUP", "Project", "Scratch"]
 
+TOP = "transept"
 STARTUP = Path(__file__).resolve().parent / "startup"
 #: What a copy does without, wherever it is, and at the top: what is installed, cached and built.
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".hypothesis", ".*cache", "__pycache__")
@@ -37,9 +36,10 @@ class Project:
 
     @classmethod
     def of(cls, root: Path, builder: str | None = None, cache: Path | None = None) -> Project:
-        """The project in a folder, whose pyproject.toml names its packages."""
-        facts = tomllib.loads((root / "pyproject.toml").read_text())
-        return cls(root.resolve(), facts["tool"]["setuptools"]["package-dir"], builder, cache)
+        """The project in a folder; every other package in it is one inside its own."""
+        folders = sorted(path.parent.name for path in root.glob("*/__init__.py"))
+        packages = {name if name == TOP else f"{TOP}.{name}": name for name in folders}
+        return cls(root.resolve(), packages, builder, cache)
 
 
 class Scratch:
