@@ -134,14 +134,11 @@ class Field:
 
     def check(self, value: int) -> int:
         """Return ``value`` as unsigned bits; ValueError if it does not fit."""
-        low, high = (
-            (-(1 << (self.width - 1)), (1 << (self.width - 1)) - 1)
-            if self.signed
-            else (0, (1 << self.width) - 1)
-        )
-        if not low <= value <= high:
-            raise ValueError(f"field {self.name}={value} is outside {low} to {high}")
-        return value & ((1 << self.width) - 1)
+        values = 1 << self.width
+        low = -values // 2 if self.signed else 0
+        if not low <= value < low + values:
+            raise ValueError(f"field {self.name}={value} is outside {low} to {low + values - 1}")
+        return value & (values - 1)
 
     def extract(self, bits: int) -> int:
         """The value of the field whose bits are the lowest ones of ``bits``."""
@@ -478,17 +475,30 @@ def encode(instruction: Instruction) -> bytes:
     ValueError
         If an operand is missing, unknown, or does not fit its field.
     """
-    fmt = FORMATS[instruction.opcode]
-    unknown = set(instruction.operands) - {field.name for field in fmt.fields}
-    if unknown:
-        raise ValueError(f"{fmt.opcode.name} has no operand {', '.join(sorted(unknown))}")
-    bits = int(instruction.opcode)
+    opcode, operands = instruction.opcode, instruction.operands
+    places = _PLACES[opcode]
+    if operands.keys() != places.keys():
+        _misses(opcode, operands)
+    bits = int(opcode)
     bits |= _mask(instruction.wait) << _WAIT_LOW | _mask(instruction.signal) << _SIGNAL_LOW
-    for field, low in fmt.offsets():
-        if field.name not in instruction.operands:
-            raise ValueError(f"{fmt.opcode.name} needs operand {field.name}")
-        bits |= field.check(int(instruction.operands[field.name])) << low
+    for name, (field, low) in places.items():
+        bits |= field.check(int(operands[name])) << low
     return bits.to_bytes(INSTRUCTION_BYTES, "little")
+
+
+#: Every operand field with its lowest bit, by name.
+_PLACES = {
+    opcode: {field.name: (field, low) for field, low in fmt.offsets()}
+    for opcode, fmt in FORMATS.items()
+}
+
+
+def _misses(opcode: Opcode, operands: Mapping[str, int]) -> None:
+    """ValueError for operands that are none, or are not there."""
+    if unknown := operands.keys() - _PLACES[opcode].keys():
+        raise ValueError(f"{opcode.name} has no operand {', '.join(sorted(unknown))}")
+    missing = next(name for name in _PLACES[opcode] if name not in operands)
+    raise ValueError(f"{opcode.name} needs operand {missing}")
 
 
 def decode(data: bytes) -> Instruction:

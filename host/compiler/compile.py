@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from transept.golden import isa
@@ -77,8 +80,22 @@ def compile_graph(
     CompileError
         If no cut fits the accelerator; the message names what does not.
     """
-    compiler = _Compiler(graph, config, shape, image or WeightImage(graph, config))
-    return compiler.emit(compiler.best())
+    with _nothing_collected():
+        compiler = _Compiler(graph, config, shape, image or WeightImage(graph, config))
+        return compiler.emit(compiler.best())
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Without looking for cyclic garbage: a compiler makes none, and it would look through
+    millions of tasks and instructions again and again, a third of the time of a large model."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def schedule_of(graph: Graph, config: Config, shape: Shape) -> Schedule:

@@ -425,12 +425,12 @@ _EMIT: dict[type[Task], Callable[[_Emitter, Any], None]] = {
 
 def _regions(uses: Iterable[Use]) -> list[Region]:
     """What placed uses touch."""
-    return [
-        use.region._replace(
-            start=use.region.start + use.buffer.addr, stop=use.region.stop + use.buffer.addr
-        )
-        for use in uses
-    ]
+    found = []
+    for use in uses:
+        memory, start, stop, stride, width = use.region
+        addr = use.buffer.addr
+        found.append(Region(memory, start + addr, stop + addr, stride, width))
+    return found
 
 
 def _merged(tasks: list[Product], max_rows: int) -> list[Product]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -113,10 +114,11 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
     try:
         with _plain_attention(), torch.no_grad():
             exported = torch.export.export(model, example.args, example.kwargs)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                # what is written in place becomes a value of its own
-                exported = exported.run_decompositions({})
+            if not all(_is_pure(node.target) for node in exported.graph.nodes):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    # what is written in place becomes a value of its own
+                    exported = exported.run_decompositions({})
     except Exception as error:
         name = type(model).__name__
         raise ExportError(f"torch cannot export {name}: {_first_line(error)}") from error
@@ -128,6 +130,13 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def _is_pure(target: object) -> bool:
+    """Whether a node surely writes to nothing: inputs and outputs, items, and most operators."""
+    if isinstance(target, torch._ops.OpOverload):
+        return not target._schema.is_mutable
+    return isinstance(target, str) or target is operator.getitem
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,7 @@ class ImportedModel:
         self.regions: list[Region] = []
         self._filter = key_filter
         self._exports: dict[tuple, fx.GraphModule] = {}
+        self._frames: dict[tuple, tuple[Choices, Frame]] = {}  # while it is decided what stays
         self._bound: dict[tuple, _Bound] = {}
         self._rules: dict[str, KeyFilter] = {}  # what the masks of the example say
 
@@ -112,8 +114,7 @@ class ImportedModel:
         """
         key = arguments.key
         if key not in self._bound:
-            first = self.example if key == self.example.key else arguments
-            found = frame(self._exported(first), first, self.config, self.choices)
+            found = self._frame(arguments)
             if not self.ranges.covers(found.regions):
                 raise MaskError("; ".join(dict.fromkeys(found.reasons.values())) or "other regions")
             for op in (op for region in found.regions for op in region.attentions):
@@ -122,6 +123,16 @@ class ImportedModel:
             module, bindings = bind(found, [region.graph for region in regions])
             self._bound[key] = _Bound(found, module, bindings, regions)
         return self._bound[key]
+
+    def _frame(self, arguments: Arguments) -> Frame:
+        """What can run on the accelerator, as far as is decided; for the shapes of the example, on
+        the example."""
+        known = self._frames.get(arguments.key)
+        if known is None or known[0] != self.choices:
+            first = self.example if arguments.key == self.example.key else arguments
+            found = frame(self._exported(first), first, self.config, self.choices)
+            known = self._frames[arguments.key] = copy.deepcopy(self.choices), found
+        return known[1]
 
     def _exported(self, arguments: Arguments) -> fx.GraphModule:
         if arguments.key not in self._exports:
@@ -156,13 +167,14 @@ class ImportedModel:
         for _ in range(MOST_ATTEMPTS):
             if not self._unfit(self.calibrated()):
                 self.bound(self.example)
+                self._frames.clear()
                 return
         raise UnsupportedModelError(f"no cut of the model fits {self.config.name}")
 
     def calibrated(self) -> Frame:
         """The frame of the example, of which calibration has seen every value."""
         while True:
-            found = frame(self._exported(self.example), self.example, self.config, self.choices)
+            found = self._frame(self.example)
             if not found.regions:
                 raise UnsupportedModelError(_nothing(found, self.choices))
             _check_weights(found.regions)
@@ -174,12 +186,8 @@ class ImportedModel:
     def _measured(self) -> Ranges:
         """Ranges over the calibration inputs, of any shapes."""
         ranges = Ranges(self.ranges.inputs, self.choices.plain)
-        frames: dict[tuple, Frame] = {}
         for arguments in ranges.inputs:
-            if arguments.key not in frames:
-                module = self._exported(arguments)
-                frames[arguments.key] = frame(module, arguments, self.config, self.choices)
-            frames[arguments.key].observe(arguments, ranges)
+            self._frame(arguments).observe(arguments, ranges)
         return ranges
 
     def _plain(self, found: Frame) -> bool:

@@ -82,10 +82,10 @@ class View:
         if not self.codes.ndim or not self.codes.numel():
             return None
         codes = self.codes.reshape(-1, self.codes.shape[-1])
-        rows, elements = codes // self.width, codes[0] % self.width
-        if (rows != rows[:, :1]).any() or (codes % self.width != elements).any():
+        rows, elements = codes[:, 0] // self.width, codes[0] % self.width
+        if not torch.equal(codes, rows[:, None] * self.width + elements):
             return None
-        return Rows(self.value, self.width, rows[:, 0], elements, self.factor)
+        return Rows(self.value, self.width, rows, elements, self.factor)
 
 
 @dataclass(frozen=True)

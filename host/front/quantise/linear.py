@@ -16,33 +16,28 @@ from transept.host.front.quantise.grids import (
     largest_shift,
     multipliers,
 )
-from transept.host.front.quantise.rounding import round_weights
+from transept.host.front.quantise.rounding import Feedback, round_weights
 
 __all__ = ["check_finite", "quantise_linear"]
 
 
 def quantise_linear(
     op: LinearMatch,
-    moments: torch.Tensor | None,
+    known: Feedback | None,
     in_scale: np.ndarray,
     out_scale: np.ndarray,
     table: ActivationTable | None = None,
 ) -> Linear:
-    """in_scale, out_scale: the real value of one step of each element; moments: float64[k, k], the
-    sum of ``x^T x`` over calibration's rows, without which weights go to the nearest; table: the
-    activation, applied to steps of out_scale.
+    """in_scale, out_scale: the real value of one step of each element; known: of the operand in
+    steps of in_scale, without which weights go to the nearest; table: the activation, applied to
+    steps of out_scale.
 
     A row's own scale is the maximum of its int16 elements, found at run time.
     """
     real = op.weight.double().numpy() * in_scale / out_scale[:, None]
     step = np.maximum(np.abs(real).max(1), 1e-12) / INT8
-    steps = torch.as_tensor(real / step[:, None])
-    if moments is None:
-        rounded = steps.round()
-    else:
-        scale = torch.as_tensor(in_scale)
-        rounded = round_weights(steps, moments / torch.outer(scale, scale))
-    weight = rounded.numpy().astype(np.int8)
+    steps = real / step[:, None]
+    weight = (np.rint(steps) if known is None else round_weights(steps, known)).astype(np.int8)
     per_row = step / INT8  # times the row maximum
     bound = INT8 * np.abs(weight.astype(np.int64)).sum(1)  # largest possible accumulator
     row_shift = largest_shift(bound * per_row * 2.0**OUT_SHIFT, PRODUCT_LIMIT, 0, 40)

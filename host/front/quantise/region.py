@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from transept.golden.config import Config
 from transept.golden.filters import Dense, KeyFilter
@@ -17,6 +18,7 @@ from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, M
 from transept.host.front.quantise.attention import quantise_attention
 from transept.host.front.quantise.linear import quantise_linear
 from transept.host.front.quantise.norm import quantise_add, quantise_norm
+from transept.host.front.quantise.rounding import Feedback, feedback
 from transept.host.front.quantise.scales import Scales
 from transept.host.front.ranges import Ranges, base_name
 from transept.host.front.regions import FloatRegion
@@ -43,6 +45,7 @@ class Quantiser:
         self._ranges, self._config, self._filter = ranges, config, key_filter
         self.scales = Scales([op for region in regions for op in region.ops], ranges)
         self._done: dict[tuple, Any] = {}
+        self._latest: tuple[torch.Tensor, Feedback] | None = None
 
     def graph(self, region: FloatRegion) -> Graph:
         """The quantised graph of one region.
@@ -102,8 +105,19 @@ class Quantiser:
         width = len(op.bias)
         out = scale[op.outputs[0]] if fitted is None else np.full(width, 2.0**fitted.in_exponent)
         table = None if fitted is None else fitted.table
+        known = self._feedback(op)
+        return quantise_linear(op, known, scale[op.inputs[0]], out, table)
+
+    def _feedback(self, op: LinearMatch) -> Feedback | None:
+        """Of the operand of a linear layer; neighbours with the same operand share it."""
         moments = self._ranges.moments(op.name)
-        return quantise_linear(op, moments, scale[op.inputs[0]], out, table)
+        if moments is None:
+            return None
+        scale = torch.as_tensor(self.scales.scale[op.inputs[0]])
+        moments = moments / torch.outer(scale, scale)
+        if self._latest is None or not torch.equal(self._latest[0], moments):
+            self._latest = moments, feedback(moments)
+        return self._latest[1]
 
     def _attention(self, op: AttentionMatch) -> Attention:
         scales = [self.scales.scale[name] for name in (*op.inputs, *op.outputs)]

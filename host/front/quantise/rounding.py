@@ -1,4 +1,5 @@
-"""Rounding of weights with respect to what they are multiplied with (GPTQ, Frantar et al. 2023).
+"""Rounding of weights with respect to what they are multiplied with: GPTQ (Frantar et al. 2023), in
+the form that Chee et al. 2023 (QuIP) showed to be the same, which needs no inverse.
 
 An error that every row of a sequence shares, because its tokens are all the same, does not average
 out behind the layers; so each input channel's error is made good in those that follow.
@@ -6,42 +7,66 @@ out behind the layers; so each input channel's error is made good in those that 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 
 from transept.host.front.quantise.grids import INT8
 
-__all__ = ["round_weights"]
+__all__ = ["Feedback", "feedback", "round_weights"]
 
 #: Added to the diagonal, as a share of its mean: for directions that calibration did not see.
 DAMPING = 0.01
-#: Input channels between two updates of all later ones.
-ROUNDED_TOGETHER = 128
+#: Input channels whose errors are added up at once.
+ROUNDED_TOGETHER = 64
 
 
-def round_weights(weight: torch.Tensor, moments: torch.Tensor) -> torch.Tensor:
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """Which channel makes good what; layers with the same operand share it.
+
+    order: the channels, in which they are rounded; share: float32[k, k], of the error of the i-th
+    channel in this order that the j-th takes, for i < j.
+    """
+
+    order: np.ndarray
+    share: np.ndarray
+
+
+def feedback(moments: torch.Tensor) -> Feedback:
+    """moments: float64[k, k], the sum of ``x^T x`` over calibration's rows x.
+
+    Channels are rounded in the order of falling second moment. In this order the moments are
+    ``S D S^T`` with a diagonal D and an upper S, ones on its diagonal: the shares. It is the lower
+    Cholesky factor of the moments in reverse order, turned around.
+    """
+    diagonal = moments.diagonal()
+    order = diagonal.argsort(descending=True)
+    backwards = order.flip(0)
+    turned = moments.float()[backwards][:, backwards]
+    turned.diagonal().add_(max(float(diagonal.mean()) * DAMPING, 1e-12))
+    lower = torch.linalg.cholesky(turned)
+    return Feedback(order.numpy(), (lower / lower.diagonal()).flip(0, 1).numpy())
+
+
+def round_weights(weight: np.ndarray, known: Feedback) -> np.ndarray:
     """Integers q within +-127 with a small ``sum |(q - weight) x|^2`` over calibration's rows x.
 
-    weight: float64[n, k] in steps; moments: float64[k, k], the sum of ``x^T x``. With U the upper
-    Cholesky factor of the inverse moments, channels in the order of falling second moment::
+    weight: float[n, k] in steps. In the order of ``known``::
 
-        q_i = round(w_i);   w_j -= (w_i - q_i) U_ij / U_ii   for j > i
+        q_j = round(w_j + sum over i < j of (w_i - q_i) share_ij)
 
     Nothing is known of a channel that was always zero: it is rounded to the nearest.
     """
-    size = len(moments)
-    damping = max(float(moments.diagonal().mean()) * DAMPING, 1e-12)
-    order = moments.diagonal().argsort(descending=True)
-    ordered = moments[order][:, order] + damping * torch.eye(size, dtype=torch.float64)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(ordered))
-    factor = torch.linalg.cholesky(inverse, upper=True)
-    left, done = weight[:, order].T.contiguous(), torch.empty_like(weight)
-    for start in range(0, size, ROUNDED_TOGETHER):
-        end = min(start + ROUNDED_TOGETHER, size)
-        errors = torch.empty(end - start, len(weight), dtype=torch.float64)
-        for i in range(start, end):
-            rounded = left[i].round().clip(-INT8, INT8)
-            done[:, order[i]] = rounded
-            errors[i - start] = (left[i] - rounded) / factor[i, i]
-            left[i:end] -= factor[i, i:end, None] * errors[i - start]
-        left[end:] -= factor[start:end, end:].T @ errors
-    return done
+    ordered = np.ascontiguousarray(weight[:, known.order].T, np.float32)
+    errors = np.empty_like(ordered)
+    for start in range(0, len(ordered), ROUNDED_TOGETHER):
+        block = slice(start, start + ROUNDED_TOGETHER)
+        wanted = ordered[block] + known.share[:start, block].T @ errors[:start]
+        for j, row in enumerate(wanted, start):
+            row += known.share[start:j, j] @ errors[start:j]
+            errors[j] = ordered[j] - np.clip(np.rint(row), -INT8, INT8)
+    rounded = np.empty_like(weight)
+    rounded[:, known.order] = (ordered - errors).T
+    return np.rint(rounded)
