@@ -8,7 +8,8 @@ from bench import Bench, instruction
 
 from transept.golden import isa, registers
 from transept.golden.config import TINY
-from transept.golden.isa import Engine, Instruction, Memory, Opcode, Window
+from transept.golden.emulator import Emulator
+from transept.golden.isa import Engine, Filter, Instruction, Memory, Opcode, Window
 from transept.golden.registers import ErrorCode, Stall, Unit
 from transept.sim.native import Faults, NativeSimulation
 
@@ -60,6 +61,32 @@ def test_equals_the_emulator(name, backpressure):
         rng = np.random.default_rng([seed, round(10 * backpressure)])
         with simulation(seed=seed + 1, backpressure=backpressure) as sim:
             hardware.check(sim, programs.CASES[name](TINY, rng))
+
+
+def test_maxima_below_zero_count_as_the_smallest_row_maximum():
+    """A row whose only score is negative has a negative maximum."""
+    lowest = []
+    for seed in range(4):
+        case = programs.CASES["scores"](TINY, np.random.default_rng(seed), keys=1)
+        emulator = Emulator(TINY, case.dram.copy(), case.windows)
+        emulator.run()
+        scores = next(i for i in case.program if i.opcode == Opcode.SCORES).operands
+        first = scores["rowstat"]
+        lowest.append(emulator.chip.rowstat[first : first + scores["rows"] + 1].min())
+        with simulation() as sim:
+            hardware.check(sim, case)
+    assert min(lowest) < 0
+
+
+@pytest.mark.parametrize("kind", [Filter.CAUSAL, Filter.WINDOW])
+def test_positions_reach_beyond_sixteen_bits(kind):
+    """Queries from 65,532 on see keys around them; a position that wraps sees none."""
+    for seed in range(4):
+        case = programs.CASES["scores"](
+            TINY, np.random.default_rng(seed), rows=7, keys=15, position=65532, filter=kind
+        )
+        with simulation() as sim:
+            hardware.check(sim, case)
 
 
 def test_one_machine_runs_many_programs():
