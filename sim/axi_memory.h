@@ -198,6 +198,12 @@ private:
         burst.stored = true;
     }
 
+    // Writes of one master take effect in their order.
+    void store_all() {
+        for (size_t at = 0; at < filling; ++at)
+            if (!writes[at].stored) store(writes[at]);
+    }
+
     void respond(uint64_t cycle) {
         Write& burst = writes.front();
         if (burst.index < burst.beats || burst.due > cycle || cycle >= faults.hang_writes) return;
@@ -275,7 +281,7 @@ private:
         if (!last) return;
         burst.due = cycle + opt.write_latency;
         ++filling;
-        if (early()) store(burst);
+        if (early()) store_all();
     }
 
     void complain(uint64_t cycle, const char* channel, const std::string& what) {

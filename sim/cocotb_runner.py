@@ -17,7 +17,7 @@ from transept.sim import build, tools
 if TYPE_CHECKING:
     from amaranth.lib import wiring
 
-__all__ = ["bench_executable", "parameters", "run_bench"]
+__all__ = ["LIMIT_S", "bench_executable", "parameters", "run_bench"]
 
 PARAMETERS = "TRANSEPT_BENCH_PARAMETERS"
 LOG_LINES = 60

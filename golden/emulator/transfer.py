@@ -48,12 +48,17 @@ def store(chip: OnChip, dram: Dram, i: Instruction) -> int:
     """``DRAM[offset + m * pitch + w] = memory[addr + m * stride + w]``; returns the bytes written.
 
     A word of STAT is ``tile`` bytes, a word of ACT the low byte of each element or, with ``wide``,
-    all of it.
+    all of it. Rows are written in their order, so that of those that overlap the last one stays.
     """
     rows, words = i.rows, i.words
     size = chip.tile * (1 + i.wide)
     data = dram.rows(i.window, i.offset, i.pitch * chip.tile, rows, words * size)
     index = addresses(i.addr, (rows, i.stride), (words, 1))
     elements = chip.memory(i.memory)[index].reshape(rows, -1)
-    data[:] = elements.astype("<i2" if i.wide else np.int8).view(np.uint8)
+    written = elements.astype("<i2" if i.wide else np.int8).view(np.uint8)
+    if i.pitch * chip.tile >= words * size:
+        data[:] = written
+    else:  # NumPy keeps no order among elements that share their memory
+        for target, row in zip(data, written, strict=True):
+            target[:] = row
     return data.size

@@ -181,8 +181,8 @@ class _Compiler:
         self, graph: Graph, family: list[Policy], seen: set[Cut], limit: float
     ) -> list[tuple[_Plan, Policy]] | None:
         """Plans of the policies that fit, the best first; None if all were seen before. The first
-        one that takes ``limit`` cycles, or gains nothing on the one before it, ends the search:
-        those that follow have smaller blocks still.
+        one that takes ``limit`` cycles, or gains nothing on the one before it, ends the search,
+        except for a single operator: those that follow have smaller blocks still.
 
         Raises
         ------
@@ -202,7 +202,9 @@ class _Compiler:
             try:
                 draft = self.draft(graph, cut)
                 if draft.cycles >= limit:
-                    return found
+                    if len(graph.ops) > 1:
+                        return found
+                    continue
                 found.insert(0, (self.plan(draft), policy))
             except CompileError as error:
                 reason = reason or error

@@ -106,8 +106,9 @@ FILLS = (1.0, 0.92, 0.85)
 HEADS, STATIONARY_SHARE = (2, 1), 0.75
 #: Blocks may be so much larger than they are sized for, if there are fewer of them then.
 BLOCK_SLACK = 1.15
-#: Tiles of rows in a block that loads no weights: small blocks are soon done and cost nothing.
-ROWS_WITHOUT_WEIGHTS = 2
+#: Tiles of rows in a block that loads no weights: small blocks are soon done and cost nothing; but
+#: products of too few rows do not keep the array busy. What goes to DRAM is even better small.
+ROWS_WITHOUT_WEIGHTS, ROWS_TO_DRAM = 2, 1
 #: Row blocks of a segment at least: norms of one hide behind products of another.
 LEAST_BLOCKS = 2
 
@@ -235,7 +236,9 @@ class _Family:
         rows = -(-total // max(1, int(-(-total // (max(1, rows) * BLOCK_SLACK)))))
         largest = min(rows, self._config.geometry.max_rows)
         if policy.resident or not any(isinstance(op, Linear) for op in part.ops):
-            largest = min(largest, ROWS_WITHOUT_WEIGHTS * self._config.tile)
+            leaves = all(self._homes[name] == Home.DRAM for op in part.ops for name in op.outputs)
+            tiles = ROWS_TO_DRAM if leaves else ROWS_WITHOUT_WEIGHTS
+            largest = min(largest, tiles * self._config.tile)
         if total > LEAST_BLOCKS * self._config.tile:
             largest = min(largest, -(-total // LEAST_BLOCKS))
         return min(largest, total)

@@ -220,7 +220,7 @@ class GemmPrograms:
             sums=self._place("rowstat", rows),
             select=rng.randint(0, cfg.query_blocks - blocks * len(tiles)),
             position=position,
-            key_base=rng.choice([0, max(0, position - keys // 2), 65_000]),
+            key_base=min(rng.choice([0, max(0, position - keys // 2), 65_535]), 65_535 - keys),
             cuts=(0, *cuts, keys),
         )
 

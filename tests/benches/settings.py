@@ -12,7 +12,7 @@ import numpy as np
 
 from transept.golden.config import Config
 from transept.sim.cache import cache_dir
-from transept.sim.cocotb_runner import parameters, run_bench
+from transept.sim.cocotb_runner import LIMIT_S, parameters, run_bench
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring
@@ -34,11 +34,15 @@ def waves(name: str) -> Path | None:
     return folder / f"{name}.vcd"
 
 
-def prove(design: wiring.Component, block: str, cfg: Config, **facts: Any) -> int:
+def prove(
+    design: wiring.Component, block: str, cfg: Config, *, limit_s: int = LIMIT_S, **facts: Any
+) -> int:
     """Run the cocotb tests of ``<block>_bench`` on a design; returns how many passed."""
     values = {"config": dataclasses.asdict(cfg), "seed": seed(), **facts}
     where = waves(f"{block}_{cfg.name}")
-    return run_bench(design, block, f"{block}_bench", values, seed=seed(), waves=where)
+    return run_bench(
+        design, block, f"{block}_bench", values, seed=seed(), waves=where, limit_s=limit_s
+    )
 
 
 def config() -> Config:

@@ -10,9 +10,8 @@ from transept.golden.config import PYNQ_Z2, TINY
 FIXED = 7
 
 
-def check(cfg, *, seeds, batches):
-    facts = {"seeds": seeds, "batches": batches}
-    assert prove(GemmSystem(cfg), "gemm", cfg, **facts) == 2 * seeds + FIXED
+def check(cfg, *, seeds, **facts):
+    assert prove(GemmSystem(cfg), "gemm", cfg, seeds=seeds, **facts) == 2 * seeds + FIXED
 
 
 def test_tiny():
@@ -29,5 +28,6 @@ def test_tiny_at_length():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_pynq_z2_at_length():
-    check(PYNQ_Z2, seeds=3, batches=3)
+    check(PYNQ_Z2, seeds=3, batches=3, limit_s=3000)

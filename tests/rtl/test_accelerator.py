@@ -89,6 +89,17 @@ def test_positions_reach_beyond_sixteen_bits(kind):
             hardware.check(sim, case)
 
 
+@pytest.mark.parametrize("pitch", [0, 1])
+def test_of_rows_that_overlap_in_dram_the_last_one_stays(pitch):
+    """Writes take effect in their order, however the memory delays its responses."""
+    for seed in range(6):
+        case = copy(seed)
+        index, old = next((n, i) for n, i in enumerate(case.program) if i.opcode == Opcode.STORE)
+        case = replaced(case, index, changed(old, pitch=pitch))
+        with simulation(seed=seed + 1, backpressure=0.3) as sim:
+            hardware.check(sim, case)
+
+
 def test_one_machine_runs_many_programs():
     rng = np.random.default_rng(3)
     with simulation(memory="board") as sim:
