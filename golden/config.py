@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 #: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 #: Bits of a row statistic: a signed maximum, a magnitude, or an unsigned sum.
 ROWSTAT_BITS = 24
 

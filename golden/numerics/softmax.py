@@ -22,6 +22,7 @@ __all__ = [
     "CONTEXT_KEYS",
     "DITHER",
     "DITHER_BITS",
+    "FLOAT_LEVELS",
     "LEVELS",
     "MASKED",
     "OFFSET",
@@ -37,6 +38,9 @@ LEVELS = 254
 OFFSET = 127
 #: Keys of one row whose products of 127 x 127 an accumulator holds.
 CONTEXT_KEYS = 1 << (ACCUMULATOR_BITS - 15)
+#: The same levels at every distance as ``floor(FLOAT_LEVELS 2**-x + dither)`` with any error of the
+#: power below a millionth (``tables.EXP2`` is chosen so).
+FLOAT_LEVELS = 254 * (1 + 2.5e-6)
 FRACTION_BITS = 9  # of a level in the exponential's own output
 #: What is added to a level before its fraction is dropped, in eighths, by ``key % 4``: no two keys
 #: of the same parity are neighbours, so that keys which alternate are dithered evenly too.
@@ -47,7 +51,7 @@ DITHER_BITS = 3
 def exponential(score: Array, maximum: Array) -> tuple[Array, Array]:
     """``254 * 512 * 2**((score - maximum) / 256)`` as (mantissa, right shift), score <= maximum.
 
-    The mantissa is in (65024, 130048]; a quadratic in four segments, largest error 6.4 of 130,048.
+    The mantissa is in (65024, 130048]; a quadratic in four segments, largest error 6.0 of 130,048.
     The distance from the maximum has 16 bits: a score above it counts as one far below.
     """
     distance = (maximum - score) & 0xFFFF

@@ -19,10 +19,10 @@ from transept.golden.numerics.polynomial import reciprocal, rsqrt
 from transept.golden.numerics.softmax import DITHER, exponential, levels
 
 EXP2 = (
-    (130048, -1438620, 114602),
-    (109354, -1209629, 96436),
+    (130048, -1438780, 114682),
+    (109354, -1209565, 96372),
     (91956, -1017165, 81093),
-    (77325, -855337, 68190),
+    (77325, -855465, 68334),
 )
 RECIPROCAL = (
     (65536, -131004, 3911),
@@ -102,6 +102,12 @@ PINNED = {
         "registers": "758596af0d8b2c9f",
         "tables": "24c4348b77ad089c",
     },
+    3: {
+        "instructions": "9c002cf1097c22ac",
+        "records": "3dc7bccb791d70ce",
+        "registers": "758596af0d8b2c9f",
+        "tables": "bde973e145af73da",
+    },
 }
 
 
@@ -163,7 +169,7 @@ def test_vectors_of_the_exponential():
     distance = np.array([0, 1, 59, 63, 64, 127, 128, 200, 255, 256, 429, 1000, 2047, 2304])
     zero = np.zeros_like(distance)
     assert exponential(-distance, zero)[0].tolist() == [
-        *(130048, 129697, 110847, 109656, 109354, 92209, 91956),
+        *(130048, 129697, 110846, 109655, 109354, 92209, 91956),
         *(75671, 65202, 130048, 81408, 69388, 65202, 130048),
     ]
     expected = [254, 254, 217, 214, 213, 180, 180, 148, 127, 127, 80, 17, 1, 1]

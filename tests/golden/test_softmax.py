@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from transept.golden.numerics.softmax import LEVELS, MASKED, OFFSET, levels, softmax_rows
+from transept.golden.numerics.softmax import (
+    DITHER,
+    FLOAT_LEVELS,
+    LEVELS,
+    MASKED,
+    OFFSET,
+    levels,
+    softmax_rows,
+)
 
 
 def _scores(rng: np.random.Generator, shape: tuple[int, ...], spread: float) -> np.ndarray:
@@ -18,6 +26,19 @@ def test_levels_are_within_rounding_of_the_exact_ones(spread):
     level = levels(score, maximum)
     assert level.max() == LEVELS
     assert np.abs(level - exact).max() < 0.9
+
+
+@pytest.mark.parametrize("error", [-1e-6, 0, 1e-6])
+@pytest.mark.parametrize("place", range(4))
+def test_levels_are_those_of_a_float_that_is_good_to_a_millionth(place, error):
+    """At every distance, so that a machine with an exponential of its own has the same bits."""
+    distance = np.arange(1 << 16)
+    score = np.full((len(distance), 4), MASKED)
+    score[:, place] = 16384 - distance // 2
+    maximum = score[:, place] + distance
+    power = np.exp2(-distance / 256.0) * (1 + error)
+    level = np.floor(FLOAT_LEVELS * power + DITHER[place] / 8)
+    assert (levels(score, maximum[:, None])[:, place] == level).all()
 
 
 @pytest.mark.parametrize(("period", "off"), [(1, 1 / 8), (2, 3 / 8)])
