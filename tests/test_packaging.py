@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from small_models import Stack
 
 import transept
+from transept.golden.config import CONTRACT_VERSION
 from transept.host import doctor
 
 ROOT = Path(__file__).parents[1]
@@ -130,7 +131,7 @@ COMMANDS = {
     "--version": "transept 0.1.0",
     "devices": "needs torch",
     "disasm program": "END",
-    "verify program": "contract 2, configuration tiny",
+    "verify program": f"contract {CONTRACT_VERSION}, configuration tiny",
     "bench gemm 8x8x8 --config tiny --device emulator": "8x8x8",
     "bench softmax --config tiny --device emulator": "one-hot",
     "cache": "0 entries",

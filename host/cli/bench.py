@@ -31,6 +31,7 @@ from transept.host.cli.options import (
     running,
     working,
 )
+from transept.host.doctor import GPU
 from transept.host.files import check_writable
 from transept.host.report import console
 from transept.host.texts import degenerate_texts, passages, read_passages
@@ -69,6 +70,26 @@ def bench_gemm_command(
             rows += bench_gemm(chosen, [shape], device=device.value, rate=rate, **options)
     report.show_rows(f"bench gemm, {chosen.name}, memory {memory.value}", rows)
     report.write_json(json, [row | {"memory": memory.value} for row in rows])
+
+
+@app.command("gpu")
+def bench_gpu_command(json: JsonOption = None) -> None:
+    """The kernels on a GPU: whether they are exact, and their time beside torch's own."""
+    check_writable(json)
+    tools.require(GPU)
+    from transept.host.bench.gpu import bench_gpu
+
+    result = bench_gpu(lambda text: console.print(text, highlight=False))
+    shown = [
+        {key: value for key, value in row.items() if key not in ("blocks", "tops")}
+        for row in result["rows"]
+    ]
+    title = f"bench gpu, {result['card']}, torch {result['torch']}, triton {result['triton']}"
+    for work in dict.fromkeys(row["work"].split(",")[0] for row in shown):
+        rows = [row for row in shown if row["work"].split(",")[0] == work]
+        names = dict.fromkeys(key for row in rows for key in row)
+        report.show_rows(title, [{key: row.get(key) for key in names} for row in rows])
+    report.write_json(json, result)
 
 
 @app.command("softmax")

@@ -395,7 +395,7 @@ def test_verify(transept_command, tmp_path):
     transept_command("compile", "my_models:model", "-o", "file", "--config", "tiny")
     code, out, _ = transept_command("verify", "file")
     assert code == 0
-    assert "contract 2, configuration tiny" in out
+    assert f"contract {CONTRACT_VERSION}, configuration tiny" in out
     assert "instructions verified" in out
     data = bytearray((tmp_path / "file").read_bytes())
     data[len(data) // 2] ^= 1

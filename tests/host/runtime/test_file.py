@@ -14,7 +14,7 @@ import safetensors.numpy
 from graphs import mlp, post_norm, random_inputs
 
 from transept.golden import isa
-from transept.golden.config import TINY
+from transept.golden.config import CONTRACT_VERSION, TINY
 from transept.golden.filters import Window
 from transept.golden.isa import INSTRUCTION_BYTES, Opcode
 from transept.host.runtime import file
@@ -157,7 +157,7 @@ def test_check_says_what_it_found(data, tmp_path):
     lines = check(path)
     assert lines[0].startswith(f"format {FORMAT}, {len(data):,} bytes, SHA-256 ")
     assert lines[0].endswith(data[len(MAGIC) : len(MAGIC) + 32].hex())
-    assert lines[1] == f"contract 2, configuration tiny ({TINY.digest:08x})"
+    assert lines[1] == f"contract {CONTRACT_VERSION}, configuration tiny ({TINY.digest:08x})"
     assert lines[2].startswith("region encoder: 19 operators, ")
     assert "region encoder of 2 x 9 rows: " in lines[3]
     assert "instructions verified" in lines[3]

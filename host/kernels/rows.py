@@ -1,0 +1,125 @@
+"""Rows of int16 to int8 operands with the maximum of each row, an activation on the way."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from transept.golden.numerics.requantise import ActivationTable, activation
+from transept.golden.ops.parameters import parameters_like
+from transept.host.kernels.arithmetic import ASM, fixed_tables, high, reciprocal, saturate
+
+__all__ = ["ALIGNMENT", "Rows", "activated", "lookup", "quantise_rows", "rows_like"]
+
+#: Operands of matrix products have rows of a multiple of so many bytes, zeros behind the last.
+ALIGNMENT = 16
+
+
+class Rows:
+    """Operands of a product: int8[m, k padded], and the row multiplier int32[m] of each row."""
+
+    def __init__(self, elements: torch.Tensor, multiplier: torch.Tensor) -> None:
+        self.elements, self.multiplier = elements, multiplier
+
+
+def rows_like(x: torch.Tensor) -> Rows:
+    """Empty operands for int16 or int8 [m, k]."""
+    count, width = x.shape
+    padded = -(-width // ALIGNMENT) * ALIGNMENT
+    elements = torch.zeros(count, padded, dtype=torch.int8, device=x.device)
+    return Rows(elements, torch.empty(count, dtype=torch.int32, device=x.device))
+
+
+def lookup(table: ActivationTable, device: torch.device) -> torch.Tensor:
+    """int16[65536]: an activation of every int16, from -32768 on."""
+    x = torch.arange(-(1 << 15), 1 << 15, device=device)
+    return activation(x, parameters_like(x, table)).to(torch.int16)
+
+
+@triton.jit
+def _quantise(
+    x_ptr,
+    q_ptr,
+    multiplier_ptr,
+    y_ptr,
+    lookup_ptr,
+    tables_ptr,
+    width,
+    x_stride,
+    q_stride,
+    ACTIVATE: tl.constexpr,
+    KEEP: tl.constexpr,
+    BITS: tl.constexpr,
+    ASM: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    inside = column < width
+    x = tl.load(x_ptr + row * x_stride + column, mask=inside, other=0).to(tl.int32)
+    if ACTIVATE:
+        x = tl.load(lookup_ptr + (x + 32768), mask=inside, other=0).to(tl.int32)
+        if KEEP:
+            y = saturate(x, BITS)
+            tl.store(y_ptr + row * width + column, y.to(y_ptr.dtype.element_ty), mask=inside)
+    largest = tl.minimum(tl.maximum(tl.max(tl.abs(x), 0), 256), 32767)
+    mantissa, exponent = reciprocal(tables_ptr, largest.to(tl.int64))
+    scale = ((127 * mantissa << 1) + ((1 << (exponent - 8)) >> 1)) >> (exponent - 8)
+    # scale is below 2**24 (1 + 2**-15), so that 7 bits more fit
+    q = high(
+        x,
+        tl.zeros_like(x) + (scale << 7).to(tl.int32),
+        tl.zeros_like(x).to(tl.int64) + (1 << 31),
+        ASM,
+    )
+    tl.store(q_ptr + row * q_stride + column, saturate(q, 8).to(tl.int8), mask=inside)
+    tl.store(multiplier_ptr + row, largest)
+
+
+def quantise_rows(
+    x: torch.Tensor,
+    into: Rows,
+    table: torch.Tensor | None = None,
+    keep: torch.Tensor | None = None,
+) -> None:
+    """Each row by its own maximum (``numerics.requantise.quantise_row``).
+
+    x: int16[m, k]; table: of ``lookup``, applied first; keep: int16 or int8 [m, k] that gets what
+    it gives.
+    """
+    count, width = x.shape
+    unused = into.multiplier
+    _quantise[(count,)](
+        x,
+        into.elements,
+        into.multiplier,
+        unused if keep is None else keep,
+        unused if table is None else table,
+        fixed_tables(x.device),
+        width,
+        x.stride(0),
+        into.elements.stride(0),
+        ACTIVATE=table is not None,
+        KEEP=keep is not None,
+        BITS=8 if keep is not None and keep.dtype == torch.int8 else 16,
+        ASM=ASM,
+        BLOCK=triton.next_power_of_2(width),
+        num_warps=4 if width <= 2048 else 8,
+    )
+
+
+@triton.jit
+def _activate(x_ptr, y_ptr, lookup_ptr, size, BITS: tl.constexpr, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < size
+    x = tl.load(x_ptr + place, mask=inside, other=0).to(tl.int32)
+    y = saturate(tl.load(lookup_ptr + (x + 32768), mask=inside, other=0).to(tl.int32), BITS)
+    tl.store(y_ptr + place, y.to(y_ptr.dtype.element_ty), mask=inside)
+
+
+def activated(x: torch.Tensor, table: torch.Tensor, y: torch.Tensor) -> None:
+    """An activation of contiguous int16 to int16 or int8; table: of ``lookup``."""
+    block = 4096
+    bits = 8 if y.dtype == torch.int8 else 16
+    _activate[(triton.cdiv(x.numel(), block),)](x, y, table, x.numel(), BITS=bits, BLOCK=block)

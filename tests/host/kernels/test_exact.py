@@ -1,0 +1,224 @@
+"""Every kernel gives the bits of the golden operator, in Triton's interpreter or on a GPU."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from graphs import attention_alone, mlp, norms_in_front, post_norm, pre_norm, random_inputs
+
+from transept.golden.filters import Causal, Dense, TileThreshold, Window
+from transept.golden.graph import Value
+from transept.golden.ops import Add, Linear, Norm
+from transept.host.bench.gpu import attention_op, linear_op
+from transept.host.kernels import INTERPRETED
+from transept.host.kernels.attention import AttentionBlocks, AttentionKernel, KeptTiles
+from transept.host.kernels.matmul import Blocks, LinearKernel, merged
+from transept.host.kernels.norm import NormKernel
+from transept.host.kernels.rows import activated, lookup, quantise_rows, rows_like
+
+DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
+TYPES = {8: torch.int8, 16: torch.int16}
+GRAPHS = {
+    "post-norm": post_norm(1, 48, 3, [80]),
+    "pre-norm": norms_in_front(2, 32, 2, [40]),
+    "root mean square": pre_norm(3, 32, 4, 2, [48]),
+    "from int8": mlp(4, [20, 36, 7], bits=8),
+}
+
+
+def evaluated(graph, batch=2, length=19):
+    """Every value of a graph on random inputs, as rows of its type."""
+    inputs = {
+        k: torch.as_tensor(v).to(DEVICE) for k, v in random_inputs(graph, batch, length).items()
+    }
+    found = graph.evaluate_all(inputs)
+    return {
+        name: x.reshape(-1, x.shape[-1]).to(TYPES[graph.values[name].bits])
+        for name, x in found.items()
+    }
+
+
+def operands(x):
+    rows = rows_like(x)
+    if x.dtype == torch.int16:
+        quantise_rows(x, rows)
+    else:
+        rows.elements[:, : x.shape[1]] = x
+    return rows
+
+
+def product(op, x, bits, maxima=None, blocks=None):
+    n = len(op.weight)
+    y = torch.zeros(len(x), -(-n // 16) * 16, dtype=TYPES[bits], device=DEVICE)
+    kernel = LinearKernel(op, bits, DEVICE)
+    dynamic = x.dtype == torch.int16
+    kernel(operands(x), y, dynamic=dynamic, maxima=maxima, blocks=blocks)
+    return y[:, :n].contiguous()
+
+
+@pytest.fixture(params=GRAPHS)
+def graph(request):
+    return GRAPHS[request.param]
+
+
+# --- operators of random graphs: any parameters, so step by step
+def test_linear_layers_and_activations(graph):
+    values = evaluated(graph)
+    for op in graph.ops:
+        if not isinstance(op, Linear):
+            continue
+        y, bits = values[op.y], graph.values[op.y].bits
+        found = product(op, values[op.x], 16 if op.table else bits)
+        if op.table:
+            table, before = lookup(op.table, DEVICE), found
+            found = torch.empty_like(y)
+            activated(before, table, found)
+            rows, kept = rows_like(before), torch.empty_like(y)
+            quantise_rows(before, rows, table, kept)
+            assert torch.equal(kept, y)
+            if bits == 16:
+                assert torch.equal(rows.elements, operands(y).elements)
+        assert torch.equal(found, y), op.name
+
+
+def test_norms_and_sums(graph):
+    values = evaluated(graph)
+    for op in graph.ops:
+        if not isinstance(op, Norm | Add):
+            continue
+        total = torch.empty_like(values[op.sum]) if op.sum else None
+        out = torch.empty_like(values[op.out]) if isinstance(op, Norm) else None
+        rows = rows_like(values[op.y]) if out is not None else None
+        NormKernel(op, DEVICE)(values[op.y], values[op.x] if op.x else None, out, total, rows)
+        if out is not None:
+            assert torch.equal(out, values[op.out]), op.name
+            assert torch.equal(rows.elements, operands(out).elements)
+            assert torch.equal(rows.multiplier, operands(out).multiplier)
+        if total is not None:
+            assert torch.equal(total, values[op.sum]), op.name
+
+
+# --- as quantisation makes them: the merged form
+def golden(op, x, bits):
+    values = {"x": Value("x", "rows", op.weight.shape[1], 16 if x.dtype == torch.int16 else 8)}
+    values["y"] = Value("y", "rows", len(op.weight), bits)
+    return op.evaluate(values, {"x": x.long()[None]}, {})["y"][0].to(TYPES[bits])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (37, 70, 50), (130, 140, 300), (5, 40, 1100)])
+def test_quantised_linear_layers(m, n, k, bits):
+    op = linear_op(n, k, bits)
+    assert merged(op, bits) is not None
+    generator = torch.Generator().manual_seed(k)
+    for spread in (10, 6000, 1e6):  # small rows, usual ones, and such that everything saturates
+        x = (torch.randn(m, k, generator=generator) * spread).clamp(-32767, 32767)
+        x = x.to(torch.int16).to(DEVICE)
+        maxima = torch.zeros(m, dtype=torch.int32, device=DEVICE)
+        y = product(op, x, bits, maxima)
+        assert torch.equal(y, golden(op, x, bits))
+        assert torch.equal(maxima, y.int().abs().amax(1))
+
+
+def test_no_result_depends_on_the_blocks():
+    op = linear_op(100, 200)
+    x = torch.randint(-32767, 32768, (90, 200), dtype=torch.int16).to(DEVICE)
+    wanted = golden(op, x, 16)
+    for blocks in (Blocks(64, 64, 64), Blocks(128, 32, 128, group=1)):
+        assert torch.equal(product(op, x, 16, blocks=blocks), wanted)
+
+
+def test_a_step_that_may_saturate_is_not_merged():
+    op = linear_op(20, 30)
+    loud = dataclasses.replace(op.channel, shift=np.zeros_like(op.channel.shift))
+    op = dataclasses.replace(op, channel=loud)
+    assert merged(op, 16) is None
+    x = torch.randint(-32767, 32768, (20, 30), dtype=torch.int16).to(DEVICE)
+    assert torch.equal(product(op, x, 16), golden(op, x, 16))
+
+
+# --- attention
+FILTERS = [Dense(), Causal(), Window(5, 3), TileThreshold(40)]
+
+
+def attend(op, q, k, v, lengths, kept=None, blocks=None):
+    heads, width = op.heads, v.shape[2] // op.kv_heads
+    out = torch.zeros(*q.shape[:2], heads * width, dtype=torch.int16, device=DEVICE)
+    keys = torch.tensor(lengths, dtype=torch.int32, device=DEVICE)
+    AttentionKernel(op, DEVICE)(q, k, v, out, keys, kept, blocks)
+    return out
+
+
+@pytest.mark.parametrize("rule", FILTERS, ids=lambda rule: rule.kind.name)
+@pytest.mark.parametrize(("length", "lengths"), [(9, [9, 4]), (150, [150, 131])])
+def test_attention_of_any_parameters(rule, length, lengths):
+    for heads, width in ((2, 16), (3, 72)):
+        graph = attention_alone(3, width, heads, rule)
+        (op,) = graph.ops
+        inputs = {
+            k: torch.as_tensor(v).to(DEVICE) for k, v in random_inputs(graph, 2, length).items()
+        }
+        wanted = graph.evaluate(inputs, {graph.dims[0].name: lengths})[op.out]
+        found = attend(op, *(inputs[name] for name in op.inputs), lengths)
+        assert torch.equal(found.long(), wanted)
+
+
+@pytest.mark.parametrize("rule", FILTERS, ids=lambda rule: rule.kind.name)
+@pytest.mark.parametrize("spread", [3, 30, 1000])
+def test_quantised_attention(rule, spread):
+    """spread: scores of one level, usual ones, and such that they saturate."""
+    op = attention_op(4, 64, 200, rule, kv_heads=2)
+    generator = torch.Generator().manual_seed(spread)
+    q, k, v = (
+        (torch.randn(2, 140, heads * 64, generator=generator) * spread).clamp(-127, 127)
+        for heads in (4, 2, 2)
+    )
+    q, k, v = (x.to(torch.int8).to(DEVICE) for x in (q, k, v))
+    lengths = [140, 77]
+    rows = zip(q.long(), k.long(), v.long(), lengths, strict=True)
+    wanted = torch.stack([op._sequence(*row) for row in rows])
+    for blocks in (AttentionBlocks(64, 64), AttentionBlocks(128, 128)):
+        assert torch.equal(attend(op, q, k, v, lengths, blocks=blocks).long(), wanted)
+
+
+def test_rows_of_very_small_scores():
+    """Where all scores of a row saturate below, its maximum does, too."""
+    op = attention_op(1, 64, 200)
+    q = torch.full((1, 40, 64), 127, dtype=torch.int8, device=DEVICE)
+    k = torch.full((1, 70, 64), -127, dtype=torch.int8, device=DEVICE)
+    k[:, ::3, :40] = -120
+    v = torch.randint(-127, 128, (1, 70, 64), dtype=torch.int8).to(DEVICE)
+    wanted = op._sequence(q[0].long(), k[0].long(), v[0].long(), 70)
+    assert torch.equal(attend(op, q, k, v, [70])[0].long(), wanted)
+
+
+def test_tiles_that_are_told():
+    op = attention_op(2, 32, 200)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (
+        (torch.randn(1, 200, 64, generator=generator) * 30)
+        .clamp(-127, 127)
+        .to(torch.int8)
+        .to(DEVICE)
+        for _ in range(3)
+    )
+    kept = torch.rand(1, 2, 4, 4, generator=generator).to(DEVICE) < 0.4
+    kept[0, 0, 1] = False  # rows without a key
+    found = attend(op, q, k, v, [200], KeptTiles.of(kept), AttentionBlocks(64, 64))
+    seen = kept.repeat_interleave(64, 2).repeat_interleave(64, 3)[0, :, :200, :200]
+    scores = [op._split(x[0].long(), heads) for x, heads in ((q, 2), (k, 0), (v, 0))]
+    level = masked_levels(op, scores[0], scores[1], seen)
+    assert torch.equal(found[0].long(), op._context(level, scores[2]))
+
+
+def masked_levels(op, q, k, seen):
+    """Levels of ``Attention`` with another mask in place of the filter's."""
+    from transept.golden.numerics.softmax import levels
+
+    class Told(type(op)):
+        def _kept(self, q, k):
+            return seen
+
+    told = Told(**{field.name: getattr(op, field.name) for field in dataclasses.fields(op)})
+    return levels(*told._scores(q, k))
