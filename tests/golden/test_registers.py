@@ -24,6 +24,11 @@ def test_offsets_and_fields_do_not_overlap(cfg):
         assert entry.constant is None or entry.access is Access.RO
 
 
+def test_the_address_space_is_one_page():
+    """What a processor maps, and no more wires than it has addresses."""
+    assert 1 << registers.ADDRESS_BITS == 4096
+
+
 def test_names_and_offsets_are_those_of_every_configuration():
     tiny, board = registers.table(TINY), registers.table(PYNQ_Z2)
     assert [(r.name, r.offset) for r in tiny] == [(r.name, r.offset) for r in board]

@@ -115,6 +115,7 @@ ERRORS = [
     ("bench gemm 8x8x8 --device cpu --config tiny", 1, "no accelerator 'cpu'"),
     ("bench gemm 8x8x8 --device gpu", 2, "'gpu'"),
     ("bench softmax --config tiny --device emulator --json no/x", 1, "no folder no for x"),
+    ("bench gpu", 1, "needs a CUDA device, torch finds none"),
     ("bench accuracy --texts nothing.txt", 1, "no file nothing.txt"),
     ("bench accuracy --count 0", 2, "--count"),
     ("bench accuracy --degenerate --texts x", 2, "--texts and --degenerate exclude each other"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.graph import GraphError
-from transept.host.bench.gemm import DEFAULT_SHAPES, bench_gemm
+from transept.host.bench.gemm import DEFAULT_SHAPES, bench_gemm, check_shape
 from transept.host.bench.product import gemm, reference
 
 #: Cycles on the RTL, memory ``default``: what the first compiler's own program took, or less.
@@ -83,6 +83,12 @@ def test_weights_of_minus_128_are_refused():
 def test_weights_of_another_type_are_refused():
     with pytest.raises(GraphError, match=r"weights of gemm are float64\[4, 4\], must be int8"):
         gemm(TINY, 4, np.zeros((4, 4)))
+
+
+def test_a_shape_of_more_than_two_minutes_is_refused():
+    check_shape(PYNQ_Z2, "16384x1024x512")
+    with pytest.raises(ValueError, match="needs 33,685,504 cycles or more"):
+        check_shape(PYNQ_Z2, "16448x1024x512")
 
 
 # --- cycles

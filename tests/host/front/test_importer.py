@@ -312,3 +312,36 @@ def test_a_filter_must_be_built():
 def test_the_zoo_has_what_it_names():
     assert sizes(hidden_size=8)["hidden_size"] == 8
     assert isinstance(load("gpt2")[0], Named)
+
+
+class ViewedGelu(nn.Module):
+    """Between a linear layer and the end of its activation lie views."""
+
+    def __init__(self, view):
+        super().__init__()
+        torch.manual_seed(0)
+        self.view, self.a, self.b = view, nn.Linear(16, 32), nn.Linear(32, 8)
+
+    def forward(self, x):
+        y = self.a(x)
+        gelu = nn.functional.gelu(self.view(y) * 1.5)
+        return self.b(gelu.reshape(y.shape))
+
+
+VIEWS = {
+    "reshape": lambda y: y.reshape(2, -1),
+    "flatten": lambda y: y.flatten(),
+    "clone": lambda y: y.clone(),
+    "dropout": lambda y: nn.functional.dropout(y, 0.5, training=False),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_an_activation_may_be_looked_at_through_views(view):
+    x = torch.randn(10, 16)
+    program = transept.compile(ViewedGelu(VIEWS[view]), (x,), config="tiny")
+    (region,) = program.regions
+    tables = [op.table is not None for op in region.graph.ops]
+    assert tables == [True, False]
+    assert not program.explain()["fallback"]
+    assert (program.run(x) == program.run(x, device="cpu")).all()
