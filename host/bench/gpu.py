@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-import triton
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -74,7 +74,7 @@ def bench_gpu(progress: Callable[[str], None] = lambda text: None) -> dict[str, 
     return {
         "card": torch.cuda.get_device_name(),
         "torch": torch.__version__,
-        "triton": triton.__version__,
+        "triton": importlib.metadata.version("triton"),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "command": "transept bench gpu",
         "rows": rows,
@@ -82,7 +82,9 @@ def bench_gpu(progress: Callable[[str], None] = lambda text: None) -> dict[str, 
 
 
 def _milliseconds(run: Callable[[], object]) -> float:
-    return triton.testing.do_bench(run, warmup=25, rep=100, return_mode="median")
+    from triton.testing import do_bench
+
+    return do_bench(run, warmup=25, rep=100, return_mode="median")
 
 
 def _fastest(runs: Iterable[tuple[Any, Callable[[], object]]]) -> tuple[float, Any]:

@@ -19,6 +19,7 @@ __all__ = [
     "ASM",
     "fixed_tables",
     "high",
+    "quantised",
     "reciprocal",
     "round_shift",
     "rsqrt",
@@ -104,6 +105,19 @@ def reciprocal(tables_ptr, n):
     fraction = ((n << (24 - exponent)) >> 7) & 0x1FFFF
     mantissa = _quadratic(tables_ptr, fraction >> 12, fraction & 0xFFF)
     return mantissa * (1 - empty), exponent
+
+
+@triton.jit
+def quantised(tables_ptr, x, ASM: tl.constexpr):
+    """A row of int32 as int8 by its own maximum, and the maximum within 256 to 32,767: the row
+    multiplier (``numerics.requantise.quantise_row``)."""
+    largest = tl.minimum(tl.maximum(tl.max(tl.abs(x), 0), 256), 32767)
+    mantissa, exponent = reciprocal(tables_ptr, largest.to(tl.int64))
+    scale = ((127 * mantissa << 1) + ((1 << (exponent - 8)) >> 1)) >> (exponent - 8)
+    # scale is below 2**24 (1 + 2**-15), so that 7 bits more fit
+    factor = tl.zeros_like(x) + (scale << 7).to(tl.int32)
+    q = high(x, factor, tl.zeros_like(x).to(tl.int64) + (1 << 31), ASM)
+    return saturate(q, 8).to(tl.int8), largest
 
 
 @triton.jit

@@ -11,8 +11,7 @@ from transept.golden.ops import Add, Norm
 from transept.host.kernels.arithmetic import (
     ASM,
     fixed_tables,
-    high,
-    reciprocal,
+    quantised,
     round_shift,
     rsqrt,
     saturate,
@@ -83,12 +82,8 @@ def _norm(
         out = tl.where(inside, out, 0)
         tl.store(out_ptr + place, out.to(tl.int16), mask=inside)
         if QUANTISE:
-            largest = tl.minimum(tl.maximum(tl.max(tl.abs(out), 0), 256), 32767)
-            unit, power = reciprocal(tables_ptr, largest.to(tl.int64))
-            scale = ((127 * unit << 1) + ((1 << (power - 8)) >> 1)) >> (power - 8)
-            factor = tl.zeros_like(out) + (scale << 7).to(tl.int32)
-            q = high(out, factor, tl.zeros_like(out).to(tl.int64) + (1 << 31), ASM)
-            tl.store(q_ptr + row * q_stride + column, saturate(q, 8).to(tl.int8), mask=inside)
+            q, largest = quantised(tables_ptr, out, ASM)
+            tl.store(q_ptr + row * q_stride + column, q, mask=inside)
             tl.store(multiplier_ptr + row, largest)
 
 

@@ -8,7 +8,7 @@ import triton.language as tl
 
 from transept.golden.numerics.requantise import ActivationTable, activation
 from transept.golden.ops.parameters import parameters_like
-from transept.host.kernels.arithmetic import ASM, fixed_tables, high, reciprocal, saturate
+from transept.host.kernels.arithmetic import ASM, fixed_tables, quantised, saturate
 
 __all__ = ["ALIGNMENT", "Rows", "activated", "lookup", "quantise_rows", "rows_like"]
 
@@ -63,17 +63,8 @@ def _quantise(
         if KEEP:
             y = saturate(x, BITS)
             tl.store(y_ptr + row * width + column, y.to(y_ptr.dtype.element_ty), mask=inside)
-    largest = tl.minimum(tl.maximum(tl.max(tl.abs(x), 0), 256), 32767)
-    mantissa, exponent = reciprocal(tables_ptr, largest.to(tl.int64))
-    scale = ((127 * mantissa << 1) + ((1 << (exponent - 8)) >> 1)) >> (exponent - 8)
-    # scale is below 2**24 (1 + 2**-15), so that 7 bits more fit
-    q = high(
-        x,
-        tl.zeros_like(x) + (scale << 7).to(tl.int32),
-        tl.zeros_like(x).to(tl.int64) + (1 << 31),
-        ASM,
-    )
-    tl.store(q_ptr + row * q_stride + column, saturate(q, 8).to(tl.int8), mask=inside)
+    q, largest = quantised(tables_ptr, x, ASM)
+    tl.store(q_ptr + row * q_stride + column, q, mask=inside)
     tl.store(multiplier_ptr + row, largest)
 
 
