@@ -371,13 +371,16 @@ def _attention(
     if CONTEXT_LEFT >= 0:  # as of linear layers, with a shift of each row
         rounding = tl.zeros((BM, BE), tl.int64) + (1 << 31)
         factor = tl.broadcast_to(scale, (BM, BE))
-        v = high(context << CONTEXT_LEFT, factor, rounding, ASM)
+        v = saturate(high(context << CONTEXT_LEFT, factor, rounding, ASM), 25)
         down = CONTEXT_ROW_SHIFT + exponent
         one = tl.full((BM,), 1, tl.int64)
         added = ((one << down) >> 1) + (one * half_out << down)
         up = tl.maximum(32 - CONTEXT_OUT_SHIFT - down, 0)
         right = tl.maximum(down + CONTEXT_OUT_SHIFT - 32, 0).to(tl.int32)
-        row = tl.broadcast_to((mantissa << up).to(tl.int32)[:, None], (BM, BE))
+        # mantissas have 17 bits, so that of the shift 14 fit
+        part = tl.minimum(up, 14)
+        row = tl.broadcast_to((mantissa << part).to(tl.int32)[:, None], (BM, BE))
+        v = v << (up - part).to(tl.int32)[:, None]
         y = high(v, row, tl.broadcast_to((added << up)[:, None], (BM, BE)), ASM)
         y = saturate(y >> right[:, None], 16)
     else:
@@ -527,12 +530,11 @@ class AttentionKernel:
         op, channel = self._op, self._op.context
         multiplier, shift = channel.multiplier, channel.shift
         left = left_shift(multiplier, shift, LIMIT25)
-        v = (LIMIT25 * multiplier >> shift) + 1
         # a row's largest level is 254, so the exponent of its sum is at least 7
-        short = 7 + op.context_row_shift + op.context_out_shift < 18
+        short = 7 + op.context_row_shift + op.context_out_shift < 32 - 14 - 6
         long = op.context_row_shift + 23 > 38
         hidden = LIMIT25 >> op.context_out_shift >= 32767
-        fits = v.max() <= LIMIT25 and hidden and not (short or long or channel.bias.any())
+        fits = hidden and not (short or long or channel.bias.any())
         if left is None or not fits:
             left = -1
         else:
