@@ -5,7 +5,7 @@ import pytest
 from graphs import GraphBuilder, mlp, random_inputs
 
 from transept.golden import registers
-from transept.golden.config import PYNQ_Z2, TINY
+from transept.golden.config import CONTRACT_VERSION, PYNQ_Z2, TINY
 from transept.golden.isa import Engine, Window
 from transept.golden.registers import ErrorCode, Stall, Unit
 from transept.host.devices.base import Allocator, Buffer, DeviceError, OutOfMemoryError
@@ -14,6 +14,7 @@ from transept.host.runtime.driver import RESET_POLLS, Driver
 from transept.host.runtime.errors import ProgramError
 from transept.host.runtime.region import Region
 
+CONTRACT = f"{CONTRACT_VERSION:#010x}"
 A = np.arange(-60, 60).reshape(1, 10, 12).astype(np.int8)
 
 
@@ -94,7 +95,7 @@ def run(device, region):
     ("register", "value", "message"),
     [
         ("ID", 0xDEADBEEF, "magic number is 0xdeadbeef, this driver needs 0x5452414e"),
-        ("CONTRACT", 7, "contract version is 0x00000007, this driver needs 0x00000002"),
+        ("CONTRACT", 7, f"contract version is 0x00000007, this driver needs {CONTRACT}"),
         (
             "CONFIG",
             PYNQ_Z2.digest,
