@@ -26,9 +26,10 @@ from transept.golden.ops import Attention, Linear
 from transept.host.front.quantise.attention import quantise_attention
 from transept.host.front.quantise.linear import quantise_linear
 from transept.host.kernels import INTERPRETED
-from transept.host.kernels.attention import AttentionBlocks, AttentionKernel, KeptTiles
+from transept.host.kernels.attention import AttentionBlocks, AttentionKernel
 from transept.host.kernels.matmul import Blocks, LinearKernel
 from transept.host.kernels.rows import quantise_rows, rows_like
+from transept.host.kernels.tiles import KeptTiles
 
 __all__ = ["ATTENTIONS", "GEMMS", "attention_op", "bench_gpu", "linear_op"]
 

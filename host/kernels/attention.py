@@ -17,7 +17,6 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from transept.golden.filters import TileThreshold, Window
-from transept.golden.filters.tile_threshold import ESTIMATE_SHIFT
 from transept.golden.isa import Filter
 from transept.golden.numerics.softmax import FLOAT_LEVELS
 from transept.golden.ops import Attention
@@ -31,8 +30,9 @@ from transept.host.kernels.arithmetic import (
     wide_round_shift,
 )
 from transept.host.kernels.matmul import left_shift
+from transept.host.kernels.tiles import KeptTiles, threshold_tiles
 
-__all__ = ["AttentionBlocks", "AttentionKernel", "KeptTiles"]
+__all__ = ["AttentionBlocks", "AttentionKernel"]
 
 #: Bits of the float 49152, whose last place is 1 / 256.
 DISTANCE_BITS = tl.constexpr(0x47400000)
@@ -407,27 +407,6 @@ class AttentionBlocks:
     registers: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class KeptTiles:
-    """Which tiles of queries and keys are computed.
-
-    count: int32[batch, heads, query tiles]; tiles: int32[batch, heads, query tiles, key tiles], the
-    kept ones first, ascending; fine: int8[batch, heads, query blocks, key blocks], which blocks of
-    ``block`` rows within them, if that is told.
-    """
-
-    count: torch.Tensor
-    tiles: torch.Tensor
-    fine: torch.Tensor | None = None
-    block: int = 0
-
-    @classmethod
-    def of(cls, kept: torch.Tensor, fine: torch.Tensor | None = None, block: int = 0) -> KeptTiles:
-        """kept: bool[batch, heads, query tiles, key tiles]."""
-        order = torch.sort((~kept).to(torch.int8), dim=-1, stable=True).indices.to(torch.int32)
-        return cls(kept.sum(-1, dtype=torch.int32).contiguous(), order.contiguous(), fine, block)
-
-
 class AttentionKernel:
     """An ``Attention`` with its constants on a device."""
 
@@ -464,7 +443,7 @@ class AttentionKernel:
             v, turned, sums, keys, length, v.stride(1), tiles, D=e, BD=be, BN=blocks.n
         )
         if kept is None and isinstance(op.filter, TileThreshold):
-            kept = self.kept(q, k, keys, blocks)
+            kept = threshold_tiles(op, q, k, keys, blocks.m, blocks.n)
         fine = kept.fine if kept else None
         merged, clip, left, score, half = self._form(d)
         window = op.filter if isinstance(op.filter, Window) else None
@@ -565,37 +544,3 @@ class AttentionKernel:
             multiplier = multiplier << (32 - total - left)
         constants = torch.as_tensor(np.stack([multiplier, shift])).to(self._device, torch.int32)
         return bool(fits), clip, left or 0, constants, torch.as_tensor(half).to(self._device)
-
-    def kept(
-        self, q: torch.Tensor, k: torch.Tensor, keys: torch.Tensor, blocks: AttentionBlocks
-    ) -> KeptTiles:
-        """The tiles that ``TileThreshold`` keeps, by its estimates."""
-        op, block = self._op, self._op.block
-        assert isinstance(op.filter, TileThreshold)
-        exists = torch.arange(k.shape[1], device=k.device) < keys[:, None]
-        query_sums = _block_sums(q, op.heads, block)
-        key_sums = _block_sums(k * exists[..., None], op.kv_heads, block)
-        key_sums = key_sums.repeat_interleave(op.heads // op.kv_heads, 1)
-        estimate = (query_sums @ key_sums.transpose(-1, -2)).long() >> ESTIMATE_SHIFT
-        ends = (torch.arange(key_sums.shape[2], device=k.device) + 1) * block
-        partial = (ends > keys[:, None])[:, None, None]
-        fine = (estimate >= op.filter.threshold) | partial
-        fine &= (ends - block < keys[:, None])[:, None, None]
-        coarse = _coarse(_coarse(fine, -1, blocks.n // block), -2, blocks.m // block)
-        return KeptTiles.of(coarse, fine.to(torch.int8).contiguous(), block)
-
-
-def _block_sums(rows: torch.Tensor, heads: int, block: int) -> torch.Tensor:
-    """float64[batch, heads, blocks, d], sums of ``block`` rows."""
-    batch, count, width = rows.shape
-    padded = torch.nn.functional.pad(rows.double(), (0, 0, 0, -count % block))
-    sums = padded.reshape(batch, -1, block, width).sum(2)
-    return sums.reshape(batch, -1, heads, width // heads).transpose(1, 2)
-
-
-def _coarse(kept: torch.Tensor, dim: int, factor: int) -> torch.Tensor:
-    """Whether any of ``factor`` neighbours is kept."""
-    spare = -kept.shape[dim] % factor
-    padding = (0, spare) if dim == -1 else (0, 0, 0, spare)
-    whole = torch.nn.functional.pad(kept, padding)
-    return whole.unflatten(dim, (-1, factor)).any(dim)

@@ -12,10 +12,11 @@ from transept.golden.graph import Value
 from transept.golden.ops import Add, Linear, Norm
 from transept.host.bench.gpu import attention_op, linear_op
 from transept.host.kernels import INTERPRETED
-from transept.host.kernels.attention import AttentionBlocks, AttentionKernel, KeptTiles
+from transept.host.kernels.attention import AttentionBlocks, AttentionKernel
 from transept.host.kernels.matmul import Blocks, LinearKernel, merged
 from transept.host.kernels.norm import NormKernel
 from transept.host.kernels.rows import activated, lookup, quantise_rows, rows_like
+from transept.host.kernels.tiles import KeptTiles
 
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 TYPES = {8: torch.int8, 16: torch.int16}
