@@ -130,6 +130,31 @@ def test_no_result_depends_on_the_blocks():
         assert torch.equal(product(op, x, 16, blocks=blocks), wanted)
 
 
+def test_accumulators_beyond_25_bits_saturate():
+    op = linear_op(20, 1100)
+    n = np.ones(20, np.int64)
+    channel = dataclasses.replace(op.channel, multiplier=32767 * n, shift=15 * n, bias=0 * n)
+    weight = np.full((20, 1100), 127, np.int8)
+    op = dataclasses.replace(op, weight=weight, channel=channel, row_shift=17)
+    form = merged(op, 16)
+    assert form is not None
+    assert form.clip
+    x = torch.full((40, 1100), 32767, dtype=torch.int16, device=DEVICE)
+    x[20:] = -32767
+    y = product(op, x, 16)
+    assert y.abs().max() < 32767
+    assert torch.equal(y, golden(op, x, 16))
+
+
+def test_shifts_that_are_too_short_are_not_merged():
+    op = linear_op(20, 30)
+    for row_shift in range(12):
+        short = dataclasses.replace(op, row_shift=row_shift, out_shift=0)
+        x = torch.randint(-300, 301, (20, 30), dtype=torch.int16).to(DEVICE)
+        assert merged(short, 16) is None or row_shift >= 11
+        assert torch.equal(product(short, x, 16), golden(short, x, 16))
+
+
 def test_a_step_that_may_saturate_is_not_merged():
     op = linear_op(20, 30)
     loud = dataclasses.replace(op.channel, shift=np.zeros_like(op.channel.shift))
@@ -183,15 +208,17 @@ def test_quantised_attention(rule, spread):
         assert torch.equal(attend(op, q, k, v, lengths, blocks=blocks).long(), wanted)
 
 
-def test_rows_of_very_small_scores():
-    """Where all scores of a row saturate below, its maximum does, too."""
-    op = attention_op(1, 64, 200)
+@pytest.mark.parametrize(("low", "high"), [(-127, -100), (-127, -80), (-90, 20), (90, 127)])
+def test_scores_that_saturate_in_whole_tiles(low, high):
+    """Below, where the maximum of a row does so or nearly; above, where many are the maximum."""
+    op = attention_op(1, 64, 300)
     q = torch.full((1, 40, 64), 127, dtype=torch.int8, device=DEVICE)
-    k = torch.full((1, 70, 64), -127, dtype=torch.int8, device=DEVICE)
-    k[:, ::3, :40] = -120
-    v = torch.randint(-127, 128, (1, 70, 64), dtype=torch.int8).to(DEVICE)
-    wanted = op._sequence(q[0].long(), k[0].long(), v[0].long(), 70)
-    assert torch.equal(attend(op, q, k, v, [70])[0].long(), wanted)
+    k = torch.randint(low, high, (1, 256, 1), dtype=torch.int8).expand(-1, -1, 64).contiguous()
+    k = k.to(DEVICE)
+    v = torch.randint(-127, 128, (1, 256, 64), dtype=torch.int8).to(DEVICE)
+    wanted = op._sequence(q[0].long(), k[0].long(), v[0].long(), 256)
+    for blocks in (AttentionBlocks(64, 64), AttentionBlocks(128, 128)):
+        assert torch.equal(attend(op, q, k, v, [256], blocks=blocks)[0].long(), wanted)
 
 
 def test_tiles_that_are_told():
