@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from transept.golden.config import PRESETS
+from transept.host.devices.base import DeviceError
 from transept.sim import build, tools
 from transept.sim.tools import COCOTB, COMPILATION, ELABORATION, SYNTHESIS, Tool
 
@@ -76,12 +77,31 @@ def examine() -> list[Check]:
 
 def device_states() -> dict[str, str]:
     """For each device: ready, or what it needs."""
-    return {"rtl": _rtl_state(), "emulator": "ready", "cpu": _state(tools.missing(TORCH[:1]))}
+    return {
+        "rtl": _rtl_state(),
+        "emulator": "ready",
+        "gpu": _gpu_state(),
+        "cpu": _state(tools.missing(TORCH[:1])),
+        "golden": "ready",
+    }
 
 
 def _state(absent: Iterable[Tool]) -> str:
     names = ", ".join(tool.name for tool in absent)
     return f"needs {names}, see: transept doctor" if names else "ready"
+
+
+def _gpu_state() -> str:
+    absent = tools.missing(GPU)
+    if absent:
+        return _state(absent)
+    from transept.host.backends.gpu import check_card
+
+    try:
+        check_card()
+    except DeviceError as error:
+        return str(error).removeprefix("gpu: ")
+    return "ready"
 
 
 def _rtl_state() -> str:

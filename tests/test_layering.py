@@ -13,7 +13,14 @@ MAY_IMPORT = {
     "host": {"golden", "sim"},
 }
 #: Where torch may be imported when a module is: nothing that a board needs to run a program.
-WITH_TORCH = ("host/front/", "host/kernels/", "host/models.py", "host/bench/accuracy.py")
+WITH_TORCH = (
+    "host/front/",
+    "host/kernels/",
+    "host/backends/cpu/",
+    "host/backends/gpu/",
+    "host/models.py",
+    "host/bench/accuracy.py",
+)
 WITH_TORCH += ("host/bench/gpu.py", "host/bench/model.py")
 
 

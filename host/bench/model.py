@@ -146,7 +146,7 @@ def bench_model(model: Prepared, *, device: str, **options: Any) -> dict[str, An
     figures = _figures(model, device, last.parts, measured)
     figures |= {
         "mismatches_vs_emulator": sum(_mismatches(model, part, "emulator") for part in last.parts),
-        "mismatches_vs_golden": sum(_mismatches(model, part, "cpu") for part in last.parts),
+        "mismatches_vs_golden": sum(_mismatches(model, part, "golden") for part in last.parts),
         "clipped": last.clipped,
         "cosine_mean": cosine.mean().item(),
         "cosine_min": cosine.min().item(),
@@ -256,7 +256,7 @@ def _layers(
             "macs": macs[name],
             "cycles": cycles.get(name),
             "utilisation": macs[name] / config.macs / cycles[name] if cycles.get(name) else None,
-            "reason": "golden model" if part.result.device == "cpu" else "on the accelerator",
+            "reason": "" if part.result.report is None else "on the accelerator",
         }
         for part in parts
         for name in _macs(part)

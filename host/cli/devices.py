@@ -11,7 +11,9 @@ __all__ = ["devices"]
 _WHAT = {
     "rtl": "the full-size RTL under Verilator",
     "emulator": "NumPy, instruction by instruction",
-    "cpu": "torch, whole-tensor golden model",
+    "gpu": "Triton kernels on a CUDA GPU",
+    "cpu": "torch, in integers and exact floating point",
+    "golden": "the specification, operator by operator",
 }
 
 

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from transept.golden.config import PRESETS, Config, preset
+from transept.host.devices.catalogue import ACCELERATORS
 from transept.host.limits import MAX_TOKENS, check_sequences
 from transept.host.report import console
 
@@ -54,7 +55,9 @@ class DeviceName(str, Enum):
 
     rtl = "rtl"
     emulator = "emulator"
+    gpu = "gpu"
     cpu = "cpu"
+    golden = "golden"
 
 
 class MemoryName(str, Enum):
@@ -106,13 +109,14 @@ def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:
 
 def check_accelerator(device: DeviceName) -> None:
     """ValueError if the device is none that runs instructions."""
-    if device == DeviceName.cpu:
-        raise ValueError("no accelerator 'cpu', there is rtl and emulator")
+    if device.value not in ACCELERATORS:
+        known = " and ".join(ACCELERATORS)
+        raise ValueError(f"no accelerator {device.value!r}, there is {known}")
 
 
 def device_options(device: DeviceName, memory: MemoryName, seed: int) -> dict[str, Any]:
     """What ``Program.run`` needs to open the device."""
-    options: dict[str, Any] = {} if device == DeviceName.cpu else {"seed": seed}
+    options: dict[str, Any] = {"seed": seed} if device.value in ACCELERATORS else {}
     if device == DeviceName.rtl:
         options["memory"] = memory.value
     return options

@@ -7,10 +7,12 @@ import os
 
 import torch
 
+#: Whether the user wants the interpreter.
+ASKED_TO_INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
 # decided before Triton is imported, which reads it
 os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")
 
 #: Whether kernels are interpreted: there is no GPU, or $TRITON_INTERPRET says so.
 INTERPRETED = os.environ["TRITON_INTERPRET"] == "1"
 
-__all__ = ["INTERPRETED"]
+__all__ = ["ASKED_TO_INTERPRET", "INTERPRETED"]

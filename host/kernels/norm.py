@@ -37,6 +37,10 @@ def _norm(
     sum_shift_ptr,
     tables_ptr,
     width,
+    y_stride,
+    x_stride,
+    out_stride,
+    sum_stride,
     q_stride,
     epsilon,
     inverse,
@@ -46,6 +50,7 @@ def _norm(
     CENTRE: tl.constexpr,
     NORMALISE: tl.constexpr,
     SUM: tl.constexpr,
+    KEEP: tl.constexpr,
     QUANTISE: tl.constexpr,
     ASM: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -53,17 +58,16 @@ def _norm(
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < width
-    place = row * width + column
-    z = tl.load(y_ptr + place, mask=inside, other=0).to(tl.int32)
+    z = tl.load(y_ptr + row * y_stride + column, mask=inside, other=0).to(tl.int32)
     z = z << tl.load(y_shift_ptr + column, mask=inside, other=0)
     if RESIDUAL:
-        x = tl.load(x_ptr + place, mask=inside, other=0).to(tl.int32)
+        x = tl.load(x_ptr + row * x_stride + column, mask=inside, other=0).to(tl.int32)
         z = z + (x << tl.load(x_shift_ptr + column, mask=inside, other=0))
     z = saturate(z, 24)
     if SUM:
         shift = tl.load(sum_shift_ptr + column, mask=inside, other=0)
         total = saturate((z + ((1 << shift) >> 1)) >> shift, 16)
-        tl.store(sum_ptr + place, total.to(tl.int16), mask=inside)
+        tl.store(sum_ptr + row * sum_stride + column, total.to(tl.int16), mask=inside)
     if NORMALISE:
         w = saturate(round_shift(z, 6), 18).to(tl.int64)
         count = width.to(tl.int64)
@@ -80,7 +84,8 @@ def _norm(
         beta = tl.load(beta_ptr + column, mask=inside, other=0).to(tl.int64)
         out = saturate(round_shift(u * gamma + (beta << 8), OUT_SHIFT), 16).to(tl.int32)
         out = tl.where(inside, out, 0)
-        tl.store(out_ptr + place, out.to(tl.int16), mask=inside)
+        if KEEP:
+            tl.store(out_ptr + row * out_stride + column, out.to(tl.int16), mask=inside)
         if QUANTISE:
             q, largest = quantised(tables_ptr, out, ASM)
             tl.store(q_ptr + row * q_stride + column, q, mask=inside)
@@ -113,9 +118,9 @@ class NormKernel:
         total: torch.Tensor | None,
         quantised: Rows | None = None,
     ) -> None:
-        """int16[m, n] each; quantised: gets ``out`` as operands of a product too."""
+        """int16[m, n] each, rows of any stride; quantised: gets the norm as operands of a
+        product; out, total: None if nobody reads them."""
         op, unused = self._op, y
-        assert quantised is None or out is not None
         rows = quantised or Rows(unused, unused)
         _norm[(len(y),)](
             y,
@@ -127,6 +132,7 @@ class NormKernel:
             *self._constants,
             fixed_tables(y.device),
             self._width,
+            *(unused.stride(0) if t is None else t.stride(0) for t in (y, x, out, total)),
             rows.elements.stride(0),
             op.epsilon if isinstance(op, Norm) else 0,
             self._inverse,
@@ -134,8 +140,9 @@ class NormKernel:
             OUT_SHIFT=op.out_shift if isinstance(op, Norm) else 0,
             RESIDUAL=x is not None,
             CENTRE=isinstance(op, Norm) and op.centre,
-            NORMALISE=out is not None,
+            NORMALISE=isinstance(op, Norm),
             SUM=total is not None,
+            KEEP=out is not None,
             QUANTISE=quantised is not None,
             ASM=ASM,
             BLOCK=triton.next_power_of_2(self._width),

@@ -47,6 +47,7 @@ def _quantise(
     tables_ptr,
     width,
     x_stride,
+    y_stride,
     q_stride,
     ACTIVATE: tl.constexpr,
     KEEP: tl.constexpr,
@@ -62,7 +63,7 @@ def _quantise(
         x = tl.load(lookup_ptr + (x + 32768), mask=inside, other=0).to(tl.int32)
         if KEEP:
             y = saturate(x, BITS)
-            tl.store(y_ptr + row * width + column, y.to(y_ptr.dtype.element_ty), mask=inside)
+            tl.store(y_ptr + row * y_stride + column, y.to(y_ptr.dtype.element_ty), mask=inside)
     q, largest = quantised(tables_ptr, x, ASM)
     tl.store(q_ptr + row * q_stride + column, q, mask=inside)
     tl.store(multiplier_ptr + row, largest)
@@ -76,8 +77,8 @@ def quantise_rows(
 ) -> None:
     """Each row by its own maximum (``numerics.requantise.quantise_row``).
 
-    x: int16[m, k]; table: of ``lookup``, applied first; keep: int16 or int8 [m, k] that gets what
-    it gives.
+    x: int16[m, k], rows of any stride; table: of ``lookup``, applied first; keep: int16 or int8
+    [m, k] that gets what it gives.
     """
     count, width = x.shape
     unused = into.multiplier
@@ -90,6 +91,7 @@ def quantise_rows(
         fixed_tables(x.device),
         width,
         x.stride(0),
+        0 if keep is None else keep.stride(0),
         into.elements.stride(0),
         ACTIVATE=table is not None,
         KEEP=keep is not None,

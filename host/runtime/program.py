@@ -101,12 +101,14 @@ class Program:
     def run(
         self, *args: Any, device: str = "emulator", watch: Watch | None = None, **options: Any
     ) -> Any:
-        """Run the whole model on ``rtl``, ``emulator`` or ``cpu`` (the golden model).
+        """Run the whole model on ``rtl``, ``emulator``, ``gpu``, ``cpu`` or ``golden``, the
+        specification.
 
         args: those of the model, or one dictionary of named ones, or a dictionary of the values
         that enter the one region of a loaded program. Shapes may differ from the example's: the
         graph is exported again for them, scales and weights stay. Every device gives the same bits.
-        A device that fails is reset, and the golden model does the work instead; ``notes`` says so.
+        A device that fails is reset, and the CPU does the work instead; ``notes`` says so. With
+        option ``fallback=False`` the error is raised.
         watch: called after each region with its share of the run and the session.
 
         Raises

@@ -11,10 +11,10 @@ from graphs import mlp, post_norm, pre_norm, random_inputs
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.filters import Causal, TileThreshold, Window
+from transept.host.backends import accelerator as module
 from transept.host.devices import catalogue
 from transept.host.devices.base import DeviceLostError
 from transept.host.devices.emulator import EmulatorDevice
-from transept.host.runtime import session as module
 from transept.host.runtime.driver import Driver
 from transept.host.runtime.errors import ProgramError
 from transept.host.runtime.region import Region
@@ -102,7 +102,7 @@ def test_regions_share_a_device():
         for region in regions:
             inputs = random_inputs(region.graph, 1, length)
             same(session.run(region, inputs).outputs, golden(region.graph, inputs))
-    loaded = session._loaded
+    loaded = session._backends["emulator"]._loaded
     assert len(loaded) == len(regions)
     places = sorted(
         (buffer.address, buffer.address + buffer.nbytes)
@@ -181,7 +181,7 @@ def test_a_device_is_opened_again_when_its_memory_is_too_small(monkeypatch):
         result = session.run(region, inputs)
         same(result.outputs, golden(region.graph, inputs))
         assert result.device == "emulator"
-        drivers.append(session._driver)
+        drivers.append(session._backends["emulator"]._driver)
     assert drivers[1] is not drivers[2]
     assert drivers[2] is drivers[3]
 
@@ -193,9 +193,9 @@ def test_a_given_size_stays():
     result = session.run(region, inputs)
     assert result.device == "cpu"
     same(result.outputs, golden(region.graph, inputs))
-    driver = session._driver
+    driver = session._backends["emulator"]._driver
     assert session.run(region, inputs).device == "cpu"
-    assert session._driver is driver
+    assert session._backends["emulator"]._driver is driver
     note, _ = session.notes
     assert re.fullmatch(r"region ran on cpu: buffer of \d+ bytes, device memory has \d+ left", note)
 
@@ -232,18 +232,18 @@ def test_a_fault_is_told_and_the_golden_model_does_the_work(failing):
     same(result.outputs, wanted)
     assert (result.device, result.report) == ("cpu", None)
     assert session.notes == ["region ran on cpu: emulator: a scripted fault"]
-    driver = session._driver
+    driver = session._backends["emulator"]._driver
     result = session.run(region, inputs)
     same(result.outputs, wanted)
     assert result.device == "emulator"
-    assert session._driver is driver
+    assert session._backends["emulator"]._driver is driver
 
 
 def test_a_device_that_is_lost_is_opened_again(failing, monkeypatch):
     region, session = region_of(GRAPHS["post-norm"]()), Session(TINY, "emulator")
     inputs = random_inputs(region.graph, 1, 9)
     session.run(region, inputs)
-    lost = session._driver
+    lost = session._backends["emulator"]._driver
     failing.failures = 1
 
     def reset(self):
@@ -255,7 +255,7 @@ def test_a_device_that_is_lost_is_opened_again(failing, monkeypatch):
     result = session.run(region, inputs)
     same(result.outputs, golden(region.graph, inputs))
     assert result.device == "emulator"
-    assert session._driver is not lost
+    assert session._backends["emulator"]._driver is not lost
 
 
 def test_what_no_cut_fits_runs_on_the_cpu():
@@ -280,7 +280,7 @@ def test_an_executable_is_verified_before_it_starts():
 @pytest.mark.parametrize(
     ("device", "options", "message"),
     [
-        ("npu", {}, "no device 'npu', there is cpu, rtl, emulator"),
+        ("npu", {}, "no device 'npu', there is rtl, emulator, gpu, cpu, golden"),
         ("cpu", {"seed": 1}, "device cpu has no option 'seed'"),
         ("emulator", {"memory": "board"}, "device emulator has no option 'memory', there are"),
         ("rtl", {"sed": 1}, "device rtl has no option 'sed', there are"),

@@ -1,0 +1,196 @@
+"""A quantised graph on a GPU: weights prepared once, a captured run for every bucket of shapes."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from transept.golden.graph import Graph, Lengths
+from transept.golden.ops import Attention
+from transept.host.backends.gpu.memory import TYPES, Memory
+from transept.host.backends.gpu.steps import Launch, quantise, steps
+from transept.host.backends.gpu.tune import Tuner
+from transept.host.compiler.cut import Shape
+from transept.host.devices.base import DeviceLostError, OutOfMemoryError
+from transept.host.kernels import INTERPRETED
+
+__all__ = ["GpuGraph", "bucket"]
+
+#: Rows of a bucket are a multiple of this, or of a sixteenth of the next power of two.
+LEAST_ROWS = 16
+#: Captured runs of a graph that are kept, those used last.
+KEPT = 16
+#: Seconds after which a GPU that does not answer is given up.
+TIMEOUT = 60.0
+
+
+def bucket(graph: Graph, shape: Shape) -> Shape:
+    """The shape whose captured run serves ``shape``: more rows, up to an eighth.
+
+    What a filter sums over blocks of queries would see the rows of padding, so such a dimension is
+    not padded.
+    """
+    looked = {
+        graph.values[op.q].dim for op in graph.ops if isinstance(op, Attention) and op.filter.looks
+    }
+    lengths = {}
+    for dim, length in shape.lengths.items():
+        step = max(LEAST_ROWS, (1 << (length - 1).bit_length()) >> 4)
+        padded = length if dim in looked else -(-length // step) * step
+        lengths[dim] = min(padded, graph.dim(dim).limit)
+    return Shape(shape.batch, lengths)
+
+
+class GpuGraph:
+    """A graph prepared for a GPU; without one, kernels are interpreted."""
+
+    def __init__(
+        self, graph: Graph, device: torch.device | None = None, timeout: float = TIMEOUT
+    ) -> None:
+        self.device = device or torch.device("cpu" if INTERPRETED else "cuda")
+        self._graph, self._timeout = graph, timeout
+        try:
+            self._steps = steps(graph, self.device)
+            self._tuner = Tuner(self.device)
+        except torch.cuda.OutOfMemoryError as error:
+            raise OutOfMemoryError(f"gpu: {_first_line(error)}") from None
+        self._runs: OrderedDict[Shape, CapturedRun] = OrderedDict()
+
+    def run(
+        self, inputs: Mapping[str, np.ndarray], lengths: Lengths | None = None
+    ) -> dict[str, np.ndarray]:
+        """Every output for integers [batch, length, width], in the types of the values.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If the GPU's memory is too small.
+        DeviceLostError
+            If the GPU fails, or does not answer in time.
+        """
+        values = self._graph.values
+        rows = {values[name].dim: x.shape[1] for name, x in inputs.items()}
+        shape = Shape(len(next(iter(inputs.values()))), rows)
+        real = {dim: list((lengths or {}).get(dim, count)) for dim, count in shape.rows.items()}
+        try:
+            found = self.captured(shape).run(inputs, real)
+        except torch.cuda.OutOfMemoryError as error:
+            self._runs.clear()
+            raise OutOfMemoryError(f"gpu: {_first_line(error)}") from None
+        except torch.AcceleratorError as error:
+            raise DeviceLostError(f"gpu: {_first_line(error)}") from None
+        return {name: y[:, : rows[values[name].dim]] for name, y in found.items()}
+
+    def captured(self, shape: Shape) -> CapturedRun:
+        """The run that serves a shape."""
+        key = bucket(self._graph, shape)
+        if key not in self._runs:
+            while len(self._runs) >= KEPT:
+                self._runs.popitem(last=False)
+            memory = Memory(self._graph, key, self.device)
+            self._runs[key] = CapturedRun(
+                self._graph, memory, self._launches(memory), self._timeout
+            )
+        self._runs.move_to_end(key)
+        return self._runs[key]
+
+    def _launches(self, memory: Memory) -> list[Launch]:
+        found: list[Launch] = []
+        for name in self._graph.inputs:
+            found += quantise(memory, name)
+        done: set[str] = set()
+        for step in self._steps:
+            found += step.launches(memory, self._tuner)
+            done |= {op.name for op in step.ops}
+            for op in step.ops:
+                memory.release(op, done)
+        return found
+
+
+class CapturedRun:
+    """Launches on fixed memory, inputs and outputs beside it in pinned memory of the host; one CUDA
+    graph with the copies."""
+
+    def __init__(
+        self, graph: Graph, memory: Memory, launches: list[Launch], timeout: float
+    ) -> None:
+        self._launches, self._memory, self._timeout = launches, memory, timeout
+        self._inputs = {name: _host(graph, memory, name) for name in graph.inputs}
+        self._outputs = {name: _host(graph, memory, name) for name in graph.outputs}
+        self._lengths = {
+            dim: torch.full((memory.shape.batch,), length, dtype=torch.int32)
+            for dim, length in memory.shape.lengths.items()
+        }
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if memory.device.type == "cuda":
+            self._lengths = {dim: x.pin_memory() for dim, x in self._lengths.items()}
+            self._graph = self._captured()
+
+    def _captured(self) -> torch.cuda.CUDAGraph:
+        with torch.cuda.device(self._memory.device):
+            stream = torch.cuda.Stream()
+            with torch.cuda.stream(stream):
+                self.launch()  # compiles every kernel
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=stream):
+                self.launch()
+        return graph
+
+    def launch(self) -> None:
+        """Copy inputs, start every kernel, copy outputs."""
+        for dim, lengths in self._lengths.items():
+            self._memory.dim(dim).copy_(lengths, non_blocking=True)
+        for name, x in self._inputs.items():
+            self._memory.value(name).copy_(x, non_blocking=True)
+        for launch in self._launches:
+            launch()
+        for name, y in self._outputs.items():
+            y.copy_(self._memory.value(name), non_blocking=True)
+
+    def run(self, inputs: Mapping[str, np.ndarray], lengths: Lengths) -> dict[str, np.ndarray]:
+        """Outputs [batch, rows of the bucket, width] for inputs with as many rows or fewer."""
+        batch = self._memory.shape.batch
+        for name, x in inputs.items():
+            to = self._inputs[name].numpy().reshape(batch, -1, x.shape[2])
+            to[:, : x.shape[1]] = x
+            to[:, x.shape[1] :] = 0
+        for dim, real in lengths.items():
+            self._lengths[dim].numpy()[:] = real
+        if self._graph is None:
+            self.launch()
+        else:
+            self._graph.replay()
+            self._wait()
+        return {
+            name: y.numpy().reshape(batch, -1, y.shape[1]).copy()
+            for name, y in self._outputs.items()
+        }
+
+    def _wait(self) -> None:
+        """Until the GPU is done; a short run is waited for without sleeping."""
+        event = torch.cuda.Event()
+        event.record()
+        start = time.monotonic()
+        while not event.query():
+            passed = time.monotonic() - start
+            if passed > self._timeout:
+                raise DeviceLostError(f"gpu: no answer within {self._timeout:g} seconds")
+            if passed > 0.01:
+                time.sleep(0.001)
+
+
+def _host(graph: Graph, memory: Memory, name: str) -> torch.Tensor:
+    """Memory of the host for a value [rows, width]."""
+    value = graph.values[name]
+    pinned = memory.device.type == "cuda"
+    shape = memory.count(name), value.width
+    return torch.zeros(shape, dtype=TYPES[value.bits], pin_memory=pinned)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,165 @@
+"""The device ``gpu``: whole graphs, interpreted where there is no GPU, have the golden bits."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from graphs import mlp, post_norm, pre_norm, random_inputs
+
+from transept.golden.config import TINY
+from transept.golden.filters import Causal, TileThreshold, Window
+from transept.golden.ops import Linear
+from transept.host.backends import gpu as module
+from transept.host.backends.gpu import GpuGraph
+from transept.host.backends.gpu.graph import bucket
+from transept.host.backends.gpu.memory import Memory
+from transept.host.backends.gpu.steps import steps
+from transept.host.compiler.cut import Shape
+from transept.host.devices.base import DeviceError
+from transept.host.kernels import INTERPRETED
+from transept.host.runtime.region import Region
+from transept.host.runtime.session import Session
+
+DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
+GRAPHS = {
+    "post-norm": lambda: post_norm(1, 16, 2, [32]),
+    "layers that differ": lambda: post_norm(2, 16, 4, [8, 40]),
+    "padded heads": lambda: post_norm(3, 14, 2, [30]),
+    "pre-norm": lambda: pre_norm(4, 16, 4, 2, [32, 24]),
+    "causal": lambda: post_norm(5, 16, 2, [16], Causal()),
+    "window": lambda: post_norm(6, 16, 2, [16], Window(3, 2)),
+    "threshold": lambda: post_norm(7, 16, 2, [16], TileThreshold(1000)),
+    "mlp": lambda: mlp(8, [10, 24, 7]),
+    "mlp from int8": lambda: mlp(9, [10, 24, 1], bits=8),
+}
+
+
+def check(graph, prepared, batch, length, real=None, seed=0):
+    inputs = random_inputs(graph, batch, length, seed)
+    lengths = None if real is None else {"rows": real}
+    wanted, found = graph.evaluate(inputs, lengths), prepared.run(inputs, lengths)
+    assert found.keys() == wanted.keys()
+    for name, y in wanted.items():
+        assert np.array_equal(found[name], y), name
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_graphs_have_the_golden_bits(graph):
+    graph = GRAPHS[graph]()
+    prepared = GpuGraph(graph)
+    check(graph, prepared, 1, 13, [11])
+    check(graph, prepared, 1, 12, None, seed=1)  # on the same memory
+
+
+def test_sequences_of_a_batch_have_their_own_lengths():
+    graph = GRAPHS["post-norm"]()
+    check(graph, GpuGraph(graph), 3, 7, [1, 7, 4])
+
+
+def alike(graph):
+    """The same graph with one requantiser shift for all linear layers."""
+    ops = tuple(
+        dataclasses.replace(op, row_shift=17) if isinstance(op, Linear) else op for op in graph.ops
+    )
+    return dataclasses.replace(graph, ops=ops)
+
+
+def test_layers_of_the_same_rows_are_one_product():
+    graph = alike(GRAPHS["post-norm"]())
+    assert len(steps(graph, DEVICE)) == len(graph.ops) - 2
+    check(graph, GpuGraph(graph), 2, 9, [9, 2])
+
+
+def test_layers_that_are_requantised_otherwise_are_not():
+    graph = alike(GRAPHS["post-norm"]())
+    first = next(i for i, op in enumerate(graph.ops) if isinstance(op, Linear))
+    ops = list(graph.ops)
+    ops[first] = dataclasses.replace(ops[first], row_shift=16)
+    graph = dataclasses.replace(graph, ops=tuple(ops))
+    assert len(steps(graph, DEVICE)) == len(graph.ops) - 1
+    check(graph, GpuGraph(graph), 1, 6)
+
+
+# --- buckets and memory
+@pytest.mark.parametrize(
+    ("length", "rows"), [(1, 16), (16, 16), (17, 32), (65, 80), (129, 144), (500, 512), (590, 600)]
+)
+def test_a_bucket_has_up_to_an_eighth_more_rows(length, rows):
+    graph = GRAPHS["mlp"]()
+    dims = tuple(dataclasses.replace(dim, limit=600) for dim in graph.dims)
+    graph = dataclasses.replace(graph, dims=dims)
+    assert bucket(graph, Shape(2, {"rows": length})) == Shape(2, {"rows": rows})
+
+
+def test_what_a_filter_looks_at_is_not_padded():
+    shape = Shape(1, {"rows": 5})
+    assert bucket(GRAPHS["threshold"](), shape) == shape
+
+
+def test_shapes_of_a_bucket_share_a_run():
+    graph = GRAPHS["mlp"]()
+    prepared = GpuGraph(graph)
+    runs = {prepared.captured(Shape(1, {"rows": rows})) for rows in (3, 16, 9)}
+    assert len(runs) == 1
+    assert prepared.captured(Shape(2, {"rows": 3})) not in runs
+
+
+def test_layers_take_the_place_of_those_before():
+    sizes = []
+    for layers in (2, 6):
+        graph = post_norm(2, 16, 2, [32] * layers)
+        prepared, made = GpuGraph(graph), []
+        memory = Memory(graph, Shape(1, {"rows": 16}), DEVICE)
+        tensor = memory.tensor
+        memory.tensor = lambda *args, f=tensor, made=made: made.append(f(*args)) or made[-1]
+        prepared._launches(memory)
+        sizes.append(len({x.data_ptr() for x in made}))
+    assert sizes[1] <= sizes[0]
+
+
+# --- faults
+@pytest.fixture
+def real(monkeypatch):
+    """As if nobody had asked for the interpreter."""
+    monkeypatch.setattr(module, "ASKED_TO_INTERPRET", False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "card")
+
+
+def test_without_a_card_the_cpu_does_the_work(real, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    graph = GRAPHS["mlp"]()
+    region, inputs = Region("region", graph, TINY), random_inputs(graph, 1, 4)
+    session = Session(TINY, "gpu")
+    assert session.run(region, inputs).device == "cpu"
+    assert session.notes == ["region ran on cpu: gpu: torch finds no CUDA device"]
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        Session(TINY, "gpu", fallback=False).run(region, inputs)
+
+
+def test_an_older_card_is_refused_by_name(real, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
+    with pytest.raises(DeviceError, match=r"card has compute capability 8.6, kernels need 9.0"):
+        module.check_card()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.cuda.OutOfMemoryError("no room\nfor it"), "region ran on cpu: gpu: no room"),
+        (torch.AcceleratorError("a driver died\n"), "region ran on cpu: gpu: a driver died"),
+    ],
+)
+def test_what_fails_on_the_card_moves_to_the_cpu(monkeypatch, error, told):
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr("transept.host.backends.gpu.graph.CapturedRun.launch", fail)
+    graph = GRAPHS["mlp"]()
+    inputs = random_inputs(graph, 1, 4)
+    session = Session(TINY, "gpu")
+    result = session.run(Region("region", graph, TINY), inputs)
+    assert (result.device, session.notes) == ("cpu", [told])
+    for name, y in graph.evaluate(inputs).items():
+        assert np.array_equal(result.outputs[name], y)
