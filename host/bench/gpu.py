@@ -23,6 +23,7 @@ from transept.golden.filters import Dense, KeyFilter
 from transept.golden.graph import Value
 from transept.golden.numerics.requantise import ChannelParameters
 from transept.golden.ops import Attention, Linear
+from transept.host.bench.gpu_models import bench_models
 from transept.host.front.quantise.attention import quantise_attention
 from transept.host.front.quantise.linear import quantise_linear
 from transept.host.kernels import INTERPRETED
@@ -72,6 +73,7 @@ def bench_gpu(progress: Callable[[str], None] = lambda text: None) -> dict[str, 
     for share in SHARES:
         progress(f"attention, {share:.0%} of the tiles")
         rows.append(_sparse(*ATTENTIONS[0], share=share))
+    rows += bench_models(_milliseconds, progress)
     return {
         "card": torch.cuda.get_device_name(),
         "torch": torch.__version__,
@@ -85,6 +87,7 @@ def bench_gpu(progress: Callable[[str], None] = lambda text: None) -> dict[str, 
 def _milliseconds(run: Callable[[], object]) -> float:
     from triton.testing import do_bench
 
+    run()
     return do_bench(run, warmup=25, rep=100, return_mode="median")
 
 
@@ -134,7 +137,7 @@ def _linear(m: int, n: int, k: int) -> dict[str, Any]:
     """A product with the requantiser and row maxima, from int8 rows to int16."""
     device = torch.device("cuda")
     op = linear_op(n, k)
-    kernel = LinearKernel(op, 16, device)
+    kernel = LinearKernel([op], 16, device)
     x = (torch.randn(m, k, device=device) * 6000).clamp(-32767, 32767).to(torch.int16)
     operands = rows_like(x)
     quantise_rows(x, operands)
@@ -229,7 +232,9 @@ class _Heads:
 
     def run(self, blocks: AttentionBlocks, kept: KeptTiles | None = None) -> Callable[[], None]:
         """A launch."""
-        return lambda: self.kernel(self.q, self.k, self.v, self.out, self.keys, kept, blocks)
+        return lambda: self.kernel(
+            self.q, self.k, self.v, self.out, self.keys, kept, blocks, whole=True
+        )
 
     def mismatches(self, seen: torch.Tensor | None = None) -> int:
         """Of some rows of the last head of the first sequence; seen: bool[tokens, tokens]."""
@@ -305,4 +310,21 @@ def _sparse(batch: int, heads: int, tokens: int, width: int, *, share: float) ->
     best = (_milliseconds(run), blocks)
     name = f"attention, {share:.0%} of {TILE} x {TILE} tiles"
     row = _row(name, (batch, heads, tokens, width), best, operations, wrong, work.baselines())
+    flex = _milliseconds(_flex(work.real, kept))
+    row |= {"flex_ms": flex, "against_flex": flex / best[0]}
     return row | {"dense_ms": dense, "against_dense": dense / best[0]}
+
+
+def _flex(real: torch.Tensor, kept: torch.Tensor) -> Callable[[], object]:
+    """FlexAttention in bfloat16 with the same tiles."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    q, k, v = real
+    tokens = q.shape[2]
+
+    def seen(_batch: Any, _head: Any, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return kept[query // TILE, key // TILE]
+
+    mask = create_block_mask(seen, None, None, tokens, tokens, BLOCK_SIZE=TILE)
+    compiled = torch.compile(flex_attention, dynamic=False)
+    return lambda: compiled(q, k, v, block_mask=mask)

@@ -233,6 +233,7 @@ def _attention(
     KIND: tl.constexpr,
     LISTED: tl.constexpr,
     FINE: tl.constexpr,
+    WHOLE: tl.constexpr,
     MERGED: tl.constexpr,
     CLIP: tl.constexpr,
     LEFT: tl.constexpr,
@@ -289,14 +290,19 @@ def _attention(
             q, k_desc, k_ptr, k_stride, start, tile, column, keys, False, D, BD, BN, TMA
         )
         largest = tl.maximum(largest, tl.max(acc, 1))
-    for index in range(whole, last):
-        tile = index
-        if LISTED:
-            tile = tl.load(list_ptr + index)
-        key = tile * BN + keys_of_tile
-        acc = _products(q, k_desc, k_ptr, k_stride, start, tile, column, keys, True, D, BD, BN, TMA)
-        seen = _seen(query, key, queries, keys, before, after, fine_ptr, fine_columns, KIND, FINE)
-        largest = tl.maximum(largest, tl.max(tl.where(seen, acc, NOTHING), 1))
+    if not WHOLE:
+        for index in range(whole, last):
+            tile = index
+            if LISTED:
+                tile = tl.load(list_ptr + index)
+            key = tile * BN + keys_of_tile
+            acc = _products(
+                q, k_desc, k_ptr, k_stride, start, tile, column, keys, True, D, BD, BN, TMA
+            )
+            seen = _seen(
+                query, key, queries, keys, before, after, fine_ptr, fine_columns, KIND, FINE
+            )
+            largest = tl.maximum(largest, tl.max(tl.where(seen, acc, NOTHING), 1))
 
     largest = tl.where(largest == NOTHING, 0, largest)
     largest = _score(largest, multiplier, shift, half, MERGED, LEFT, ROW_SHIFT, ASM)
@@ -346,21 +352,39 @@ def _attention(
         p = _slots(operand.to(tl.int8), BM, BN)
         context = tl.dot(p, t_desc.load([kv_head * BE, tile * BN]).T, context, out_dtype=tl.int32)
         values += tl.load(sums_ptr + tile * BE + value)
-    for index in range(whole, last):
-        tile = index
-        if LISTED:
-            tile = tl.load(list_ptr + index)
-        key = tile * BN + keys_of_tile
-        acc = _products(q, k_desc, k_ptr, k_stride, start, tile, column, keys, True, D, BD, BN, TMA)
-        seen = _seen(query, key, queries, keys, before, after, fine_ptr, fine_columns, KIND, FINE)
-        bits = _distances(
-            acc, factor, addend, multiplier, shift, base, lowest, MERGED, CLIP, LEFT, ROW_SHIFT, ASM
-        )
-        operand = _operands(tl.where(seen, bits, DISTANCE_BITS - FAR), dither, LEVEL_SCALE)
-        sums += tl.sum(operand, 1) - SUM_BITS
-        p = _slots(operand.to(tl.int8), BM, BN)
-        context = tl.dot(p, t_desc.load([kv_head * BE, tile * BN]).T, context, out_dtype=tl.int32)
-        values += tl.load(sums_ptr + tile * BE + value)
+    if CLIP or not WHOLE:
+        for index in range(whole, last):
+            tile = index
+            if LISTED:
+                tile = tl.load(list_ptr + index)
+            key = tile * BN + keys_of_tile
+            acc = _products(
+                q, k_desc, k_ptr, k_stride, start, tile, column, keys, True, D, BD, BN, TMA
+            )
+            seen = _seen(
+                query, key, queries, keys, before, after, fine_ptr, fine_columns, KIND, FINE
+            )
+            bits = _distances(
+                acc,
+                factor,
+                addend,
+                multiplier,
+                shift,
+                base,
+                lowest,
+                MERGED,
+                CLIP,
+                LEFT,
+                ROW_SHIFT,
+                ASM,
+            )
+            operand = _operands(tl.where(seen, bits, DISTANCE_BITS - FAR), dither, LEVEL_SCALE)
+            sums += tl.sum(operand, 1) - SUM_BITS
+            p = _slots(operand.to(tl.int8), BM, BN)
+            context = tl.dot(
+                p, t_desc.load([kv_head * BE, tile * BN]).T, context, out_dtype=tl.int32
+            )
+            values += tl.load(sums_ptr + tile * BE + value)
 
     context = saturate(context + 127 * values[None, :], 25)
     mantissa, exponent = reciprocal(tables_ptr, sums.to(tl.int64))
@@ -425,10 +449,11 @@ class AttentionKernel:
         keys: torch.Tensor,
         kept: KeptTiles | None = None,
         blocks: AttentionBlocks | None = None,
+        whole: bool = False,
     ) -> None:
         """q: int8[batch, queries, heads * d], k, v: int8[batch, length, ..], out: int16[batch,
         queries, heads * e], rows of any stride; keys: int32[batch], real ones of each sequence;
-        kept: in place of what the filter keeps."""
+        kept: in place of what the filter keeps; whole: every sequence has all ``length`` keys."""
         op, blocks = self._op, blocks or AttentionBlocks()
         batch, queries = q.shape[:2]
         length = k.shape[1]
@@ -446,6 +471,7 @@ class AttentionKernel:
             kept = threshold_tiles(op, q, k, keys, blocks.m, blocks.n)
         fine = kept.fine if kept else None
         merged, clip, left, score, half = self._form(d)
+        plain = fine is None and op.filter.kind == Filter.DENSE
         window = op.filter if isinstance(op.filter, Window) else None
         unused = keys
         rows = k.view(-1, k.shape[2])
@@ -486,6 +512,7 @@ class AttentionKernel:
             BN=blocks.n,
             KIND=int(op.filter.kind),
             LISTED=kept is not None,
+            WHOLE=whole and length % blocks.n == 0 and plain,
             FINE=0 if fine is None or kept is None else kept.block,
             MERGED=merged,
             CLIP=clip,

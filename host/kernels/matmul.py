@@ -11,6 +11,7 @@ of their magnitudes; layers of which it cannot be proved take the requantiser st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from transept.golden.ops import Linear
 from transept.host.kernels.arithmetic import ASM, high, saturate, wide_round_shift
 from transept.host.kernels.rows import ALIGNMENT, Rows
 
-__all__ = ["Blocks", "LinearKernel", "Merged", "left_shift"]
+__all__ = ["Blocks", "LinearKernel", "Merged", "joinable", "left_shift", "merged"]
 
 #: Largest magnitude of a 25-bit number.
 LIMIT25 = (1 << 24) - 1
@@ -49,16 +50,16 @@ class Merged:
     """Constants of the merged requantiser.
 
     left: bits by which accumulators are shifted first; multiplier: int32[n], so that the channel's
-    shift is 32 bits; addend: int64[n], ``B`` with its point at bit 32; row_left, value_left: bits
-    by which row multipliers and ``v`` are shifted for that; clip: whether accumulators may exceed
-    25 bits.
+    shift is 32 bits; addend: int64[n], ``B`` with its point at bit 32; row_left, value_left[n]:
+    bits by which row multipliers and ``v`` are shifted for that; clip: whether accumulators may
+    exceed 25 bits.
     """
 
     left: int
     multiplier: np.ndarray
     addend: np.ndarray
     row_left: int
-    value_left: int
+    value_left: np.ndarray
     clip: bool
 
 
@@ -71,11 +72,12 @@ def left_shift(multiplier: np.ndarray, shift: np.ndarray, largest: int) -> int |
     return left if fits else None
 
 
-def merged(op: Linear, bits: int) -> Merged | None:
-    """The merged form of a layer with a result of ``bits``; None if a step between may saturate in
-    a way that can be seen, or a constant is too long."""
-    channel, t, o = op.channel, op.row_shift, op.out_shift
-    largest = 127 * np.abs(op.weight.astype(np.int64)).sum(1)
+def merged(ops: Sequence[Linear], bits: int) -> Merged | None:
+    """The merged form of layers side by side with results of ``bits``; None if a step between may
+    saturate in a way that can be seen, or a constant is too long."""
+    channel, o = stacked(ops), ops[0].out_shift
+    t = np.repeat([op.row_shift for op in ops], [len(op.weight) for op in ops])
+    largest = 127 * np.concatenate([np.abs(op.weight.astype(np.int64)).sum(1) for op in ops])
     clip = bool(largest.max() > LIMIT25)
     largest = np.minimum(largest, LIMIT25)
     left = left_shift(channel.multiplier, channel.shift, int(largest.max()))
@@ -85,17 +87,33 @@ def merged(op: Linear, bits: int) -> Merged | None:
     # where z saturates, the result does so too
     hidden = LIMIT25 - int(np.abs(channel.bias).max()) + half_o >> o >= (1 << bits - 1) - 1
     up = 32 - t - o
-    row_left = min(up, 15)
+    row_left = min(int(up.min()), 15)
     if (
         left is None
         or v.max() > LIMIT25
         or (z.max() > LIMIT25 and not hidden)
-        or not 0 <= up <= 15 + 6
+        or up.min() < 0
+        or up.max() > row_left + 6
     ):
         return None
     multiplier = channel.multiplier << (32 - channel.shift - left)
     addend = (half_t + ((channel.bias + half_o) << t)) << up
     return Merged(left, multiplier, addend, row_left, up - row_left, clip)
+
+
+def stacked(ops: Sequence[Linear]) -> ChannelParameters:
+    """Channel parameters of layers side by side."""
+    names = ("multiplier", "shift", "bias")
+    return ChannelParameters(
+        *(np.concatenate([getattr(op.channel, name) for op in ops]) for name in names)
+    )
+
+
+def joinable(ops: Sequence[Linear], bits: int) -> bool:
+    """Whether layers of the same rows can be one product with results of ``bits``."""
+    if len({op.out_shift for op in ops}) > 1 or any(op.table is not None for op in ops):
+        return False
+    return len({op.row_shift for op in ops}) == 1 or merged(ops, bits) is not None
 
 
 @triton.jit
@@ -115,6 +133,7 @@ def _matmul(
     LEFT: tl.constexpr,
     ROW_LEFT: tl.constexpr,
     VALUE_LEFT: tl.constexpr,
+    UNLIKE: tl.constexpr,
     CLIP: tl.constexpr,
     MERGED: tl.constexpr,
     ROW_SHIFT: tl.constexpr,
@@ -152,6 +171,8 @@ def _matmul(
         half = tl.zeros((BM, BN), tl.int64) + (1 << 31)
         v = high(acc << LEFT, tl.broadcast_to(multiplier, (BM, BN)), half, ASM)
         scale = tl.zeros((BM, BN), tl.int32) + (scale << ROW_LEFT)
+        if UNLIKE:  # layers whose row shifts differ
+            v = v << tl.load(shift_ptr + column, mask=inside, other=0)[None, :]
         y = high(v << VALUE_LEFT, scale, tl.broadcast_to(addend, (BM, BN)), ASM)
     else:
         shift = tl.load(shift_ptr + column, mask=inside, other=0).to(tl.int64)[None, :]
@@ -167,29 +188,31 @@ def _matmul(
 
 
 class LinearKernel:
-    """A ``Linear`` with its weights on a device; its activation is for whoever reads the result.
+    """Layers of the same rows side by side, their weights on a device. Activations are for whoever
+    reads the result.
 
     weights: int8[n, k padded]. ``bits``: of the result before the activation.
     """
 
-    def __init__(self, op: Linear, bits: int, device: torch.device) -> None:
-        n, k = op.weight.shape
+    def __init__(self, ops: Sequence[Linear], bits: int, device: torch.device) -> None:
+        weight = np.concatenate([op.weight for op in ops])
+        n, k = weight.shape
         padded = np.zeros((n, -(-k // ALIGNMENT) * ALIGNMENT), np.int8)
-        padded[:, :k] = op.weight
+        padded[:, :k] = weight
         self.weights = torch.as_tensor(padded).to(device)
-        self.bits, self._op, self._merged = bits, op, merged(op, bits)
-        channel: ChannelParameters = op.channel
-        constants = (
-            (channel.multiplier, channel.bias)
-            if self._merged is None
-            else (self._merged.multiplier, self._merged.addend)
-        )
-        types = torch.int32, torch.int64
+        self.bits, self._op, self._merged = bits, ops[0], merged(ops, bits)
+        channel, known = stacked(ops), self._merged
+        self._unlike = known is not None and len(set(known.value_left)) > 1
+        constants = {
+            torch.int32: channel.multiplier if known is None else known.multiplier,
+            torch.int64: channel.bias if known is None else known.addend,
+        }
         self._multiplier, self._addend = (
             torch.as_tensor(np.ascontiguousarray(values)).to(device, dtype)
-            for values, dtype in zip(constants, types, strict=True)
+            for dtype, values in constants.items()
         )
-        self._shift = torch.as_tensor(np.ascontiguousarray(channel.shift)).to(device, torch.int32)
+        shift = channel.shift if known is None else known.value_left
+        self._shift = torch.as_tensor(np.ascontiguousarray(shift)).to(device, torch.int32)
 
     def __call__(
         self,
@@ -221,7 +244,8 @@ class LinearKernel:
             ONE,
             LEFT=known.left if known else 0,
             ROW_LEFT=known.row_left if known else 0,
-            VALUE_LEFT=known.value_left if known else 0,
+            VALUE_LEFT=int(known.value_left[0]) if known and not self._unlike else 0,
+            UNLIKE=self._unlike,
             CLIP=known.clip if known else True,
             MERGED=known is not None,
             ROW_SHIFT=op.row_shift,

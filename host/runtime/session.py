@@ -12,7 +12,7 @@ import numpy as np
 from transept.golden.config import Config
 from transept.golden.graph import Lengths
 from transept.host.backends.accelerator import AcceleratorBackend
-from transept.host.backends.base import Backend, Outcome
+from transept.host.backends.base import Backend, GraphBackend, Outcome
 from transept.host.backends.catalogue import CPU, check_backend, open_backend
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.errors import CompileError
@@ -96,6 +96,12 @@ class Session:
         """The open accelerator; None on other devices and before the first run."""
         backend = self._backends.get(self.device)
         return backend.opened if isinstance(backend, AcceleratorBackend) else None
+
+    def prepared(self, region: Region) -> Any:
+        """The region as the open device holds it (``GraphBackend.prepared``)."""
+        backend = self._backends[self.device]
+        assert isinstance(backend, GraphBackend)
+        return backend.prepared(region.graph)
 
     def _run(
         self,

@@ -12,7 +12,8 @@ from transept.host.kernels import attention, matmul, norm, rows
 
 HOPPER = GPUTarget("cuda", 90, 32)
 #: What is a multiple of sixteen.
-ALIGNED = {"q_stride", "k_stride", "out_stride", "x_stride", "stride", "length", "queries", "k"}
+ALIGNED = {"q_stride", "k_stride", "out_stride", "x_stride", "y_stride", "sum_stride", "stride"}
+ALIGNED |= {"length", "queries", "k"}
 
 
 def pointers(kind, names):
@@ -37,7 +38,7 @@ def compiled(kernel, types, constants, **options):
 
 def quantise():
     types = pointers("i16", "x_ptr y_ptr lookup_ptr") | pointers("i32", "multiplier_ptr tables_ptr")
-    types |= {"q_ptr": "*i8"} | numbers("width x_stride q_stride")
+    types |= {"q_ptr": "*i8"} | numbers("width x_stride y_stride q_stride")
     constants = {"ACTIVATE": True, "KEEP": True, "BITS": 16, "ASM": True, "BLOCK": 1024}
     return compiled(rows._quantise, types, constants)
 
@@ -51,7 +52,9 @@ def normalise():
     types = pointers("i16", "y_ptr x_ptr out_ptr sum_ptr") | {"q_ptr": "*i8", "epsilon": "i64"}
     types |= pointers("i32", "multiplier_ptr gamma_ptr beta_ptr y_shift_ptr x_shift_ptr")
     types |= pointers("i32", "sum_shift_ptr tables_ptr") | numbers("width q_stride inverse")
-    on = dict.fromkeys(("RESIDUAL", "CENTRE", "NORMALISE", "SUM", "QUANTISE", "ASM"), True)
+    types |= numbers("y_stride x_stride out_stride sum_stride")
+    on = ("RESIDUAL", "CENTRE", "NORMALISE", "SUM", "KEEP", "QUANTISE", "ASM")
+    on = dict.fromkeys(on, True)
     return compiled(norm._norm, types, on | {"BITS": 10, "OUT_SHIFT": 8, "BLOCK": 1024})
 
 
@@ -60,6 +63,7 @@ def product(is_merged):
     types |= {"y_desc": "tensordesc<i16[128, 128]>", "addend_ptr": "*i64"}
     types |= pointers("i32", "row_ptr multiplier_ptr shift_ptr maxima_ptr") | numbers("m n k one")
     constants = {"LEFT": 7, "ROW_LEFT": 13, "VALUE_LEFT": 0, "CLIP": True, "MERGED": is_merged}
+    constants |= {"UNLIKE": is_merged}
     constants |= {"ROW_SHIFT": 11, "OUT_SHIFT": 8, "DYNAMIC": True, "MAXIMA": True, "BITS": 16}
     constants |= {"ASM": True, "BM": 128, "BN": 128, "BK": 128, "GROUP": 8}
     return compiled(matmul._matmul, types, constants, num_warps=4, num_stages=3)
@@ -71,7 +75,7 @@ def turn():
     return compiled(attention._transpose, types, {"D": 64, "BD": 64, "BN": 128})
 
 
-def attend(kind=Filter.DENSE, fine=0, *, is_merged=True):
+def attend(kind=Filter.DENSE, fine=0, *, is_merged=True, whole=False):
     types = {"k_desc": "tensordesc<i8[64, 64]>", "t_desc": "tensordesc<i8[64, 64]>"}
     types |= pointers("i8", "q_ptr k_ptr fine_ptr") | {"out_ptr": "*i16", "half_ptr": "*i64"}
     types |= pointers(
@@ -81,9 +85,9 @@ def attend(kind=Filter.DENSE, fine=0, *, is_merged=True):
     types |= numbers("channels before after")
     constants = {"SHARE": 1, "D": 64, "E": 64, "BD": 64, "BE": 64, "BM": 64, "BN": 64}
     constants |= {"KIND": int(kind), "LISTED": fine > 0, "FINE": fine, "MERGED": is_merged}
-    constants |= {"CLIP": True, "LEFT": 0, "ROW_SHIFT": 18, "CONTEXT_ROW_SHIFT": 10}
+    constants |= {"CLIP": not whole, "LEFT": 0, "ROW_SHIFT": 18, "CONTEXT_ROW_SHIFT": 10}
     constants |= {"CONTEXT_LEFT": 3 if is_merged else -1, "CONTEXT_OUT_SHIFT": 8, "TMA": is_merged}
-    constants |= {"LEVEL_SCALE": 254.000635, "SUM_BITS": 5, "ASM": True}
+    constants |= {"WHOLE": whole, "LEVEL_SCALE": 254.000635, "SUM_BITS": 5, "ASM": True}
     return compiled(attention._attention, types, constants, num_warps=4, num_stages=3)
 
 
@@ -95,6 +99,7 @@ KERNELS = {
     "linear, step by step": lambda: product(is_merged=False),
     "transpose": turn,
     "attention": attend,
+    "attention of whole tiles": lambda: attend(whole=True),
     "attention, step by step": lambda: attend(is_merged=False),
     "attention, causal": lambda: attend(Filter.CAUSAL),
     "attention, window": lambda: attend(Filter.WINDOW),

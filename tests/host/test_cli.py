@@ -113,7 +113,7 @@ ERRORS = [
     ("bench gemm 4096x4080x4080", 1, "4096x4080x4080 needs 266,342,400 cycles or more"),
     ("bench gemm 8x8x8 1x1x0", 1, "K=0 of 1x1x0 is outside"),
     ("bench gemm 8x8x8 --device cpu --config tiny", 1, "no accelerator 'cpu'"),
-    ("bench gemm 8x8x8 --device gpu", 2, "'gpu'"),
+    ("bench gemm 8x8x8 --device npu", 2, "'npu'"),
     ("bench softmax --config tiny --device emulator --json no/x", 1, "no folder no for x"),
     ("bench gpu", 1, "needs a CUDA device, torch finds none"),
     ("bench accuracy --texts nothing.txt", 1, "no file nothing.txt"),

@@ -26,6 +26,8 @@ LEAST_ROWS = 16
 KEPT = 16
 #: Seconds after which a GPU that does not answer is given up.
 TIMEOUT = 60.0
+#: Seconds for which a run is waited for without sleep.
+SPIN = 0.01
 
 
 def bucket(graph: Graph, shape: Shape) -> Shape:
@@ -112,8 +114,8 @@ class GpuGraph:
 
 
 class CapturedRun:
-    """Launches on fixed memory, inputs and outputs beside it in pinned memory of the host; one CUDA
-    graph with the copies."""
+    """Launches on fixed memory, captured in CUDA graphs: one for sequences that have all their
+    rows, one for others. Inputs and outputs are beside it in pinned memory of the host."""
 
     def __init__(
         self, graph: Graph, memory: Memory, launches: list[Launch], timeout: float
@@ -122,50 +124,52 @@ class CapturedRun:
         self._inputs = {name: _host(graph, memory, name) for name in graph.inputs}
         self._outputs = {name: _host(graph, memory, name) for name in graph.outputs}
         self._lengths = {
-            dim: torch.full((memory.shape.batch,), length, dtype=torch.int32)
-            for dim, length in memory.shape.lengths.items()
+            dim: _pinned(memory, memory.shape.batch, dtype=torch.int32)
+            for dim in memory.shape.lengths
         }
-        self._graph: torch.cuda.CUDAGraph | None = None
-        if memory.device.type == "cuda":
-            self._lengths = {dim: x.pin_memory() for dim, x in self._lengths.items()}
-            self._graph = self._captured()
+        self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
+
+    def launch(self) -> None:
+        """Start every kernel."""
+        for launch in self._launches:
+            launch()
+
+    def replay(self) -> None:
+        """Start every kernel, by one call where they are captured."""
+        if self._memory.device.type != "cuda":
+            self.launch()
+            return
+        whole = self._memory.whole
+        if whole not in self._graphs:
+            self._graphs[whole] = self._captured()
+        self._graphs[whole].replay()
 
     def _captured(self) -> torch.cuda.CUDAGraph:
         with torch.cuda.device(self._memory.device):
-            stream = torch.cuda.Stream()
-            with torch.cuda.stream(stream):
-                self.launch()  # compiles every kernel
+            self.launch()  # compiles every kernel
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=stream):
+            with torch.cuda.graph(graph):
                 self.launch()
         return graph
 
-    def launch(self) -> None:
-        """Copy inputs, start every kernel, copy outputs."""
-        for dim, lengths in self._lengths.items():
-            self._memory.dim(dim).copy_(lengths, non_blocking=True)
-        for name, x in self._inputs.items():
-            self._memory.value(name).copy_(x, non_blocking=True)
-        for launch in self._launches:
-            launch()
-        for name, y in self._outputs.items():
-            y.copy_(self._memory.value(name), non_blocking=True)
-
     def run(self, inputs: Mapping[str, np.ndarray], lengths: Lengths) -> dict[str, np.ndarray]:
         """Outputs [batch, rows of the bucket, width] for inputs with as many rows or fewer."""
-        batch = self._memory.shape.batch
+        memory = self._memory
+        batch = memory.shape.batch
         for name, x in inputs.items():
             to = self._inputs[name].numpy().reshape(batch, -1, x.shape[2])
             to[:, : x.shape[1]] = x
             to[:, x.shape[1] :] = 0
+            memory.value(name).copy_(self._inputs[name], non_blocking=True)
         for dim, real in lengths.items():
             self._lengths[dim].numpy()[:] = real
-        if self._graph is None:
-            self.launch()
-        else:
-            self._graph.replay()
-            self._wait()
+            memory.dim(dim).copy_(self._lengths[dim], non_blocking=True)
+        memory.whole = all(min(real) == memory.shape.lengths[dim] for dim, real in lengths.items())
+        self.replay()
+        for name, y in self._outputs.items():
+            y.copy_(memory.value(name), non_blocking=True)
+        self._wait()
         return {
             name: y.numpy().reshape(batch, -1, y.shape[1]).copy()
             for name, y in self._outputs.items()
@@ -173,6 +177,8 @@ class CapturedRun:
 
     def _wait(self) -> None:
         """Until the GPU is done; a short run is waited for without sleeping."""
+        if self._memory.device.type != "cuda":
+            return
         event = torch.cuda.Event()
         event.record()
         start = time.monotonic()
@@ -180,16 +186,19 @@ class CapturedRun:
             passed = time.monotonic() - start
             if passed > self._timeout:
                 raise DeviceLostError(f"gpu: no answer within {self._timeout:g} seconds")
-            if passed > 0.01:
-                time.sleep(0.001)
+            if passed > SPIN:
+                time.sleep(SPIN / 10)
+
+
+def _pinned(memory: Memory, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+    """Memory of the host that the device copies from and to."""
+    return torch.zeros(shape, dtype=dtype, pin_memory=memory.device.type == "cuda")
 
 
 def _host(graph: Graph, memory: Memory, name: str) -> torch.Tensor:
-    """Memory of the host for a value [rows, width]."""
+    """The same for a value [rows, width]."""
     value = graph.values[name]
-    pinned = memory.device.type == "cuda"
-    shape = memory.count(name), value.width
-    return torch.zeros(shape, dtype=TYPES[value.bits], pin_memory=pinned)
+    return _pinned(memory, memory.count(name), value.width, dtype=TYPES[value.bits])
 
 
 def _first_line(error: Exception) -> str:

@@ -35,6 +35,8 @@ class Memory:
 
     def __init__(self, graph: Graph, shape: Shape, device: torch.device) -> None:
         self.shape, self.device = shape, device
+        #: Whether every sequence has all its rows, so that no key needs a mask.
+        self.whole = False
         self._graph = graph
         self._values: dict[str, torch.Tensor] = {}
         self._rows: dict[str, Rows] = {}

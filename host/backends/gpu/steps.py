@@ -7,19 +7,16 @@ memory of one shape. Who makes a value also makes the int8 rows that products re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from transept.golden.graph import Graph, Operator
-from transept.golden.numerics.requantise import ChannelParameters
 from transept.golden.ops import Add, Attention, Linear, Norm
 from transept.host.backends.gpu.memory import Memory
 from transept.host.backends.gpu.tune import ATTENTION_BLOCKS, Tuner, linear_blocks
 from transept.host.kernels.attention import AttentionKernel
-from transept.host.kernels.matmul import LinearKernel
+from transept.host.kernels.matmul import LinearKernel, joinable
 from transept.host.kernels.norm import NormKernel
 from transept.host.kernels.rows import activated, lookup, quantise_rows
 
@@ -60,34 +57,22 @@ def steps(graph: Graph, device: torch.device) -> list[Step]:
 
 
 def _beside(graph: Graph, op: Linear) -> tuple[Linear, ...]:
-    """The linear layers that are one product with ``op``: of the same rows, requantised alike."""
-
-    def kind(other: Linear) -> tuple:
-        return other.x, other.row_shift, other.out_shift, graph.values[other.y].bits, other.table
-
-    def alone(other: Linear) -> bool:
-        eight = graph.values[other.y].bits == 8
-        return eight and any(isinstance(reader, Linear) for reader in graph.consumers(other.y))
-
-    if op.table is not None or alone(op):
-        return (op,)
-    return tuple(
-        other
-        for other in graph.consumers(op.x)
-        if isinstance(other, Linear) and kind(other) == kind(op) and not alone(other)
-    )
+    """The linear layers that are one product with ``op``: neighbouring columns of one result."""
+    bits = graph.values[op.y].bits
+    found: tuple[Linear, ...] = (op,)
+    for other in graph.consumers(op.x):
+        if not isinstance(other, Linear) or other is op or graph.values[other.y].bits != bits:
+            continue
+        joined = (*found, other)
+        if joinable(joined, bits) and not any(_operand(graph, member) for member in joined):
+            found = joined
+    return found
 
 
-def _joined(ops: Sequence[Linear]) -> Linear:
-    """One layer with the outputs of several, one behind the other."""
-    first = ops[0]
-    channel = ChannelParameters(
-        *(
-            np.concatenate([getattr(op.channel, part) for op in ops])
-            for part in ("multiplier", "shift", "bias")
-        )
-    )
-    return replace(first, weight=np.concatenate([op.weight for op in ops]), channel=channel)
+def _operand(graph: Graph, op: Linear) -> bool:
+    """Whether a product reads the int8 result as it is, which then has rows of its own."""
+    eight = graph.values[op.y].bits == 8
+    return eight and any(isinstance(reader, Linear) for reader in graph.consumers(op.y))
 
 
 def quantise(memory: Memory, name: str) -> Iterator[Launch]:
@@ -105,7 +90,7 @@ class LinearStep:
         self._graph, self._op = graph, ops[0]
         self._outputs = [op.y for op in ops]
         self._bits = 16 if self._op.table else graph.values[self._op.y].bits
-        self._kernel = LinearKernel(_joined(ops), self._bits, device)
+        self._kernel = LinearKernel(ops, self._bits, device)
         self._table = None if self._op.table is None else lookup(self._op.table, device)
 
     def launches(self, memory: Memory, tuner: Tuner) -> Iterator[Launch]:
@@ -183,7 +168,7 @@ class AttentionStep:
         blocks = tuner.fastest(
             kind, ATTENTION_BLOCKS, lambda blocks: kernel(q, k, v, out, keys, blocks=blocks)
         )
-        yield lambda: kernel(q, k, v, out, keys, blocks=blocks)
+        yield lambda: kernel(q, k, v, out, keys, blocks=blocks, whole=memory.whole)
         yield from quantise(memory, op.out)
 
 

@@ -57,25 +57,17 @@ def test_sequences_of_a_batch_have_their_own_lengths():
     check(graph, GpuGraph(graph), 3, 7, [1, 7, 4])
 
 
-def alike(graph):
-    """The same graph with one requantiser shift for all linear layers."""
-    ops = tuple(
-        dataclasses.replace(op, row_shift=17) if isinstance(op, Linear) else op for op in graph.ops
-    )
-    return dataclasses.replace(graph, ops=ops)
-
-
 def test_layers_of_the_same_rows_are_one_product():
-    graph = alike(GRAPHS["post-norm"]())
+    graph = GRAPHS["post-norm"]()
     assert len(steps(graph, DEVICE)) == len(graph.ops) - 2
     check(graph, GpuGraph(graph), 2, 9, [9, 2])
 
 
 def test_layers_that_are_requantised_otherwise_are_not():
-    graph = alike(GRAPHS["post-norm"]())
+    graph = GRAPHS["post-norm"]()
     first = next(i for i, op in enumerate(graph.ops) if isinstance(op, Linear))
     ops = list(graph.ops)
-    ops[first] = dataclasses.replace(ops[first], row_shift=16)
+    ops[first] = dataclasses.replace(ops[first], out_shift=7)
     graph = dataclasses.replace(graph, ops=tuple(ops))
     assert len(steps(graph, DEVICE)) == len(graph.ops) - 1
     check(graph, GpuGraph(graph), 1, 6)

@@ -13,7 +13,7 @@ from transept.golden.ops import Add, Linear, Norm
 from transept.host.bench.gpu import attention_op, linear_op
 from transept.host.kernels import INTERPRETED
 from transept.host.kernels.attention import AttentionBlocks, AttentionKernel
-from transept.host.kernels.matmul import Blocks, LinearKernel, merged
+from transept.host.kernels.matmul import Blocks, LinearKernel, joinable, merged
 from transept.host.kernels.norm import NormKernel
 from transept.host.kernels.rows import activated, lookup, quantise_rows, rows_like
 from transept.host.kernels.tiles import KeptTiles
@@ -52,7 +52,7 @@ def operands(x):
 def product(op, x, bits, maxima=None, blocks=None):
     n = len(op.weight)
     y = torch.zeros(len(x), -(-n // 16) * 16, dtype=TYPES[bits], device=DEVICE)
-    kernel = LinearKernel(op, bits, DEVICE)
+    kernel = LinearKernel([op], bits, DEVICE)
     dynamic = x.dtype == torch.int16
     kernel(operands(x), y, dynamic=dynamic, maxima=maxima, blocks=blocks)
     return y[:, :n].contiguous()
@@ -111,7 +111,7 @@ def golden(op, x, bits):
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (37, 70, 50), (130, 140, 300), (5, 40, 1100)])
 def test_quantised_linear_layers(m, n, k, bits):
     op = linear_op(n, k, bits)
-    assert merged(op, bits) is not None
+    assert merged([op], bits) is not None
     generator = torch.Generator().manual_seed(k)
     for spread in (10, 6000, 1e6):  # small rows, usual ones, and such that everything saturates
         x = (torch.randn(m, k, generator=generator) * spread).clamp(-32767, 32767)
@@ -120,6 +120,31 @@ def test_quantised_linear_layers(m, n, k, bits):
         y = product(op, x, bits, maxima)
         assert torch.equal(y, golden(op, x, bits))
         assert torch.equal(maxima, y.int().abs().amax(1))
+
+
+def scaled(op, factor):
+    """The same layer with steps of its result so many times as large, in powers of two."""
+    channel = op.channel
+    wider = dataclasses.replace(channel, bias=channel.bias >> factor)
+    return dataclasses.replace(op, channel=wider, row_shift=op.row_shift + factor)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("factors", [(0, 0, 0), (0, 3, 1), (5, 0)])
+def test_layers_side_by_side(factors, bits):
+    ops = [scaled(linear_op(n, 80, bits), f) for n, f in zip((20, 33, 7), factors, strict=False)]
+    assert joinable(ops, bits)
+    x = torch.randint(-32767, 32768, (40, 80), dtype=torch.int16).to(DEVICE)
+    n = sum(len(op.weight) for op in ops)
+    y = torch.zeros(40, -(-n // 16) * 16, dtype=TYPES[bits], device=DEVICE)
+    LinearKernel(ops, bits, DEVICE)(operands(x), y, dynamic=True)
+    assert torch.equal(y[:, :n], torch.cat([golden(op, x, bits) for op in ops], 1))
+
+
+def test_layers_that_cannot_be_one_product():
+    op = linear_op(20, 80)
+    assert not joinable([op, dataclasses.replace(op, out_shift=7)], 16)
+    assert not joinable([op, scaled(op, 7)], 16)  # 7 bits more than v has room for
 
 
 def test_no_result_depends_on_the_blocks():
@@ -136,7 +161,7 @@ def test_accumulators_beyond_25_bits_saturate():
     channel = dataclasses.replace(op.channel, multiplier=32767 * n, shift=15 * n, bias=0 * n)
     weight = np.full((20, 1100), 127, np.int8)
     op = dataclasses.replace(op, weight=weight, channel=channel, row_shift=17)
-    form = merged(op, 16)
+    form = merged([op], 16)
     assert form is not None
     assert form.clip
     x = torch.full((40, 1100), 32767, dtype=torch.int16, device=DEVICE)
@@ -151,7 +176,7 @@ def test_shifts_that_are_too_short_are_not_merged():
     for row_shift in range(12):
         short = dataclasses.replace(op, row_shift=row_shift, out_shift=0)
         x = torch.randint(-300, 301, (20, 30), dtype=torch.int16).to(DEVICE)
-        assert merged(short, 16) is None or row_shift >= 11
+        assert merged([short], 16) is None or row_shift >= 11
         assert torch.equal(product(short, x, 16), golden(short, x, 16))
 
 
@@ -159,7 +184,7 @@ def test_a_step_that_may_saturate_is_not_merged():
     op = linear_op(20, 30)
     loud = dataclasses.replace(op.channel, shift=np.zeros_like(op.channel.shift))
     op = dataclasses.replace(op, channel=loud)
-    assert merged(op, 16) is None
+    assert merged([op], 16) is None
     x = torch.randint(-32767, 32768, (20, 30), dtype=torch.int16).to(DEVICE)
     assert torch.equal(product(op, x, 16), golden(op, x, 16))
 
@@ -168,11 +193,11 @@ def test_a_step_that_may_saturate_is_not_merged():
 FILTERS = [Dense(), Causal(), Window(5, 3), TileThreshold(40)]
 
 
-def attend(op, q, k, v, lengths, kept=None, blocks=None):
+def attend(op, q, k, v, lengths, kept=None, blocks=None, whole=False):
     heads, width = op.heads, v.shape[2] // op.kv_heads
     out = torch.zeros(*q.shape[:2], heads * width, dtype=torch.int16, device=DEVICE)
     keys = torch.tensor(lengths, dtype=torch.int32, device=DEVICE)
-    AttentionKernel(op, DEVICE)(q, k, v, out, keys, kept, blocks)
+    AttentionKernel(op, DEVICE)(q, k, v, out, keys, kept, blocks, whole)
     return out
 
 
@@ -218,7 +243,22 @@ def test_scores_that_saturate_in_whole_tiles(low, high):
     v = torch.randint(-127, 128, (1, 256, 64), dtype=torch.int8).to(DEVICE)
     wanted = op._sequence(q[0].long(), k[0].long(), v[0].long(), 256)
     for blocks in (AttentionBlocks(64, 64), AttentionBlocks(128, 128)):
-        assert torch.equal(attend(op, q, k, v, [256], blocks=blocks)[0].long(), wanted)
+        for whole in (False, True):
+            found = attend(op, q, k, v, [256], blocks=blocks, whole=whole)
+            assert torch.equal(found[0].long(), wanted)
+
+
+@pytest.mark.parametrize("rule", FILTERS, ids=lambda rule: rule.kind.name)
+@pytest.mark.parametrize("length", [60, 128])
+def test_sequences_of_all_their_keys(rule, length):
+    """Whether their tiles are whole or not."""
+    op = attention_op(2, 32, 200, rule)
+    q, k, v = (
+        torch.randint(-40, 41, (1, length, 64), dtype=torch.int8).to(DEVICE) for _ in range(3)
+    )
+    wanted = op._sequence(q[0].long(), k[0].long(), v[0].long(), length)
+    found = attend(op, q, k, v, [length], blocks=AttentionBlocks(64, 64), whole=True)
+    assert torch.equal(found[0].long(), wanted)
 
 
 def test_tiles_that_are_told():
