@@ -109,14 +109,14 @@ def reciprocal(tables_ptr, n):
 
 @triton.jit
 def quantised(tables_ptr, x, ASM: tl.constexpr):
-    """A row of int32 as int8 by its own maximum, and the maximum within 256 to 32,767: the row
-    multiplier (``numerics.requantise.quantise_row``)."""
-    largest = tl.minimum(tl.maximum(tl.max(tl.abs(x), 0), 256), 32767)
+    """Rows of int32 [m, n] as int8 by their own maxima, and the maxima within 256 to 32,767: the
+    row multipliers (``numerics.requantise.quantise_row``)."""
+    largest = tl.minimum(tl.maximum(tl.max(tl.abs(x), 1), 256), 32767)
     mantissa, exponent = reciprocal(tables_ptr, largest.to(tl.int64))
-    scale = ((127 * mantissa << 1) + ((1 << (exponent - 8)) >> 1)) >> (exponent - 8)
+    scale = wide_round_shift(127 * mantissa << 1, exponent - 8)
     # scale is below 2**24 (1 + 2**-15), so that 7 bits more fit
-    factor = tl.zeros_like(x) + (scale << 7).to(tl.int32)
-    q = high(x, factor, tl.zeros_like(x).to(tl.int64) + (1 << 31), ASM)
+    factor = tl.broadcast_to((scale << 7).to(tl.int32)[:, None], x.shape)
+    q = high(x, factor, tl.full(x.shape, 1 << 31, tl.int64), ASM)
     return saturate(q, 8).to(tl.int8), largest
 
 

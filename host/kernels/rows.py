@@ -10,10 +10,14 @@ from transept.golden.numerics.requantise import ActivationTable, activation
 from transept.golden.ops.parameters import parameters_like
 from transept.host.kernels.arithmetic import ASM, fixed_tables, quantised, saturate
 
-__all__ = ["ALIGNMENT", "Rows", "activated", "lookup", "quantise_rows", "rows_like"]
+__all__ = ["ALIGNMENT", "Rows", "activated", "lookup", "quantise_rows", "rows_at_once", "rows_like"]
 
 #: Operands of matrix products have rows of a multiple of so many bytes, zeros behind the last.
 ALIGNMENT = 16
+#: Up to so many rows have a program each.
+FEW = 2048
+#: Elements of a program on more rows, with one warp.
+ELEMENTS = 2048
 
 
 class Rows:
@@ -45,6 +49,7 @@ def _quantise(
     y_ptr,
     lookup_ptr,
     tables_ptr,
+    count,
     width,
     x_stride,
     y_stride,
@@ -53,20 +58,27 @@ def _quantise(
     KEEP: tl.constexpr,
     BITS: tl.constexpr,
     ASM: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64)
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     column = tl.arange(0, BLOCK)
-    inside = column < width
-    x = tl.load(x_ptr + row * x_stride + column, mask=inside, other=0).to(tl.int32)
+    inside = (row < count)[:, None] & (column < width)[None, :]
+    x = tl.load((x_ptr + row * x_stride)[:, None] + column[None, :], mask=inside, other=0)
+    x = x.to(tl.int32)
     if ACTIVATE:
         x = tl.load(lookup_ptr + (x + 32768), mask=inside, other=0).to(tl.int32)
         if KEEP:
-            y = saturate(x, BITS)
-            tl.store(y_ptr + row * y_stride + column, y.to(y_ptr.dtype.element_ty), mask=inside)
+            y = saturate(x, BITS).to(y_ptr.dtype.element_ty)
+            tl.store((y_ptr + row * y_stride)[:, None] + column[None, :], y, mask=inside)
     q, largest = quantised(tables_ptr, x, ASM)
-    tl.store(q_ptr + row * q_stride + column, q, mask=inside)
-    tl.store(multiplier_ptr + row, largest)
+    tl.store((q_ptr + row * q_stride)[:, None] + column[None, :], q, mask=inside)
+    tl.store(multiplier_ptr + row, largest, mask=row < count)
+
+
+def rows_at_once(count: int, block: int, elements: int) -> int:
+    """Rows of a program that has about so many elements; few rows have programs of their own."""
+    return 1 if count < FEW else max(1, elements // block)
 
 
 def quantise_rows(
@@ -82,13 +94,16 @@ def quantise_rows(
     """
     count, width = x.shape
     unused = into.multiplier
-    _quantise[(count,)](
+    block = triton.next_power_of_2(width)
+    at_once = rows_at_once(count, block, ELEMENTS)
+    _quantise[(triton.cdiv(count, at_once),)](
         x,
         into.elements,
         into.multiplier,
         unused if keep is None else keep,
         unused if table is None else table,
         fixed_tables(x.device),
+        count,
         width,
         x.stride(0),
         0 if keep is None else keep.stride(0),
@@ -97,8 +112,9 @@ def quantise_rows(
         KEEP=keep is not None,
         BITS=8 if keep is not None and keep.dtype == torch.int8 else 16,
         ASM=ASM,
-        BLOCK=triton.next_power_of_2(width),
-        num_warps=4 if width <= 2048 else 8,
+        ROWS=at_once,
+        BLOCK=block,
+        num_warps=1 if block <= 4096 else 4,
     )
 
 

@@ -38,8 +38,8 @@ def compiled(kernel, types, constants, **options):
 
 def quantise():
     types = pointers("i16", "x_ptr y_ptr lookup_ptr") | pointers("i32", "multiplier_ptr tables_ptr")
-    types |= {"q_ptr": "*i8"} | numbers("width x_stride y_stride q_stride")
-    constants = {"ACTIVATE": True, "KEEP": True, "BITS": 16, "ASM": True, "BLOCK": 1024}
+    types |= {"q_ptr": "*i8"} | numbers("count width x_stride y_stride q_stride")
+    constants = {"ACTIVATE": True, "KEEP": True, "BITS": 16, "ASM": True, "ROWS": 4, "BLOCK": 1024}
     return compiled(rows._quantise, types, constants)
 
 
@@ -50,12 +50,17 @@ def activate():
 
 def normalise():
     types = pointers("i16", "y_ptr x_ptr out_ptr sum_ptr") | {"q_ptr": "*i8", "epsilon": "i64"}
-    types |= pointers("i32", "multiplier_ptr gamma_ptr beta_ptr y_shift_ptr x_shift_ptr")
-    types |= pointers("i32", "sum_shift_ptr tables_ptr") | numbers("width q_stride inverse")
+    types |= {"beta_ptr": "*i64"}
+    types |= pointers("i32", "multiplier_ptr gamma_ptr y_shift_ptr x_shift_ptr")
+    types |= pointers("i32", "sum_shift_ptr tables_ptr") | numbers("count width q_stride inverse")
     types |= numbers("y_stride x_stride out_stride sum_stride")
     on = ("RESIDUAL", "CENTRE", "NORMALISE", "SUM", "KEEP", "QUANTISE", "ASM")
     on = dict.fromkeys(on, True)
-    return compiled(norm._norm, types, on | {"BITS": 10, "OUT_SHIFT": 8, "BLOCK": 1024})
+    return compiled(
+        norm._norm,
+        types,
+        on | {"BITS": 10, "OUT_SHIFT": 8, "OUT_LEFT": 14} | {"ROWS": 4, "BLOCK": 1024},
+    )
 
 
 def product(is_merged):
