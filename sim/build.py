@@ -28,6 +28,7 @@ __all__ = [
     "accelerator_verilog",
     "compiled",
     "find_verilog",
+    "is_built",
     "missing_tools",
     "native_library",
     "to_verilog",
@@ -265,6 +266,12 @@ def missing_tools(config: Config, *, trace: bool = False) -> list[Tool]:
         return tools.missing((*ELABORATION, *COMPILATION))
     library = _library_recipe(text, config.name, trace).find()
     return tools.missing(COMPILATION) if library is None else []
+
+
+def is_built(config: Config) -> bool:
+    """Whether the library of a configuration is there and need not be built."""
+    text = find_verilog(config)
+    return text is not None and _library_recipe(text, config.name, False).find() is not None
 
 
 def accelerator_library(config: Config, *, trace: bool = False) -> Path:

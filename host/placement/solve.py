@@ -1,0 +1,145 @@
+"""The plan of least time: where each operator of a graph runs.
+
+Parts are neighbouring operators on one device. Values pass between parts through the host, so what
+a part takes depends on it alone, and dynamic programming over its ends finds the sequence of parts
+of least sum exactly. Where parts do not depend on each other, devices work at the same time: the
+plan is then improved part by part, and ``bound`` says what no plan can beat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from transept.golden.graph import Graph, Operator
+
+__all__ = ["Piece", "critical_path", "makespan", "solve"]
+
+#: Seconds of the operators from ``first`` to before ``end`` on a device; infinite if it cannot.
+PartCost = Callable[[int, int, str], float]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Operators from ``first`` to before ``end`` on a device, and their seconds."""
+
+    first: int
+    end: int
+    device: str
+    seconds: float
+
+
+def solve(graph: Graph, cuts: Sequence[int], devices: Sequence[str], cost: PartCost) -> list[Piece]:
+    """Pieces of the least predicted time.
+
+    cuts: where the graph may be cut, its ends included.
+
+    Raises
+    ------
+    ValueError
+        If some operators can run on no device.
+    """
+    return _improved(graph, _sequence(cuts, devices, cost), devices, cost)
+
+
+def _sequence(cuts: Sequence[int], devices: Sequence[str], cost: PartCost) -> list[Piece]:
+    """The pieces of the least sum: best[j] = min over i and devices of best[i] + cost(i, j)."""
+    best: dict[int, tuple[float, Piece | None]] = {cuts[0]: (0.0, None)}
+    for place, end in enumerate(cuts[1:], 1):
+        found: tuple[float, Piece | None] = (math.inf, None)
+        for first in cuts[:place]:
+            for device in devices:
+                seconds = cost(first, end, device)
+                if best[first][0] + seconds < found[0]:
+                    found = best[first][0] + seconds, Piece(first, end, device, seconds)
+        best[end] = found
+    pieces: list[Piece] = []
+    end = cuts[-1]
+    while end != cuts[0]:
+        piece = best[end][1]
+        if piece is None:
+            raise ValueError(f"no device runs the operators up to number {end}")
+        pieces.insert(0, piece)
+        end = piece.first
+    return pieces
+
+
+def _improved(
+    graph: Graph, pieces: list[Piece], devices: Sequence[str], cost: PartCost
+) -> list[Piece]:
+    """The same pieces, each moved to another device or cut from its neighbour as long as that lets
+    devices work at the same time and gains."""
+    least = makespan(graph, pieces)
+    while True:
+        for other in _neighbours(graph, pieces, devices, cost):
+            found = makespan(graph, other)
+            if found < least * (1 - 1e-9):
+                pieces, least = other, found
+                break
+        else:
+            return pieces
+
+
+def _neighbours(
+    graph: Graph, pieces: list[Piece], devices: Sequence[str], cost: PartCost
+) -> Iterator[list[Piece]]:
+    """Plans that differ in one place: a piece elsewhere, or an independent stretch of it."""
+    for index, piece in enumerate(pieces):
+        for first, end in [(piece.first, piece.end), *_independent(graph, piece)]:
+            for device in devices:
+                if device == piece.device:
+                    continue
+                spans = [
+                    (piece.first, first, piece.device),
+                    (first, end, device),
+                    (end, piece.end, piece.device),
+                ]
+                changed = [Piece(*span, cost(*span)) for span in spans if span[0] < span[1]]
+                yield [*pieces[:index], *changed, *pieces[index + 1 :]]
+
+
+def _independent(graph: Graph, piece: Piece) -> Iterator[tuple[int, int]]:
+    """Stretches of a piece that share no value with what stands before or behind them in it."""
+    component: dict[int, int] = {}
+    maker = {name: i for i, op in enumerate(graph.ops) for name in op.outputs}
+    for index in range(piece.first, piece.end):
+        component[index] = index
+        for name in graph.ops[index].inputs:
+            other = maker.get(name, -1)
+            if other >= piece.first:
+                old, new = component[index], component[other]
+                component = {k: new if v == old else v for k, v in component.items()}
+    groups: dict[int, list[int]] = {}
+    for index, group in component.items():
+        groups.setdefault(group, []).append(index)
+    if len(groups) > 1:
+        for members in groups.values():
+            if members[-1] - members[0] + 1 == len(members):
+                yield members[0], members[-1] + 1
+
+
+def makespan(graph: Graph, pieces: Sequence[Piece]) -> float:
+    """Seconds until all is done: a piece starts when what it reads is there and its device is
+    free."""
+    ready: dict[str, float] = {}
+    free: dict[str, float] = {}
+    for piece in pieces:
+        ops = graph.ops[piece.first : piece.end]
+        inputs = (name for op in ops for name in op.inputs)
+        start = max([free.get(piece.device, 0.0), *(ready.get(name, 0.0) for name in inputs)])
+        free[piece.device] = start + piece.seconds
+        ready |= {name: start + piece.seconds for op in ops for name in op.outputs}
+    return max(free.values(), default=0.0)
+
+
+def critical_path(ops: Sequence[Operator], fastest: Callable[[Operator], float]) -> float:
+    """Seconds that no plan can beat: the longest way through operators, each of them where it is
+    fastest, transfers for nothing."""
+    ready: Mapping[str, float] = {}
+    longest = 0.0
+    for op in ops:
+        end = max((ready.get(name, 0.0) for name in op.inputs), default=0.0) + fastest(op)
+        ready = {**ready, **dict.fromkeys(op.outputs, end)}
+        longest = max(longest, end)
+    return longest

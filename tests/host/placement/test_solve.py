@@ -1,0 +1,201 @@
+"""Plans: the least time of all, by trying every other; independent parts; pins; memory."""
+
+import itertools
+import math
+import re
+
+import numpy as np
+import pytest
+from graphs import mlp, post_norm, pre_norm, random_inputs
+from placements import SHAPE, chain, costs, two_chains
+
+from transept.host.compiler.cut import Shape
+from transept.host.placement.costs import DeviceCosts, Sample, fitted
+from transept.host.placement.parts import boundaries, boundary, part_graph, weight_bytes
+from transept.host.placement.plan import Planner, check_pins, pinned
+from transept.host.placement.solve import Piece, critical_path, makespan
+
+
+def every_plan(planner, cuts, devices):
+    """Seconds of every sequence of parts on every device."""
+    inner = cuts[1:-1]
+    for count in range(len(inner) + 1):
+        for chosen in itertools.combinations(inner, count):
+            ends = [cuts[0], *chosen, cuts[-1]]
+            for places in itertools.product(devices, repeat=len(ends) - 1):
+                yield sum(
+                    planner.part(first, end, device)
+                    for first, end, device in zip(ends, ends[1:], places, strict=False)
+                )
+
+
+@pytest.mark.parametrize("launch", [0.0, 3.0])
+@pytest.mark.parametrize("rate", [1e12, 300.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_other_plan_takes_less(seed, rate, launch):
+    graph = chain([10, 24, 16, 12, 20])
+    known = {name: costs(graph, 10 * seed + i, launch, rate) for i, name in enumerate("abc")}
+    planner = Planner(graph, SHAPE, known)
+    plan = planner.plan()
+    least = min(every_plan(planner, boundaries(graph, {}), "abc"))
+    assert plan.seconds == pytest.approx(least)
+    assert plan.seconds <= min(plan.alone.values()) + 1e-9
+    assert plan.bound <= plan.seconds + 1e-9
+    assert [p.first for p in plan.parts[1:]] == [p.end for p in plan.parts[:-1]]
+    assert plan.parts[-1].end == len(graph.ops)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_sequence_takes_less_where_parts_overlap(seed):
+    graph = mlp(seed, [10, 24, 16, 12, 20])
+    known = {name: costs(graph, 10 * seed + i) for i, name in enumerate("abc")}
+    planner = Planner(graph, SHAPE, known)
+    plan = planner.plan()
+    assert plan.bound - 1e-9 <= plan.seconds
+    assert plan.seconds <= min(every_plan(planner, boundaries(graph, {}), "abc")) + 1e-9
+
+
+def test_what_a_part_takes_is_told():
+    graph = mlp(1, [10, 24, 16])
+    known = {name: costs(graph, i, launch=2.0, rate=100.0) for i, name in enumerate("ab")}
+    planner = Planner(graph, SHAPE, known)
+    for part in planner.plan().parts:
+        around = boundary(graph, part.first, part.end)
+        transfer = sum(around.sizes(graph, SHAPE)) / 100.0
+        work = sum(
+            known[part.device].operator(graph, SHAPE, op) for op in graph.ops[part.first : part.end]
+        )
+        assert part.transfer == pytest.approx(transfer)
+        assert part.seconds == pytest.approx(2.0 + transfer + work)
+        (other,) = set("ab") - {part.device}
+        assert part.elsewhere == {other: pytest.approx(planner.part(part.first, part.end, other))}
+
+
+# --- where graphs are cut
+def test_attention_stays_with_its_operands():
+    graph = post_norm(1, 16, 2, [32, 24])
+    for place in boundaries(graph, {})[1:-1]:
+        part = part_graph(graph, 0, place)
+        assert all(graph.values[name].bits == 16 for name in part.outputs)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: post_norm(1, 16, 2, [32]), lambda: pre_norm(2, 16, 4, 2, [8])]
+)
+def test_parts_one_by_one_are_the_graph(make):
+    graph = make()
+    arrays = dict(random_inputs(graph, 2, 5))
+    wanted = graph.evaluate(arrays)
+    cuts = boundaries(graph, {})
+    for first, end in itertools.pairwise(cuts):
+        part = part_graph(graph, first, end)
+        arrays |= part.evaluate({name: arrays[name] for name in part.inputs})
+    for name, y in wanted.items():
+        assert np.array_equal(arrays[name], y)
+
+
+# --- pins and memory
+def test_pins_are_kept():
+    graph = post_norm(1, 16, 2, [32])
+    name = graph.ops[0].name
+    pins = pinned(graph, {name: "b"})
+    assert pins == {name: "b"}
+    known = {"a": costs(graph, 0), "b": costs(graph, 1, launch=100.0)}
+    plan = Planner(graph, SHAPE, known, pins).plan()
+    assert {p.device for p in plan.parts if name in p.operators} == {"b"}
+    assert {p.device for p in plan.parts if name not in p.operators} == {"a"}
+    assert "a" not in plan.alone
+
+
+@pytest.mark.parametrize("pin", ["linear9*", "linear99", "linear1.weight"])
+def test_a_pin_that_fits_nothing_is_refused(pin):
+    with pytest.raises(ValueError, match=f"no layer .{re.escape(pin)}. to pin, there are linear0"):
+        check_pins([mlp(1, [4, 8])], {"linear0": "cpu", pin: "cpu"})
+
+
+def test_pins_take_prefixes_and_patterns():
+    graph = mlp(1, [4, 8, 4, 8])
+    names = [op.name for op in graph.ops]
+    assert set(pinned(graph, {"*": "a"})) == set(names)
+    assert set(pinned(graph, {"linear*": "a"})) == {n for n in names if n.startswith("linear")}
+
+
+def test_weights_fit_the_memory():
+    graph = mlp(3, [10, 24, 16, 12, 20])
+    fast, slow = costs(graph, 0), costs(graph, 1)
+    for key, sample in slow.samples.items():
+        slow.samples[key] = Sample(sample.kind, sample.features, sample.seconds + 10)
+    total = sum(map(weight_bytes, graph.ops))
+    before = 0.0
+    for limit in (total, total * 3 // 4, total // 2, 0):
+        plan = Planner(graph, SHAPE, {"fast": fast, "slow": slow}, memory={"fast": limit}).plan()
+        held = sum(
+            weight_bytes(op)
+            for part in plan.parts
+            if part.device == "fast"
+            for op in graph.ops[part.first : part.end]
+        )
+        assert held <= limit
+        assert plan.seconds >= before
+        before = plan.seconds
+        if limit:
+            assert held > 0
+
+
+def test_what_no_device_runs_is_told():
+    graph = mlp(1, [4, 8])
+    with pytest.raises(ValueError, match="no device runs"):
+        Planner(graph, SHAPE, {"a": DeviceCosts(0.0, 1e9)}).plan()
+
+
+# --- independent parts
+def test_independent_parts_run_at_the_same_time():
+    graph = two_chains()
+    known = {"a": costs(graph, 0), "b": costs(graph, 0)}
+    plan = Planner(graph, SHAPE, known).plan()
+    assert {part.device for part in plan.parts} == {"a", "b"}
+    assert plan.seconds == pytest.approx(plan.bound)
+    assert plan.seconds < plan.alone["a"]
+
+
+def test_makespan_waits_for_values_and_devices():
+    graph = two_chains()
+    pieces = [Piece(0, 2, "a", 3.0), Piece(2, 3, "b", 1.0), Piece(3, 4, "a", 1.0)]
+    assert makespan(graph, pieces) == 4.0
+    pieces = [Piece(0, 1, "a", 3.0), Piece(1, 2, "b", 1.0), Piece(2, 4, "b", 1.0)]
+    assert makespan(graph, pieces) == 5.0
+
+
+def test_the_longest_way_is_the_bound():
+    graph = two_chains(3)
+    assert critical_path(graph.ops, lambda op: 1.0) == 3.0
+
+
+# --- fits
+def test_fits_find_the_factors():
+    rng = np.random.default_rng(0)
+    rows = np.column_stack(
+        [np.ones(20), rng.uniform(1, 1e6, 20), rng.uniform(1, 1e5, 20), np.zeros(20)]
+    )
+    seconds = rows @ [1e-5, 2e-9, 3e-8, 0]
+    found = fitted([Sample("linear", list(row), t) for row, t in zip(rows, seconds, strict=True)])
+    assert found == pytest.approx([1e-5, 2e-9, 3e-8, 0])
+
+
+def test_no_factor_is_negative():
+    rng = np.random.default_rng(1)
+    rows = np.column_stack([np.ones(9), rng.uniform(1, 10, 9), rng.uniform(1, 10, 9)])
+    seconds = rows @ [5.0, 1.0, -0.3]
+    found = fitted([Sample("norm", list(row), t) for row, t in zip(rows, seconds, strict=True)])
+    assert min(found) >= 0
+    assert found[2] == 0
+
+
+def test_operators_like_measured_ones_are_fitted():
+    graph = mlp(1, [10, 24, 16])
+    known = costs(graph, 3)
+    other = Shape(1, {"rows": 9})
+    seconds = [known.operator(graph, other, op) for op in graph.ops]
+    assert all(math.isfinite(s) and s >= 0 for s in seconds)
+    again = DeviceCosts.read(known.told())
+    assert [again.operator(graph, other, op) for op in graph.ops] == seconds
