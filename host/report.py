@@ -17,6 +17,8 @@ from rich.table import Table
 
 from transept.golden.config import Config
 from transept.host.files import whole_file
+from transept.host.placement.scheduler import Placed
+from transept.host.placement.told import part_rows, summary
 
 __all__ = [
     "cell",
@@ -26,6 +28,7 @@ __all__ = [
     "show_error",
     "show_layers",
     "show_model",
+    "show_placement",
     "show_rows",
     "write_json",
 ]
@@ -178,6 +181,24 @@ def show_model(result: dict, config: Config, memory: str) -> None:
     if result.get("cycles"):
         _show_cycles(result, config, memory)
     show_layers(result["layers"], config.macs)
+
+
+def show_placement(placed: Sequence[Placed], clock: float | None = None) -> None:
+    """Every part of each region: where it ran, what was predicted and measured, what else it would
+    have taken."""
+    for region in placed:
+        found, rows = summary(region, clock), part_rows(region, clock)
+        devices = sorted({name for row in rows for name in row["elsewhere_ms"]})
+        for row in rows:
+            elsewhere = row.pop("elsewhere_ms")
+            row |= {f"on_{name}_ms": elsewhere.get(name) for name in devices}
+        show_rows(f"placement of {found['region']}", rows)
+        alone = ", ".join(f"{name} {cell(time)} ms" for name, time in found["alone_ms"].items())
+        predicted, measured, bound = (
+            cell(found[f"{name}_ms"]) for name in ("predicted", "measured", "bound")
+        )
+        console.print(f"predicted {predicted} ms, measured {measured} ms")
+        console.print(f"alone: {alone}; no plan is below {bound} ms")
 
 
 def _show_cycles(result: dict, config: Config, memory: str) -> None:

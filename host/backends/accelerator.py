@@ -70,10 +70,7 @@ class AcceleratorBackend:
         DeviceError
             If the device fails, or its memory is too small.
         """
-        executable = region.executable(region.bucket(shape))
-        if executable not in self._verified:
-            check_executable(region, executable)
-            self._verified.add(executable)
+        executable = self._executable(region, shape)
         values, larger = region.graph.values, executable.shape
         padded = {
             name: _padded(rows, larger.lengths[values[name].dim]) for name, rows in inputs.items()
@@ -88,6 +85,17 @@ class AcceleratorBackend:
             raise
         cut = {name: y[:, : shape.lengths[values[name].dim]] for name, y in outputs.items()}
         return Outcome(cut, report, executable)
+
+    def prepare(self, region: Region, shape: Shape, lengths: Lengths | None) -> None:
+        """Compile and verify (``Backend.prepare``)."""
+        self._executable(region, shape)
+
+    def _executable(self, region: Region, shape: Shape) -> Executable:
+        executable = region.executable(region.bucket(shape))
+        if executable not in self._verified:
+            check_executable(region, executable)
+            self._verified.add(executable)
+        return executable
 
     # --- the device and its memory
     def _ready(self, region: Region, executable: Executable) -> tuple[Driver, Loaded]:

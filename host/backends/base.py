@@ -29,6 +29,15 @@ class Outcome:
 class Backend(Protocol):
     """One open device."""
 
+    def prepare(self, region: Region, shape: Shape, lengths: Lengths | None) -> None:
+        """Do all that is done once for a shape, so that ``run`` only runs.
+
+        Raises
+        ------
+        CompileError, DeviceError
+            As ``run``.
+        """
+
     def run(
         self,
         region: Region,
@@ -50,6 +59,9 @@ class Backend(Protocol):
 class PreparedGraph(Protocol):
     """A graph with its weights where they are needed."""
 
+    def prepare(self, shape: Shape, lengths: Lengths | None = None) -> None:
+        """Do all that is done once for a shape."""
+
     def run(
         self, inputs: Mapping[str, np.ndarray], lengths: Lengths | None = None
     ) -> dict[str, np.ndarray]:
@@ -62,6 +74,10 @@ class GraphBackend:
     def __init__(self, prepare: Callable[..., PreparedGraph], **options: object) -> None:
         self._prepare, self._options = prepare, options
         self._prepared: dict[Graph, PreparedGraph] = {}
+
+    def prepare(self, region: Region, shape: Shape, lengths: Lengths | None) -> None:
+        """Bring the weights where they are needed (``Backend.prepare``)."""
+        self.prepared(region.graph).prepare(shape, lengths)
 
     def run(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from transept.golden.graph import Graph, Lengths
+from transept.host.compiler.cut import Shape
 from transept.host.runtime.region import dtype_of
 
 __all__ = ["GoldenGraph"]
@@ -18,6 +19,9 @@ class GoldenGraph:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+
+    def prepare(self, shape: Shape, lengths: Lengths | None = None) -> None:
+        """Nothing to do."""
 
     def run(
         self, inputs: Mapping[str, np.ndarray], lengths: Lengths | None = None

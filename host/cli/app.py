@@ -12,6 +12,7 @@ from transept.host import report
 from transept.host.cli import (
     bench,
     cache,
+    calibrate,
     compile,
     demo,
     devices,
@@ -46,6 +47,7 @@ for command in (
     test.test,
     synth.synth,
     cache.cache,
+    calibrate.calibrate,
 ):
     app.command(command.__name__)(command)
 app.add_typer(bench.app, name="bench")

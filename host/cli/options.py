@@ -58,6 +58,7 @@ class DeviceName(str, Enum):
     gpu = "gpu"
     cpu = "cpu"
     golden = "golden"
+    auto = "auto"
 
 
 class MemoryName(str, Enum):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from transept.host import report
+from transept.host.backends.catalogue import check_backend
 from transept.host.cli.options import (
     BatchOption,
     ConfigOption,
@@ -24,11 +26,15 @@ from transept.host.cli.options import (
     prepare,
     running,
 )
+from transept.host.devices.catalogue import ACCELERATORS
+from transept.host.placement.auto import Placement
+from transept.host.runtime.program import AUTO
 
 __all__ = ["run"]
 
 #: Of a sequence, if nobody says: sentences are short.
 TOKENS = 32
+MIB = 1 << 20
 
 
 def run(
@@ -41,8 +47,29 @@ def run(
     tokens: TokensOption = None,
     batch: BatchOption = None,
     key_filter: FilterOption = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="show which part ran where, and what else it would take"),
+    ] = False,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option("--pin", help="LAYER=DEVICE; a layer, a prefix, or a pattern with *"),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option("--limit", help="DEVICE=MIB: weights that a device holds at most"),
+    ] = None,
+    clock: Annotated[
+        float | None,
+        typer.Option("--clock", min=1, help="MHz: count the accelerator's cycles at this clock"),
+    ] = None,
+    fallback: Annotated[
+        bool, typer.Option(" /--no-fallback", help="an error where a device fails, not another one")
+    ] = True,
 ) -> None:
     """Run a model on texts (or module:function on its example) and show what happened."""
+    placement = _placement(device, pin or [], limit or [], clock, fallback, explain)
+    accelerators = {name: device_options(DeviceName(name), memory, seed) for name in ACCELERATORS}
     chosen = choose_config(config, memory)
     texts = text or []
     if ":" not in model:
@@ -56,6 +83,55 @@ def run(
     from transept.host.bench.model import bench_model
 
     build_simulation(chosen, device)
+    if placement is not None:
+        options = {"placement": replace(placement, options=accelerators)}
+    elif not fallback:
+        options["fallback"] = False
+    name = device.value if placement is None else AUTO
     with running(f"running on {device.value}", ready.macs / chosen.macs, options):
-        result = bench_model(ready, device=device.value, **options)
+        result = bench_model(ready, device=name, **options)
     report.show_model(result, chosen, memory.value)
+    if explain:
+        hertz = placement.clock if placement else None
+        last = ready.program.last
+        report.show_placement([] if last is None else last.placed, hertz)
+
+
+def _placement(
+    device: DeviceName,
+    pins: list[str],
+    limits: list[str],
+    clock: float | None,
+    fallback: bool,
+    explain: bool,
+) -> Placement | None:
+    """What the user says about where the model runs; None if that is one device and no more."""
+    if device != DeviceName.auto and not (pins or limits or clock or explain):
+        return None
+    placement = Placement(
+        devices=() if device == DeviceName.auto else (device.value,),
+        pins=dict(_pair("pin", pin, "LAYER=DEVICE") for pin in pins),
+        memory={
+            name: _mib(size) for name, size in (_pair("limit", x, "DEVICE=MIB") for x in limits)
+        },
+        clock=None if clock is None else clock * 1e6,
+        fallback=fallback,
+    )
+    for name in (*placement.pins.values(), *placement.memory):
+        check_backend(name, {})
+    return placement
+
+
+def _pair(option: str, text: str, form: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ValueError(f"--{option} {text!r} is not {form}")
+    return name, value
+
+
+def _mib(text: str) -> int:
+    try:
+        size = float(text)
+    except ValueError:
+        raise ValueError(f"--limit of {text!r} MiB is no number") from None
+    return int(size * MIB)

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transept.golden.config import Config
-from transept.host.backends.catalogue import CPU, GPU
+from transept.host.backends.catalogue import CPU, GPU, check_backend
 from transept.host.devices.base import DeviceError
 from transept.host.placement.calibrate import Work, calibrate
 from transept.host.placement.costs import DeviceCosts
 from transept.host.placement.machine import load_costs, save_costs
+from transept.host.placement.plan import check_pins
 from transept.host.placement.scheduler import Scheduler
+from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
 
-__all__ = ["Placement", "available", "scheduler"]
+__all__ = ["Placement", "available", "costs_of", "scheduler"]
 
 RTL = "rtl"
 
@@ -62,40 +64,55 @@ def available(config: Config) -> list[str]:
 def scheduler(
     config: Config,
     placement: Placement,
-    works: Callable[[], Sequence[Work]],
-    session: Callable[[str], Session],
+    regions: Sequence[Region],
+    session: Callable[..., Session],
     progress: Callable[[str], None] = lambda text: None,
 ) -> Scheduler:
-    """A scheduler on the devices of this machine; what was never measured is, on ``works``.
+    """A scheduler for some regions on the devices of this machine. What was never measured is now,
+    on the operators of the regions in the shapes that they were compiled for.
+
+    session: opens a device by its name and options.
 
     Raises
     ------
     ValueError
-        If there is no device of a name.
+        If there is no device of a name, or a pin fits no layer.
     DeviceError
         If a device is not there, or fails while it is measured.
     """
-    costs = dict(load_costs())
+    check_pins([region.graph for region in regions], placement.pins)
     wanted = placement.candidates(config)
-    missing = [device for device in wanted if device not in costs]
-    if RTL in wanted and placement.clock:
-        missing = list(dict.fromkeys([*missing, RTL]))
-    if missing:
-        found = calibrate(works(), missing, config, clock=placement.clock, progress=progress)
-        costs |= found
-        kept = {name: known for name, known in found.items() if not _told(name, placement)}
-        if kept:
-            save_costs(kept)
-    known: dict[str, DeviceCosts] = {device: costs[device] for device in wanted}
+    for device in wanted:
+        check_backend(device, placement.options.get(device, {}))
+    costs = costs_of(config, placement, wanted, regions, progress)
     return Scheduler(
-        session,
-        known,
+        lambda name: session(name, fallback=False, **placement.options.get(name, {})),
+        costs,
         pins=placement.pins,
         memory=placement.memory,
         fallback=placement.fallback,
     )
 
 
-def _told(device: str, placement: Placement) -> bool:
-    """Whether a device's costs are those of a clock that the user told."""
-    return device == RTL and placement.clock is not None
+def costs_of(
+    config: Config,
+    placement: Placement,
+    devices: Sequence[str],
+    regions: Sequence[Region],
+    progress: Callable[[str], None],
+) -> dict[str, DeviceCosts]:
+    """What is known of devices; what is not is measured, and kept unless a clock was told."""
+    known = load_costs()
+    kinds = {type(op).__name__.lower() for region in regions for op in region.graph.ops}
+    told = RTL if placement.clock else None
+    missing = [
+        device
+        for device in devices
+        if device == told or device not in known or kinds - known[device].kinds
+    ]
+    if missing:
+        works = [Work(region.graph, shape) for region in regions for shape in region.executables]
+        found = calibrate(works, missing, config, clock=placement.clock, progress=progress)
+        save_costs({device: costs for device, costs in found.items() if device != told})
+        known |= found
+    return {device: known[device] for device in devices}

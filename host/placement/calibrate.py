@@ -61,7 +61,7 @@ def calibrate(
     found = {}
     for device in devices:
         progress(f"calibrating {device}")
-        if device in ACCELERATORS:
+        if device == "rtl" or (clock and device in ACCELERATORS):
             found[device] = _accelerator(works, device, config, clock)
         else:
             found[device] = _processor(works, device, config)

@@ -113,6 +113,11 @@ class DeviceCosts:
         self.samples[key] = sample
         self._factors.clear()
 
+    @property
+    def kinds(self) -> set[str]:
+        """Kinds of operators of which some was measured."""
+        return {sample.kind for sample in self.samples.values()}
+
     # --- as data
     def told(self) -> dict:
         """What ``read`` takes."""

@@ -64,6 +64,8 @@ def load_costs() -> dict[str, DeviceCosts]:
 def save_costs(costs: Mapping[str, DeviceCosts]) -> Path:
     """Keep costs for this machine, those of other devices too; where they are."""
     path = _path()
+    if not costs:
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     devices = {name: known.told() for name, known in {**load_costs(), **costs}.items()}
     fresh = path.with_suffix(f".{os.getpid()}")

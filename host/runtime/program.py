@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     from transept.host.front.importer import ImportedModel
     from transept.host.front.ranges import Ranges
+    from transept.host.placement.auto import Placement
+    from transept.host.placement.scheduler import Placed, Scheduler
 
+#: Every part of a model where it ends soonest.
+AUTO = "auto"
 #: Share of an operator's results that may be clipped without a note: int8 grids are narrow.
 SATURATED = 1e-3
 
@@ -57,9 +61,11 @@ Watch = Callable[[Part, Session], None]
 
 @dataclass(frozen=True, eq=False)
 class Execution:
-    """What the accelerator did in one run of the model, region by region."""
+    """What was done in one run of the model, region by region; placed: by which plans, if devices
+    were chosen."""
 
     parts: tuple[Part, ...]
+    placed: tuple[Placed, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -97,12 +103,18 @@ class Program:
     last: Execution | None = None
     notes: list[str] = field(default_factory=list)
     _sessions: dict[str, Session] = field(default_factory=dict, repr=False)
+    _schedulers: dict[str, Scheduler] = field(default_factory=dict, repr=False)
 
     def run(
-        self, *args: Any, device: str = "emulator", watch: Watch | None = None, **options: Any
+        self,
+        *args: Any,
+        device: str = "emulator",
+        watch: Watch | None = None,
+        placement: Placement | None = None,
+        **options: Any,
     ) -> Any:
         """Run the whole model on ``rtl``, ``emulator``, ``gpu``, ``cpu`` or ``golden``, the
-        specification.
+        specification; or ``auto``, every part where it ends soonest (``host.placement``).
 
         args: those of the model, or one dictionary of named ones, or a dictionary of the values
         that enter the one region of a loaded program. Shapes may differ from the example's: the
@@ -110,33 +122,70 @@ class Program:
         A device that fails is reset, and the CPU does the work instead; ``notes`` says so. With
         option ``fallback=False`` the error is raised.
         watch: called after each region with its share of the run and the session.
+        placement: devices to choose from, pins, limits, for ``auto`` alone.
 
         Raises
         ------
         ValueError
-            If the arguments are of another kind than the example, or hold NaN or infinity.
+            If the arguments are of another kind than the example, or hold NaN or infinity, or a pin
+            fits no layer.
         """
         self.notes = []
+        if device != AUTO and placement is not None:
+            raise ValueError(f"placement is for device {AUTO}, the device is {device}")
         if self.imported is None:
-            return self._run_values(args, device, options)
+            return self._run_values(args, device, placement, options)
         from transept.host.front.export import Arguments
 
         arguments = Arguments.of(args[0] if len(args) == 1 and isinstance(args[0], dict) else args)
         parts: list[Part] = []
+        placed: list[Placed] = []
 
         def runner(
             index: int, inputs: dict[str, np.ndarray], lengths: dict[str, list[int]]
         ) -> dict[str, np.ndarray]:
-            part = self.run_region(self.regions[index], inputs, lengths, device, **options)
-            parts.append(part)
+            region = self.regions[index]
+            if device == AUTO:
+                outputs, found = self._place(region, inputs, lengths, placement, options, placed)
+            else:
+                part = self.run_region(region, inputs, lengths, device, **options)
+                outputs, found = part.result.outputs, [part]
+            parts.extend(found)
             if watch is not None:
-                watch(part, self.session(device, **options))
-            return part.result.outputs
+                for part in found:
+                    watch(part, self.session(part.result.device, **options))
+            return outputs
 
         result, notes = self.imported.run(arguments, runner)
-        self.last = Execution(tuple(parts))
+        self.last = Execution(tuple(parts), tuple(placed))
         self.notes += [*notes, *self._saturation()]
         return result
+
+    def _place(
+        self,
+        region: Region,
+        inputs: Mapping[str, np.ndarray],
+        lengths: Lengths,
+        placement: Placement | None,
+        options: dict,
+        placed: list[Placed],
+    ) -> tuple[dict[str, np.ndarray], list[Part]]:
+        """Run a region on the devices of a plan."""
+        from transept.host.placement.auto import Placement, scheduler
+
+        wanted = placement or Placement()
+        key = f"{wanted} {sorted(options)}"
+        if key not in self._schedulers:
+            self._schedulers[key] = scheduler(
+                self.config, wanted, self.regions, self.session, **options
+            )
+        chosen = self._schedulers[key]
+        found = chosen.run(region, inputs, lengths)
+        placed.append(found)
+        self.notes += chosen.notes
+        chosen.notes.clear()
+        parts = [Part(p.region, p.inputs, p.lengths, p.result) for p in found.parts]
+        return found.outputs, parts
 
     def run_region(
         self,
@@ -160,7 +209,9 @@ class Program:
             self._sessions[key] = Session(self.config, device, **options)
         return self._sessions[key]
 
-    def _run_values(self, args: Sequence[Any], device: str, options: dict) -> dict[str, np.ndarray]:
+    def _run_values(
+        self, args: Sequence[Any], device: str, placement: Placement | None, options: dict
+    ) -> dict[str, np.ndarray]:
         """A loaded program's one region, on real values."""
         if len(self.regions) != 1:
             names = ", ".join(region.name for region in self.regions)
@@ -175,10 +226,17 @@ class Program:
             )
         integers = {name: region.quantise(name, rows) for name, rows in args[0].items()}
         lengths = args[1] if len(args) == 2 else None
-        part = self.run_region(region, integers, lengths, device, **options)
-        self.last = Execution((part,))
+        placed: list[Placed] = []
+        if device == AUTO:
+            outputs, parts = self._place(
+                region, integers, lengths or {}, placement, options, placed
+            )
+        else:
+            parts = [self.run_region(region, integers, lengths, device, **options)]
+            outputs = parts[0].result.outputs
+        self.last = Execution(tuple(parts), tuple(placed))
         self.notes += self._saturation()
-        return {name: region.real(name, rows) for name, rows in part.result.outputs.items()}
+        return {name: region.real(name, rows) for name, rows in outputs.items()}
 
     def _saturation(self) -> list[str]:
         """Notes on operators of which more than a few results were clipped."""

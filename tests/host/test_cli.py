@@ -30,7 +30,7 @@ COMMANDS = [
         [name]
         for name in ("doctor", "devices", "demo", "run", "compile", "disasm", "trace", "verilog")
     ),
-    *([name] for name in ("explain", "verify", "test", "synth", "cache", "bench")),
+    *([name] for name in ("explain", "verify", "test", "synth", "cache", "calibrate", "bench")),
     *(["bench", name] for name in ("gemm", "gpu", "softmax", "model", "accuracy", "sim")),
 ]
 
@@ -114,6 +114,10 @@ ERRORS = [
     ("bench gemm 8x8x8 1x1x0", 1, "K=0 of 1x1x0 is outside"),
     ("bench gemm 8x8x8 --device cpu --config tiny", 1, "no accelerator 'cpu'"),
     ("bench gemm 8x8x8 --device npu", 2, "'npu'"),
+    ("run minilm --text a --device auto --pin x", 1, "--pin 'x' is not LAYER=DEVICE"),
+    ("run minilm --text a --device auto --limit cpu=x", 1, "--limit of 'x' MiB is no number"),
+    ("run minilm --text a --device auto --pin x=npu", 1, "no device 'npu', there is rtl"),
+    ("calibrate --device npu --tokens 4", 1, "no device 'npu', there is rtl, emulator, gpu"),
     ("bench softmax --config tiny --device emulator --json no/x", 1, "no folder no for x"),
     ("bench gpu", 1, "needs a CUDA device, torch finds none"),
     ("bench accuracy --texts nothing.txt", 1, "no file nothing.txt"),
@@ -426,6 +430,43 @@ def test_run_a_function(transept_command, device):
     assert (code, lines) == (0, [])
     assert float(re.search(r"cosine to float32 ([\d.]+)", out)[1]) > 0.99
     assert "mismatches: 0 against the emulator, 0 against the golden model" in out
+
+
+@pytest.fixture
+def own_costs(tmp_path, monkeypatch):
+    monkeypatch.setattr("transept.host.placement.machine.cache_dir", lambda: tmp_path / "cache")
+
+
+def test_a_placement_is_explained(transept_command, own_costs):
+    code, _, lines = transept_command(
+        *[
+            "calibrate",
+            "--model",
+            "my_models:model",
+            "--config",
+            "tiny",
+            "--device",
+            "cpu",
+            "--device",
+            "emulator",
+        ]
+    )
+    assert (code, lines) == (0, [])
+    command = "run my_models:model --config tiny --device auto --explain --pin *=emulator"
+    code, out, lines = transept_command(*command.split())
+    assert (code, lines) == (0, [])
+    assert "placement of model" in out
+    assert re.search(r"predicted [\d.]+ ms, measured [\d.]+ ms", out)
+    assert re.search(r"no plan is below [\d.e-]+ ms", out)
+    assert "mismatches: 0 against the emulator, 0 against the golden model" in out
+    assert "emulator" in out
+
+
+def test_a_pin_that_fits_no_layer_is_refused(transept_command, own_costs):
+    command = "run my_models:model --config tiny --device cpu --pin x=emulator"
+    code, _, (line,) = transept_command(*command.split())
+    assert code == 1
+    assert line.startswith("error: no layer 'x' to pin, there are ")
 
 
 def test_a_module_in_the_working_directory(transept_command, tmp_path):

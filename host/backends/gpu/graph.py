@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from transept.host.backends.gpu.memory import TYPES, Memory
 from transept.host.backends.gpu.steps import Launch, quantise, steps
 from transept.host.backends.gpu.tune import Tuner
 from transept.host.compiler.cut import Shape
-from transept.host.devices.base import DeviceLostError, OutOfMemoryError
+from transept.host.devices.base import DeviceError, DeviceLostError, OutOfMemoryError
 from transept.host.kernels import INTERPRETED
 
 __all__ = ["GpuGraph", "bucket"]
@@ -55,12 +56,21 @@ class GpuGraph:
     ) -> None:
         self.device = device or torch.device("cpu" if INTERPRETED else "cuda")
         self._graph, self._timeout = graph, timeout
-        try:
+        with _told():
             self._steps = steps(graph, self.device)
             self._tuner = Tuner(self.device)
-        except torch.cuda.OutOfMemoryError as error:
-            raise OutOfMemoryError(f"gpu: {_first_line(error)}") from None
         self._runs: OrderedDict[Shape, CapturedRun] = OrderedDict()
+
+    def prepare(self, shape: Shape, lengths: Lengths | None = None) -> None:
+        """Choose kernels for a shape, and capture their launches.
+
+        Raises
+        ------
+        OutOfMemoryError, DeviceLostError
+            As ``run``.
+        """
+        with self._told():
+            self.captured(shape).prepare(_all(shape, lengths))
 
     def run(
         self, inputs: Mapping[str, np.ndarray], lengths: Lengths | None = None
@@ -77,15 +87,19 @@ class GpuGraph:
         values = self._graph.values
         rows = {values[name].dim: x.shape[1] for name, x in inputs.items()}
         shape = Shape(len(next(iter(inputs.values()))), rows)
-        real = {dim: list((lengths or {}).get(dim, count)) for dim, count in shape.rows.items()}
-        try:
-            found = self.captured(shape).run(inputs, real)
-        except torch.cuda.OutOfMemoryError as error:
-            self._runs.clear()
-            raise OutOfMemoryError(f"gpu: {_first_line(error)}") from None
-        except torch.AcceleratorError as error:
-            raise DeviceLostError(f"gpu: {_first_line(error)}") from None
+        with self._told():
+            found = self.captured(shape).run(inputs, _all(shape, lengths))
         return {name: y[:, : rows[values[name].dim]] for name, y in found.items()}
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """As ``_told``; what was captured is given up."""
+        try:
+            with _told():
+                yield
+        except DeviceError:
+            self._runs.clear()
+            raise
 
     def captured(self, shape: Shape) -> CapturedRun:
         """The run that serves a shape."""
@@ -113,6 +127,22 @@ class GpuGraph:
         return found
 
 
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong on the GPU as errors of a device."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise OutOfMemoryError(f"gpu: {_first_line(error)}") from None
+    except torch.AcceleratorError as error:
+        raise DeviceLostError(f"gpu: {_first_line(error)}") from None
+
+
+def _all(shape: Shape, lengths: Lengths | None) -> dict[str, list[int]]:
+    """Real rows of every sequence and dimension."""
+    return {dim: list((lengths or {}).get(dim, rows)) for dim, rows in shape.rows.items()}
+
+
 class CapturedRun:
     """Launches on fixed memory, captured in CUDA graphs: one for sequences that have all their
     rows, one for others. Inputs and outputs are beside it in pinned memory of the host."""
@@ -134,24 +164,36 @@ class CapturedRun:
         for launch in self._launches:
             launch()
 
+    def prepare(self, lengths: Lengths) -> None:
+        """Capture the launches for sequences of these lengths, if they are not yet."""
+        self._set_lengths(lengths)
+        if self._memory.device.type == "cuda":
+            self._captured()
+
+    def _set_lengths(self, lengths: Lengths) -> None:
+        memory = self._memory
+        for dim, real in lengths.items():
+            self._lengths[dim].numpy()[:] = real
+            memory.dim(dim).copy_(self._lengths[dim], non_blocking=True)
+        memory.whole = all(min(real) == memory.shape.lengths[dim] for dim, real in lengths.items())
+
     def replay(self) -> None:
         """Start every kernel, by one call where they are captured."""
-        if self._memory.device.type != "cuda":
+        if self._memory.device.type == "cuda":
+            self._captured().replay()
+        else:
             self.launch()
-            return
-        whole = self._memory.whole
-        if whole not in self._graphs:
-            self._graphs[whole] = self._captured()
-        self._graphs[whole].replay()
 
     def _captured(self) -> torch.cuda.CUDAGraph:
-        with torch.cuda.device(self._memory.device):
-            self.launch()  # compiles every kernel
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self.launch()
-        return graph
+        whole = self._memory.whole
+        if whole not in self._graphs:
+            with torch.cuda.device(self._memory.device):
+                self.launch()  # compiles every kernel
+                torch.cuda.synchronize()
+                graph = self._graphs[whole] = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    self.launch()
+        return self._graphs[whole]
 
     def run(self, inputs: Mapping[str, np.ndarray], lengths: Lengths) -> dict[str, np.ndarray]:
         """Outputs [batch, rows of the bucket, width] for inputs with as many rows or fewer."""
@@ -162,10 +204,7 @@ class CapturedRun:
             to[:, : x.shape[1]] = x
             to[:, x.shape[1] :] = 0
             memory.value(name).copy_(self._inputs[name], non_blocking=True)
-        for dim, real in lengths.items():
-            self._lengths[dim].numpy()[:] = real
-            memory.dim(dim).copy_(self._lengths[dim], non_blocking=True)
-        memory.whole = all(min(real) == memory.shape.lengths[dim] for dim, real in lengths.items())
+        self._set_lengths(lengths)
         self.replay()
         for name, y in self._outputs.items():
             y.copy_(memory.value(name), non_blocking=True)

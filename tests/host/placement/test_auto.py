@@ -1,0 +1,190 @@
+"""Device ``auto``: what a program, the command line and a device that dies see of it."""
+
+import numpy as np
+import pytest
+import torch
+from graphs import mlp, post_norm, random_inputs
+from placements import SHAPE, costs
+
+from transept.golden.config import TINY
+from transept.host.devices.base import DeviceLostError
+from transept.host.devices.emulator import EmulatorDevice
+from transept.host.placement import auto
+from transept.host.placement.auto import Placement
+from transept.host.placement.calibrate import Work, calibrate
+from transept.host.placement.machine import load_costs, machine, save_costs
+from transept.host.placement.scheduler import Scheduler
+from transept.host.placement.told import part_rows, summary
+from transept.host.runtime.program import compile
+from transept.host.runtime.region import Region
+from transept.host.runtime.session import Session
+
+DEVICES = ("cpu", "golden")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRANSEPT_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def program():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(12, 24), torch.nn.GELU(), torch.nn.Linear(24, 8))
+    return compile(model.eval(), X, config=TINY)
+
+
+X = torch.randn(9, 12, generator=torch.Generator().manual_seed(1))
+
+
+# --- programs
+def test_a_program_runs_where_it_ends_soonest(program):
+    y = program.run(X, device="auto", placement=Placement(DEVICES))
+    assert torch.equal(y, program.run(X, device="golden"))
+    program.run(X, device="auto", placement=Placement(DEVICES))
+    (placed,) = program.last.placed
+    assert {part.result.device for part in placed.parts} <= set(DEVICES)
+    assert set(placed.plan.alone) == set(DEVICES)
+    assert placed.plan.seconds <= min(placed.plan.alone.values())
+
+
+def test_pins_of_layers(program):
+    name = program.regions[0].graph.ops[0].name
+    placement = Placement(("golden",), pins={name: "emulator"})
+    y = program.run(X, device="auto", placement=placement)
+    devices = {part.result.device for part in program.last.parts}
+    assert devices == {"golden", "emulator"}
+    assert torch.equal(y, program.run(X, device="golden"))
+
+
+def test_a_pin_that_fits_no_layer(program):
+    with pytest.raises(ValueError, match="no layer 'nothing' to pin, there are 0"):
+        program.run(X, device="auto", placement=Placement(DEVICES, pins={"nothing": "cpu"}))
+
+
+def test_an_unknown_device_or_option(program):
+    with pytest.raises(ValueError, match="no device 'npu'"):
+        program.run(X, device="auto", placement=Placement(("npu",)))
+    placement = Placement(("emulator",), options={"emulator": {"sed": 1}})
+    with pytest.raises(ValueError, match="has no option 'sed'"):
+        program.run(X, device="auto", placement=placement)
+    with pytest.raises(ValueError, match="placement is for device auto, the device is cpu"):
+        program.run(X, device="cpu", placement=Placement())
+
+
+def test_a_loaded_program_is_placed_too(program, tmp_path):
+    from transept.host.runtime.program import load
+
+    program.save(tmp_path / "p.tsp")
+    loaded = load(tmp_path / "p.tsp")
+    (region,) = loaded.regions
+    values = {
+        name: np.ones((1, 9, region.graph.values[name].width)) for name in region.graph.inputs
+    }
+    found = loaded.run(values, device="auto", placement=Placement(DEVICES))
+    wanted = loaded.run(values, device="golden")
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+# --- costs
+def test_costs_are_measured_once_and_kept(program, monkeypatch):
+    program._schedulers.clear()
+    program.run(X, device="auto", placement=Placement(DEVICES))
+    assert set(load_costs()) == set(DEVICES)
+    monkeypatch.setattr(auto, "calibrate", None)
+    program._schedulers.clear()
+    program.run(X, device="auto", placement=Placement(DEVICES))
+
+
+def test_a_kind_that_was_never_measured_is_measured(monkeypatch):
+    graph = post_norm(1, 16, 2, [32])
+    region = Region("region", graph, TINY)
+    region.executable(region.shape(1, {"rows": 5}))
+    partly = costs(mlp(1, [8, 8]), 0)
+    save_costs({"cpu": partly})
+    found = auto.costs_of(TINY, Placement(("cpu",)), ["cpu"], [region], lambda text: None)
+    assert found["cpu"].kinds >= {"linear", "norm", "attention"}
+
+
+def test_costs_of_another_machine_are_not_used(monkeypatch, cache):
+    path = save_costs({"cpu": costs(mlp(1, [8, 8]), 0)})
+    assert load_costs()
+    path.write_text("{")
+    assert load_costs() == {}
+    save_costs({"cpu": costs(mlp(1, [8, 8]), 0)})
+    about = machine()
+    monkeypatch.setattr(
+        "transept.host.placement.machine.machine", lambda: about | {"processor": "another"}
+    )
+    assert load_costs() == {}
+
+
+def test_the_accelerator_at_a_clock_takes_its_cycles():
+    graph = mlp(1, [16, 16, 16])
+    region = Region("region", graph, TINY)
+    cycles = region.executable(SHAPE).predicted_cycles
+    (found,) = calibrate([Work(graph, SHAPE)], ["emulator"], TINY, clock=1e6).values()
+    whole = sum(found.operator(graph, SHAPE, op) for op in graph.ops)
+    assert whole == pytest.approx(cycles / 1e6)
+    assert found.launch == 0.0
+
+
+def test_what_happened_is_told():
+    graph = mlp(1, [10, 24, 7])
+    known = {"cpu": costs(graph, 0), "golden": costs(graph, 1)}
+    sessions = {name: Session(TINY, name, fallback=False) for name in known}
+    placed = Scheduler(sessions.__getitem__, known).run(
+        Region("region", graph, TINY), random_inputs(graph, 2, 8)
+    )
+    rows, whole = part_rows(placed), summary(placed)
+    assert sum(row["operators"] for row in rows) == len(graph.ops)
+    assert rows[0]["part"].startswith(graph.ops[0].name)
+    assert {*rows[0]["elsewhere_ms"], rows[0]["device"]} == set(known)
+    assert whole["predicted_ms"] == pytest.approx(placed.plan.seconds * 1e3)
+    assert whole["measured_ms"] == pytest.approx(sum(row["measured_ms"] for row in rows))
+
+
+# --- devices that die
+class Mortal(EmulatorDevice):
+    """Dies at a register access of its life."""
+
+    left = 0
+
+    def _step(self):
+        Mortal.left -= 1
+        if Mortal.left == 0:
+            raise DeviceLostError("emulator: it was killed")
+
+    def read(self, offset):
+        self._step()
+        return super().read(offset)
+
+    def write(self, offset, value):
+        self._step()
+        super().write(offset, value)
+
+
+def test_an_accelerator_killed_a_hundred_times(monkeypatch):
+    """At random points of a run of which it does a random part: the same bits every time."""
+    monkeypatch.setattr(
+        "transept.host.backends.accelerator.open_device",
+        lambda name, config, **options: Mortal(config),
+    )
+    graph = mlp(8, [10, 24, 7, 30, 12])
+    region, rng = Region("region", graph, TINY), np.random.default_rng(0)
+    inputs = random_inputs(graph, 2, 8)
+    wanted = graph.evaluate(inputs)
+    killed = 0
+    for seed in range(100):
+        known = {name: costs(graph, 3 * seed + i) for i, name in enumerate((*DEVICES, "emulator"))}
+        sessions = {name: Session(TINY, name, fallback=False) for name in known}
+        scheduler = Scheduler(sessions.__getitem__, known)
+        if "emulator" not in {part.device for part in scheduler.plan(region, SHAPE).parts}:
+            scheduler = Scheduler(sessions.__getitem__, known, pins={"*": "emulator"})
+        Mortal.left = int(rng.integers(1, 60))
+        placed = scheduler.run(region, inputs)
+        for name, y in wanted.items():
+            assert np.array_equal(placed.outputs[name], y)
+        killed += len(scheduler.notes)
+    assert killed > 80
