@@ -51,9 +51,11 @@ def available(config: Config) -> list[str]:
     found = [CPU]
     try:
         from transept.host.backends.gpu import check_card
+        from transept.host.kernels import INTERPRETED
 
         check_card()
-        found.insert(0, GPU)
+        if not INTERPRETED:  # an interpreter is never the fastest
+            found.insert(0, GPU)
     except (ImportError, DeviceError):
         pass
     if is_built(config):
