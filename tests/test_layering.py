@@ -15,6 +15,7 @@ MAY_IMPORT = {
 #: Where torch may be imported when a module is: nothing that a board needs to run a program.
 WITH_TORCH = ("host/front/", "host/kernels/", "host/models.py", "host/bench/accuracy.py")
 WITH_TORCH += ("host/bench/gpu.py", "host/bench/model.py")
+WITH_TORCH += ("host/backends/cpu/", "host/bench/cpu.py")
 
 
 def files(layer):
