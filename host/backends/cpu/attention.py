@@ -49,7 +49,7 @@ class AttentionKernel(Kernel):
     @classmethod
     def fits(cls, op: Attention, values: Mapping[str, Value]) -> bool:
         """Whether the filter goes by positions, or is the one that looks and is known here."""
-        return isinstance(op.filter, TileThreshold) or not op.filter.looks
+        return type(op.filter) is TileThreshold or not op.filter.looks
 
     def __call__(self, arrays: Arrays, lengths: Lengths) -> dict[str, torch.Tensor]:
         """out."""

@@ -34,7 +34,7 @@ class Scores:
     """Scores of heads of ``depth`` elements. Where no saturation between the two roundings can be
     seen, they are one::
 
-        score = floor(product multiplier / 2**(shift + later) + 1/2 / 2**later + 1/2)
+        score = floor((product multiplier / 2**shift + 1/2 + half(later)) / 2**later)
     """
 
     def __init__(self, op: Attention, depth: int) -> None:
@@ -43,10 +43,11 @@ class Scores:
         hidden = later >= 0 and half(later) - LIMIT25 >> later <= -LIMIT16
         self._merged = later >= 0 and (hidden or bool(largest.max() <= LIMIT25))
         self._clip = not self._merged or bool((largest.max() >> later) + 1 > LIMIT16)
-        multiplier, self._later = op.score_multiplier * 2.0**-op.score_shift, 2.0**-later
+        self._multiplier = torch.tensor(op.score_multiplier * 2.0**-op.score_shift)[:, None, None]
+        self._later = 2.0**-later
         if self._merged:
-            multiplier = multiplier * self._later
-        self._multiplier = torch.tensor(multiplier)[:, None, None]
+            self._multiplier *= self._later
+            self._addend = (half(later) + 0.5) * self._later
 
     def __call__(self, acc: torch.Tensor, heads: slice) -> torch.Tensor:
         """float32 of products, float64[batch, heads, queries, keys], which are lost; heads: which
@@ -58,7 +59,7 @@ class Scores:
 
     def _rounded(self, acc: torch.Tensor, multiplier: torch.Tensor) -> torch.Tensor:
         if self._merged:
-            addend = torch.full(acc.shape[3:], self._later / 2 + 0.5, dtype=acc.dtype)
+            addend = torch.full(acc.shape[3:], self._addend, dtype=acc.dtype)
             return torch.addcmul(addend, acc, multiplier, out=acc).floor_()
         acc.mul_(multiplier).add_(0.5).floor_().clamp_(-LIMIT25, LIMIT25)
         return acc.mul_(self._later).add_(0.5).floor_()
