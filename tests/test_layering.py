@@ -22,6 +22,7 @@ WITH_TORCH = (
     "host/bench/accuracy.py",
 )
 WITH_TORCH += ("host/bench/gpu.py", "host/bench/model.py")
+WITH_TORCH += ("host/backends/cpu/", "host/bench/cpu.py")
 
 
 def files(layer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,7 @@ CPU, GPU, GOLDEN = "cpu", "gpu", "golden"
 #: Every name: accelerators, processors, and the specification.
 BACKENDS = (*ACCELERATORS, GPU, CPU, GOLDEN)
 #: Of processors, by name.
-OPTIONS: dict[str, tuple[str, ...]] = {GPU: ("timeout",), CPU: (), GOLDEN: ()}
+OPTIONS: dict[str, tuple[str, ...]] = {GPU: ("timeout", "cards"), CPU: (), GOLDEN: ()}
 
 
 def check_backend(name: str, options: Mapping[str, Any]) -> None:
@@ -56,14 +57,26 @@ def open_backend(name: str, config: Config, **options: Any) -> Backend:
         return AcceleratorBackend(name, config, **options)
     if name == GPU:
         return _gpu(options)
-    return GraphBackend(GoldenGraph)
+    if name == GOLDEN or importlib.util.find_spec("torch") is None:
+        return GraphBackend(GoldenGraph)
+    from transept.host.backends.cpu import CpuGraph
+
+    return GraphBackend(CpuGraph)
 
 
 def _gpu(options: dict[str, Any]) -> Backend:
     for package in ("torch", "triton"):
         if importlib.util.find_spec(package) is None:
             raise DeviceError(f"gpu: {package} is not installed; pip install 'transept[gpu]'")
-    from transept.host.backends.gpu import GpuGraph, check_card
+    from transept.host.backends.gpu import GpuGraph, cards, check_card
 
     check_card()
-    return GraphBackend(GpuGraph, **options)
+    count = options.pop("cards", 1)
+    if count == 1:
+        return GraphBackend(GpuGraph, **options)
+    from transept.host.kernels import INTERPRETED
+    from transept.host.parallel.sequences import SequenceParallelGraph
+
+    each = [functools.partial(GpuGraph, device=card, **options) for card in cards(count)]
+    threads = 1 if INTERPRETED else count  # the interpreter takes one kernel at a time
+    return GraphBackend(functools.partial(SequenceParallelGraph, each=each, threads=threads))

@@ -72,6 +72,18 @@ def bench_gemm_command(
     report.write_json(json, [row | {"memory": memory.value} for row in rows])
 
 
+@app.command("cpu")
+def bench_cpu_command(json: JsonOption = None) -> None:
+    """The CPU backend on a MiniLM of random weights: its time beside the golden model and torch."""
+    check_writable(json)
+    from transept.host.bench.cpu import bench_cpu
+
+    with working("compiling, then running three ways"):
+        rows = bench_cpu()
+    report.show_rows("bench cpu", rows)
+    report.write_json(json, rows)
+
+
 @app.command("gpu")
 def bench_gpu_command(json: JsonOption = None) -> None:
     """The kernels on a GPU: whether they are exact, and their time beside torch's own."""

@@ -119,16 +119,36 @@ def quantise_rows(
 
 
 @triton.jit
-def _activate(x_ptr, y_ptr, lookup_ptr, size, BITS: tl.constexpr, BLOCK: tl.constexpr):
+def _activate(
+    x_ptr,
+    y_ptr,
+    lookup_ptr,
+    size,
+    width,
+    x_stride,
+    y_stride,
+    BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < size
-    x = tl.load(x_ptr + place, mask=inside, other=0).to(tl.int32)
+    row, column = place // width, place % width
+    x = tl.load(x_ptr + row * x_stride + column, mask=inside, other=0).to(tl.int32)
     y = saturate(tl.load(lookup_ptr + (x + 32768), mask=inside, other=0).to(tl.int32), BITS)
-    tl.store(y_ptr + place, y.to(y_ptr.dtype.element_ty), mask=inside)
+    tl.store(y_ptr + row * y_stride + column, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
 def activated(x: torch.Tensor, table: torch.Tensor, y: torch.Tensor) -> None:
-    """An activation of contiguous int16 to int16 or int8; table: of ``lookup``."""
-    block = 4096
-    bits = 8 if y.dtype == torch.int8 else 16
-    _activate[(triton.cdiv(x.numel(), block),)](x, y, table, x.numel(), BITS=bits, BLOCK=block)
+    """An activation of int16 [m, n] to int16 or int8, rows of any stride; table: of ``lookup``."""
+    block, size = 4096, x.numel()
+    _activate[(triton.cdiv(size, block),)](
+        x,
+        y,
+        table,
+        size,
+        x.shape[1],
+        x.stride(0),
+        y.stride(0),
+        BITS=8 if y.dtype == torch.int8 else 16,
+        BLOCK=block,
+    )

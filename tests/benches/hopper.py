@@ -44,7 +44,7 @@ def quantise():
 
 
 def activate():
-    types = pointers("i16", "x_ptr y_ptr lookup_ptr") | numbers("size")
+    types = pointers("i16", "x_ptr y_ptr lookup_ptr") | numbers("size width x_stride y_stride")
     return compiled(rows._activate, types, {"BITS": 16, "BLOCK": 1024})
 
 

@@ -31,7 +31,7 @@ COMMANDS = [
         for name in ("doctor", "devices", "demo", "run", "compile", "disasm", "trace", "verilog")
     ),
     *([name] for name in ("explain", "verify", "test", "synth", "cache", "calibrate", "bench")),
-    *(["bench", name] for name in ("gemm", "gpu", "softmax", "model", "accuracy", "sim")),
+    *(["bench", name] for name in ("gemm", "cpu", "gpu", "softmax", "model", "accuracy", "sim")),
 ]
 
 

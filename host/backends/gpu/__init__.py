@@ -4,9 +4,9 @@ import torch
 
 from transept.host.backends.gpu.graph import GpuGraph
 from transept.host.devices.base import DeviceError
-from transept.host.kernels import ASKED_TO_INTERPRET
+from transept.host.kernels import ASKED_TO_INTERPRET, INTERPRETED
 
-__all__ = ["GpuGraph", "check_card"]
+__all__ = ["GpuGraph", "cards", "check_card"]
 
 #: Kernels use tensor memory accesses, which came with Hopper.
 COMPUTE_CAPABILITY = (9, 0)
@@ -29,3 +29,18 @@ def check_card() -> None:
         have, need = (".".join(map(str, version)) for version in (found, COMPUTE_CAPABILITY))
         name = torch.cuda.get_device_name()
         raise DeviceError(f"gpu: {name} has compute capability {have}, kernels need {need}")
+
+
+def cards(count: int) -> list[torch.device]:
+    """The first so many GPUs; where kernels are interpreted, the host so many times.
+
+    Raises
+    ------
+    DeviceError
+        If there are fewer.
+    """
+    if INTERPRETED:
+        return [torch.device("cpu")] * count
+    if not 1 <= count <= torch.cuda.device_count():
+        raise DeviceError(f"gpu: {count} cards, torch finds {torch.cuda.device_count()}")
+    return [torch.device("cuda", index) for index in range(count)]

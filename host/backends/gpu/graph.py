@@ -56,7 +56,7 @@ class GpuGraph:
     ) -> None:
         self.device = device or torch.device("cpu" if INTERPRETED else "cuda")
         self._graph, self._timeout = graph, timeout
-        with _told():
+        with _told(self.device):
             self._steps = steps(graph, self.device)
             self._tuner = Tuner(self.device)
         self._runs: OrderedDict[Shape, CapturedRun] = OrderedDict()
@@ -95,7 +95,7 @@ class GpuGraph:
     def _told(self) -> Iterator[None]:
         """As ``_told``; what was captured is given up."""
         try:
-            with _told():
+            with _told(self.device):
                 yield
         except DeviceError:
             self._runs.clear()
@@ -128,10 +128,11 @@ class GpuGraph:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What goes wrong on the GPU as errors of a device."""
+def _told(device: torch.device) -> Iterator[None]:
+    """With this GPU as the current one; what goes wrong on it as errors of a device."""
     try:
-        yield
+        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+            yield
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfMemoryError(f"gpu: {_first_line(error)}") from None
     except torch.AcceleratorError as error:
@@ -187,12 +188,11 @@ class CapturedRun:
     def _captured(self) -> torch.cuda.CUDAGraph:
         whole = self._memory.whole
         if whole not in self._graphs:
-            with torch.cuda.device(self._memory.device):
-                self.launch()  # compiles every kernel
-                torch.cuda.synchronize()
-                graph = self._graphs[whole] = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph):
-                    self.launch()
+            self.launch()  # compiles every kernel
+            torch.cuda.synchronize()
+            graph = self._graphs[whole] = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.launch()
         return self._graphs[whole]
 
     def run(self, inputs: Mapping[str, np.ndarray], lengths: Lengths) -> dict[str, np.ndarray]:

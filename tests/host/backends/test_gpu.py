@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from graphs import mlp, post_norm, pre_norm, random_inputs
+from graphs import GraphBuilder, mlp, post_norm, pre_norm, random_inputs
 
 from transept.golden.config import TINY
 from transept.golden.filters import Causal, TileThreshold, Window
@@ -50,6 +50,15 @@ def test_graphs_have_the_golden_bits(graph):
     prepared = GpuGraph(graph)
     check(graph, prepared, 1, 13, [11])
     check(graph, prepared, 1, 12, None, seed=1)  # on the same memory
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("width", [1, 11, 24])
+def test_activations_of_rows_with_padding(width, bits):
+    build = GraphBuilder(1)
+    x = build.value(6)
+    graph = build.graph([x], [build.linear(x, width, bits, table=True)])
+    check(graph, GpuGraph(graph), 2, 5)
 
 
 def test_sequences_of_a_batch_have_their_own_lengths():

@@ -1,0 +1,1 @@
+"""One graph on several processors: columns and heads shared out, or sequences."""
