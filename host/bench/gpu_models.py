@@ -14,7 +14,8 @@ import torch
 from transept.golden.config import PYNQ_Z2
 from transept.golden.graph import Graph
 from transept.host.backends.gpu import GpuGraph
-from transept.host.bench.encoder import BERT_BASE, MINILM, Sizes, encoder_graph
+from transept.host.bench.encoder import BERT_BASE, MINILM, Encoder
+from transept.host.bench.float_encoder import encoder_graph
 from transept.host.compiler.cut import Shape
 from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
@@ -60,7 +61,7 @@ def _inputs(graph: Graph, batch: int, tokens: int) -> dict[str, np.ndarray]:
     }
 
 
-def _whole(sizes: Sizes, graph: Graph) -> dict[str, Any]:
+def _whole(sizes: Encoder, graph: Graph) -> dict[str, Any]:
     """Every element of the output, sequences of several lengths."""
     batch, tokens = COMPARED
     inputs = _inputs(graph, batch, tokens)
@@ -77,7 +78,7 @@ def _whole(sizes: Sizes, graph: Graph) -> dict[str, Any]:
     return {"work": f"{sizes.name}, whole", "shape": shape, "mismatches": wrong}
 
 
-def _overhead(sizes: Sizes, graph: Graph) -> dict[str, Any]:
+def _overhead(sizes: Encoder, graph: Graph) -> dict[str, Any]:
     """A run of a session, copies included, beside the captured kernels alone."""
     region, session = Region(sizes.name, graph, PYNQ_Z2), Session(PYNQ_Z2, "gpu", fallback=False)
     inputs = _inputs(graph, 1, SHORT)
@@ -111,7 +112,7 @@ def _wall(run: Callable[[], object]) -> float:
 
 
 def _layer(
-    sizes: Sizes,
+    sizes: Encoder,
     batch: int,
     tokens: int,
     milliseconds: Callable[[Callable[[], object]], float],

@@ -22,9 +22,14 @@ from transept.host.compiler.compile import schedule_of
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.order import Schedule, Slot
 
-__all__ = ["draw", "encoder_layer"]
+__all__ = ["COLOURS", "bars", "draw", "encoder_layer", "joined"]
+
+#: (label, start, end), in cycles.
+Bar = tuple[str, int, int]
 
 WIDTH, MARGIN, ROW, BAR, TOP = 1000, 90, 34, 24, 30
+#: Cycles between two tasks of an operator that the picture does not show.
+GAP = 400
 #: Told apart by people who do not see all colours alike (Okabe and Ito 2008).
 COLOURS = (
     "#0072b2",
@@ -94,7 +99,7 @@ def draw(schedule: Schedule, names: list[str]) -> str:
     ]
     for row, engine in enumerate(Engine):
         parts.append(f'<text x="8" y="{TOP + row * ROW + 17}">{engine.name}</text>')
-        for label, start, end in _bars(schedule.slots, engine):
+        for label, start, end in bars(schedule.slots, engine):
             x = _place(start, schedule)
             width = max(0.3, _place(end, schedule) - x)
             colour = colours.get(label, "#bbbbbb")
@@ -111,17 +116,23 @@ def _place(cycle: float, schedule: Schedule) -> float:
     return MARGIN + (WIDTH - MARGIN - 10) * cycle / schedule.cycles
 
 
-def _bars(slots: list[Slot], engine: Engine) -> Iterator[tuple[str, int, int]]:
-    """(label, start, end) of an engine's work, neighbours of one operator as one."""
-    found: list[tuple[str, int, int]] = []
+def bars(slots: list[Slot], engine: Engine, gap: int = GAP) -> Iterator[Bar]:
+    """An engine's work, neighbours of one operator as one: see ``joined``."""
+    found: list[Bar] = []
     for slot in slots:
         if slot.task.engine == engine:
             found.append((slot.task.label, slot.start, slot.end))
         if engine == Engine.LOAD:
             found += [(slot.task.label, block.load, block.loaded) for block in slot.streamed]
-    bar: tuple[str, int, int] | None = None
+    return joined(found, gap)
+
+
+def joined(found: list[Bar], gap: int) -> Iterator[Bar]:
+    """Bars of one label with at most ``gap`` cycles between them as one, in the order of their
+    starts."""
+    bar: Bar | None = None
     for label, start, end in sorted(found, key=lambda item: item[1]):
-        if bar is not None and bar[0] == label and start <= bar[2] + GAP:
+        if bar is not None and bar[0] == label and start <= bar[2] + gap:
             bar = (label, bar[1], max(bar[2], end))
             continue
         if bar is not None:
@@ -129,10 +140,6 @@ def _bars(slots: list[Slot], engine: Engine) -> Iterator[tuple[str, int, int]]:
         bar = (label, start, end)
     if bar is not None:
         yield bar
-
-
-#: Cycles between two tasks of an operator that the picture does not show.
-GAP = 400
 
 
 def _legend(names: list[str], colours: dict[str, str], height: int) -> Iterator[str]:
