@@ -23,6 +23,7 @@ from transept.golden.filters import Dense, KeyFilter
 from transept.golden.graph import Value
 from transept.golden.numerics.requantise import ChannelParameters
 from transept.golden.ops import Attention, Linear
+from transept.host.bench.gpu_cards import bench_cards
 from transept.host.bench.gpu_models import bench_models
 from transept.host.front.quantise.attention import quantise_attention
 from transept.host.front.quantise.linear import quantise_linear
@@ -74,6 +75,7 @@ def bench_gpu(progress: Callable[[str], None] = lambda text: None) -> dict[str, 
         progress(f"attention, {share:.0%} of the tiles")
         rows.append(_sparse(*ATTENTIONS[0], share=share))
     rows += bench_models(_milliseconds, progress)
+    rows += bench_cards(progress)
     return {
         "card": torch.cuda.get_device_name(),
         "torch": torch.__version__,

@@ -1,5 +1,5 @@
 """One of several processes that run graphs together: ``ranks.py RANK RANKS``, $RENDEZVOUS where
-they meet."""
+they meet. With a GPU for each through NCCL, else in gloo."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ GRAPHS = (post_norm(1, 16, 4, [32]), pre_norm(4, 16, 4, 2, [24]), mlp(8, [10, 24
 
 
 def main(rank: int, ranks: int) -> None:
+    several = torch.cuda.device_count() >= ranks
+    if several:
+        torch.cuda.set_device(rank)
     torch.distributed.init_process_group(
-        "gloo", init_method=os.environ["RENDEZVOUS"], rank=rank, world_size=ranks
+        "nccl" if several else "gloo",
+        init_method=os.environ["RENDEZVOUS"],
+        rank=rank,
+        world_size=ranks,
     )
     for prepare, graphs in ((CpuGraph, GRAPHS), (GpuGraph, GRAPHS[:1])):
         for graph in graphs:
