@@ -191,7 +191,9 @@ class CapturedRun:
             self.launch()  # compiles every kernel
             torch.cuda.synchronize()
             graph = self._graphs[whole] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            # the default stream of captures belongs to the first card that captured
+            stream = torch.cuda.Stream()
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self.launch()
         return self._graphs[whole]
 
