@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from transept.host.compiler.cut import Shape
 from transept.host.devices.base import DeviceError, DeviceLostError, OutOfMemoryError
 from transept.host.kernels import INTERPRETED
 
-__all__ = ["GpuGraph", "bucket"]
+__all__ = ["GpuGraph", "bucket", "wait_until"]
 
 #: Rows of a bucket are a multiple of this, or of a sixteenth of the next power of two.
 LEAST_ROWS = 16
@@ -159,6 +159,7 @@ class CapturedRun:
             for dim in memory.shape.lengths
         }
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
+        self._known: dict[str, Sequence[int]] = {}
 
     def launch(self) -> None:
         """Start every kernel."""
@@ -167,16 +168,22 @@ class CapturedRun:
 
     def prepare(self, lengths: Lengths) -> None:
         """Capture the launches for sequences of these lengths, if they are not yet."""
-        self._set_lengths(lengths)
-        if self._memory.device.type == "cuda":
+        if self._memory.device.type == "cuda" and self._whole(lengths) not in self._graphs:
+            self._set_lengths(lengths)
             self._captured()
 
+    def _whole(self, lengths: Lengths) -> bool:
+        """Whether every sequence has all its rows."""
+        limits = self._memory.shape.lengths
+        return all(min(real) == limits[dim] for dim, real in lengths.items())
+
     def _set_lengths(self, lengths: Lengths) -> None:
-        memory = self._memory
+        if lengths == self._known:
+            return
         for dim, real in lengths.items():
             self._lengths[dim].numpy()[:] = real
-            memory.dim(dim).copy_(self._lengths[dim], non_blocking=True)
-        memory.whole = all(min(real) == memory.shape.lengths[dim] for dim, real in lengths.items())
+            self._memory.dim(dim).copy_(self._lengths[dim], non_blocking=True)
+        self._known, self._memory.whole = dict(lengths), self._whole(lengths)
 
     def replay(self) -> None:
         """Start every kernel, by one call where they are captured."""
@@ -204,7 +211,8 @@ class CapturedRun:
         for name, x in inputs.items():
             to = self._inputs[name].numpy().reshape(batch, -1, x.shape[2])
             to[:, : x.shape[1]] = x
-            to[:, x.shape[1] :] = 0
+            if x.shape[1] < to.shape[1]:
+                to[:, x.shape[1] :] = 0
             memory.value(name).copy_(self._inputs[name], non_blocking=True)
         self._set_lengths(lengths)
         self.replay()
@@ -217,18 +225,27 @@ class CapturedRun:
         }
 
     def _wait(self) -> None:
-        """Until the GPU is done; a short run is waited for without sleeping."""
-        if self._memory.device.type != "cuda":
-            return
-        event = torch.cuda.Event()
-        event.record()
-        start = time.monotonic()
-        while not event.query():
-            passed = time.monotonic() - start
-            if passed > self._timeout:
-                raise DeviceLostError(f"gpu: no answer within {self._timeout:g} seconds")
-            if passed > SPIN:
-                time.sleep(SPIN / 10)
+        if self._memory.device.type == "cuda":
+            event = torch.cuda.Event()
+            event.record()
+            wait_until(event.query, self._timeout)
+
+
+def wait_until(done: Callable[[], bool], timeout: float) -> None:
+    """Wait for a GPU, for a short run without sleeping.
+
+    Raises
+    ------
+    DeviceLostError
+        If it is not done after ``timeout`` seconds.
+    """
+    start = time.monotonic()
+    while not done():
+        passed = time.monotonic() - start
+        if passed > timeout:
+            raise DeviceLostError(f"gpu: no answer within {timeout:g} seconds")
+        if passed > SPIN:
+            time.sleep(SPIN / 10)
 
 
 def _pinned(memory: Memory, *shape: int, dtype: torch.dtype) -> torch.Tensor:

@@ -12,11 +12,11 @@ from transept.golden.filters import Causal, TileThreshold, Window
 from transept.golden.ops import Linear
 from transept.host.backends import gpu as module
 from transept.host.backends.gpu import GpuGraph
-from transept.host.backends.gpu.graph import bucket
+from transept.host.backends.gpu.graph import bucket, wait_until
 from transept.host.backends.gpu.memory import Memory
 from transept.host.backends.gpu.steps import steps
 from transept.host.compiler.cut import Shape
-from transept.host.devices.base import DeviceError
+from transept.host.devices.base import DeviceError, DeviceLostError
 from transept.host.kernels import INTERPRETED
 from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
@@ -164,3 +164,17 @@ def test_what_fails_on_the_card_moves_to_the_cpu(monkeypatch, error, told):
     assert (result.device, session.notes) == ("cpu", [told])
     for name, y in graph.evaluate(inputs).items():
         assert np.array_equal(result.outputs[name], y)
+
+
+def test_a_card_that_does_not_answer_is_given_up():
+    answers = iter([False, False, True])
+    wait_until(lambda: next(answers), 60.0)
+    with pytest.raises(DeviceLostError, match=r"gpu: no answer within 0.05 seconds"):
+        wait_until(lambda: False, 0.05)
+
+
+def test_lengths_may_change_from_run_to_run():
+    graph = GRAPHS["post-norm"]()
+    prepared = GpuGraph(graph)
+    for real in ([6, 2], [6, 6], [6, 2], [1, 5]):
+        check(graph, prepared, 2, 6, real)
