@@ -22,6 +22,7 @@ __all__ = [
     "quantised",
     "reciprocal",
     "round_shift",
+    "row_factors",
     "rsqrt",
     "saturate",
     "wide_round_shift",
@@ -108,16 +109,21 @@ def reciprocal(tables_ptr, n):
 
 
 @triton.jit
-def quantised(tables_ptr, x, ASM: tl.constexpr):
-    """Rows of int32 [m, n] as int8 by their own maxima, and the maxima within 256 to 32,767: the
-    row multipliers (``numerics.requantise.quantise_row``)."""
-    largest = tl.minimum(tl.maximum(tl.max(tl.abs(x), 1), 256), 32767)
+def row_factors(tables_ptr, largest):
+    """Of rows with these largest magnitudes, int32 [m]: the row multipliers, which are within 256
+    and 32,767, and factors of ``quantised`` (``numerics.requantise.quantise_row``)."""
+    largest = tl.minimum(tl.maximum(largest, 256), 32767)
     mantissa, exponent = reciprocal(tables_ptr, largest.to(tl.int64))
     scale = wide_round_shift(127 * mantissa << 1, exponent - 8)
     # scale is below 2**24 (1 + 2**-15), so that 7 bits more fit
-    factor = tl.broadcast_to((scale << 7).to(tl.int32)[:, None], x.shape)
-    q = high(x, factor, tl.full(x.shape, 1 << 31, tl.int64), ASM)
-    return saturate(q, 8).to(tl.int8), largest
+    return largest, (scale << 7).to(tl.int32)
+
+
+@triton.jit
+def quantised(x, factor, ASM: tl.constexpr):
+    """int32 [m, n] as int8, by the factor of each row."""
+    factor = tl.broadcast_to(factor[:, None], x.shape)
+    return saturate(high(x, factor, tl.full(x.shape, 1 << 31, tl.int64), ASM), 8).to(tl.int8)
 
 
 @triton.jit

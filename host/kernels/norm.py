@@ -15,17 +15,19 @@ from transept.host.kernels.arithmetic import (
     high,
     quantised,
     round_shift,
+    row_factors,
     rsqrt,
     saturate,
     wide_round_shift,
 )
-from transept.host.kernels.rows import Rows, rows_at_once
+from transept.host.kernels.rows import Rows, chunks_of, places, rows_at_once
 
 __all__ = ["NormKernel"]
 
 
 #: Of a program on many rows, with four warps.
 ELEMENTS = 4096
+WARPS = 0
 
 
 @triton.jit
@@ -62,64 +64,74 @@ def _norm(
     QUANTISE: tl.constexpr,
     ASM: tl.constexpr,
     ROWS: tl.constexpr,
+    CHUNKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
-    column = tl.arange(0, BLOCK)
-    known = column < width
-    inside = (row < count)[:, None] & known[None, :]
-    z = tl.load(_places(y_ptr, row, column, y_stride), mask=inside, other=0).to(tl.int32)
-    z = z << tl.load(y_shift_ptr + column, mask=known, other=0)[None, :]
-    if RESIDUAL:
-        x = tl.load(_places(x_ptr, row, column, x_stride), mask=inside, other=0).to(tl.int32)
-        z = z + (x << tl.load(x_shift_ptr + column, mask=known, other=0)[None, :])
-    z = saturate(z, 24)
-    if SUM:
-        shift = tl.load(sum_shift_ptr + column, mask=known, other=0)[None, :]
-        total = saturate((z + ((1 << shift) >> 1)) >> shift, 16)
-        tl.store(_places(sum_ptr, row, column, sum_stride), total.to(tl.int16), mask=inside)
+    squares = tl.zeros((ROWS, BLOCK), tl.int64)
+    total = tl.zeros((ROWS, BLOCK), tl.int64)
+    part = tl.zeros((ROWS, BLOCK), tl.int32)
+    zs = ()
+    for chunk in tl.static_range(CHUNKS):
+        column = chunk * BLOCK + tl.arange(0, BLOCK)
+        known = column < width
+        inside = (row < count)[:, None] & known[None, :]
+        z = tl.load(places(y_ptr, row, column, y_stride), mask=inside, other=0).to(tl.int32)
+        z = z << tl.load(y_shift_ptr + column, mask=known, other=0)[None, :]
+        if RESIDUAL:
+            x = tl.load(places(x_ptr, row, column, x_stride), mask=inside, other=0).to(tl.int32)
+            z = z + (x << tl.load(x_shift_ptr + column, mask=known, other=0)[None, :])
+        z = saturate(z, 24)
+        if SUM:
+            shift = tl.load(sum_shift_ptr + column, mask=known, other=0)[None, :]
+            kept = saturate((z + ((1 << shift) >> 1)) >> shift, 16).to(tl.int16)
+            tl.store(places(sum_ptr, row, column, sum_stride), kept, mask=inside)
+        w = saturate(round_shift(z, 6), 18)
+        squares += w.to(tl.int64) * w.to(tl.int64)
+        total += z.to(tl.int64)
+        part += w
+        zs = zs + (z,)
     if NORMALISE:
-        centred, mantissa, shift = _deviations(
-            z, width.to(tl.int64), epsilon, inverse, tables_ptr, BITS, CENTRE
-        )
-        u = _normalised(centred, mantissa, shift, ASM)
-        gamma = tl.load(gamma_ptr + column, mask=known, other=0)[None, :]
-        beta = tl.load(beta_ptr + column, mask=known, other=0)[None, :]
-        if OUT_LEFT >= 0:  # gamma and beta are shifted for a product's upper half
-            out = high(
-                u << OUT_LEFT, tl.broadcast_to(gamma, u.shape), tl.broadcast_to(beta, u.shape), ASM
-            )
-        else:
-            product = u.to(tl.int64) * gamma.to(tl.int64) + beta
-            out = (product >> OUT_SHIFT).to(tl.int32)
-        out = tl.where(inside, saturate(out, 16), 0)
-        if KEEP:
-            tl.store(_places(out_ptr, row, column, out_stride), out.to(tl.int16), mask=inside)
+        v = width.to(tl.int64) * tl.sum(squares, 1) + epsilon
+        mean = tl.zeros((ROWS,), tl.int32)
+        if CENTRE:
+            mean = round_shift(tl.sum(total, 1) * inverse, 15 + BITS).to(tl.int32)
+            parts = tl.sum(part.to(tl.int64), 1)
+            v = v - parts * parts
+        mantissa, exponent = rsqrt(tables_ptr, tl.maximum(v, 1))
+        shift = 11 - BITS + exponent
+        largest = tl.zeros((ROWS,), tl.int32)
+        outs = ()
+        for chunk in tl.static_range(CHUNKS):
+            column = chunk * BLOCK + tl.arange(0, BLOCK)
+            known = column < width
+            inside = (row < count)[:, None] & known[None, :]
+            # a difference from the mean is below 2**24: 25 bits hold it
+            u = _normalised(zs[chunk] - mean[:, None], mantissa, shift, ASM)
+            gamma = tl.load(gamma_ptr + column, mask=known, other=0)[None, :]
+            beta = tl.load(beta_ptr + column, mask=known, other=0)[None, :]
+            if OUT_LEFT >= 0:  # gamma and beta are shifted for a product's upper half
+                gamma, beta = tl.broadcast_to(gamma, u.shape), tl.broadcast_to(beta, u.shape)
+                out = high(u << OUT_LEFT, gamma, beta, ASM)
+            else:
+                product = u.to(tl.int64) * gamma.to(tl.int64) + beta
+                out = (product >> OUT_SHIFT).to(tl.int32)
+            out = saturate(out, 16)
+            if KEEP:
+                to = places(out_ptr, row, column, out_stride)
+                tl.store(to, out.to(tl.int16), mask=inside)
+            if QUANTISE:
+                # gamma and beta are 0 beyond the row, and so is the result
+                largest = tl.maximum(largest, tl.max(tl.abs(out), 1))
+            outs = outs + (out,)
         if QUANTISE:
-            q, largest = quantised(tables_ptr, out, ASM)
-            tl.store(_places(q_ptr, row, column, q_stride), q, mask=inside)
+            largest, factor = row_factors(tables_ptr, largest)
             tl.store(multiplier_ptr + row, largest, mask=row < count)
-
-
-@triton.jit
-def _places(ptr, row, column, stride):
-    return (ptr + row * stride)[:, None] + column[None, :]
-
-
-@triton.jit
-def _deviations(z, width, epsilon, inverse, tables_ptr, BITS: tl.constexpr, CENTRE: tl.constexpr):
-    """Elements less their mean, and the inverse deviation of each row: mantissa and shift."""
-    w = saturate(round_shift(z, 6), 18)
-    squares = tl.sum(w.to(tl.int64) * w.to(tl.int64), 1)
-    v = width * squares + epsilon
-    centred = z
-    if CENTRE:
-        mean = round_shift(tl.sum(z.to(tl.int64), 1) * inverse, 15 + BITS)
-        part = tl.sum(w.to(tl.int64), 1)
-        v = v - part * part
-        centred = z - mean.to(tl.int32)[:, None]  # below 2**24: 25 bits hold it
-    mantissa, exponent = rsqrt(tables_ptr, tl.maximum(v, 1))
-    return centred, mantissa, 11 - BITS + exponent
+            for chunk in tl.static_range(CHUNKS):
+                column = chunk * BLOCK + tl.arange(0, BLOCK)
+                inside = (row < count)[:, None] & (column < width)[None, :]
+                q = quantised(outs[chunk], factor, ASM)
+                tl.store(places(q_ptr, row, column, q_stride), q, mask=inside)
 
 
 @triton.jit
@@ -171,8 +183,8 @@ class NormKernel:
         product; out, total: None if nobody reads them."""
         op, unused = self._op, y
         rows = quantised or Rows(unused, unused)
-        count, block = len(y), triton.next_power_of_2(self._width)
-        at_once = rows_at_once(count, block, ELEMENTS)
+        count, (chunks, block) = len(y), chunks_of(self._width)
+        at_once = rows_at_once(count, chunks * block, ELEMENTS)
         _norm[(triton.cdiv(count, at_once),)](
             y,
             unused if x is None else x,
@@ -199,8 +211,9 @@ class NormKernel:
             QUANTISE=quantised is not None,
             ASM=ASM,
             ROWS=at_once,
+            CHUNKS=chunks,
             BLOCK=block,
-            num_warps=4 if block <= 2048 else 8,
+            num_warps=WARPS or (at_once if at_once > 1 else 4),
         )
 
 

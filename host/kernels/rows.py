@@ -8,9 +8,19 @@ import triton.language as tl
 
 from transept.golden.numerics.requantise import ActivationTable, activation
 from transept.golden.ops.parameters import parameters_like
-from transept.host.kernels.arithmetic import ASM, fixed_tables, quantised, saturate
+from transept.host.kernels.arithmetic import ASM, fixed_tables, quantised, row_factors, saturate
 
-__all__ = ["ALIGNMENT", "Rows", "activated", "lookup", "quantise_rows", "rows_at_once", "rows_like"]
+__all__ = [
+    "ALIGNMENT",
+    "Rows",
+    "activated",
+    "chunks_of",
+    "lookup",
+    "places",
+    "quantise_rows",
+    "rows_at_once",
+    "rows_like",
+]
 
 #: Operands of matrix products have rows of a multiple of so many bytes, zeros behind the last.
 ALIGNMENT = 16
@@ -18,6 +28,8 @@ ALIGNMENT = 16
 FEW = 2048
 #: Elements of a program on more rows, with one warp.
 ELEMENTS = 2048
+#: Chunks of a row, and columns of one if there are several.
+MOST_CHUNKS, SMALLEST = 7, 128
 
 
 class Rows:
@@ -59,26 +71,52 @@ def _quantise(
     BITS: tl.constexpr,
     ASM: tl.constexpr,
     ROWS: tl.constexpr,
+    CHUNKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
-    column = tl.arange(0, BLOCK)
-    inside = (row < count)[:, None] & (column < width)[None, :]
-    x = tl.load((x_ptr + row * x_stride)[:, None] + column[None, :], mask=inside, other=0)
-    x = x.to(tl.int32)
-    if ACTIVATE:
-        x = tl.load(lookup_ptr + (x + 32768), mask=inside, other=0).to(tl.int32)
-        if KEEP:
-            y = saturate(x, BITS).to(y_ptr.dtype.element_ty)
-            tl.store((y_ptr + row * y_stride)[:, None] + column[None, :], y, mask=inside)
-    q, largest = quantised(tables_ptr, x, ASM)
-    tl.store((q_ptr + row * q_stride)[:, None] + column[None, :], q, mask=inside)
+    largest = tl.zeros((ROWS,), tl.int32)
+    xs = ()
+    for chunk in tl.static_range(CHUNKS):
+        column = chunk * BLOCK + tl.arange(0, BLOCK)
+        inside = (row < count)[:, None] & (column < width)[None, :]
+        x = tl.load(places(x_ptr, row, column, x_stride), mask=inside, other=0).to(tl.int32)
+        if ACTIVATE:
+            x = tl.load(lookup_ptr + (x + 32768), mask=inside, other=0).to(tl.int32)
+            if KEEP:
+                y = saturate(x, BITS).to(y_ptr.dtype.element_ty)
+                tl.store(places(y_ptr, row, column, y_stride), y, mask=inside)
+        largest = tl.maximum(largest, tl.max(tl.abs(x), 1))
+        xs = xs + (x,)
+    largest, factor = row_factors(tables_ptr, largest)
     tl.store(multiplier_ptr + row, largest, mask=row < count)
+    for chunk in tl.static_range(CHUNKS):
+        column = chunk * BLOCK + tl.arange(0, BLOCK)
+        inside = (row < count)[:, None] & (column < width)[None, :]
+        q = quantised(xs[chunk], factor, ASM)
+        tl.store(places(q_ptr, row, column, q_stride), q, mask=inside)
 
 
-def rows_at_once(count: int, block: int, elements: int) -> int:
-    """Rows of a program that has about so many elements; few rows have programs of their own."""
-    return 1 if count < FEW else max(1, elements // block)
+@triton.jit
+def places(ptr, row, column, stride):
+    """Pointers to [rows, columns]."""
+    return (ptr + row * stride)[:, None] + column[None, :]
+
+
+def chunks_of(width: int) -> tuple[int, int]:
+    """How a row is cut: chunks, and columns of each, a power of two; as few columns as can be that
+    are none of the row's."""
+    sizes = []
+    for chunks in range(1, MOST_CHUNKS + 1):
+        block = max(SMALLEST if chunks > 1 else 1, triton.next_power_of_2(-(-width // chunks)))
+        sizes.append((chunks * block, chunks, block))
+    return min(sizes)[1:]
+
+
+def rows_at_once(count: int, columns: int, elements: int) -> int:
+    """Rows of a program that has up to so many elements, a power of two; few rows have programs of
+    their own."""
+    return 1 if count < FEW else 1 << max(1, elements // columns).bit_length() - 1
 
 
 def quantise_rows(
@@ -94,8 +132,8 @@ def quantise_rows(
     """
     count, width = x.shape
     unused = into.multiplier
-    block = triton.next_power_of_2(width)
-    at_once = rows_at_once(count, block, ELEMENTS)
+    chunks, block = chunks_of(width)
+    at_once = rows_at_once(count, chunks * block, ELEMENTS)
     _quantise[(triton.cdiv(count, at_once),)](
         x,
         into.elements,
@@ -113,8 +151,9 @@ def quantise_rows(
         BITS=8 if keep is not None and keep.dtype == torch.int8 else 16,
         ASM=ASM,
         ROWS=at_once,
+        CHUNKS=chunks,
         BLOCK=block,
-        num_warps=1 if block <= 4096 else 4,
+        num_warps=1 if count >= FEW and chunks * block <= 4096 else 4,
     )
 
 

@@ -39,7 +39,15 @@ def compiled(kernel, types, constants, **options):
 def quantise():
     types = pointers("i16", "x_ptr y_ptr lookup_ptr") | pointers("i32", "multiplier_ptr tables_ptr")
     types |= {"q_ptr": "*i8"} | numbers("count width x_stride y_stride q_stride")
-    constants = {"ACTIVATE": True, "KEEP": True, "BITS": 16, "ASM": True, "ROWS": 4, "BLOCK": 1024}
+    constants = {
+        "ACTIVATE": True,
+        "KEEP": True,
+        "BITS": 16,
+        "ASM": True,
+        "ROWS": 4,
+        "CHUNKS": 3,
+        "BLOCK": 256,
+    }
     return compiled(rows._quantise, types, constants)
 
 
@@ -59,7 +67,7 @@ def normalise():
     return compiled(
         norm._norm,
         types,
-        on | {"BITS": 10, "OUT_SHIFT": 8, "OUT_LEFT": 14} | {"ROWS": 4, "BLOCK": 1024},
+        on | {"BITS": 10, "OUT_SHIFT": 8, "OUT_LEFT": 14} | {"ROWS": 4, "CHUNKS": 3, "BLOCK": 256},
     )
 
 
