@@ -24,6 +24,8 @@ __all__ = ["LAYERS", "bench_models"]
 
 #: Sizes, sequences and tokens of the layers that are timed.
 LAYERS = ((BERT_BASE, 128, 512), (MINILM, 32, 128))
+#: Layers that are timed together, so that rows come from the layer before.
+STACKED = 4
 #: Sequences and tokens of the models that are compared with the golden model.
 COMPARED = (4, 200)
 #: Tokens of the one sequence on which the runtime's own time is measured.
@@ -44,7 +46,7 @@ def bench_models(
         yield _overhead(sizes, graph)
     for sizes, batch, tokens in LAYERS:
         progress(f"a layer of {sizes.name}, {batch} x {tokens}")
-        yield _layer(dataclasses.replace(sizes, layers=1), batch, tokens, milliseconds)
+        yield _layer(dataclasses.replace(sizes, layers=STACKED), batch, tokens, milliseconds)
 
 
 def _inputs(graph: Graph, batch: int, tokens: int) -> dict[str, np.ndarray]:
@@ -117,17 +119,17 @@ def _layer(
     tokens: int,
     milliseconds: Callable[[Callable[[], object]], float],
 ) -> dict[str, Any]:
-    """One layer in a captured graph beside the same one in bfloat16 under ``torch.compile``."""
+    """A layer of some in a captured graph beside the same in bfloat16 under ``torch.compile``."""
     model, graph = encoder_graph(sizes, SHORT)
     (dim,) = graph.dims
     captured = GpuGraph(graph).captured(Shape(batch, {dim.name: tokens}))
     captured.run(_inputs(graph, batch, tokens), {dim.name: [tokens] * batch})
-    ours = milliseconds(captured.replay)
+    ours = milliseconds(captured.replay) / STACKED
     other = model.cuda().to(torch.bfloat16)
     x = torch.randn(batch, tokens, sizes.hidden, dtype=torch.bfloat16, device="cuda")
-    theirs = milliseconds(_captured(torch.compile(other, dynamic=False), x))
+    theirs = milliseconds(_captured(torch.compile(other, dynamic=False), x)) / STACKED
     return {
-        "work": f"{sizes.name}, one layer",
+        "work": f"{sizes.name}, a layer",
         "shape": f"{batch}x{tokens}",
         "ms": ours,
         "bfloat16_ms": theirs,

@@ -25,9 +25,8 @@ from transept.host.kernels.rows import Rows, chunks_of, places, rows_at_once
 __all__ = ["NormKernel"]
 
 
-#: Of a program on many rows, with four warps.
+#: Of a program on many rows, with a warp for each.
 ELEMENTS = 4096
-WARPS = 0
 
 
 @triton.jit
@@ -213,7 +212,7 @@ class NormKernel:
             ROWS=at_once,
             CHUNKS=chunks,
             BLOCK=block,
-            num_warps=WARPS or (at_once if at_once > 1 else 4),
+            num_warps=at_once if at_once > 1 else 4,
         )
 
 
