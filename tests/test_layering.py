@@ -18,11 +18,16 @@ WITH_TORCH = (
     "host/kernels/",
     "host/backends/cpu/",
     "host/backends/gpu/",
+    "host/parallel/tensor.py",
     "host/models.py",
     "host/bench/accuracy.py",
+    "host/bench/cpu.py",
+    "host/bench/float_encoder.py",
+    "host/bench/gpu.py",
+    "host/bench/gpu_cards.py",
+    "host/bench/gpu_models.py",
+    "host/bench/model.py",
 )
-WITH_TORCH += ("host/bench/gpu.py", "host/bench/model.py")
-WITH_TORCH += ("host/backends/cpu/", "host/bench/cpu.py")
 
 
 def files(layer):
