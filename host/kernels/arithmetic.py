@@ -17,8 +17,10 @@ from transept.host.kernels import INTERPRETED
 
 __all__ = [
     "ASM",
+    "after_those_before",
     "fixed_tables",
     "high",
+    "launch_options",
     "quantised",
     "reciprocal",
     "round_shift",
@@ -28,8 +30,11 @@ __all__ = [
     "wide_round_shift",
 ]
 
-#: Whether kernels use inline assembly.
+#: Whether kernels use inline assembly, and what else the interpreter has not.
 ASM = not INTERPRETED
+#: Up to so many rows a kernel starts while the one before it ends; with more it would only take its
+#: place.
+FEW_ROWS = 512
 
 
 @functools.cache
@@ -37,6 +42,20 @@ def fixed_tables(device: torch.device) -> torch.Tensor:
     """int32[64, 4]: the rows of RECIPROCAL, then those of RSQRT."""
     rows = [(*row, 0) for row in (*tables.RECIPROCAL, *tables.RSQRT)]
     return torch.tensor(rows, dtype=torch.int32, device=device)
+
+
+def launch_options(rows: int) -> dict[str, bool]:
+    """How a kernel on so many rows is launched."""
+    return {} if INTERPRETED else {"launch_pdl": rows <= FEW_ROWS}
+
+
+@triton.jit
+def after_those_before(ASM: tl.constexpr):
+    """Wait until what earlier kernels wrote can be read, and let later ones come and wait, too
+    (programmatic dependent launch)."""
+    if ASM:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
 
 
 @triton.jit

@@ -23,8 +23,10 @@ from transept.golden.ops import Attention
 from transept.host.kernels import INTERPRETED
 from transept.host.kernels.arithmetic import (
     ASM,
+    after_those_before,
     fixed_tables,
     high,
+    launch_options,
     reciprocal,
     saturate,
     wide_round_shift,
@@ -69,9 +71,11 @@ def _transpose(
     D: tl.constexpr,
     BD: tl.constexpr,
     BN: tl.constexpr,
+    ASM: tl.constexpr,
 ):
     """V of one head and key tile transposed, keys in the order of ``_slots``, zero where no key
     exists, and its sums."""
+    after_those_before(ASM)
     tile, head, sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     key, element = tile * BN + tl.arange(0, BN), tl.arange(0, BD)
     keys = tl.load(keys_ptr + sequence)
@@ -246,6 +250,7 @@ def _attention(
     SUM_BITS: tl.constexpr,
     ASM: tl.constexpr,
 ):
+    after_those_before(ASM)
     block, head, sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     heads = tl.num_programs(1)
     query, element = block * BM + tl.arange(0, BM), tl.arange(0, BD)
@@ -465,7 +470,18 @@ class AttentionKernel:
         )
         sums = torch.empty(batch, op.kv_heads, tiles, be, dtype=torch.int32, device=q.device)
         _transpose[tiles, op.kv_heads, batch](
-            v, turned, sums, keys, length, v.stride(1), tiles, D=e, BD=be, BN=blocks.n
+            v,
+            turned,
+            sums,
+            keys,
+            length,
+            v.stride(1),
+            tiles,
+            D=e,
+            BD=be,
+            BN=blocks.n,
+            ASM=ASM,
+            **launch_options(batch * queries),
         )
         if kept is None and isinstance(op.filter, TileThreshold):
             kept = threshold_tiles(op, q, k, keys, blocks.m, blocks.n)
@@ -528,6 +544,7 @@ class AttentionKernel:
             num_warps=blocks.warps,
             num_stages=blocks.stages,
             **({} if INTERPRETED else {"maxnreg": blocks.registers}),
+            **launch_options(batch * queries),
         )
 
     def _context(self) -> tuple[torch.Tensor, int]:

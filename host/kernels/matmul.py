@@ -22,7 +22,14 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from transept.golden.numerics.requantise import ONE, ChannelParameters
 from transept.golden.ops import Linear
-from transept.host.kernels.arithmetic import ASM, high, saturate, wide_round_shift
+from transept.host.kernels.arithmetic import (
+    ASM,
+    after_those_before,
+    high,
+    launch_options,
+    saturate,
+    wide_round_shift,
+)
 from transept.host.kernels.rows import ALIGNMENT, Rows
 
 __all__ = ["Blocks", "LinearKernel", "Merged", "joinable", "left_shift", "merged"]
@@ -147,6 +154,7 @@ def _matmul(
     BK: tl.constexpr,
     GROUP: tl.constexpr,
 ):
+    after_those_before(ASM)
     rows, columns = tl.cdiv(m, BM), tl.cdiv(n, BN)
     program = tl.program_id(0)
     first = program // (GROUP * columns) * GROUP
@@ -260,4 +268,5 @@ class LinearKernel:
             GROUP=blocks.group,
             num_warps=blocks.warps,
             num_stages=blocks.stages,
+            **launch_options(m),
         )

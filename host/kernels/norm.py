@@ -11,8 +11,10 @@ from transept.golden.numerics.norm import NormParameters, inverse_count
 from transept.golden.ops import Add, Norm
 from transept.host.kernels.arithmetic import (
     ASM,
+    after_those_before,
     fixed_tables,
     high,
+    launch_options,
     quantised,
     round_shift,
     row_factors,
@@ -66,6 +68,7 @@ def _norm(
     CHUNKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    after_those_before(ASM)
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     squares = tl.zeros((ROWS, BLOCK), tl.int64)
     total = tl.zeros((ROWS, BLOCK), tl.int64)
@@ -213,6 +216,7 @@ class NormKernel:
             CHUNKS=chunks,
             BLOCK=block,
             num_warps=at_once if at_once > 1 else 4,
+            **launch_options(count),
         )
 
 

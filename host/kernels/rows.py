@@ -8,7 +8,15 @@ import triton.language as tl
 
 from transept.golden.numerics.requantise import ActivationTable, activation
 from transept.golden.ops.parameters import parameters_like
-from transept.host.kernels.arithmetic import ASM, fixed_tables, quantised, row_factors, saturate
+from transept.host.kernels.arithmetic import (
+    ASM,
+    after_those_before,
+    fixed_tables,
+    launch_options,
+    quantised,
+    row_factors,
+    saturate,
+)
 
 __all__ = [
     "ALIGNMENT",
@@ -74,6 +82,7 @@ def _quantise(
     CHUNKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    after_those_before(ASM)
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     largest = tl.zeros((ROWS,), tl.int32)
     xs = ()
@@ -154,6 +163,7 @@ def quantise_rows(
         CHUNKS=chunks,
         BLOCK=block,
         num_warps=1 if count >= FEW and chunks * block <= 4096 else 4,
+        **launch_options(count),
     )
 
 
@@ -167,8 +177,10 @@ def _activate(
     x_stride,
     y_stride,
     BITS: tl.constexpr,
+    ASM: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    after_those_before(ASM)
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < size
     row, column = place // width, place % width
@@ -189,5 +201,7 @@ def activated(x: torch.Tensor, table: torch.Tensor, y: torch.Tensor) -> None:
         x.stride(0),
         y.stride(0),
         BITS=8 if y.dtype == torch.int8 else 16,
+        ASM=ASM,
         BLOCK=block,
+        **launch_options(len(x)),
     )

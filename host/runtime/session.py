@@ -59,6 +59,7 @@ class Session:
         self.notes: list[str] = []
         self._fallback = fallback
         self._backends: dict[str, Backend] = {}
+        self._prepared: set[tuple[str, Region, Shape]] = set()
 
     def run(
         self,
@@ -114,7 +115,9 @@ class Session:
             options = self.options if device == self.device else {}
             self._backends[device] = open_backend(device, self.config, **options)
         backend = self._backends[device]
-        backend.prepare(region, shape, lengths)
+        if (device, region, shape) not in self._prepared:
+            backend.prepare(region, shape, lengths)
+            self._prepared.add((device, region, shape))
         start = time.perf_counter()
         outcome = backend.run(region, shape, inputs, lengths)
         return outcome, time.perf_counter() - start

@@ -53,7 +53,7 @@ def quantise():
 
 def activate():
     types = pointers("i16", "x_ptr y_ptr lookup_ptr") | numbers("size width x_stride y_stride")
-    return compiled(rows._activate, types, {"BITS": 16, "BLOCK": 1024})
+    return compiled(rows._activate, types, {"BITS": 16, "ASM": True, "BLOCK": 1024})
 
 
 def normalise():
@@ -85,7 +85,7 @@ def product(is_merged):
 def turn():
     types = pointers("i8", "v_ptr t_ptr") | pointers("i32", "sums_ptr keys_ptr")
     types |= numbers("length stride tiles")
-    return compiled(attention._transpose, types, {"D": 64, "BD": 64, "BN": 128})
+    return compiled(attention._transpose, types, {"D": 64, "BD": 64, "BN": 128, "ASM": True})
 
 
 def attend(kind=Filter.DENSE, fine=0, *, is_merged=True, whole=False):

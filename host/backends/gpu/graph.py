@@ -23,7 +23,7 @@ __all__ = ["GpuGraph", "bucket", "wait_until"]
 
 #: Rows of a bucket are a multiple of this, or of a sixteenth of the next power of two.
 LEAST_ROWS = 16
-#: Captured runs of a graph that are kept, those used last.
+#: Captured runs of a graph that are kept, the newest.
 KEPT = 16
 #: Seconds after which a GPU that does not answer is given up.
 TIMEOUT = 60.0
@@ -59,7 +59,8 @@ class GpuGraph:
         with _told(self.device):
             self._steps = steps(graph, self.device)
             self._tuner = Tuner(self.device)
-        self._runs: OrderedDict[Shape, CapturedRun] = OrderedDict()
+        self._runs: OrderedDict[Shape, CapturedRun] = OrderedDict()  # by bucket
+        self._serving: dict[Shape, CapturedRun] = {}  # by shapes that were seen
 
     def prepare(self, shape: Shape, lengths: Lengths | None = None) -> None:
         """Choose kernels for a shape, and capture their launches.
@@ -69,7 +70,7 @@ class GpuGraph:
         OutOfMemoryError, DeviceLostError
             As ``run``.
         """
-        with self._told():
+        with self._guarded():
             self.captured(shape).prepare(_all(shape, lengths))
 
     def run(
@@ -87,31 +88,35 @@ class GpuGraph:
         values = self._graph.values
         rows = {values[name].dim: x.shape[1] for name, x in inputs.items()}
         shape = Shape(len(next(iter(inputs.values()))), rows)
-        with self._told():
+        with self._guarded():
             found = self.captured(shape).run(inputs, _all(shape, lengths))
         return {name: y[:, : rows[values[name].dim]] for name, y in found.items()}
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """As ``_told``; what was captured is given up."""
+    def _guarded(self) -> Iterator[None]:
+        """As ``_told``; after an error what was captured is given up."""
         try:
             with _told(self.device):
                 yield
         except DeviceError:
             self._runs.clear()
+            self._serving.clear()
             raise
 
     def captured(self, shape: Shape) -> CapturedRun:
         """The run that serves a shape."""
+        if shape in self._serving:
+            return self._serving[shape]
         key = bucket(self._graph, shape)
         if key not in self._runs:
-            while len(self._runs) >= KEPT:
+            if len(self._runs) >= KEPT:
                 self._runs.popitem(last=False)
+                self._serving.clear()
             memory = Memory(self._graph, key, self.device)
-            self._runs[key] = CapturedRun(
-                self._graph, memory, self._launches(memory), self._timeout
-            )
+            launches = self._launches(memory)
+            self._runs[key] = CapturedRun(self._graph, memory, launches, self._timeout)
         self._runs.move_to_end(key)
+        self._serving[shape] = self._runs[key]
         return self._runs[key]
 
     def _launches(self, memory: Memory) -> list[Launch]:
@@ -131,12 +136,19 @@ class GpuGraph:
 def _told(device: torch.device) -> Iterator[None]:
     """With this GPU as the current one; what goes wrong on it as errors of a device."""
     try:
-        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        with contextlib.nullcontext() if _current(device) else torch.cuda.device(device):
             yield
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfMemoryError(f"gpu: {_first_line(error)}") from None
     except torch.AcceleratorError as error:
         raise DeviceLostError(f"gpu: {_first_line(error)}") from None
+
+
+def _current(device: torch.device) -> bool:
+    """Whether kernels go to this device anyway."""
+    if device.type != "cuda":
+        return True
+    return torch.cuda.current_device() == (device.index or 0)
 
 
 def _all(shape: Shape, lengths: Lengths | None) -> dict[str, list[int]]:
