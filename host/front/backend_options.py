@@ -10,7 +10,7 @@ from transept.golden.config import Config, preset
 from transept.golden.filters import KeyFilter
 from transept.host.front.export import Arguments
 from transept.host.runtime.program import choose_filter
-from transept.host.runtime.session import CPU, Session
+from transept.host.runtime.session import Session
 
 __all__ = ["Given", "Options"]
 
@@ -56,7 +56,7 @@ class Options:
         ValueError
             If there is no such option, device, configuration or filter, or a value is wrong.
         """
-        device = options.get("device", CPU)
+        device = options.get("device", "cpu")
         config = options.get("config", "pynq_z2")
         config = preset(config) if isinstance(config, str) else config
         if not isinstance(config, Config):

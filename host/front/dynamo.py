@@ -6,7 +6,6 @@ calls are quantised. What the accelerator cannot do runs with torch as it is, an
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,12 +16,10 @@ from torch._guards import CompileContext
 
 from transept.host.front.backend_options import Options
 from transept.host.front.lifted import TracedGraph
-from transept.host.front.piece import Piece, calibrating
+from transept.host.front.piece import Piece, calibrating, log
 from transept.host.runtime.program import Program
 
 __all__ = ["backend", "calibrating", "programs"]
-
-log = logging.getLogger(__name__)
 
 #: Every piece that some graph of dynamo can still call.
 _pieces: weakref.WeakValueDictionary[tuple, Piece] = weakref.WeakValueDictionary()
@@ -47,12 +44,12 @@ def backend(
         If an option is unknown, or its value is wrong.
     """
     if mode is not None:
-        raise ValueError(f"backend transept has no mode {mode!r}, it has none at all")
+        raise ValueError(f"backend transept has no modes, got {mode!r}")
     chosen = Options.of({} if options is None else options)
     compile_id = CompileContext.current_compile_id()
     name = f"graph {compile_id}"
     if _asks_for_gradients(module):
-        log.warning("%s runs with torch: gradients are asked for, see torch.no_grad()", name)
+        log.warning("%s runs with torch: it is to be differentiated; see torch.no_grad", name)
         return module.forward
     code = None if compile_id is None else compile_id.frame_id
     return _Calls(name, code, TracedGraph(module, inputs), chosen).run

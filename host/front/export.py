@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.utils._pytree import tree_flatten, tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only
 
 from transept.host.front.convolution import convolutions_to_linears
 from transept.host.front.errors import ExportError
@@ -114,7 +114,8 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
     model.eval()
     try:
         with _plain_attention(), torch.no_grad():
-            exported = torch.export.export(model, example.args, example.kwargs)
+            args, kwargs = _unmarked(example)
+            exported = torch.export.export(model, args, kwargs)
             if not all(_is_pure(node.target) for node in exported.graph.nodes):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
@@ -132,6 +133,11 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def _unmarked(example: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same tensors without dimensions that are marked as dynamic: sizes become numbers."""
+    return tree_map_only(torch.Tensor, torch.Tensor.detach, (example.args, example.kwargs))
 
 
 def _check_writes(model: torch.nn.Module, exported: torch.export.ExportedProgram) -> None:

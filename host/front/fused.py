@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch.nn import functional
 
@@ -40,28 +38,26 @@ def encoder_layer(
     x: float[batch, tokens, width]; mask: added to the scores, float[batch, tokens] if ``mask_type``
     is 1, else float[tokens, tokens] or float[batch, heads, tokens, tokens].
     """
-    norm1 = functools.partial(
-        functional.layer_norm,
-        normalized_shape=(width,),
-        weight=norm1_weight,
-        bias=norm1_bias,
-        eps=epsilon,
-    )
-    norm2 = functools.partial(
-        functional.layer_norm,
-        normalized_shape=(width,),
-        weight=norm2_weight,
-        bias=norm2_bias,
-        eps=epsilon,
-    )
+    shape = (width,)
     padding = mask if mask_type == _PADDING else None
     scores = None if mask is None or mask_type == _PADDING else mask.reshape(-1, *mask.shape[-2:])
 
     def attention(x: torch.Tensor) -> torch.Tensor:
         x = x.transpose(0, 1)
         y, _ = functional.multi_head_attention_forward(
-            *(x, x, x),
-            *(width, heads, qkv_weight, qkv_bias, None, None, False, 0.0, out_weight, out_bias),
+            query=x,
+            key=x,
+            value=x,
+            embed_dim_to_check=width,
+            num_heads=heads,
+            in_proj_weight=qkv_weight,
+            in_proj_bias=qkv_bias,
+            bias_k=None,
+            bias_v=None,
+            add_zero_attn=False,
+            dropout_p=0.0,
+            out_proj_weight=out_weight,
+            out_proj_bias=out_bias,
             training=False,
             key_padding_mask=padding,
             attn_mask=scores[0] if scores is not None and len(scores) == 1 else scores,
@@ -73,6 +69,12 @@ def encoder_layer(
         hidden = functional.linear(x, up_weight, up_bias)
         hidden = functional.gelu(hidden) if use_gelu else functional.relu(hidden)
         return functional.linear(hidden, down_weight, down_bias)
+
+    def norm1(x: torch.Tensor) -> torch.Tensor:
+        return functional.layer_norm(x, shape, norm1_weight, norm1_bias, epsilon)
+
+    def norm2(x: torch.Tensor) -> torch.Tensor:
+        return functional.layer_norm(x, shape, norm2_weight, norm2_bias, epsilon)
 
     if norm_first:
         x = x + attention(norm1(x))

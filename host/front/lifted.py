@@ -21,64 +21,72 @@ from transept.host.front.fused import encoder_layer
 
 __all__ = ["LiftedModule", "TracedGraph", "lift"]
 
-WEIGHT, SIZE, ARGUMENT = "weight", "size", "argument"
+WEIGHT, SIZE, ARGUMENT, UNUSED = "weight", "size", "argument", "unused"
 
 
 class _Input(NamedTuple):
-    """An input of a graph. name: of a weight, its path in the model; of the others, what they were
-    in the code, such as ``L['x']``."""
+    """An input of a graph. name: of a weight, its path in the model; of an argument, its number in
+    the order in which the graph uses them; of the others, what dynamo calls them."""
 
     role: str
-    name: str
+    name: str | int
 
 
 class TracedGraph:
     """One graph of dynamo, and what each of its inputs is.
 
-    module: the graph; weights: paths of those that it takes; kinds: class names of the model's
-    parts, by path; structure: equal for graphs that differ in sizes alone.
+    module: the graph; weights: paths of those that it takes, sorted; kinds: class names of the
+    model's parts, by path; structure: equal for graphs that differ in sizes alone.
     """
 
     def __init__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
         self.module = module
         places = module.graph.find_nodes(op="placeholder")
-        roles = [_role(node, x) for node, x in zip(places, inputs, strict=True)]
-        weights = [node for node, role in zip(places, roles, strict=True) if role == WEIGHT]
+        roles = {node: _role(node, x) for node, x in zip(places, inputs, strict=True)}
+        weights = [node for node in places if roles[node] == WEIGHT]
         paths = _Paths([_source(node) for node in weights])
-        names = {node: _source(node) for node in places}
-        names |= {node: paths.path(names[node]) for node in weights}
-        if len(set(names.values())) < len(names):
-            names = {node: node.name for node in places}
-        self._inputs = [
-            _Input(role, names[node]) for node, role in zip(places, roles, strict=True)
-        ]
-        # inputs are in another order once sizes vary, their names are not
-        self.weights = sorted(name for role, name in self._inputs if role == WEIGHT)
-        self._arguments = sorted(name for role, name in self._inputs if role == ARGUMENT)
+        names: dict[fx.Node, str | int] = {node: paths.path(_source(node)) for node in weights}
+        if len(set(names.values())) < len(weights):
+            names = {node: node.name for node in weights}
+        self.weights = sorted(map(str, names.values()))
+        # inputs are in another order once sizes vary, and an argument may be named or not
+        used = [node for node in _used(module.graph) if roles.get(node) == ARGUMENT]
+        names |= {node: number for number, node in enumerate(used)}
+        roles |= {node: UNUSED for node in places if roles[node] == ARGUMENT and node not in names}
+        self._inputs = [_Input(roles[node], names.get(node, node.name)) for node in places]
+        self._count = len(used)
+        self._floats = {number for number, node in enumerate(used) if _is_float(node)}
         self.kinds = _name_parts(module.graph, paths)
-        named = dict(zip(places, self._inputs, strict=True))
-        self.structure = *self.weights, *self._arguments, *_structure(module.graph, named)
+        self.structure = *self.weights, *_structure(module.graph, roles, names)
         self._sizes: dict[tuple, dict[_Input, Any]] = {}
 
     def split(self, inputs: Sequence[Any]) -> tuple[list[torch.Tensor], tuple[Any, ...]]:
-        """Weights, and what else the graph is called with, both in the order of their names; sizes
-        are kept for these shapes."""
+        """Weights in the order of their paths, and what else the graph is called with; sizes are
+        kept for these shapes."""
         given = dict(zip(self._inputs, inputs, strict=True))
-        arguments = tuple(given[_Input(ARGUMENT, name)] for name in self._arguments)
+        values = [given[_Input(ARGUMENT, number)] for number in range(self._count)]
+        arguments = tuple(x.item() if i in self._floats else x for i, x in enumerate(values))
         sizes = {place: value for place, value in given.items() if place.role == SIZE}
         self._sizes[_shapes(arguments)] = sizes
-        return [given[_Input(WEIGHT, name)] for name in self.weights], arguments
+        return [given[_Input(WEIGHT, path)] for path in self.weights], arguments
 
     def run(self, weights: Sequence[torch.Tensor], arguments: tuple[Any, ...]) -> Any:
         """The graph's results for arguments of shapes that were split before."""
-        given = dict(self._sizes[_shapes(arguments)])
-        for role, names, values in (
-            (WEIGHT, self.weights, weights),
-            (ARGUMENT, self._arguments, arguments),
-        ):
-            given |= {_Input(role, n): value for n, value in zip(names, values, strict=True)}
+        given: dict[_Input, Any] = dict(self._sizes[_shapes(arguments)])
+        for i, x in enumerate(arguments):
+            given[_Input(ARGUMENT, i)] = _Float(x) if i in self._floats else x
+        for path, weight in zip(self.weights, weights, strict=True):
+            given[_Input(WEIGHT, path)] = weight
         with preserve_node_meta():
-            return _Interpreter(self.module).run(*(given[place] for place in self._inputs))
+            return _Interpreter(self.module).run(*map(given.get, self._inputs))
+
+
+class _Float(float):
+    """A number that dynamo gives as a tensor, of which the graph takes the item."""
+
+    def item(self) -> float:
+        """Itself."""
+        return float(self)
 
 
 def _shapes(arguments: tuple[Any, ...]) -> tuple:
@@ -152,6 +160,11 @@ def _role(node: fx.Node, value: object) -> str:
     return SIZE if is_size else ARGUMENT
 
 
+def _is_float(node: fx.Node) -> bool:
+    lifted = getattr(node.meta.get("grapharg"), "pass_arg_as_tensor", False)
+    return lifted and all(user.target == "item" for user in node.users)
+
+
 def _source(node: fx.Node) -> str:
     """The expression that an input was in the code, such as ``L['self']._modules['a']``."""
     source = getattr(node, "_dynamo_source", None)
@@ -191,18 +204,26 @@ def _name_parts(graph: fx.Graph, paths: _Paths) -> dict[str, str]:
     return kinds
 
 
-def _structure(graph: fx.Graph, inputs: dict[fx.Node, _Input]) -> tuple[object, ...]:
+def _used(graph: fx.Graph) -> list[fx.Node]:
+    """Nodes that others compute with, in the order in which they do."""
+    computing = (node for node in graph.nodes if not _is_size(node))
+    return list(dict.fromkeys(used for node in computing for used in node.all_input_nodes))
+
+
+def _structure(
+    graph: fx.Graph, roles: dict[fx.Node, str], inputs: dict[fx.Node, str | int]
+) -> tuple[object, ...]:
     """Operators and how they are connected; every size counts as the same."""
-    names = {node: name for node, (role, name) in inputs.items() if role != SIZE}
+    names: dict[fx.Node, object] = dict(inputs)
     found: list[object] = []
 
-    def told(operand: object) -> object:
+    def told(operand: Any) -> Any:
         if isinstance(operand, fx.Node):
             return names.get(operand, SIZE)
         return SIZE if type(operand) is int else repr(operand)
 
     for node in graph.nodes:
-        if node not in inputs and not _is_size(node):
+        if node not in roles and not _is_size(node):
             names[node] = f"%{len(found)}"
             operands = map_aggregate((node.args, node.kwargs), told)
             found.append((node.op, str(node.target), repr(operands)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ from transept.host.front.backend_options import Options
 from transept.host.front.lifted import TracedGraph, lift
 from transept.host.runtime.program import Program, compile
 
-__all__ = ["Piece", "calibrating"]
+__all__ = ["Piece", "calibrating", "log"]
 
 log = logging.getLogger("transept.host.front.dynamo")
 
@@ -87,7 +88,8 @@ class Piece:
                 key_filter=chosen.key_filter,
             )
         except Exception as error:  # whatever it is, the model of the user runs
-            log.warning("%s runs with torch: %s", self.name, error)
+            unexpected = not isinstance(error, ValueError)
+            log.warning("%s runs with torch: %s", self.name, error, exc_info=unexpected)
         self._seen.clear()
 
     def _calibrate(self, call: tuple[Any, ...]) -> None:
@@ -108,34 +110,29 @@ class Piece:
             for arguments in chosen.arguments():
                 model(*arguments.args, **arguments.kwargs)
         if not self._settled:
-            log.warning(
-                "%s is reached by none of the calibration inputs; this call calibrates", self.name
-            )
+            log.warning("%s: no calibration input reaches it, this call calibrates", self.name)
             self.settle([_copied(call)])
 
     def _quantised(
         self, program: Program, call: tuple[Any, ...], graph: TracedGraph, inputs: Sequence[Any]
     ) -> Any:
-        """The program's results; torch's if it fails, as for numbers that are not finite."""
+        """The program's results; torch's if it fails, as it does on what is not finite."""
         device_options = dict(self.options.device_options)
         try:
             result = program.run(*call, device=self.options.device, **device_options)
         except Exception as error:
-            self._warn(f"{self.name} ran in float with torch: {error}")
+            self._warn(f"ran in float with torch: {error}")
             return graph.module(*inputs)
-        in_float = program.last is not None and not program.last.parts
         for note in program.notes:
-            if in_float:
-                self._warn(f"{self.name} {note}")
-            else:
-                log.info("%s: %s", self.name, note)
+            self._warn(note)
         return result
 
     def _warn(self, message: str) -> None:
-        """Say something once."""
-        if message not in self._told:
-            self._told.add(message)
-            log.warning(message)
+        """Say something once, whatever its numbers."""
+        kind = re.sub(r"\d[\d,.]*", "", message)
+        if kind not in self._told:
+            self._told.add(kind)
+            log.warning("%s: %s", self.name, message)
 
 
 _Collected = dict[Piece, list[tuple[Any, ...]]]
