@@ -7,29 +7,24 @@ as integers. Several graphs of one code, traced for other sizes, are one module 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import fx
-from torch._dynamo.source import TensorPropertySource
+from torch._dynamo.source import TensorProperty, TensorPropertySource
 from torch.fx.node import map_aggregate
 from torch.fx.traceback import preserve_node_meta
 
-from transept.host.front.export import Arguments, attribute
+from transept.host.front.export import attribute
 from transept.host.front.fused import encoder_layer
 
 __all__ = ["LiftedModule", "TracedGraph", "lift"]
 
-WEIGHT, SIZE, ARGUMENT, UNUSED = "weight", "size", "argument", "unused"
-
-
-class _Input(NamedTuple):
-    """An input of a graph. name: of a weight, its path in the model; of an argument, its number in
-    the order in which the graph uses them; of the others, what dynamo calls them."""
-
-    role: str
-    name: str | int
+#: An input of a graph: a weight by its path; an argument by its number, in the order in which the
+#: graph uses them; a size by the number of the argument that has it, and its dimension. None: it
+#: is not used.
+_Input = str | int | tuple[int, int] | None
 
 
 class TracedGraph:
@@ -42,43 +37,43 @@ class TracedGraph:
     def __init__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
         self.module = module
         places = module.graph.find_nodes(op="placeholder")
-        roles = {node: _role(node, x) for node, x in zip(places, inputs, strict=True)}
-        weights = [node for node in places if roles[node] == WEIGHT]
-        paths = _Paths([_source(node) for node in weights])
-        names: dict[fx.Node, str | int] = {node: paths.path(_source(node)) for node in weights}
-        if len(set(names.values())) < len(weights):
-            names = {node: node.name for node in weights}
-        self.weights = sorted(map(str, names.values()))
-        # inputs are in another order once sizes vary, and an argument may be named or not
-        used = [node for node in _used(module.graph) if roles.get(node) == ARGUMENT]
-        names |= {node: number for number, node in enumerate(used)}
-        roles |= {node: UNUSED for node in places if roles[node] == ARGUMENT and node not in names}
-        self._inputs = [_Input(roles[node], names.get(node, node.name)) for node in places]
-        self._count = len(used)
-        self._floats = {number for number, node in enumerate(used) if _is_float(node)}
+        lifted = [node for node, x in zip(places, inputs, strict=True) if _is_weight(node, x)]
+        paths = _Paths([_source(node) for node in lifted])
+        weights = {node: paths.path(_source(node)) for node in lifted}
+        if len(set(weights.values())) < len(weights):
+            weights = {node: node.name for node in lifted}
+        sizes = _sizes([node for node in places if node not in weights])
+        # dynamo orders them otherwise once sizes vary, and by whether they are named
+        arguments = [n for n in _by_use(module.graph) if n not in weights and n not in sizes]
+        numbers = {node: number for number, node in enumerate(arguments)}
+        names: dict[fx.Node, _Input] = {**weights, **numbers}
+        names |= {node: (numbers[tensor], dim) for node, (tensor, dim) in sizes.items()}
+        self._inputs = [names.get(node) for node in places]
+        self._floats = [_is_float(node) for node in arguments]
+        self.weights = sorted(weights.values())
         self.kinds = _name_parts(module.graph, paths)
-        self.structure = *self.weights, *_structure(module.graph, roles, names)
-        self._sizes: dict[tuple, dict[_Input, Any]] = {}
+        self.structure = *self.weights, *_structure(module.graph, {**weights, **numbers})
 
     def split(self, inputs: Sequence[Any]) -> tuple[list[torch.Tensor], tuple[Any, ...]]:
-        """Weights in the order of their paths, and what else the graph is called with; sizes are
-        kept for these shapes."""
+        """Weights in the order of their paths, and what else the graph is called with."""
         given = dict(zip(self._inputs, inputs, strict=True))
-        values = [given[_Input(ARGUMENT, number)] for number in range(self._count)]
-        arguments = tuple(x.item() if i in self._floats else x for i, x in enumerate(values))
-        sizes = {place: value for place, value in given.items() if place.role == SIZE}
-        self._sizes[_shapes(arguments)] = sizes
-        return [given[_Input(WEIGHT, path)] for path in self.weights], arguments
+        arguments = (
+            given[number].item() if is_float else given[number]
+            for number, is_float in enumerate(self._floats)
+        )
+        return [given[path] for path in self.weights], tuple(arguments)
 
     def run(self, weights: Sequence[torch.Tensor], arguments: tuple[Any, ...]) -> Any:
-        """The graph's results for arguments of shapes that were split before."""
-        given: dict[_Input, Any] = dict(self._sizes[_shapes(arguments)])
-        for i, x in enumerate(arguments):
-            given[_Input(ARGUMENT, i)] = _Float(x) if i in self._floats else x
-        for path, weight in zip(self.weights, weights, strict=True):
-            given[_Input(WEIGHT, path)] = weight
+        """The graph's results."""
+        given: dict[_Input, Any] = {None: None, **dict(zip(self.weights, weights, strict=True))}
+        for number, (x, is_float) in enumerate(zip(arguments, self._floats, strict=True)):
+            given[number] = _Float(x) if is_float else x
+        for name in self._inputs:
+            if isinstance(name, tuple):
+                number, dim = name
+                given[name] = arguments[number].shape[dim]
         with preserve_node_meta():
-            return _Interpreter(self.module).run(*map(given.get, self._inputs))
+            return _Interpreter(self.module).run(*(given[name] for name in self._inputs))
 
 
 class _Float(float):
@@ -87,10 +82,6 @@ class _Float(float):
     def item(self) -> float:
         """Itself."""
         return float(self)
-
-
-def _shapes(arguments: tuple[Any, ...]) -> tuple:
-    return Arguments(arguments, {}).key
 
 
 class _Interpreter(fx.Interpreter):
@@ -153,11 +144,23 @@ def _part(root: torch.nn.Module, path: str, kinds: dict[str, str]) -> torch.nn.M
 
 
 # --- what dynamo says ----------------------------------------------------------------------------
-def _role(node: fx.Node, value: object) -> str:
-    if isinstance(value, torch.nn.Parameter) or re.search(r"\._buffers\['[^']*'\]$", _source(node)):
-        return WEIGHT
-    is_size = isinstance(getattr(node, "_dynamo_source", None), TensorPropertySource)
-    return SIZE if is_size else ARGUMENT
+def _is_weight(node: fx.Node, value: object) -> bool:
+    if isinstance(value, torch.nn.Parameter):
+        return True
+    return re.search(r"\._buffers\['[^']*'\]$", _source(node)) is not None
+
+
+def _sizes(places: list[fx.Node]) -> dict[fx.Node, tuple[fx.Node, int]]:
+    """Inputs that are the size of one that is used, with that and the dimension."""
+    tensors = {_source(node): node for node in places}
+    found = {}
+    for node in places:
+        source = getattr(node, "_dynamo_source", None)
+        if isinstance(source, TensorPropertySource) and source.prop is TensorProperty.SIZE:
+            tensor = tensors.get(source.base.name)
+            if tensor is not None and tensor.users and source.idx is not None:
+                found[node] = tensor, source.idx
+    return found
 
 
 def _is_float(node: fx.Node) -> bool:
@@ -204,26 +207,26 @@ def _name_parts(graph: fx.Graph, paths: _Paths) -> dict[str, str]:
     return kinds
 
 
-def _used(graph: fx.Graph) -> list[fx.Node]:
-    """Nodes that others compute with, in the order in which they do."""
+def _by_use(graph: fx.Graph) -> list[fx.Node]:
+    """The inputs that are used, in the order in which nodes compute with them."""
+    places = dict.fromkeys(graph.find_nodes(op="placeholder"))
     computing = (node for node in graph.nodes if not _is_size(node))
-    return list(dict.fromkeys(used for node in computing for used in node.all_input_nodes))
+    used = [operand for node in computing for operand in node.all_input_nodes]
+    return [node for node in dict.fromkeys((*used, *places)) if node in places and node.users]
 
 
-def _structure(
-    graph: fx.Graph, roles: dict[fx.Node, str], inputs: dict[fx.Node, str | int]
-) -> tuple[object, ...]:
+def _structure(graph: fx.Graph, inputs: Mapping[fx.Node, object]) -> tuple[object, ...]:
     """Operators and how they are connected; every size counts as the same."""
-    names: dict[fx.Node, object] = dict(inputs)
+    names = dict(inputs)
     found: list[object] = []
 
     def told(operand: Any) -> Any:
         if isinstance(operand, fx.Node):
-            return names.get(operand, SIZE)
-        return SIZE if type(operand) is int else repr(operand)
+            return names.get(operand, "size")
+        return "size" if type(operand) is int else repr(operand)
 
     for node in graph.nodes:
-        if node not in roles and not _is_size(node):
+        if node.op != "placeholder" and not _is_size(node):
             names[node] = f"%{len(found)}"
             operands = map_aggregate((node.args, node.kwargs), told)
             found.append((node.op, str(node.target), repr(operands)))

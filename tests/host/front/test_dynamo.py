@@ -4,26 +4,22 @@ import contextlib
 import importlib
 import logging
 import re
+import types
 from pathlib import Path
 
 import pytest
 import tomllib
 import torch
 import transformers
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional
 from zoo import ZOO, bert, ids, load, mask, sizes
 
 import transept
 from transept.host.front.dynamo import backend, calibrating, programs
+from transept.host.front.lifted import TracedGraph, lift
 
 ROOT = Path(__file__).parents[3]
-pytestmark = [
-    # of torch itself, when dynamo traces some of its own modules
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:torch.*"),
-]
-
 if "transept" not in torch._dynamo.list_backends():  # installed before it had the entry point
     torch._dynamo.register_backend(backend, name="transept")
 
@@ -311,6 +307,57 @@ def test_numbers_among_the_arguments(dynamic):
         assert programs(model)[-1].last.parts
 
 
+@pytest.mark.parametrize("dynamic", [None, True], ids=["automatic", "dynamic"])
+def test_sizes_of_what_is_not_computed_with(dynamic):
+    model = mlp()
+
+    def function(x, y):
+        return model(x)[: y.shape[0]] * y.shape[1]
+
+    run = compiled(function, dynamic=dynamic)
+    for shape in ((2, 3), (3, 4), (4, 2), (2, 2)):
+        y = torch.empty(shape)
+        assert cosine(run(X, y), function(X, y)) > 0.999
+        assert len(run(X, y)) == len(y)
+
+
+def test_strides_do_not_matter():
+    model, _ = load("attention")
+    run, want = compiled(model), quantised(model, rows(*SHAPES[0]))
+    run(rows(*SHAPES[0]))
+    for shape in ((2, 16, 32), (2, 14, 32)):
+        x = rows(*shape)[:, ::2]
+        assert torch.equal(run(x), want(x))
+    assert len(programs(model)) == 1
+
+
+def test_every_rank_is_calibrated_by_itself():
+    model = mlp()
+    run = compiled(model)
+    for x in (X, rows(2, 3, 16, scale=2), 3 * X):
+        want = quantised(model, X if x.ndim == 2 else x)
+        assert torch.equal(run(x), want(x))
+    assert len(programs(model)) == 2
+
+
+def test_functions_without_weights_share_nothing():
+    def first(q, k, v):
+        return functional.scaled_dot_product_attention(q, k, v)
+
+    def second(q, k, v):
+        return functional.scaled_dot_product_attention(q, k, v)
+
+    class Scaled(nn.Module):
+        def forward(self, q, k, v):
+            return functional.scaled_dot_product_attention(q, k, v)
+
+    for function, scale in ((first, 1), (second, 2)):
+        x = [rows(2, 4, 8, 8, seed=seed, scale=scale) for seed in (1, 2, 3)]
+        program = transept.compile(Scaled(), tuple(x))
+        assert torch.equal(compiled(function)(*x), program.run(*x, device="cpu"))
+    assert len(programs()) == 2
+
+
 def test_an_argument_is_the_same_by_name_and_by_place():
     model = mlp()
     run, want = compiled(model), quantised(model, X)
@@ -350,6 +397,22 @@ class Broken(nn.Module):
         if x.sum() > 1e6:
             x = -x
         return self.b(x)
+
+
+def test_names_that_dynamo_gives_twice_are_told_apart():
+    graph = fx.Graph()
+    x, *weights = (graph.placeholder(name) for name in ("x", "first", "second"))
+    sources = {x: "L['x']", weights[0]: "L['a'].b", weights[1]: "L['a']._modules['b']"}
+    for node, name in sources.items():
+        node._dynamo_source = types.SimpleNamespace(name=name)
+    for weight in weights:
+        x = graph.call_function(torch.mul, (x, weight))
+    graph.output(x)
+    parameters = [nn.Parameter(torch.tensor(value)) for value in (2.0, 5.0)]
+    traced = TracedGraph(fx.GraphModule({}, graph), (X, *parameters))
+    assert traced.weights == ["first", "second"]
+    lifted, arguments = traced.split((X, *parameters))
+    assert torch.equal(lift([traced], lifted)(0, *arguments), X * 2 * 5)
 
 
 def test_every_piece_of_a_broken_graph_is_a_program():
