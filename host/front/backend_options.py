@@ -14,6 +14,8 @@ from transept.host.runtime.session import Session
 
 __all__ = ["Given", "Options"]
 
+#: Every part where it ends soonest; what is no one device is checked when it runs.
+AUTO = "auto"
 KNOWN = ("device", "config", "calibration", "key_filter")
 
 
@@ -66,15 +68,20 @@ class Options:
         if not (rule is None or isinstance(rule, KeyFilter)):
             raise ValueError(f"key_filter is a {type(rule).__name__}, not a name or a KeyFilter")
         others = {name: value for name, value in options.items() if name not in KNOWN}
-        try:
-            Session(config, device, **others)
-        except ValueError as error:
-            known = f"{', '.join(KNOWN)} and those of the device"
-            raise ValueError(f"{error}; options of the backend are {known}") from None
+        if device != AUTO:
+            _check_device(config, device, others)
         calibration = _calibration(options.get("calibration", 1))
         if isinstance(calibration, Given):
             options["calibration"] = calibration
         return cls(device, config, calibration, rule, tuple(sorted(others.items())))
+
+
+def _check_device(config: Config, device: str, options: dict[str, Any]) -> None:
+    try:
+        Session(config, device, **options)
+    except ValueError as error:
+        known = f"{', '.join(KNOWN)} and those of the device"
+        raise ValueError(f"{error}; options of the backend are {known}") from None
 
 
 def _calibration(value: object) -> int | Given:
