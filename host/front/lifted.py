@@ -42,9 +42,10 @@ class TracedGraph:
         weights = {node: paths.path(_source(node)) for node in lifted}
         if len(set(weights.values())) < len(weights):
             weights = {node: node.name for node in lifted}
-        sizes = _sizes([node for node in places if node not in weights])
         # dynamo orders them otherwise once sizes vary, and by whether they are named
-        arguments = [n for n in _by_use(module.graph) if n not in weights and n not in sizes]
+        used = [node for node in _by_use(module.graph) if node not in weights]
+        sizes = _sizes(places, used)
+        arguments = [node for node in used if node not in sizes]
         numbers = {node: number for number, node in enumerate(arguments)}
         names: dict[fx.Node, _Input] = {**weights, **numbers}
         names |= {node: (numbers[tensor], dim) for node, (tensor, dim) in sizes.items()}
@@ -85,11 +86,9 @@ class _Float(float):
 
 
 class _Interpreter(fx.Interpreter):
-    """Spells out what is fused, and leaves gradients off: they are when a model is exported."""
+    """Spells out what is fused."""
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target is torch._C._set_grad_enabled:
-            return None
         if target is torch._transformer_encoder_layer_fwd:
             target = encoder_layer
         return super().call_function(target, args, kwargs)
@@ -150,15 +149,15 @@ def _is_weight(node: fx.Node, value: object) -> bool:
     return re.search(r"\._buffers\['[^']*'\]$", _source(node)) is not None
 
 
-def _sizes(places: list[fx.Node]) -> dict[fx.Node, tuple[fx.Node, int]]:
+def _sizes(places: list[fx.Node], used: list[fx.Node]) -> dict[fx.Node, tuple[fx.Node, int]]:
     """Inputs that are the size of one that is used, with that and the dimension."""
-    tensors = {_source(node): node for node in places}
+    tensors = {_source(node): node for node in used}
     found = {}
     for node in places:
         source = getattr(node, "_dynamo_source", None)
         if isinstance(source, TensorPropertySource) and source.prop is TensorProperty.SIZE:
             tensor = tensors.get(source.base.name)
-            if tensor is not None and tensor.users and source.idx is not None:
+            if tensor is not None and source.idx is not None:
                 found[node] = tensor, source.idx
     return found
 

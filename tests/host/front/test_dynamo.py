@@ -133,6 +133,14 @@ def test_a_function_of_several_models():
     assert programs(mlp()) == []
 
 
+def test_a_function_of_a_parameter():
+    weight = nn.Parameter(rows(8, 16))
+    got = compiled(lambda x: functional.linear(x, weight))(X)
+    (program,) = programs()
+    assert len(program.regions) == 1
+    assert cosine(got, functional.linear(X, weight)) > 0.999
+
+
 # --- masks
 @pytest.mark.parametrize("lengths", [(16, 9), (3, 16)])
 def test_padding_of_a_text_is_left_out(lengths):
@@ -329,6 +337,15 @@ def test_strides_do_not_matter():
         x = rows(*shape)[:, ::2]
         assert torch.equal(run(x), want(x))
     assert len(programs(model)) == 1
+
+
+def test_strides_may_be_computed_with():
+    model = mlp()
+    run = compiled(lambda x: model(x) * x.stride(1), dynamic=True)
+    for step in (2, 3):
+        x = rows(2, 8 * step, 16)[:, ::step]
+        assert torch.allclose(run(x), model(x) * 16 * step, rtol=0.01, atol=step)
+    assert programs(model)[0].last.parts
 
 
 def test_every_rank_is_calibrated_by_itself():
@@ -606,16 +623,17 @@ def test_a_model_that_turns_gradients_off_itself():
     class Off(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a = mlp()
+            self.a, self.b = mlp(seed=1), mlp(seed=2).requires_grad_(False)
 
-        @torch.no_grad()
         def forward(self, x):
-            return self.a(x)
+            with torch.no_grad():
+                x = self.a(x)
+            return self.b(x)
 
     model = Off()
     with torch.enable_grad():
         got = compiled(model)(X)
-    assert torch.equal(got, quantised(model, X)(X))
+    assert torch.equal(got, quantised(nn.Sequential(model.a, model.b), X)(X))
 
 
 def test_inference_mode():
