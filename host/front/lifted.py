@@ -1,4 +1,4 @@
-"""What dynamo traced, as a module that torch can export: its lifted weights are parameters again.
+"""What dynamo traced, as a module that torch can export: its lifted weights are the module's again.
 
 Dynamo gives parameters and buffers to a graph as inputs, and the sizes of tensors that it let vary
 as integers. Several graphs of one code, traced for other sizes, are one module here.
@@ -30,7 +30,7 @@ _Input = str | int | tuple[int, int] | None
 class TracedGraph:
     """One graph of dynamo, and what each of its inputs is.
 
-    module: the graph; weights: paths of those that it takes, sorted; kinds: class names of the
+    module: the graph; weights: paths of those that it takes; kinds: class names of the
     model's parts, by path; structure: equal for graphs that differ in sizes alone.
     """
 
@@ -51,12 +51,12 @@ class TracedGraph:
         names |= {node: (numbers[tensor], dim) for node, (tensor, dim) in sizes.items()}
         self._inputs = [names.get(node) for node in places]
         self._floats = [_is_float(node) for node in arguments]
-        self.weights = sorted(weights.values())
+        self.weights = list(weights.values())
         self.kinds = _name_parts(module.graph, paths)
         self.structure = *self.weights, *_structure(module.graph, {**weights, **numbers})
 
     def split(self, inputs: Sequence[Any]) -> tuple[list[torch.Tensor], tuple[Any, ...]]:
-        """Weights in the order of their paths, and what else the graph is called with."""
+        """Weights, and what else the graph is called with."""
         given = dict(zip(self._inputs, inputs, strict=True))
         arguments = (
             given[number].item() if is_float else given[number]
@@ -97,8 +97,8 @@ class _Interpreter(fx.Interpreter):
 def lift(graphs: list[TracedGraph], weights: Sequence[torch.Tensor]) -> LiftedModule:
     """Graphs of one structure as a module; graphs may be added to the list later.
 
-    Its parameters have the paths that they have in the model, and the classes of its parts the
-    names that they have there.
+    Weights have the paths that they have in the model, and the classes of its parts the names that
+    they have there.
     """
     kinds = dict(graphs[0].kinds)
     places = [path.rpartition(".")[::2] for path in graphs[0].weights]
@@ -108,11 +108,7 @@ def lift(graphs: list[TracedGraph], weights: Sequence[torch.Tensor]) -> LiftedMo
     kind = type(kinds.get("", "Graph"), (LiftedModule,), {})
     module: LiftedModule = kind(graphs)
     for (part, name), weight in zip(places, weights, strict=True):
-        parent = _part(module, part, kinds)
-        if isinstance(weight, torch.nn.Parameter):
-            parent.register_parameter(name, weight)
-        else:
-            parent.register_buffer(name, weight)
+        _part(module, part, kinds).register_buffer(name, weight)
     return module
 
 
@@ -126,8 +122,8 @@ class LiftedModule(torch.nn.Module):
 
     def forward(self, number: int, *arguments: Any) -> Any:
         """The results of one of the graphs."""
-        weights = [attribute(self, path) for path in self._graph(0).weights]
-        return self._graph(number).run(weights, arguments)
+        graph = self._graph(number)
+        return graph.run([attribute(self, path) for path in graph.weights], arguments)
 
 
 def _part(root: torch.nn.Module, path: str, kinds: dict[str, str]) -> torch.nn.Module:
