@@ -303,10 +303,10 @@ def test_numbers_among_the_arguments(dynamic):
     class First(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.scale = nn.Linear(16, 16), 1e-3
+            self.a, self.b, self.scale = nn.Linear(16, 16), nn.LayerNorm(16), 1e-3
 
         def forward(self, x, n, factor):
-            return self.a(x)[:n] * n * factor * self.scale
+            return self.b(self.a(x))[:n] * n * factor * self.scale
 
     model = First().eval()
     run = compiled(model, dynamic=dynamic)
