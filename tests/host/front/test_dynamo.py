@@ -16,6 +16,7 @@ from torch.nn import functional
 from zoo import ZOO, bert, ids, load, mask, sizes
 
 import transept
+from transept.golden.config import TINY
 from transept.host.front.dynamo import backend, calibrating, programs
 from transept.host.front.lifted import TracedGraph, lift
 
@@ -94,6 +95,13 @@ def test_one_graph_gives_the_bits_of_a_program(name):
         assert found["linears_on"] == found["linears_total"] == wanted["linears_total"]
 
 
+@pytest.mark.parametrize("config", ["tiny", TINY])
+def test_a_program_is_for_its_configuration(config):
+    model = mlp()
+    compiled(model, {"config": config})(X)
+    assert programs(model)[0].config == TINY
+
+
 def test_a_model_of_transformers_keeps_names_and_results():
     model, named = bert()[0].model.eval(), {"input_ids": ids(), "attention_mask": mask()}
     got = compiled(model)(**named)
@@ -107,7 +115,7 @@ def test_a_model_of_transformers_keeps_names_and_results():
 @pytest.mark.parametrize("device", ["emulator", "cpu"])
 def test_options_are_those_of_a_program(device):
     model, inputs = load("attention")
-    options = {"device": device, "config": "pynq_z2", "key_filter": "window:3,0"}
+    options = {"device": device, "key_filter": "window:3,0"}
     if device == "emulator":
         options["dram_bytes"] = 1 << 22
     got = compiled(model, options)(*inputs)
