@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.utils._pytree import tree_flatten, tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only
 
 from transept.host.front.convolution import convolutions_to_linears
 from transept.host.front.errors import ExportError
@@ -105,7 +105,8 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
     Raises
     ------
     ExportError
-        If it is no module, or torch cannot export it for these inputs.
+        If it is no module, torch cannot export it for these inputs, or it writes to its inputs or
+        buffers.
     """
     if not isinstance(model, torch.nn.Module):
         raise ExportError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
@@ -113,7 +114,8 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
     model.eval()
     try:
         with _plain_attention(), torch.no_grad():
-            exported = torch.export.export(model, example.args, example.kwargs)
+            args, kwargs = _unmarked(example)
+            exported = torch.export.export(model, args, kwargs)
             if not all(_is_pure(node.target) for node in exported.graph.nodes):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
@@ -125,11 +127,25 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
     finally:
         for module in training:
             module.training = True
+    _check_writes(model, exported)
     module = exported.module()
     convolutions_to_linears(module)
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def _unmarked(example: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same tensors without dimensions that are marked as dynamic: sizes become numbers."""
+    return tree_map_only(torch.Tensor, torch.Tensor.detach, (example.args, example.kwargs))
+
+
+def _check_writes(model: torch.nn.Module, exported: torch.export.ExportedProgram) -> None:
+    """ExportError if results are not all that a run leaves behind."""
+    signature = exported.graph_signature
+    written = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+    if written:
+        raise ExportError(f"{type(model).__name__} writes to {', '.join(written)}")
 
 
 def _is_pure(target: object) -> bool:
@@ -170,7 +186,7 @@ def run(module: fx.GraphModule, inputs: Arguments) -> Values:
     return interpreter.env
 
 
-def attribute(module: fx.GraphModule, path: str) -> torch.Tensor:
+def attribute(module: torch.nn.Module, path: str) -> torch.Tensor:
     """The tensor behind a dotted path."""
     value: object = module
     for part in path.split("."):

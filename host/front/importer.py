@@ -214,7 +214,7 @@ class ImportedModel:
         for region, float_region in zip(regions, found.regions, strict=True):
             shape = region_shape(region, float_region)
             try:
-                region.executable(shape)
+                _check_fit(region, shape)
             except CompileError as error:
                 alone = _too_large(region, shape, found)
                 if alone:
@@ -232,6 +232,14 @@ def region_shape(region: Region, float_region: FloatRegion) -> Shape:
     orders = float_region.spaces.orders
     batch = len(next(iter(orders.values())))
     return region.shape(batch, {dim: order.shape[1] for dim, order in orders.items()})
+
+
+def _check_fit(region: Region, shape: Shape) -> None:
+    """CompileError unless some cut fits. One sequence tells: the others go behind it."""
+    if shape.batch == 1:
+        region.executable(shape)
+    else:
+        compile_graph(region.graph, region.config, Shape(1, shape.lengths), region.image)
 
 
 def signature(graph: Graph) -> tuple:

@@ -100,7 +100,57 @@ def test_results_may_be_nested():
         assert cosine(a, b) > 0.99
 
 
+class Counting(nn.Module):
+    """Writes to a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(16, 16)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.a(x)
+
+
+class InPlace(nn.Linear):
+    """Writes to its input."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        x.add_(1)
+        return y
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [(Counting(), "calls"), (InPlace(16, 16), "x")], ids=["buffer", "input"]
+)
+def test_what_a_model_leaves_behind_is_named(model, name):
+    x = X.clone()
+    with pytest.raises(ExportError, match=f"{type(model).__name__} writes to {name}$"):
+        transept.compile(model, x, config=TINY)
+    assert torch.equal(x, X)
+    assert not any(buffer.any() for buffer in model.buffers())
+
+
 # --- sizes
+def test_dimensions_that_are_marked_as_dynamic_are_sizes():
+    x = X.clone()
+    torch._dynamo.mark_dynamic(x, 0)
+    program = transept.compile(mlp(), x, config=TINY)
+    want = transept.compile(mlp(), X, config=TINY).run(X, device="cpu")
+    assert torch.equal(program.run(x, device="cpu"), want)
+
+
+def test_one_sequence_tells_whether_a_batch_fits():
+    model, inputs = load("attention")
+    program = transept.compile(model, inputs, config=PYNQ_Z2)
+    (region,) = program.regions
+    assert not region.executables
+    program.run(*inputs, device="emulator")
+    assert [shape.batch for shape in region.executables] == [2]
+
+
 def test_other_shapes_share_graphs_and_weights():
     model, (ids, ones) = load("bert")
     program = transept.compile(model, (ids, ones), config=PYNQ_Z2)
