@@ -80,6 +80,13 @@ def wide_round_shift(x, shift):
 
 
 @triton.jit
+def _round_shift(x, shift):
+    """The same of int32 by a tensor of shifts, 0 to 30, as long as the sum fits."""
+    one = tl.full((), 1, tl.int32)
+    return (x + ((one << shift) >> 1)) >> shift
+
+
+@triton.jit
 def high(a, b, c, ASM: tl.constexpr):
     """``(a * b + c) >> 32`` as int32; a, b: int32, c: int64."""
     if ASM:
@@ -108,23 +115,22 @@ def _bit_length(x):
 
 @triton.jit
 def _quadratic(rows_ptr, index, position):
-    """A segment of a fixed table at ``position`` / 4096 of its width; int64."""
-    c0 = tl.load(rows_ptr + index * 4).to(tl.int64)
-    c1 = tl.load(rows_ptr + index * 4 + 1).to(tl.int64)
-    c2 = tl.load(rows_ptr + index * 4 + 2).to(tl.int64)
+    """A segment of a fixed table at ``position`` / 4096 of its width; int32, which holds all."""
+    c0 = tl.load(rows_ptr + index * 4)
+    c1 = tl.load(rows_ptr + index * 4 + 1)
+    c2 = tl.load(rows_ptr + index * 4 + 2)
     slope = c1 + round_shift(c2 * position, 12)
     return c0 + round_shift(slope * position, 18)
 
 
 @triton.jit
 def reciprocal(tables_ptr, n):
-    """``numerics.polynomial.reciprocal`` of int64: (mantissa, exponent)."""
-    empty = (n == 0).to(tl.int64)
-    n = n + empty
-    exponent = _bit_length(n) - 1
-    fraction = ((n << (24 - exponent)) >> 7) & 0x1FFFF
+    """``numerics.polynomial.reciprocal`` of int32 below 2**24: (mantissa, exponent), which are
+    those of a float."""
+    bits = tl.maximum(n, 1).to(tl.float32).to(tl.int32, bitcast=True)
+    fraction = (bits >> 6) & 0x1FFFF
     mantissa = _quadratic(tables_ptr, fraction >> 12, fraction & 0xFFF)
-    return mantissa * (1 - empty), exponent
+    return tl.where(n == 0, 0, mantissa), (bits >> 23) - 127
 
 
 @triton.jit
@@ -132,10 +138,10 @@ def row_factors(tables_ptr, largest):
     """Of rows with these largest magnitudes, int32 [m]: the row multipliers, which are within 256
     and 32,767, and factors of ``quantised`` (``numerics.requantise.quantise_row``)."""
     largest = tl.minimum(tl.maximum(largest, 256), 32767)
-    mantissa, exponent = reciprocal(tables_ptr, largest.to(tl.int64))
-    scale = wide_round_shift(127 * mantissa << 1, exponent - 8)
+    mantissa, exponent = reciprocal(tables_ptr, largest)
+    scale = _round_shift(127 * mantissa << 1, exponent - 8)
     # scale is below 2**24 (1 + 2**-15), so that 7 bits more fit
-    return largest, (scale << 7).to(tl.int32)
+    return largest, scale << 7
 
 
 @triton.jit
@@ -151,5 +157,6 @@ def rsqrt(tables_ptr, v):
     lead = _bit_length(v) - 1
     right, left = tl.maximum(lead - 16, 0), tl.maximum(16 - lead, 0)
     fraction = ((v >> right) << left) & 0xFFFF
-    mantissa = _quadratic(tables_ptr + 128, (lead & 1) * 16 + (fraction >> 12), fraction & 0xFFF)
-    return mantissa, lead >> 1
+    row = (lead & 1) * 16 + (fraction >> 12)
+    mantissa = _quadratic(tables_ptr + 128, row.to(tl.int32), (fraction & 0xFFF).to(tl.int32))
+    return mantissa.to(tl.int64), lead >> 1

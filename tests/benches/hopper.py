@@ -8,11 +8,20 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from transept.golden.isa import Filter
-from transept.host.kernels import attention, matmul, norm, rows
+from transept.host.kernels import attention, attention_short, matmul, norm, rows
 
 HOPPER = GPUTarget("cuda", 90, 32)
 #: What is a multiple of sixteen.
-ALIGNED = {"q_stride", "k_stride", "out_stride", "x_stride", "y_stride", "sum_stride", "stride"}
+ALIGNED = {
+    "q_stride",
+    "k_stride",
+    "v_stride",
+    "out_stride",
+    "x_stride",
+    "y_stride",
+    "sum_stride",
+    "stride",
+}
 ALIGNED |= {"length", "queries", "k"}
 
 
@@ -100,8 +109,21 @@ def attend(kind=Filter.DENSE, fine=0, *, is_merged=True, whole=False):
     constants |= {"KIND": int(kind), "LISTED": fine > 0, "FINE": fine, "MERGED": is_merged}
     constants |= {"CLIP": not whole, "LEFT": 0, "ROW_SHIFT": 18, "CONTEXT_ROW_SHIFT": 10}
     constants |= {"CONTEXT_LEFT": 3 if is_merged else -1, "CONTEXT_OUT_SHIFT": 8, "TMA": is_merged}
-    constants |= {"WHOLE": whole, "LEVEL_SCALE": 254.000635, "SUM_BITS": 5, "ASM": True}
+    constants |= {"CONTEXT_CLIP": True, "CONTEXT_UP": -1, "WHOLE": whole}
+    constants |= {"LEVEL_SCALE": 254.000635, "ASM": True}
     return compiled(attention._attention, types, constants, num_warps=4, num_stages=3)
+
+
+def attend_short(*, whole):
+    types = {"q_desc": "tensordesc<i8[64, 64]>", "out_desc": "tensordesc<i16[1, 64, 64]>"}
+    types |= pointers("i8", "k_ptr v_ptr") | {"half_ptr": "*i64"}
+    types |= pointers("i32", "sums_ptr keys_ptr score_ptr channel_ptr tables_ptr")
+    types |= numbers("queries length k_stride v_stride blocks")
+    constants = {"SHARE": 1, "D": 64, "E": 64, "BM": 64, "BN": 64, "TILES": 2, "WHOLE": whole}
+    constants |= {"CLIP": not whole, "LEFT": 0, "CONTEXT_CLIP": False, "CONTEXT_LEFT": 2}
+    constants |= {"CONTEXT_UP": 3, "CONTEXT_ROW_SHIFT": 0, "CONTEXT_OUT_SHIFT": 8}
+    constants |= {"SCALE": 254.000635, "ASM": True}
+    return compiled(attention_short._short, types, constants, num_warps=4, num_stages=2)
 
 
 KERNELS = {
@@ -117,6 +139,8 @@ KERNELS = {
     "attention, causal": lambda: attend(Filter.CAUSAL),
     "attention, window": lambda: attend(Filter.WINDOW),
     "attention, tiles": lambda: attend(Filter.TILE_THRESHOLD, 16),
+    "attention of few keys": lambda: attend_short(whole=False),
+    "attention of few keys in whole tiles": lambda: attend_short(whole=True),
 }
 
 if __name__ == "__main__":

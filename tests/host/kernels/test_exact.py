@@ -261,6 +261,20 @@ def test_sequences_of_all_their_keys(rule, length):
     assert torch.equal(found[0].long(), wanted)
 
 
+@pytest.mark.parametrize("level", [-127, 127])
+@pytest.mark.parametrize("most", [200, 1100])
+def test_sums_of_many_keys(most, level):
+    """Which 25 bits do not hold, or not what the channel makes of them, with shifts for ``most``
+    keys."""
+    op = attention_op(1, 32, most)
+    q, k = (torch.ones(1, n, 32, dtype=torch.int8, device=DEVICE) for n in (10, 1100))
+    v = torch.full_like(k, level)
+    v[:, :540, ::2] = -level
+    wanted = op._sequence(q[0].long(), k[0].long(), v[0].long(), 1100)
+    found = attend(op, q, k, v, [1100], blocks=AttentionBlocks(64, 128))
+    assert torch.equal(found[0].long(), wanted)
+
+
 def test_tiles_that_are_told():
     op = attention_op(2, 32, 200)
     generator = torch.Generator().manual_seed(0)
