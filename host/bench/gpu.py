@@ -23,6 +23,7 @@ from transept.golden.filters import Dense, KeyFilter
 from transept.golden.graph import Value
 from transept.golden.numerics.requantise import ChannelParameters
 from transept.golden.ops import Attention, Linear
+from transept.host.backends.gpu.tune import ATTENTION_BLOCKS
 from transept.host.bench.gpu_cards import bench_cards
 from transept.host.bench.gpu_models import bench_models
 from transept.host.front.quantise.attention import quantise_attention
@@ -43,11 +44,6 @@ ATTENTIONS = ((1, 16, 16384, 64), (128, 12, 512, 64), (128, 12, 512, 32))
 SHARES = (0.25, 0.12)
 #: What is tried for each shape; the fastest counts.
 BLOCKS = tuple(Blocks(group=group) for group in (8, 16, 32))
-ATTENTION_BLOCKS = (
-    AttentionBlocks(64, 128, registers=168),
-    AttentionBlocks(128, 128),
-    AttentionBlocks(128, 64, registers=168),
-)
 TILE = 64
 #: Rows of a result that are compared with the golden model.
 SAMPLED = 128

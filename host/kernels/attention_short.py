@@ -194,8 +194,8 @@ def _short(
     k = (_keys(k_ptr, k_stride, rest, keys, 0, WHOLE, D, BN),)
     v = (_values(v_ptr, v_stride, rest, keys, 0, WHOLE, E, BN),)
     for tile in tl.static_range(1, TILES):
-        k += (_keys(k_ptr, k_stride, rest, keys, tile, WHOLE, D, BN),)  # type: ignore[assignment]
-        v += (_values(v_ptr, v_stride, rest, keys, tile, WHOLE, E, BN),)  # type: ignore[assignment]
+        k += (_keys(k_ptr, k_stride, rest, keys, tile, WHOLE, D, BN),)
+        v += (_values(v_ptr, v_stride, rest, keys, tile, WHOLE, E, BN),)
     counters = (key_of_slot(tl.arange(0, BN)) < rest).to(tl.int8)[:, None]
     counters = tl.broadcast_to(counters, (BN, COUNTERS))
     # 127 times the sums of V have no room in registers

@@ -172,7 +172,7 @@ def levels(bits, added, SCALE: tl.constexpr, ASM: tl.constexpr, BM: tl.constexpr
 
 @triton.jit
 def _by_slots(x, BM: tl.constexpr, BN: tl.constexpr):
-    """Columns in the order of slots; [BM, BN / 16, m, l, h], the last four a thread's neighbours."""
+    """Columns in the order of slots; of [BM, BN / 16, m, l, h] the last four are a thread's."""
     x = tl.permute(tl.reshape(x, (BM, BN // 16, 2, 4, 2)), (0, 1, 3, 4, 2))
     low, upper = tl.split(x)
     return tl.join(_neighbours(low), _neighbours(upper))
