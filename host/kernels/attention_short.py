@@ -99,11 +99,14 @@ def _values(
 
 
 @triton.jit
-def _again(x, ASM: tl.constexpr):
-    """The same: the compiler would keep a product that it knows to be made again, for which there
-    is no room."""
+def _in_registers(x, PASS: tl.constexpr, ASM: tl.constexpr):
+    """The same, of which the compiler does not know that another pass has it, too: it would keep
+    the first one's products, for which there is no room."""
     if ASM:
-        x = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], tl.int8, True, 4)
+        if PASS == 1:
+            x = tl.inline_asm_elementwise("mov.b32 $0, $1; // 1", "=r,r", [x], tl.int8, True, 4)
+        else:
+            x = tl.inline_asm_elementwise("mov.b32 $0, $1; // 2", "=r,r", [x], tl.int8, True, 4)
     return x
 
 
@@ -155,7 +158,7 @@ def _short(
     k_ptr,
     v_ptr,
     sums_ptr,
-    out_desc,
+    out_ptr,
     keys_ptr,
     score_ptr,
     half_ptr,
@@ -165,6 +168,7 @@ def _short(
     length,
     k_stride,
     v_stride,
+    out_stride,
     blocks,
     SHARE: tl.constexpr,
     D: tl.constexpr,
@@ -191,27 +195,28 @@ def _short(
     rest = keys - (tiles - 1) * BN
     k_ptr += sequence.to(tl.int64) * length * k_stride + head // SHARE * D
     v_ptr += sequence.to(tl.int64) * length * v_stride + head // SHARE * E
+    counters = (key_of_slot(tl.arange(0, BN)) < rest).to(tl.int8)[:, None]
+    counters = tl.broadcast_to(counters, (BN, COUNTERS))
     k = (_keys(k_ptr, k_stride, rest, keys, 0, WHOLE, D, BN),)
     v = (_values(v_ptr, v_stride, rest, keys, 0, WHOLE, E, BN),)
     for tile in tl.static_range(1, TILES):
         k += (_keys(k_ptr, k_stride, rest, keys, tile, WHOLE, D, BN),)
         v += (_values(v_ptr, v_stride, rest, keys, tile, WHOLE, E, BN),)
-    counters = (key_of_slot(tl.arange(0, BN)) < rest).to(tl.int8)[:, None]
-    counters = tl.broadcast_to(counters, (BN, COUNTERS))
-    # 127 times the sums of V have no room in registers
+    # rows of 127 times the sums of V, for which there is no room in registers
     totals = tl.zeros((64, E), tl.int32)
     for tile in tl.static_range(TILES):
         totals = tl.dot(tl.full((64, BN), 127, tl.int8), v[tile], totals, out_dtype=tl.int32)
+    value = tl.arange(0, E)
     sums_ptr += ((sequence * heads + head) * tl.num_programs(0) + part).to(tl.int64) * E
     store_row(sums_ptr, totals, E)
     tl.debug_barrier()
 
     multiplier, half = tl.load(score_ptr + head), tl.load(half_ptr + head)
     added = (dither(0, BN, ASM), dither(0 if WHOLE else rest, BN, ASM))
-    value = tl.arange(0, E)
     start = part * blocks
     for block in range(start, tl.minimum(start + blocks, tl.cdiv(queries, BM))):
-        q = q_desc.load([sequence * queries + block * BM, head * D])
+        rows = q_desc.load([sequence * queries + block * BM, head * D])
+        q = _in_registers(rows, 1, ASM)
         partial = column_maxima(tl.dot(q, k[0].T, out_dtype=tl.int32), BM, BN)
         for tile in tl.static_range(1, TILES):
             if tile < tiles:
@@ -219,7 +224,7 @@ def _short(
                 partial = tl.maximum(partial, column_maxima(acc, BM, BN))
         largest = score(tl.max(partial, 1), multiplier, 0, half, True, LEFT, 0, ASM)
         base = DISTANCE_BITS - saturate(largest, 16)
-        q = _again(q, ASM)
+        q = _in_registers(rows, 2, ASM)
         if _is_safe(largest, CLIP):
             context, sums = _context(
                 q,
@@ -269,8 +274,37 @@ def _short(
             CONTEXT_OUT_SHIFT,
             ASM,
         )
-        y = tl.reshape(y.to(tl.int16), (1, BM, E))
-        out_desc.store([sequence, block * BM, head * E], y)
+        row = block * BM + tl.arange(0, BM)
+        place = out_ptr + (sequence * queries + row).to(tl.int64) * out_stride + head * E
+        _store(place, row < queries, y, BM, E, ASM)
+
+
+@triton.jit
+def _store(ptr, inside, y, BM: tl.constexpr, E: tl.constexpr, ASM: tl.constexpr):
+    """int16 rows from where a product left them, two neighbours at once; another order would take
+    shared memory, in which keys and values leave no room."""
+    left, right = tl.split(tl.reshape(y, (BM, E // 2, 2)))
+    place = ptr[:, None] + 2 * tl.arange(0, E // 2)[None, :]
+    inside = tl.broadcast_to(inside[:, None], (BM, E // 2))
+    if ASM:
+        tl.inline_asm_elementwise(
+            """{
+            .reg .pred p;
+            .reg .b32 pair;
+            setp.ne.s32 p, $4, 0;
+            prmt.b32 pair, $2, $3, 0x5410;
+            @p st.global.b32 [$1], pair;
+            mov.b32 $0, 0;
+            }""",
+            "=r,l,r,r,r",
+            [place, left, right, inside.to(tl.int32)],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
+    else:
+        tl.store(place, left.to(tl.int16), mask=inside)
+        tl.store(place + 1, right.to(tl.int16), mask=inside)
 
 
 @triton.jit
@@ -304,8 +338,8 @@ def is_short(
         and all(width in WIDTHS for width in widths)
         and q.stride(1) % 16 == 0
         and q.data_ptr() % 16 == 0
-        and all(stride % 8 == 0 for stride in out.stride()[:2])
-        and out.data_ptr() % 16 == 0
+        and out.stride(1) % 2 == 0
+        and out.data_ptr() % 4 == 0
     )
 
 
@@ -332,7 +366,7 @@ def attend_short(
         k,
         v,
         sums,
-        TensorDescriptor.from_tensor(out, [1, blocks.m, e]),
+        out,
         keys,
         form.parameters,
         form.half,
@@ -342,6 +376,7 @@ def attend_short(
         length,
         k.stride(1),
         v.stride(1),
+        out.stride(1),
         triton.cdiv(triton.cdiv(queries, blocks.m), parts),
         SHARE=op.heads // op.kv_heads,
         D=d,

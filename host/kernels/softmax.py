@@ -70,9 +70,11 @@ def from_fours(x, BN: tl.constexpr, BD: tl.constexpr):
 
 @triton.jit
 def store_row(ptr, x, BN: tl.constexpr):
-    """The first of 64 equal rows [64, BN]."""
-    row = tl.arange(0, 64)[:, None]
-    tl.store(ptr + row * 0 + tl.arange(0, BN)[None, :], x, mask=row == 0)
+    """The first of 64 equal rows [64, BN]; of 32 at once, which need half the shared memory."""
+    x, _ = tl.split(tl.permute(tl.reshape(x, (4, 2, 8, BN)), (0, 2, 3, 1)))
+    row = tl.arange(0, 32)[:, None]
+    place = ptr + row * 0 + tl.arange(0, BN)[None, :]
+    tl.store(place, tl.reshape(x, (32, BN)), mask=row == 0)
 
 
 @triton.jit
@@ -172,7 +174,7 @@ def levels(bits, added, SCALE: tl.constexpr, ASM: tl.constexpr, BM: tl.constexpr
 
 @triton.jit
 def _by_slots(x, BM: tl.constexpr, BN: tl.constexpr):
-    """Columns in the order of slots; of [BM, BN / 16, m, l, h] the last four are a thread's."""
+    """Columns in the order of slots, [BM, BN / 16, m, l, h]; the last four are of one thread."""
     x = tl.permute(tl.reshape(x, (BM, BN // 16, 2, 4, 2)), (0, 1, 3, 4, 2))
     low, upper = tl.split(x)
     return tl.join(_neighbours(low), _neighbours(upper))

@@ -115,10 +115,10 @@ def attend(kind=Filter.DENSE, fine=0, *, is_merged=True, whole=False):
 
 
 def attend_short(*, whole):
-    types = {"q_desc": "tensordesc<i8[64, 64]>", "out_desc": "tensordesc<i16[1, 64, 64]>"}
-    types |= pointers("i8", "k_ptr v_ptr") | {"half_ptr": "*i64"}
+    types = {"q_desc": "tensordesc<i8[64, 64]>", "out_ptr": "*i16", "half_ptr": "*i64"}
+    types |= pointers("i8", "k_ptr v_ptr")
     types |= pointers("i32", "sums_ptr keys_ptr score_ptr channel_ptr tables_ptr")
-    types |= numbers("queries length k_stride v_stride blocks")
+    types |= numbers("queries length k_stride v_stride out_stride blocks")
     constants = {"SHARE": 1, "D": 64, "E": 64, "BM": 64, "BN": 64, "TILES": 2, "WHOLE": whole}
     constants |= {"CLIP": not whole, "LEFT": 0, "CONTEXT_CLIP": False, "CONTEXT_LEFT": 2}
     constants |= {"CONTEXT_UP": 3, "CONTEXT_ROW_SHIFT": 0, "CONTEXT_OUT_SHIFT": 8}

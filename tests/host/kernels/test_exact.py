@@ -262,11 +262,14 @@ def test_sequences_of_all_their_keys(rule, length):
 
 
 @pytest.mark.parametrize("level", [-127, 127])
-@pytest.mark.parametrize("most", [200, 1100])
-def test_sums_of_many_keys(most, level):
+@pytest.mark.parametrize(("most", "shift"), [(200, 0), (1100, 0), (1100, 2)])
+def test_sums_of_many_keys(most, shift, level):
     """Which 25 bits do not hold, or not what the channel makes of them, with shifts for ``most``
-    keys."""
+    keys and some bits more."""
     op = attention_op(1, 32, most)
+    op = dataclasses.replace(
+        op, context=dataclasses.replace(op.context, shift=op.context.shift + shift)
+    )
     q, k = (torch.ones(1, n, 32, dtype=torch.int8, device=DEVICE) for n in (10, 1100))
     v = torch.full_like(k, level)
     v[:, :540, ::2] = -level

@@ -1,6 +1,8 @@
 """Attention over a few hundred keys gives the bits of the golden operator where it is taken, and is
 taken where it can be."""
 
+import dataclasses
+
 import pytest
 import torch
 from graphs import attention_alone, random_inputs
@@ -112,9 +114,9 @@ def test_heads_of_one_product_and_any_number_of_programs(taken):
         (72, Dense(), 40, 200),
         (32, Causal(), 40, 200),
         (32, Dense(), 513, 600),
-        (32, Dense(), 300, 1),  # shifts that leave no room for the reciprocals of 300 keys
+        (32, Dense(), 300, 8),
     ],
-    ids=["width 16", "width 72", "causal", "too long", "shifts"],
+    ids=["width 16", "width 72", "causal", "too long", "steps of a context"],
 )
 def test_what_the_kernel_does_not_have(width, rule, length, most, taken):
     op = attention_op(2, width, most, rule)
@@ -123,6 +125,15 @@ def test_what_the_kernel_does_not_have(width, rule, length, most, taken):
     k, v = (normal(1, length, 2 * width, 30, seed) for seed in (1, 2))
     assert torch.equal(attend(op, q, k, v, [length], SMALL), golden(op, q, k, v, [length]))
     assert not taken
+
+
+def test_shifts_that_leave_no_room_for_reciprocals(taken):
+    op = dataclasses.replace(attention_op(2, 32, 200), context_row_shift=9)
+    q, (k, v) = normal(1, 10, 64, 30), (normal(1, 300, 64, 30, seed) for seed in (1, 2))
+    for keys in (300, 70):
+        found = attend(op, q, k[:, :keys], v[:, :keys], [keys], SMALL)
+        assert torch.equal(found, golden(op, q, k[:, :keys], v[:, :keys], [keys]))
+    assert len(taken) == 1
 
 
 def test_roundings_that_do_not_merge(taken):
@@ -134,11 +145,17 @@ def test_roundings_that_do_not_merge(taken):
     assert not taken
 
 
-@pytest.mark.parametrize("skew", [1, 8])
-def test_rows_that_cannot_be_copied(skew, taken):
-    """Of queries or of outputs, whose rows begin anywhere."""
+@pytest.mark.parametrize("what", ["queries", "outputs"])
+def test_rows_that_begin_anywhere(what, taken):
     op = attention_op(1, 32, 200)
-    wide = normal(1, 20, 32 + skew, 30)
-    q, k, v = wide[..., :32], *(normal(1, 20, 32, 30, seed) for seed in (1, 2))
-    assert torch.equal(attend(op, q, k, v, [20], SMALL), golden(op, q, k, v, [20]))
+    q, k, v = (normal(1, 20, 33, 30, seed)[..., :32] for seed in range(3))
+    k, v = k.contiguous(), v.contiguous()
+    out = torch.zeros(1, 20, 33, dtype=torch.int16, device=DEVICE)[..., :32]
+    if what == "queries":
+        out = out.contiguous()
+    else:
+        q = q.contiguous()
+    keys = torch.tensor([20], dtype=torch.int32, device=DEVICE)
+    AttentionKernel(op, DEVICE)(q, k, v, out, keys, None, SMALL)
+    assert torch.equal(out, golden(op, q, k, v, [20]))
     assert not taken
