@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from graphs import (
     attention_alone,
     mlp,
@@ -35,6 +36,7 @@ def way(request, monkeypatch):
     """How int8 is multiplied: as this CPU can, and as any other."""
     if request.param == "float32":
         monkeypatch.setattr(product, "has_int8_products", lambda: False)
+        monkeypatch.delattr(torch, "_int_mm")
     return request.param
 
 
