@@ -78,11 +78,12 @@ def _row(
 
 
 def _medians(rounds: int, *runs: Callable[[], object]) -> list[float]:
-    """Milliseconds of each, after a round that does not count."""
+    """Milliseconds of each, with its own data in the caches: right behind a run of the same."""
     times: list[list[float]] = [[] for _ in runs]
-    for _ in range(rounds + 1):
+    for _ in range(rounds):
         for run, found in zip(runs, times, strict=True):
+            run()
             start = time.perf_counter()
             run()
             found.append((time.perf_counter() - start) * 1e3)
-    return [statistics.median(found[1:]) for found in times]
+    return [statistics.median(found) for found in times]

@@ -52,10 +52,8 @@ class Scores:
     def __call__(self, acc: torch.Tensor, heads: slice) -> torch.Tensor:
         """float32 of products, float64[batch, heads, queries, keys], which are lost; heads: which
         ones of the operator."""
-        score = self._rounded(acc, self._multiplier[heads])
-        if self._clip:
-            score.clamp_(-LIMIT16, LIMIT16)
-        return score.float()
+        score = self._rounded(acc, self._multiplier[heads]).float()
+        return score.clamp_(-LIMIT16, LIMIT16) if self._clip else score
 
     def _rounded(self, acc: torch.Tensor, multiplier: torch.Tensor) -> torch.Tensor:
         if self._merged:
