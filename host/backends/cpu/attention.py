@@ -80,7 +80,7 @@ class AttentionKernel(Kernel):
         sums, keys = row_sums(level).transpose(1, 2), level.shape[3]
         operands = level.sub_(OFFSET).to(torch.int8)
         acc = products(operands, v).transpose(1, 2).contiguous()
-        acc += OFFSET * v.sum(2).double()[:, None]
+        acc += OFFSET * v.double().sum(2)[:, None]
         return self._requantise(acc, reciprocals(sums, LEVELS * keys), heads)
 
 

@@ -10,6 +10,8 @@ for any error of the power below a millionth (``golden.numerics.softmax``); torc
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from transept.golden.numerics.requantise import ONE
@@ -79,6 +81,7 @@ def row_sums(level: torch.Tensor) -> torch.Tensor:
     return total
 
 
+@functools.lru_cache(maxsize=16)
 def _dither(keys: int) -> torch.Tensor:
     pattern = torch.tensor(DITHER, dtype=torch.float32) / (1 << DITHER_BITS)
     return pattern.repeat(-(-keys // len(DITHER)))[:keys]
