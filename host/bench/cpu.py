@@ -1,7 +1,7 @@
 """``bench cpu``: the CPU backend beside the golden model and torch's float32, on a whole encoder.
 
-Times are medians of rounds in which each of the three runs once, so that ratios hold on a machine
-that does other work, too.
+Times are medians of rounds in which all three run, so that ratios hold on a machine that does other
+work, too. Each runs twice in a round; the second time counts, with its own data in the caches.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _row(
 
 
 def _medians(rounds: int, *runs: Callable[[], object]) -> list[float]:
-    """Milliseconds of each, with its own data in the caches: right behind a run of the same."""
+    """Milliseconds of each, right behind a run of the same."""
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
         for run, found in zip(runs, times, strict=True):
