@@ -1,7 +1,7 @@
 """``bench cpu``: the CPU backend beside the golden model and torch's float32, on a whole encoder.
 
-Times are medians of rounds in which each of the three runs once, so that ratios hold on a machine
-that does other work, too.
+Times are medians of rounds in which all three run, so that ratios hold on a machine that does other
+work, too. Each runs twice in a round; the second time counts, with its own data in the caches.
 """
 
 from __future__ import annotations
@@ -78,11 +78,12 @@ def _row(
 
 
 def _medians(rounds: int, *runs: Callable[[], object]) -> list[float]:
-    """Milliseconds of each, after a round that does not count."""
+    """Milliseconds of each, right behind a run of the same."""
     times: list[list[float]] = [[] for _ in runs]
-    for _ in range(rounds + 1):
+    for _ in range(rounds):
         for run, found in zip(runs, times, strict=True):
+            run()
             start = time.perf_counter()
             run()
             found.append((time.perf_counter() - start) * 1e3)
-    return [statistics.median(found[1:]) for found in times]
+    return [statistics.median(found) for found in times]

@@ -57,12 +57,12 @@ class AttentionKernel(Kernel):
         q = _by_head(arrays[op.q], op.heads)
         k, v = (_repeated(_by_head(arrays[x], op.kv_heads), op.heads) for x in (op.k, op.v))
         (batch, heads, rows, _), length = q.shape, k.shape[2]
-        real = torch.tensor(lengths.get(self._key_dim, [length] * batch))
+        real = [int(keys) for keys in lengths.get(self._key_dim, [length] * batch)]
         mask = Mask(op, q, k, real)
         out = torch.empty(batch, rows, heads, v.shape[3], dtype=torch.int16)
         most = block_elements() // length
         for some in slices(batch, most // (heads * rows)):
-            keys = int(real[some].max())
+            keys = max(real[some])
             for queries in slices(rows, most):
                 positions = mask.positions(some, queries, keys)
                 for part in slices(heads, most // rows):
@@ -80,7 +80,7 @@ class AttentionKernel(Kernel):
         sums, keys = row_sums(level).transpose(1, 2), level.shape[3]
         operands = level.sub_(OFFSET).to(torch.int8)
         acc = products(operands, v).transpose(1, 2).contiguous()
-        acc += OFFSET * v.sum(2).double()[:, None]
+        acc += OFFSET * v.double().sum(2)[:, None]
         return self._requantise(acc, reciprocals(sums, LEVELS * keys), heads)
 
 

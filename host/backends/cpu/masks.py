@@ -18,14 +18,12 @@ HIDDEN = -float(1 << 17)
 class Mask:
     """What lengths and filter hide in one run.
 
-    q: [batch, heads, queries, d], k: [batch, heads, length, d], of any type; lengths: int64[batch],
-    real keys of each sequence. Parts of it are slices of these; lists hold a tensor, or none where
-    every key is seen.
+    q: [batch, heads, queries, d], k: [batch, heads, length, d], of any type; lengths: real keys of
+    each sequence. Parts of it are slices of these; lists hold a tensor, or none where every key is
+    seen.
     """
 
-    def __init__(
-        self, op: Attention, q: torch.Tensor, k: torch.Tensor, lengths: torch.Tensor
-    ) -> None:
+    def __init__(self, op: Attention, q: torch.Tensor, k: torch.Tensor, lengths: list[int]) -> None:
         self._op, self._lengths = op, lengths
         self._tiles = self._kept_tiles(q, k) if isinstance(op.filter, TileThreshold) else None
 
@@ -34,8 +32,8 @@ class Mask:
         among the first ``keys``."""
         key, lengths = torch.arange(keys), self._lengths[sequences]
         seen = self._op.filter.sees(torch.arange(queries.start, queries.stop)[:, None], key)
-        if int(lengths.min()) < keys:
-            seen = (key < lengths[:, None, None, None]) & seen
+        if min(lengths) < keys:
+            seen = (key < torch.tensor(lengths)[:, None, None, None]) & seen
         return [] if seen is True else [_hidden(seen)]
 
     def tiles(
@@ -53,11 +51,12 @@ class Mask:
         length of a sequence, too."""
         block, rule = self._op.block, self._op.filter
         assert isinstance(rule, TileThreshold)
-        exists = torch.arange(k.shape[2]) < self._lengths[:, None, None]
-        query_sums, key_sums = _block_sums(q, block), _block_sums(k * exists[..., None], block)
+        lengths = torch.tensor(self._lengths)[:, None, None, None]
+        exists = torch.arange(k.shape[2])[:, None] < lengths
+        query_sums, key_sums = _block_sums(q, block), _block_sums(k * exists, block)
         estimate = (query_sums @ key_sums.transpose(2, 3)).long() >> ESTIMATE_SHIFT
         ends = torch.arange(1, key_sums.shape[2] + 1) * block
-        return (estimate >= rule.threshold) | (ends > self._lengths[:, None, None, None])
+        return (estimate >= rule.threshold) | (ends > lengths)
 
 
 def _hidden(seen: torch.Tensor) -> torch.Tensor:

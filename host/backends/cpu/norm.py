@@ -2,8 +2,8 @@
 
 The sum is float32: its terms are exact, it is exact up to 2**24, and what is greater saturates at
 2**23. What follows is float64: a deviation of 25 bits by a mantissa of 17, a normalised element of
-18 bits by its weight of 18. Sums over a row of 2,048 are exact in float64, be it of squares of 17
-bits; what follows from them, one number a row, is int64.
+18 bits by its weight of 18, the sum of 2,048 elements by 16 bits. Sums of squares of 17 bits are
+exact as well; the variance, the difference of two such numbers times the width, is int64.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from transept.golden.graph import Lengths, Value
-from transept.golden.numerics.fixed import round_shift
 from transept.golden.numerics.norm import SQUARE_SHIFT, inverse_count
 from transept.golden.ops import Add, Norm
 from transept.host.backends.cpu.arrays import Arrays, row_blocks
 from transept.host.backends.cpu.kernel import Kernel
-from transept.host.backends.cpu.reciprocals import right_shift, roots
+from transept.host.backends.cpu.reciprocals import roots
 from transept.host.backends.cpu.requantise import LIMIT16, half
 
 __all__ = ["AddKernel", "NormKernel"]
@@ -74,7 +73,9 @@ class NormKernel(Kernel):
     def __init__(self, op: Norm, values: Mapping[str, Value]) -> None:
         self._op, self._sum = op, ResidualSum(op)
         self._count = values[op.y].width
-        self._bits = (self._count - 1).bit_length()
+        bits = (self._count - 1).bit_length()
+        self._inverse = inverse_count(self._count) * 2.0 ** -(15 + bits)
+        self._unit = 2.0 ** (bits - FRACTION_BITS)
         gamma, beta = op.parameters.gamma, op.parameters.beta
         self._gamma = torch.tensor(gamma * 2.0**-op.out_shift)
         self._beta = torch.tensor(((beta << 8) + half(op.out_shift)) * 2.0**-op.out_shift)
@@ -105,15 +106,13 @@ class NormKernel(Kernel):
     def _moments(self, z: torch.Tensor, wide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean and the factor of each row, float64[rows, 1]; z: in float32 and in float64."""
         w = (z * 2.0**-SQUARE_SHIFT).add_(0.5).floor_().clamp_(-LIMIT18, LIMIT18).double()
-        v = self._count * (w * w).sum(-1).long() + self._op.epsilon
-        mean = torch.zeros_like(v)
+        v = (w * w).sum(-1).long().mul_(self._count).add_(self._op.epsilon)
+        mean = torch.zeros_like(wide[:, 0])
         if self._op.centre:
-            total = wide.sum(-1).long() * inverse_count(self._count)
-            mean = round_shift(total, 15 + self._bits)
+            mean = wide.sum(-1).mul_(self._inverse).add_(0.5).floor_()
             v -= w.sum(-1).long() ** 2
-        mantissa, exponent = roots(v.clip(1))
-        scale = mantissa * right_shift(exponent + (FRACTION_BITS - self._bits))
-        return mean.double()[:, None], scale[:, None]
+        scale = roots(v.clip_(1)).mul_(self._unit)
+        return mean[:, None], scale[:, None]
 
 
 def _rows(x: torch.Tensor) -> torch.Tensor:

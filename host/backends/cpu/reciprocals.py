@@ -14,8 +14,8 @@ __all__ = ["reciprocals", "right_shift", "roots"]
 LISTED = 20
 #: Bits below the leading one that a reciprocal square root depends on.
 ROOT_BITS = 16
-#: Of an int64 that float64 holds without its last ten bits.
-EXACT_BITS, DROPPED = 53, 1 << 10
+#: Bits of a float64 and of its fraction, and what an int64 may lose to fit.
+FLOAT_BITS, FRACTION_BITS, DROPPED = 53, 52, 1 << 10
 _POWERS = torch.tensor([2.0**-bits for bits in range(64)], dtype=torch.float64)
 
 
@@ -36,16 +36,16 @@ def reciprocals(n: torch.Tensor, most: int) -> torch.Tensor:
     return _list(bits).index_select(0, places.flatten()).view(n.shape)
 
 
-def roots(v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mantissa, float64, and exponent of ``rsqrt``, of int64[m] from 1 to 2**62 - 1.
+def roots(v: torch.Tensor) -> torch.Tensor:
+    """``mantissa / 2**exponent`` of ``rsqrt``, float64[m] of int64[m] from 1 to 2**62 - 1.
 
-    Conversion to float64 must not round up to the next power of two.
+    All that it depends on are the bits of a float64: the power of two of ``v``, biased by 1,023,
+    and the first of the fraction. Conversion must not round up, so long numbers lose their ends.
     """
-    short = torch.where(v >> EXACT_BITS > 0, v & -DROPPED, v)
-    fraction, power = torch.frexp(short.double())  # fraction from 1/2 to 1
-    lead = power.long() - 1
-    place = (fraction * (2 << ROOT_BITS)).long() - (1 << ROOT_BITS)
-    return _roots().index_select(0, place + ((lead & 1) << ROOT_BITS)), lead >> 1
+    short = torch.where(v >> FLOAT_BITS > 0, v & -DROPPED, v)
+    bits = short.double().view(torch.int64) >> FRACTION_BITS - ROOT_BITS
+    mantissa = _roots().index_select(0, bits & (2 << ROOT_BITS) - 1)
+    return mantissa * right_shift((bits >> ROOT_BITS + 1) - 511)
 
 
 @functools.cache
@@ -61,6 +61,8 @@ def _reciprocals(n: torch.Tensor) -> torch.Tensor:
 
 @functools.cache
 def _roots() -> torch.Tensor:
-    """float64[2**17]: mantissas of numbers of 17 bits, then those of 18 bits."""
+    """float64[2**17]: mantissas of odd powers of two, which are even with their bias, then those of
+    even ones. Half an odd power is rounded up with its bias, so the first are twice as large."""
     numbers = torch.arange(1 << ROOT_BITS, 2 << ROOT_BITS)
-    return rsqrt(torch.cat([numbers, numbers << 1]))[0].double()
+    odd, even = (rsqrt(numbers << shift)[0].double() for shift in (1, 0))
+    return torch.cat([2 * odd, even])

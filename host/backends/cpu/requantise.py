@@ -5,7 +5,7 @@ Where nothing between the last two roundings saturates in a way that can be seen
     v = floor(a multiplier / 2**shift + 1/2)
     y = floor((v row / 2**row_shift + bias + half(out_shift) + 1/2) / 2**out_shift)
 
-The first sum has at most 44 bits, and the second one as many as its addend is above the last place
+The first sum has at most 41 bits, and the second one as many as its addend is above the last place
 of its product. With a bias of 24 bits, that place must not be too far below: right shifts of a row
 are at most 28 together. Without one, the addend is below one; where the last place is more than 52
 bits below that, products are under 2**-12, and any rounding of the sum has the floor 0.

@@ -10,6 +10,8 @@ for any error of the power below a millionth (``golden.numerics.softmax``); torc
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from transept.golden.numerics.requantise import ONE
@@ -52,10 +54,8 @@ class Scores:
     def __call__(self, acc: torch.Tensor, heads: slice) -> torch.Tensor:
         """float32 of products, float64[batch, heads, queries, keys], which are lost; heads: which
         ones of the operator."""
-        score = self._rounded(acc, self._multiplier[heads])
-        if self._clip:
-            score.clamp_(-LIMIT16, LIMIT16)
-        return score.float()
+        score = self._rounded(acc, self._multiplier[heads]).float()
+        return score.clamp_(-LIMIT16, LIMIT16) if self._clip else score
 
     def _rounded(self, acc: torch.Tensor, multiplier: torch.Tensor) -> torch.Tensor:
         if self._merged:
@@ -81,6 +81,7 @@ def row_sums(level: torch.Tensor) -> torch.Tensor:
     return total
 
 
+@functools.lru_cache(maxsize=16)
 def _dither(keys: int) -> torch.Tensor:
     pattern = torch.tensor(DITHER, dtype=torch.float32) / (1 << DITHER_BITS)
     return pattern.repeat(-(-keys // len(DITHER)))[:keys]

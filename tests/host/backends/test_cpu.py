@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from graphs import (
     attention_alone,
     mlp,
@@ -11,6 +12,7 @@ from graphs import (
 from operators import (
     INPUTS,
     add,
+    alone,
     attention,
     channel,
     inputs,
@@ -34,6 +36,7 @@ def way(request, monkeypatch):
     """How int8 is multiplied: as this CPU can, and as any other."""
     if request.param == "float32":
         monkeypatch.setattr(product, "has_int8_products", lambda: False)
+        monkeypatch.delattr(torch, "_int_mm")
     return request.param
 
 
@@ -137,6 +140,19 @@ def test_the_widest_norms(width):
         same_bits(graph, inputs(graph, 1, 3, kind))
 
 
+def test_norms_of_rows_far_from_zero():
+    """Sums of 32 bits, whose last ones decide about the mean, and deviations of a few units."""
+    rng = np.random.default_rng(0)
+    graph = norm(384, rng)
+    (op,) = graph.ops
+    scale, none = np.full(384, 7), np.zeros(384, np.int64)
+    parameters = dataclasses.replace(op.parameters, y_shift=scale, x_shift=none)
+    graph = alone(dataclasses.replace(op, parameters=parameters), *graph.values.values())
+    noise = rng.integers(-3, 4, (4, 50, 384)).astype(np.int16)
+    for sign in (1, -1):
+        same_bits(graph, {"y": np.full_like(noise, sign * 30_001), "x": noise})
+
+
 def test_blocks_of_norms(small_blocks):
     graph = norm(17, np.random.default_rng(0))
     same_bits(graph, inputs(graph, 2, 19, "real"))
@@ -198,12 +214,12 @@ def test_a_context_whose_steps_saturate():
     op = attention_op(2, 16, 40)
     for shift in (0, 3, 9):
         for row_shift in (0, 2, 7):
-            loud = dataclasses.replace(op.context, shift=op.context.shift * 0 + shift)
-            graph = attention(
-                dataclasses.replace(op, context=loud, context_row_shift=row_shift), 16, 16
-            )
-            for kind in INPUTS:
-                same_bits(graph, inputs(graph, 1, 40, kind))
+            for out_shift in (0, 8, 15):
+                loud = dataclasses.replace(op.context, shift=op.context.shift * 0 + shift)
+                changes = {"context_row_shift": row_shift, "context_out_shift": out_shift}
+                graph = attention(dataclasses.replace(op, context=loud, **changes), 16, 16)
+                for kind in INPUTS:
+                    same_bits(graph, inputs(graph, 1, 40, kind))
 
 
 @pytest.mark.parametrize("rule", FILTERS, ids=lambda rule: rule.kind.name)

@@ -25,6 +25,7 @@ def way(request, monkeypatch):
     """How int8 is multiplied: as this CPU can, and as any other."""
     if request.param == "float32":
         monkeypatch.setattr(product, "has_int8_products", lambda: False)
+        monkeypatch.delattr(torch, "_int_mm")
     return request.param
 
 
@@ -63,7 +64,9 @@ def test_int8_products_that_saturate_are_none(monkeypatch):
         pairs = x.double().unflatten(1, (-1, 2))[:, None] * y.T.double().unflatten(1, (-1, 2))
         return pairs.sum(-1).clamp(-(1 << 14), 1 << 14).sum(-1).int()
 
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx_vnni": True})
+    monkeypatch.setattr(torch, "_int_mm", lambda x, y: (x.double() @ y.double()).int())
+    assert has_int8_products.__wrapped__()
     monkeypatch.setattr(torch, "_int_mm", saturating)
     assert not has_int8_products.__wrapped__()
 
@@ -127,17 +130,31 @@ def test_the_requantiser(drawn):
     assert np.array_equal(kernel(torch.tensor(acc, dtype=torch.float64), scale).numpy(), wanted)
 
 
+def requantised(acc, constants, row, **shifts):
+    """Of one row: golden, and by a kernel that knows of no bound."""
+    wanted = requantise(np.array([acc]), constants, np.array([row]), np.array([0]), pre=0, **shifts)
+    largest = np.full(len(acc), 1 << 26)
+    kernel = Requantiser(constants, **shifts, largest=largest, most=65536)
+    found = kernel(torch.tensor([acc]).double(), torch.tensor([[float(row)]]).double())
+    return wanted[0].tolist(), found[0].tolist()
+
+
 def test_the_third_saturation_is_seen_at_the_lower_end_alone():
     """Where the last rounding meets a tie: -32766.5 rounds up, so that the result is no limit."""
-    constants = channel(1, 32768, 15, 767)
+    constants = channel(2, 32768, 15, [0, 767])
     shifts = {"row_shift": 0, "out_shift": 9, "bits": 16}
-    kernel = Requantiser(constants, **shifts, largest=np.array([1 << 24]), most=2)
-    for acc in (-(1 << 23) - 5, (1 << 23) + 5):
-        wanted = requantise(
-            np.array([[acc]]), constants, np.array([2]), np.array([0]), pre=0, **shifts
-        )
-        found = kernel(torch.tensor([[acc]]).double(), torch.tensor([[2.0]]).double())
-        assert found.item() == wanted.item()
+    wanted, found = requantised([-(1 << 23) - 5] * 2, constants, 2, **shifts)
+    assert wanted == found == [-32767, -32766]
+    wanted, found = requantised([(1 << 23) + 5] * 2, constants, 2, **shifts)
+    assert wanted == found == [32767, 32767]
+
+
+def test_a_bias_far_above_the_last_place_of_its_product():
+    """Of 2**39 + 3, a little more than 1/2: beside the bias float64 has no room for it."""
+    constants = channel(1, 32768, 15, 31_900 * 256 - 128)
+    shifts = {"row_shift": 40, "out_shift": 8, "bits": 16}
+    wanted, found = requantised([-8_626_733], constants, 63_727, **shifts)
+    assert wanted == found == [31_899]
 
 
 # --- reciprocals
@@ -146,10 +163,8 @@ def test_roots():
     bits = np.repeat(np.arange(62), 400)
     v = (1 << bits) + (rng.random(len(bits)) * (1 << bits)).astype(np.int64)
     v = torch.tensor(np.concatenate([v, 1 << np.arange(62), (2 << np.arange(62)) - 1]))
-    mantissa, exponent = roots(v)
-    wanted = polynomial.rsqrt(v)
-    assert torch.equal(mantissa.long(), wanted[0])
-    assert torch.equal(exponent, wanted[1])
+    mantissa, exponent = polynomial.rsqrt(v)
+    assert torch.equal(roots(v), mantissa * 2.0 ** -exponent.double())
 
 
 def test_reciprocals():
