@@ -610,6 +610,13 @@ def test_what_does_not_fit_runs_with_torch_and_one_warning(make, reason, told):
     assert programs(model) == []
 
 
+def test_tensors_elsewhere_stay_there(told):
+    got = compiled(mlp().to("meta"))(X.to("meta"))
+    assert (got.device.type, got.shape) == ("meta", X.shape)
+    (note,) = told()
+    assert note == "graph 0/0 runs with torch: a tensor is on meta, all must be on the CPU"
+
+
 def test_gradients_are_torchs(told):
     model, plain = mlp(), mlp()
     with torch.enable_grad():
