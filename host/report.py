@@ -208,9 +208,11 @@ def _show_cycles(result: dict, config: Config, memory: str) -> None:
         f"{result['utilisation']:.1%} of the array's peak, memory {memory} "
         f"({RATES[memory]} bytes a cycle)"
     )
+    speed = result.get("simulated_khz")
+    simulated = "" if speed is None else f" ({speed:.0f} kHz)"
     console.print(
         f"{result['bytes_read']:,} bytes read, {result['bytes_written']:,} written; simulated in "
-        f"{result['wall_seconds']:.1f} s ({result['simulated_khz']:.0f} kHz)"
+        f"{result['wall_seconds']:.1f} s{simulated}"
     )
     attention = sum(
         layer["cycles"] or 0 for layer in result["layers"] if layer["name"].endswith(".attention")

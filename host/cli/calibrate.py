@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -21,9 +22,10 @@ from transept.host.cli.options import (
 )
 from transept.host.files import check_writable
 from transept.host.placement.auto import available
-from transept.host.placement.calibrate import Work
 from transept.host.placement.calibrate import calibrate as measure_costs
-from transept.host.placement.machine import load_costs, machine, save_costs
+from transept.host.placement.calibrate import clocked
+from transept.host.placement.machine import costs_file, costs_path, machine, save_costs
+from transept.host.placement.parts import Work
 
 __all__ = ["calibrate"]
 
@@ -47,7 +49,8 @@ def calibrate(
 ) -> None:
     """Measure what a model's operators take on the devices of this machine, for --device auto.
 
-    Other shapes and models of the same kinds of operators are estimated from what is measured.
+    Other shapes of the same kinds of operators are estimated from what is measured. With --clock,
+    an accelerator's times are not kept: they are not this machine's.
     """
     chosen = choose_config(config, MemoryName.default)
     check_writable(json)
@@ -69,21 +72,19 @@ def calibrate(
             clock=None if clock is None else clock * 1e6,
             progress=lambda text: progress.update(progress.task_ids[0], description=text),
         )
-    known = load_costs()
-    for name, found in costs.items():
-        if name in known:
-            found.samples = known[name].samples | found.samples
-    path = save_costs(costs)
+    kept = {name: new for name, new in costs.items() if not clocked(name, clock)}
+    save_costs(kept, chosen)
     rows = [
         {
             "device": name,
             "launch_us": found.launch * 1e6,
             "GB_per_second": found.bytes_per_second / 1e9,
-            "together": found.together,
             "operators": len(found.samples),
         }
         for name, found in costs.items()
     ]
     report.show_rows(f"calibrate, {machine()['processor']}", rows)
-    report.console.print(f"kept in {path}")
-    report.write_json(json, {"machine": machine(), "devices": rows})
+    if kept:
+        report.console.print(f"kept in {costs_path(chosen)}")
+    command = " ".join(["transept", *sys.argv[1:]])
+    report.write_json(json, costs_file(costs, command=command))

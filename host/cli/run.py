@@ -28,7 +28,9 @@ from transept.host.cli.options import (
 )
 from transept.host.devices.catalogue import ACCELERATORS
 from transept.host.placement.auto import Placement
-from transept.host.runtime.program import AUTO
+from transept.host.placement.scheduler import Placed
+from transept.host.placement.told import median_run
+from transept.host.runtime.program import AUTO, Program
 
 __all__ = ["run"]
 
@@ -63,11 +65,17 @@ def run(
         float | None,
         typer.Option("--clock", min=1, help="MHz: count the accelerator's cycles at this clock"),
     ] = None,
+    runs: Annotated[
+        int,
+        typer.Option("--runs", min=1, help="with --explain: measured times are medians of so many"),
+    ] = 1,
     fallback: Annotated[
         bool, typer.Option(" /--no-fallback", help="an error where a device fails, not another one")
     ] = True,
 ) -> None:
     """Run a model on texts (or module:function on its example) and show what happened."""
+    if runs > 1 and not explain:
+        raise ValueError(f"--runs {runs} is for --explain, which shows times")
     placement = _placement(device, pin or [], limit or [], clock, fallback, explain)
     accelerators = {name: device_options(DeviceName(name), memory, seed) for name in ACCELERATORS}
     chosen = choose_config(config, memory)
@@ -88,13 +96,23 @@ def run(
     elif not fallback:
         options["fallback"] = False
     name = device.value if placement is None else AUTO
-    with running(f"running on {device.value}", ready.macs / chosen.macs, options):
+    measured: list[tuple[Placed, ...]] = []
+    with running(f"running on {device.value}", runs * ready.macs / chosen.macs, options):
+        for _ in range(runs - 1):
+            ready.program.run(*ready.inputs, device=name, **options)
+            measured.append(_placed(ready.program))
         result = bench_model(ready, device=name, **options)
+    measured.append(_placed(ready.program))
     report.show_model(result, chosen, memory.value)
     if explain:
         hertz = placement.clock if placement else None
-        last = ready.program.last
-        report.show_placement([] if last is None else last.placed, hertz)
+        regions = [median_run(several) for several in zip(*measured, strict=True)]
+        report.show_placement(regions, hertz)
+
+
+def _placed(program: Program) -> tuple[Placed, ...]:
+    """By which plans the last run was."""
+    return () if program.last is None else program.last.placed
 
 
 def _placement(

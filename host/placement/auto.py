@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 from transept.golden.config import Config
 from transept.host.backends.catalogue import CPU, GPU, check_backend
 from transept.host.devices.base import DeviceError
-from transept.host.placement.calibrate import Work, calibrate
-from transept.host.placement.costs import DeviceCosts
+from transept.host.placement.calibrate import RTL, calibrate, clocked
+from transept.host.placement.costs import DeviceCosts, signature
 from transept.host.placement.machine import load_costs, save_costs
+from transept.host.placement.parts import Work
 from transept.host.placement.plan import check_pins
 from transept.host.placement.scheduler import Scheduler
 from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
 
 __all__ = ["Placement", "available", "costs_of", "scheduler"]
-
-RTL = "rtl"
 
 
 @dataclass(frozen=True)
@@ -104,17 +103,21 @@ def costs_of(
     progress: Callable[[str], None],
 ) -> dict[str, DeviceCosts]:
     """What is known of devices; what is not is measured, and kept unless a clock was told."""
-    known = load_costs()
-    kinds = {type(op).__name__.lower() for region in regions for op in region.graph.ops}
-    told = RTL if placement.clock else None
+    works = [Work(region.graph, shape) for region in regions for shape in region.executables]
+    needed = {signature(work.graph, work.shape, op) for work in works for op in work.graph.ops}
+    known = {
+        device: costs
+        for device, costs in load_costs(config).items()
+        if not clocked(device, placement.clock)
+    }
     missing = [
         device
         for device in devices
-        if device == told or device not in known or kinds - known[device].kinds
+        if device not in known or not needed <= known[device].samples.keys()
     ]
     if missing:
-        works = [Work(region.graph, shape) for region in regions for shape in region.executables]
         found = calibrate(works, missing, config, clock=placement.clock, progress=progress)
-        save_costs({device: costs for device, costs in found.items() if device != told})
-        known |= found
+        kept = {name: new for name, new in found.items() if not clocked(name, placement.clock)}
+        known |= save_costs(kept, config)
+        known |= {name: new for name, new in found.items() if name not in kept}
     return {device: known[device] for device in devices}

@@ -1,11 +1,11 @@
-"""What operators take on the devices of this machine, measured one by one and together."""
+"""What operators take on the devices of this machine, as measured in turns with whole graphs."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,32 +13,27 @@ from transept.golden.config import Config
 from transept.golden.graph import Dim, Graph, Value
 from transept.golden.numerics.norm import NormParameters
 from transept.golden.ops import Add
+from transept.host.backends.catalogue import GPU
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.errors import CompileError
 from transept.host.devices.catalogue import ACCELERATORS
-from transept.host.placement.costs import DeviceCosts, Sample, features, signature
-from transept.host.placement.parts import boundary, part_graph
+from transept.host.placement.costs import DeviceCosts
+from transept.host.placement.decompose import decompose
+from transept.host.placement.parts import Work
 from transept.host.runtime.region import Region, dtype_of
 from transept.host.runtime.session import Session
 
-__all__ = ["Work", "calibrate", "measure", "random_inputs"]
+__all__ = ["RTL", "calibrate", "clocked", "random_inputs"]
 
-#: Runs of each, whose median counts; and seconds after which fewer will do.
-REPETITIONS, ENOUGH = 15, 1.0
+RTL = "rtl"
+#: Rounds, whose median counts; and seconds after which fewer will do, but not too few.
+ROUNDS, ENOUGH, FEWEST = 15, 5.0, 3
 #: Rows and width of a sum that takes nothing but a launch, and of one that is mostly transfer.
 SMALL, LARGE = (1, 16), (4096, 1024)
+#: The same for a simulation, which is slow: its clock, and what it needs to start.
+SHORT, LONG = (16, 64), (512, 64)
 #: Bytes a second of what shares the host's memory.
 SHARED = 1e12
-#: An operator takes at least so much of what was measured with its launch and transfer.
-LEAST_SHARE = 0.02
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """A graph and a shape of it whose operators are measured."""
-
-    graph: Graph
-    shape: Shape
 
 
 def calibrate(
@@ -61,11 +56,18 @@ def calibrate(
     found = {}
     for device in devices:
         progress(f"calibrating {device}")
-        if device == "rtl" or (clock and device in ACCELERATORS):
-            found[device] = _accelerator(works, device, config, clock)
+        if clock is not None and clocked(device, clock):
+            found[device] = _at_clock(works, config, clock)
+        elif device == RTL:
+            found[device] = _simulated(works, Session(config, device, fallback=False))
         else:
-            found[device] = _processor(works, device, config)
+            found[device] = _processor(works, Session(config, device, fallback=False))
     return found
+
+
+def clocked(device: str, clock: float | None) -> bool:
+    """Whether a device's time is its cycles at a clock that was told."""
+    return clock is not None and device in ACCELERATORS
 
 
 def random_inputs(graph: Graph, shape: Shape) -> dict[str, np.ndarray]:
@@ -80,16 +82,59 @@ def random_inputs(graph: Graph, shape: Shape) -> dict[str, np.ndarray]:
     return found
 
 
-def measure(session: Session, region: Region, shape: Shape) -> float:
-    """Median seconds of a run."""
-    inputs = random_inputs(region.graph, shape)
-    session.run(region, inputs)
-    times: list[float] = []
-    while len(times) < REPETITIONS and (sum(times) < ENOUGH or len(times) < 3):
-        start = time.perf_counter()
-        session.run(region, inputs)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def _processor(works: Sequence[Work], session: Session) -> DeviceCosts:
+    small = _sum(*SMALL)
+    (launch,) = _measured(session, [small])
+    rate = SHARED
+    if session.device == GPU:
+        large = _sum(*LARGE)
+        (taken,) = _measured(session, [large])
+        rate = (large.moved - small.moved) / max(taken - launch, 1e-9)
+    return decompose(works, lambda some: _measured(session, some), rate, launch)
+
+
+def _measured(session: Session, works: Sequence[Work]) -> list[float]:
+    """Median seconds of each, run in turns: caches hold what they hold in a run of all of it."""
+    jobs = [
+        (Region("calibration", work.graph, session.config), random_inputs(work.graph, work.shape))
+        for work in works
+    ]
+    for job in jobs:
+        session.run(*job)  # does what is done once for a shape
+    rounds: list[list[float]] = []
+    start = time.perf_counter()
+    while len(rounds) < FEWEST or (len(rounds) < ROUNDS and time.perf_counter() - start < ENOUGH):
+        rounds.append([session.run(*job).seconds for job in jobs])
+    return [statistics.median(taken) for taken in zip(*rounds, strict=True)]
+
+
+# --- accelerators
+def _at_clock(works: Sequence[Work], config: Config, clock: float) -> DeviceCosts:
+    """Cycles that the compiler predicts, at a clock."""
+    return decompose(works, lambda some: [_cycles(w, config) / clock for w in some], SHARED, 0.0)
+
+
+def _simulated(works: Sequence[Work], session: Session) -> DeviceCosts:
+    """Cycles that the compiler predicts, and what the simulation takes to start and for a cycle,
+    which two sums tell."""
+    short, long = _sum(*SHORT), _sum(*LONG)
+    taken = _measured(session, [short, long])
+    cycles = [_cycles(work, session.config) for work in (short, long)]
+    cycle = (taken[1] - taken[0]) / (cycles[1] - cycles[0])
+    start = max(0.0, taken[0] - cycle * cycles[0])
+
+    def times(some: Sequence[Work]) -> list[float]:
+        return [start + cycle * _cycles(work, session.config) for work in some]
+
+    return decompose(works, times, SHARED, start)
+
+
+def _cycles(work: Work, config: Config) -> float:
+    """Predicted cycles; infinite if it does not fit."""
+    try:
+        return Region("calibration", work.graph, config).executable(work.shape).predicted_cycles
+    except CompileError:
+        return math.inf
 
 
 def _sum(rows: int, width: int) -> Work:
@@ -100,81 +145,3 @@ def _sum(rows: int, width: int) -> Work:
     add = Add("add", "y", "x", "sum", parameters)
     graph = Graph((Dim("rows", rows),), values, ("y", "x"), ("sum",), (add,))
     return Work(graph, Shape(1, {"rows": rows}))
-
-
-def _bytes(work: Work) -> int:
-    around = boundary(work.graph, 0, len(work.graph.ops))
-    return sum(around.sizes(work.graph, work.shape))
-
-
-def _processor(works: Iterable[Work], device: str, config: Config) -> DeviceCosts:
-    session = Session(config, device, fallback=False)
-
-    def seconds(work: Work) -> float:
-        return measure(session, Region("calibration", work.graph, config), work.shape)
-
-    small, large = _sum(*SMALL), _sum(*LARGE)
-    launch = seconds(small)
-    rate = SHARED
-    if device == "gpu":
-        rate = (_bytes(large) - _bytes(small)) / max(seconds(large) - launch, 1e-9)
-    costs = DeviceCosts(launch, rate)
-    together = []
-    for work in works:
-        for index, op in enumerate(work.graph.ops):
-            key = signature(work.graph, work.shape, op)
-            if key in costs.samples:
-                continue
-            alone = Work(part_graph(work.graph, index, index + 1), work.shape)
-            taken = seconds(alone)
-            own = max(taken - launch - costs.transfer(_bytes(alone)), LEAST_SHARE * taken)
-            costs.add(key, _sample(work, index, own))
-        whole = seconds(work) - launch - costs.transfer(_bytes(work))
-        apart = sum(costs.operator(work.graph, work.shape, op) for op in work.graph.ops)
-        together.append(max(whole, 0.0) / apart)
-    if together:
-        costs.together = statistics.median(together)
-    return costs
-
-
-def _sample(work: Work, index: int, seconds: float) -> Sample:
-    op = work.graph.ops[index]
-    return Sample(type(op).__name__.lower(), features(work.graph, work.shape, op), seconds)
-
-
-def _accelerator(
-    works: Iterable[Work], device: str, config: Config, clock: float | None
-) -> DeviceCosts:
-    """Cycles that the compiler predicts, and the seconds of one, measured on a sum."""
-    work = _sum(64, 64)
-    region = Region("calibration", work.graph, config)
-    cycle = 1 / clock if clock else 0.0
-    launch = 0.0
-    if not clock:
-        taken = measure(Session(config, device, fallback=False), region, work.shape)
-        cycle = taken / region.executable(work.shape).predicted_cycles
-    costs = DeviceCosts(launch, SHARED)
-    together = []
-    for work in works:
-        for index, op in enumerate(work.graph.ops):
-            key = signature(work.graph, work.shape, op)
-            if key in costs.samples:
-                continue
-            cycles = _cycles(part_graph(work.graph, index, index + 1), work.shape, config)
-            if cycles is not None:
-                costs.add(key, _sample(work, index, cycles * cycle))
-        whole = _cycles(work.graph, work.shape, config)
-        if whole is not None:
-            apart = sum(costs.operator(work.graph, work.shape, op) for op in work.graph.ops)
-            together.append(whole * cycle / apart)
-    if together:
-        costs.together = statistics.median(together)
-    return costs
-
-
-def _cycles(graph: Graph, shape: Shape, config: Config) -> int | None:
-    """Predicted cycles; None if the graph does not fit."""
-    try:
-        return Region("calibration", graph, config).executable(shape).predicted_cycles
-    except CompileError:
-        return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,13 +16,18 @@ from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Attention, Linear
 from transept.host.compiler.cut import Shape
 
-__all__ = ["DeviceCosts", "Sample", "features", "fitted", "signature"]
+__all__ = ["DeviceCosts", "Sample", "features", "fitted", "kind_of", "signature"]
+
+
+def kind_of(op: Operator) -> str:
+    """The name of an operator's type."""
+    return type(op).__name__.lower()
 
 
 def signature(graph: Graph, shape: Shape, op: Operator) -> str:
     """Equal for operators that take the same time: kind, rows, widths, types."""
     values = [graph.values[name] for name in (*op.inputs, *op.outputs)]
-    about: list[object] = [type(op).__name__.lower(), shape.batch]
+    about: list[object] = [kind_of(op), shape.batch]
     about += [(shape.lengths[value.dim], value.width, value.bits) for value in values]
     if isinstance(op, Linear):
         about.append("activation" if op.table is not None else "")
@@ -74,14 +79,10 @@ def fitted(samples: Sequence[Sample]) -> list[float]:
 
 @dataclass
 class DeviceCosts:
-    """Of one device: seconds of a launch, bytes a second in and out, samples by signature.
-
-    together: seconds of operators that run together, as a share of their sum alone.
-    """
+    """Of one device: seconds of a launch, bytes a second in and out, samples by signature."""
 
     launch: float
     bytes_per_second: float
-    together: float = 1.0
     samples: dict[str, Sample] = field(default_factory=dict)
     _factors: dict[str, list[float]] = field(default_factory=dict, repr=False)
 
@@ -95,14 +96,14 @@ class DeviceCosts:
         """
         known = self.samples.get(signature(graph, shape, op))
         if known is not None:
-            return known.seconds * self.together
-        kind = type(op).__name__.lower()
+            return known.seconds
+        kind = kind_of(op)
         if kind not in self._factors:
             alike = [sample for sample in self.samples.values() if sample.kind == kind]
             if not alike:
                 raise KeyError(kind)
             self._factors[kind] = fitted(alike)
-        return self.together * float(np.dot(self._factors[kind], features(graph, shape, op)))
+        return float(np.dot(self._factors[kind], features(graph, shape, op)))
 
     def transfer(self, nbytes: int) -> float:
         """Seconds to bring so many bytes there or back."""
@@ -112,6 +113,18 @@ class DeviceCosts:
         """Keep a measured operator."""
         self.samples[key] = sample
         self._factors.clear()
+
+    def scaled(self, factor: float) -> DeviceCosts:
+        """Of a device that takes so many times as long, and has the same link to the host."""
+        samples = {
+            key: replace(sample, seconds=factor * sample.seconds)
+            for key, sample in self.samples.items()
+        }
+        return DeviceCosts(factor * self.launch, self.bytes_per_second, samples)
+
+    def joined(self, earlier: DeviceCosts) -> DeviceCosts:
+        """With the samples of an earlier calibration that this one lacks."""
+        return replace(self, samples=earlier.samples | self.samples, _factors={})
 
     @property
     def kinds(self) -> set[str]:
@@ -124,7 +137,6 @@ class DeviceCosts:
         return {
             "launch": self.launch,
             "bytes_per_second": self.bytes_per_second,
-            "together": self.together,
             "samples": {
                 key: [sample.kind, sample.features, sample.seconds]
                 for key, sample in self.samples.items()
@@ -135,4 +147,4 @@ class DeviceCosts:
     def read(cls, told: Mapping) -> DeviceCosts:
         """Costs from data."""
         samples = {key: Sample(*sample) for key, sample in told["samples"].items()}
-        return cls(told["launch"], told["bytes_per_second"], told["together"], samples)
+        return cls(told["launch"], told["bytes_per_second"], samples)

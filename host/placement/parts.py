@@ -10,10 +10,11 @@ from transept.host.compiler.cut import Shape
 
 __all__ = [
     "Boundary",
+    "Work",
     "boundaries",
     "boundary",
     "part_graph",
-    "value_bytes",
+    "transfers",
     "weight_bytes",
 ]
 
@@ -25,16 +26,8 @@ class Boundary:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    def sizes(self, graph: Graph, shape: Shape) -> tuple[int, int]:
-        """Bytes that enter and leave."""
-        entering, leaving = (
-            sum(value_bytes(graph, shape, name) for name in names)
-            for names in (self.inputs, self.outputs)
-        )
-        return entering, leaving
 
-
-def value_bytes(graph: Graph, shape: Shape, name: str) -> int:
+def _value_bytes(graph: Graph, shape: Shape, name: str) -> int:
     """Bytes of a value of this shape."""
     value = graph.values[name]
     return shape.batch * shape.lengths[value.dim] * value.width * value.bits // 8
@@ -65,6 +58,25 @@ def part_graph(graph: Graph, first: int, end: int) -> Graph:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A graph, and a shape that it runs on."""
+
+    graph: Graph
+    shape: Shape
+
+    def part(self, first: int, end: int) -> Work:
+        """The work of some operators alone."""
+        graph = part_graph(self.graph, first, end)
+        lengths = {dim.name: self.shape.lengths[dim.name] for dim in graph.dims}
+        return Work(graph, Shape(self.shape.batch, lengths))
+
+    @property
+    def moved(self) -> int:
+        """Bytes that enter and leave."""
+        return transfers(self.graph, self.shape, 0)[-1]
+
+
 def boundaries(graph: Graph, pins: Mapping[str, str]) -> list[int]:
     """Where a graph may be cut, its ends included: between operators where no int8 value passes,
     so that attention stays with the layers that make its operands, and where pins differ.
@@ -84,6 +96,29 @@ def _narrow(graph: Graph, place: int) -> bool:
     made = {name for op in graph.ops[:place] for name in op.outputs}
     read = {name for op in graph.ops[place:] for name in op.inputs}
     return any(graph.values[name].bits == 8 for name in made & read)
+
+
+def transfers(graph: Graph, shape: Shape, first: int) -> list[int]:
+    """Bytes that enter and leave parts that begin at operator ``first``, by how many operators they
+    have."""
+    last = {name: place for place, op in enumerate(graph.ops) for name in op.inputs}
+    last |= dict.fromkeys(graph.outputs, len(graph.ops))
+    made: set[str] = set()
+    entered: set[str] = set()
+    found = [0]
+    for place, op in enumerate(graph.ops[first:], first):
+        inputs = set(op.inputs)
+        entering = inputs - made - entered
+        done = {name for name in inputs & made if last[name] == place}
+        leaving = {name for name in op.outputs if last.get(name, place) > place}
+        more, less = (
+            sum(_value_bytes(graph, shape, name) for name in names)
+            for names in (entering | leaving, done)
+        )
+        found.append(found[-1] + more - less)
+        made.update(op.outputs)
+        entered |= entering
+    return found
 
 
 def weight_bytes(op: Operator) -> int:

@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from transept.golden.graph import Graph, Operator
 from transept.host.compiler.cut import Shape
 from transept.host.placement.costs import DeviceCosts
-from transept.host.placement.parts import Boundary, boundaries, boundary, weight_bytes
-from transept.host.placement.solve import Piece, critical_path, makespan, solve
+from transept.host.placement.memory import first_fit, priced
+from transept.host.placement.parts import boundaries, transfers, weight_bytes
+from transept.host.placement.solve import (
+    Piece,
+    critical_path,
+    improved,
+    makespan,
+    solve,
+    starts,
+)
 
 __all__ = ["Costs", "Plan", "PlannedPart", "Planner", "check_pins", "pinned"]
 
 #: Seconds of an operator on a device, by what is known of the device.
 Costs = Mapping[str, DeviceCosts]
-#: Bisections of the price of a byte of a device whose memory is limited.
-BISECTIONS = 40
+#: Seconds for a byte of weights, to begin with where memory is short.
+FIRST_PRICE = 1e-12
 
 
 @dataclass(frozen=True)
 class PlannedPart:
     """Neighbouring operators on a device.
 
-    seconds: predicted, transfers included; transfer: of it, to and from the host; elsewhere: what
-    the part would take on each other device that can run it.
+    start: predicted, from the start of the plan; seconds: predicted, transfers included; transfer:
+    of it, to and from the host; elsewhere: what the part would take on each other device that can
+    run it.
     """
 
     first: int
     end: int
     device: str
     operators: tuple[str, ...]
+    start: float
     seconds: float
     transfer: float
     elsewhere: Mapping[str, float]
@@ -97,9 +108,9 @@ class Planner:
         #: What is known of each device that may be used.
         self.costs = costs
         self._graph, self._shape = graph, shape
-        self._pins, self._memory = dict(pins or {}), dict(memory or {})
-        self._prices = dict.fromkeys(self._memory, 0.0)
-        self._boundary = functools.cache(functools.partial(boundary, graph))
+        self._pins = dict(pins or {})
+        self._memory = {name: size for name, size in (memory or {}).items() if name in costs}
+        self._transfers = functools.cache(functools.partial(transfers, graph, shape))
         self._cuts = boundaries(graph, self._pins)
         taken = {
             device: [self._seconds(device, known, op) for op in graph.ops]
@@ -112,6 +123,7 @@ class Planner:
         self._impossible = {
             device: _sums([math.isinf(time) for time in times]) for device, times in taken.items()
         }
+        self._parts: dict[tuple[int, int, str], float] = {}
         self._weights = _sums([weight_bytes(op) for op in graph.ops])
 
     def _seconds(self, device: str, known: DeviceCosts, op: Operator) -> float:
@@ -126,7 +138,13 @@ class Planner:
     def part(self, first: int, end: int, device: str) -> float:
         """Predicted seconds of operators on a device, transfers included; infinite if it cannot
         run them."""
-        if self._held(first, end) > self._memory.get(device, math.inf):
+        key = first, end, device
+        if key not in self._parts:
+            self._parts[key] = self._predicted(*key)
+        return self._parts[key]
+
+    def _predicted(self, first: int, end: int, device: str) -> float:
+        if self.held(first, end) > self._memory.get(device, math.inf):
             return math.inf
         sums, impossible = self._operators[device], self._impossible[device]
         if impossible[end] > impossible[first]:
@@ -135,15 +153,11 @@ class Planner:
         return self.costs[device].launch + work + self._transfer(first, end, device)
 
     def _transfer(self, first: int, end: int, device: str) -> float:
-        around: Boundary = self._boundary(first, end)
-        return self.costs[device].transfer(sum(around.sizes(self._graph, self._shape)))
+        return self.costs[device].transfer(self._transfers(first)[end - first])
 
-    def _held(self, first: int, end: int) -> int:
+    def held(self, first: int, end: int) -> int:
+        """Bytes of the weights of operators."""
         return int(self._weights[end] - self._weights[first])
-
-    def _priced(self, first: int, end: int, device: str) -> float:
-        seconds = self.part(first, end, device)
-        return seconds + self._prices.get(device, 0.0) * self._held(first, end)
 
     def without(self, failed: str) -> Planner:
         """Plans that leave a device out; what was pinned to it may go anywhere."""
@@ -152,50 +166,60 @@ class Planner:
         return Planner(self._graph, self._shape, costs, pins, self._memory)
 
     # --- plans
-    def plan(self, first: int = 0, end: int | None = None) -> Plan:
+    def plan(
+        self, first: int = 0, end: int | None = None, held: Mapping[str, int] | None = None
+    ) -> Plan:
         """The plan of least time for the operators from ``first`` to before ``end``.
+
+        held: bytes of other weights that devices have.
 
         Raises
         ------
         ValueError
-            If some operator can run on no device.
+            If some operator can run on no device, or no plan was found that memories hold.
         """
         span = first, len(self._graph.ops) if end is None else end
-        self._prices = dict.fromkeys(self._memory, 0.0)
-        pieces = self._solve(*span)
-        for device in self._memory:
-            pieces = self._within(device, span, pieces)
+        room = {name: limit - (held or {}).get(name, 0) for name, limit in self._memory.items()}
+        inner = [cut for cut in self._cuts if span[0] < cut < span[1]]
+        pieces = self._solve([span[0], *inner, span[1]], room)
+        if pieces is None:
+            limits = ", ".join(f"{device} {size:,}" for device, size in room.items())
+            raise ValueError(
+                f"no plan found for {self.held(*span):,} bytes of weights where devices hold at "
+                f"most: {limits}"
+            )
         return self._told(pieces, *span)
 
-    def _solve(self, first: int, end: int) -> list[Piece]:
-        cuts = [first, *(cut for cut in self._cuts if first < cut < end), end]
-        return solve(self._graph, cuts, list(self.costs), self._priced)
+    def _solve(self, cuts: Sequence[int], room: Mapping[str, int]) -> list[Piece] | None:
+        """Pieces of least time whose weights fit; None if none were found."""
+        devices = list(self.costs)
 
-    def _within(self, device: str, span: tuple[int, int], pieces: list[Piece]) -> list[Piece]:
-        """Pieces whose weights fit the memory of a device: a price on its bytes, as low as will do
-        (Lagrangian relaxation)."""
-        if self._used(pieces, device) <= self._memory[device]:
-            return pieces
-        low, high = 0.0, sum(piece.seconds for piece in pieces)  # for a byte: surely too much
-        for _ in range(BISECTIONS):
-            self._prices[device] = (low + high) / 2
-            other = self._solve(*span)
-            if self._used(other, device) > self._memory[device]:
-                low = self._prices[device]
-            else:
-                high, pieces = self._prices[device], other
-        return pieces
+        def fits(pieces: Sequence[Piece]) -> bool:
+            return all(self._used(pieces, device) <= size for device, size in room.items())
+
+        def at(prices: Mapping[str, float]) -> list[Piece]:
+            def cost(first: int, end: int, device: str) -> float:
+                price = prices.get(device, 0.0)
+                return self.part(first, end, device) + price * self.held(first, end)
+
+            return solve(self._graph, cuts, devices, cost)
+
+        found = priced(at, fits, list(room), FIRST_PRICE)
+        found = found or first_fit(cuts, devices, self.part, fits)
+        if found is None or not room:
+            return found
+        unpriced = [replace(p, seconds=self.part(p.first, p.end, p.device)) for p in found]
+        return improved(self._graph, unpriced, cuts, devices, self.part, fits)
 
     def _used(self, pieces: Sequence[Piece], device: str) -> int:
-        return sum(self._held(p.first, p.end) for p in pieces if p.device == device)
+        return sum(self.held(p.first, p.end) for p in pieces if p.device == device)
 
     def _told(self, pieces: Sequence[Piece], first: int, end: int) -> Plan:
-        parts = tuple(self._part(piece) for piece in pieces)
-        real = [Piece(part.first, part.end, part.device, part.seconds) for part in parts]
+        begun = starts(self._graph, pieces)
         alone = {device: self.part(first, end, device) for device in self.costs}
         return Plan(
-            parts,
-            makespan(self._graph, real),
+            tuple(itertools.starmap(self._part, zip(pieces, begun, strict=True))),
+            makespan(self._graph, pieces),
             {device: seconds for device, seconds in alone.items() if math.isfinite(seconds)},
             critical_path(self._graph.ops[first:end], self._fastest),
         )
@@ -203,16 +227,17 @@ class Planner:
     def _fastest(self, op: Operator) -> float:
         return min(self._seconds(device, known, op) for device, known in self.costs.items())
 
-    def _part(self, piece: Piece) -> PlannedPart:
+    def _part(self, piece: Piece, start: float) -> PlannedPart:
         span = piece.first, piece.end
-        seconds = {device: self.part(*span, device) for device in self.costs}
+        others = {name: self.part(*span, name) for name in self.costs if name != piece.device}
         return PlannedPart(
             *span,
             piece.device,
             tuple(op.name for op in self._graph.ops[slice(*span)]),
-            seconds.pop(piece.device),
+            start,
+            piece.seconds,
             self._transfer(*span, piece.device),
-            {device: time for device, time in seconds.items() if math.isfinite(time)},
+            {device: time for device, time in others.items() if math.isfinite(time)},
         )
 
 

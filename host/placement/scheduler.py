@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -22,23 +24,27 @@ __all__ = ["Placed", "PlacedPart", "Scheduler"]
 
 @dataclass(frozen=True, eq=False)
 class PlacedPart:
-    """A part that ran: as it was planned, its region, and what went in and came out."""
+    """A part that ran: as it was planned, its region, what went in and came out, and when it began,
+    in seconds from the start of the run."""
 
     planned: PlannedPart
     region: Region
     inputs: Mapping[str, np.ndarray]
     lengths: Lengths
     result: Result
+    start: float
 
 
 @dataclass(eq=False)
 class Placed:
-    """One run of a region: the plan at its start, and its parts as they ran."""
+    """One run of a region: the plan at its start, and its parts as they ran; begun: when, on the
+    clock ``time.perf_counter``."""
 
     region: Region
     plan: Plan
     parts: list[PlacedPart] = field(default_factory=list)
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    begun: float = field(default_factory=time.perf_counter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +57,10 @@ class _Job:
     lengths: Lengths
     session: Session
 
-    def run(self) -> Result:
-        """Run it where it was planned."""
-        return self.session.run(self.region, self.inputs, self.lengths)
+    def run(self) -> tuple[Result, float]:
+        """Run it where it was planned; and when that began."""
+        start = time.perf_counter()
+        return self.session.run(self.region, self.inputs, self.lengths), start
 
 
 @dataclass(eq=False)
@@ -97,6 +104,7 @@ class Scheduler:
         self._planners: dict[tuple[Region, Shape], Planner] = {}
         self._plans: dict[tuple[Region, Shape], Plan] = {}
         self._regions: dict[tuple[Region, int, int], Region] = {}
+        self._pool = ThreadPoolExecutor(max_workers=len(costs))
         self.notes: list[str] = []
 
     def plan(self, region: Region, shape: Shape) -> Plan:
@@ -145,7 +153,10 @@ class Scheduler:
                 if not self._fallback or len(planner.costs) == 1:
                     raise failed.error from None
                 planner = planner.without(failed.part.device)
-                waiting = [p for w in waiting for p in planner.plan(w.first, w.end).parts]
+                try:
+                    waiting = _again(planner, waiting, [part.planned for part in placed.parts])
+                except ValueError:  # no other device has what it needs
+                    raise failed.error from None
                 first = next(part for part in waiting if part.first == failed.part.first)
                 self.notes.append(
                     f"{first.operators[0]} and what follows it on {failed.part.device} "
@@ -162,24 +173,25 @@ class Scheduler:
         lengths: Lengths,
     ) -> None:
         """Run parts as soon as what they read is there, one at a time on each device; those that
-        ran leave ``waiting``."""
-        if len(waiting) == 1:
-            job = self._job(placed.region, waiting[0], arrays, lengths)
-            self._ended(placed, waiting, arrays, job, job.run)
-            return
-        running: dict[Future[Result], _Job] = {}
+        ran leave ``waiting``. A part that nothing can run beside runs in this thread."""
+        running: dict[Future[tuple[Result, float]], _Job] = {}
         failed: _FailedError | None = None
-        with ThreadPoolExecutor(max_workers=len(self._costs)) as pool:
+        try:
             while running or (waiting and failed is None):
                 if failed is None:
                     busy = {job.part.device for job in running.values()}
-                    for job in self._ready(placed.region, waiting, arrays, lengths, busy):
-                        running[pool.submit(job.run)] = job
+                    ready = list(self._ready(placed.region, waiting, arrays, lengths, busy))
+                    if len(ready) == 1 and not running:
+                        self._ended(placed, waiting, arrays, ready[0], ready[0].run)
+                        continue
+                    running |= {self._pool.submit(job.run): job for job in ready}
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     try:
                         self._ended(placed, waiting, arrays, running.pop(future), future.result)
                     except _FailedError as error:
                         failed = failed or error
+        finally:
+            wait(running)  # no device is left at work, whatever was raised
         if failed is not None:
             raise failed
 
@@ -189,15 +201,18 @@ class Scheduler:
         waiting: list[PlannedPart],
         arrays: dict[str, np.ndarray],
         job: _Job,
-        result_of: Callable[[], Result],
+        result_of: Callable[[], tuple[Result, float]],
     ) -> None:
         try:
-            result = result_of()
+            result, start = result_of()
         except (CompileError, DeviceError) as error:
             raise _FailedError(job.part, error) from None
         waiting.remove(job.part)
         arrays |= result.outputs
-        placed.parts.append(PlacedPart(job.part, job.region, job.inputs, job.lengths, result))
+        start -= placed.begun
+        placed.parts.append(
+            PlacedPart(job.part, job.region, job.inputs, job.lengths, result, start)
+        )
 
     def _job(
         self,
@@ -241,3 +256,19 @@ class Scheduler:
             name = f"{region.name}[{part.first}:{part.end}]"
             self._regions[key] = Region(name, graph, region.config)
         return self._regions[key]
+
+
+def _again(
+    planner: Planner, waiting: Sequence[PlannedPart], done: Sequence[PlannedPart]
+) -> list[PlannedPart]:
+    """Parts planned anew, beside the weights of those that ran."""
+    held: Counter[str] = Counter()
+    for part in done:
+        held[part.device] += planner.held(part.first, part.end)
+    found: list[PlannedPart] = []
+    for old in waiting:
+        parts = planner.plan(old.first, old.end, held).parts
+        for part in parts:
+            held[part.device] += planner.held(part.first, part.end)
+        found += parts
+    return found

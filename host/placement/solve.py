@@ -8,13 +8,14 @@ plan is then improved part by part, and ``bound`` says what no plan can beat.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from transept.golden.graph import Graph, Operator
 
-__all__ = ["Piece", "critical_path", "makespan", "solve"]
+__all__ = ["PartCost", "Piece", "critical_path", "improved", "makespan", "solve", "starts"]
 
 #: Seconds of the operators from ``first`` to before ``end`` on a device; infinite if it cannot.
 PartCost = Callable[[int, int, str], float]
@@ -40,7 +41,7 @@ def solve(graph: Graph, cuts: Sequence[int], devices: Sequence[str], cost: PartC
     ValueError
         If some operators can run on no device.
     """
-    return _improved(graph, _sequence(cuts, devices, cost), devices, cost)
+    return improved(graph, _sequence(cuts, devices, cost), cuts, devices, cost)
 
 
 def _sequence(cuts: Sequence[int], devices: Sequence[str], cost: PartCost) -> list[Piece]:
@@ -65,16 +66,20 @@ def _sequence(cuts: Sequence[int], devices: Sequence[str], cost: PartCost) -> li
     return pieces
 
 
-def _improved(
-    graph: Graph, pieces: list[Piece], devices: Sequence[str], cost: PartCost
+def improved(
+    graph: Graph,
+    pieces: list[Piece],
+    cuts: Sequence[int],
+    devices: Sequence[str],
+    cost: PartCost,
+    fits: Callable[[Sequence[Piece]], bool] = lambda pieces: True,
 ) -> list[Piece]:
-    """The same pieces, each moved to another device or cut from its neighbour as long as that lets
-    devices work at the same time and gains."""
+    """Pieces changed one place after the other as long as that gains, and what is found fits."""
     least = makespan(graph, pieces)
     while True:
-        for other in _neighbours(graph, pieces, devices, cost):
+        for other in _neighbours(graph, pieces, cuts, devices, cost):
             found = makespan(graph, other)
-            if found < least * (1 - 1e-9):
+            if found < least * (1 - 1e-9) and fits(other):
                 pieces, least = other, found
                 break
         else:
@@ -82,9 +87,10 @@ def _improved(
 
 
 def _neighbours(
-    graph: Graph, pieces: list[Piece], devices: Sequence[str], cost: PartCost
+    graph: Graph, pieces: list[Piece], cuts: Sequence[int], devices: Sequence[str], cost: PartCost
 ) -> Iterator[list[Piece]]:
-    """Plans that differ in one place: a piece elsewhere, or an independent stretch of it."""
+    """Plans that differ in one place: a piece elsewhere, or an independent stretch of it; a border
+    between two pieces at another cut, or none."""
     for index, piece in enumerate(pieces):
         for first, end in [(piece.first, piece.end), *_independent(graph, piece)]:
             for device in devices:
@@ -95,8 +101,16 @@ def _neighbours(
                     (first, end, device),
                     (end, piece.end, piece.device),
                 ]
-                changed = [Piece(*span, cost(*span)) for span in spans if span[0] < span[1]]
-                yield [*pieces[:index], *changed, *pieces[index + 1 :]]
+                yield [*pieces[:index], *_pieces(spans, cost), *pieces[index + 1 :]]
+    for index, (left, right) in enumerate(itertools.pairwise(pieces)):
+        for cut in cuts:
+            if left.first <= cut <= right.end and cut != left.end:
+                spans = [(left.first, cut, left.device), (cut, right.end, right.device)]
+                yield [*pieces[:index], *_pieces(spans, cost), *pieces[index + 2 :]]
+
+
+def _pieces(spans: Sequence[tuple[int, int, str]], cost: PartCost) -> list[Piece]:
+    return [Piece(*span, cost(*span)) for span in spans if span[0] < span[1]]
 
 
 def _independent(graph: Graph, piece: Piece) -> Iterator[tuple[int, int]]:
@@ -119,18 +133,26 @@ def _independent(graph: Graph, piece: Piece) -> Iterator[tuple[int, int]]:
                 yield members[0], members[-1] + 1
 
 
-def makespan(graph: Graph, pieces: Sequence[Piece]) -> float:
-    """Seconds until all is done: a piece starts when what it reads is there and its device is
-    free."""
+def starts(graph: Graph, pieces: Sequence[Piece]) -> list[float]:
+    """When each piece starts: what it reads is there, and its device has done all before it."""
     ready: dict[str, float] = {}
     free: dict[str, float] = {}
+    found = []
     for piece in pieces:
         ops = graph.ops[piece.first : piece.end]
         inputs = (name for op in ops for name in op.inputs)
         start = max([free.get(piece.device, 0.0), *(ready.get(name, 0.0) for name in inputs)])
         free[piece.device] = start + piece.seconds
         ready |= {name: start + piece.seconds for op in ops for name in op.outputs}
-    return max(free.values(), default=0.0)
+        found.append(start)
+    return found
+
+
+def makespan(graph: Graph, pieces: Sequence[Piece]) -> float:
+    """Seconds until all is done."""
+    begun = starts(graph, pieces)
+    ends = [start + piece.seconds for start, piece in zip(begun, pieces, strict=True)]
+    return max(ends, default=0.0)
 
 
 def critical_path(ops: Sequence[Operator], fastest: Callable[[Operator], float]) -> float:

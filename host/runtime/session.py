@@ -29,7 +29,7 @@ class Result:
     """Outputs int16 or int8 [batch, length, width], and how they came about.
 
     report: counters, and executable: what ran, None where no instructions did; device: where it
-    ran; seconds: of wall time, without what is done once for a shape.
+    ran; seconds: of wall time, checks included, without what is done once for a shape.
     """
 
     outputs: dict[str, np.ndarray]
@@ -78,7 +78,9 @@ class Session:
         CompileError, DeviceError
             If the region does not fit the device or the device fails, and there is no fallback.
         """
+        start = time.perf_counter()
         shape = region.check(inputs, lengths)
+        checked = time.perf_counter() - start
         device = self.device
         try:
             outcome, seconds = self._run(device, region, shape, inputs, lengths)
@@ -88,6 +90,7 @@ class Session:
             self.notes.append(f"{region.name} ran on {CPU}: {error}")
             device = CPU
             outcome, seconds = self._run(device, region, shape, inputs, lengths)
+        seconds += checked
         return Result(outcome.outputs, outcome.report, outcome.executable, device, seconds)
 
     @property

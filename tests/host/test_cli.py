@@ -21,6 +21,7 @@ from transept.host.bench.softmax import bench_softmax
 from transept.host.cli import app, bench
 from transept.host.cli.errors import describe
 from transept.host.cli.test import TESTS, find_tests
+from transept.host.placement.machine import load_costs, machine, read_costs
 from transept.sim import build
 from transept.sim.tools import BuildError
 
@@ -117,6 +118,7 @@ ERRORS = [
     ("run minilm --text a --device auto --pin x", 1, "--pin 'x' is not LAYER=DEVICE"),
     ("run minilm --text a --device auto --limit cpu=x", 1, "--limit of 'x' MiB is no number"),
     ("run minilm --text a --device auto --pin x=npu", 1, "no device 'npu', there is rtl"),
+    ("run minilm --text a --runs 3", 1, "--runs 3 is for --explain, which shows times"),
     ("calibrate --device npu --tokens 4", 1, "no device 'npu', there is rtl, emulator, gpu"),
     ("bench softmax --config tiny --device emulator --json no/x", 1, "no folder no for x"),
     ("bench gpu", 1, "needs a CUDA device, torch finds none"),
@@ -437,21 +439,34 @@ def own_costs(tmp_path, monkeypatch):
     monkeypatch.setattr("transept.host.placement.machine.cache_dir", lambda: tmp_path / "cache")
 
 
-def test_a_placement_is_explained(transept_command, own_costs):
-    code, _, lines = transept_command(
-        *[
-            "calibrate",
-            "--model",
-            "my_models:model",
-            "--config",
-            "tiny",
-            "--device",
-            "cpu",
-            "--device",
-            "emulator",
-        ]
-    )
+CALIBRATE = "calibrate --model my_models:model --config tiny"
+
+
+def test_costs_are_written_and_kept(transept_command, own_costs, tmp_path):
+    """All of them, as they are kept for this machine; those at a clock are only written."""
+    path = tmp_path / "costs.json"
+    command = f"{CALIBRATE} --device cpu --device emulator --json {path}"
+    code, out, lines = transept_command(*command.split())
     assert (code, lines) == (0, [])
+    assert "kept in" in out
+    found = read_costs(path)
+    assert found == load_costs(TINY)
+    assert set(found) == {"cpu", "emulator"}
+    assert found["cpu"].samples
+    told = json.loads(path.read_text())
+    assert told["machine"] == machine()
+    assert told["command"].startswith("transept")
+    command = f"{CALIBRATE} --device emulator --clock 1 --json {path}"
+    code, out, lines = transept_command(*command.split())
+    assert (code, lines) == (0, [])
+    assert "kept in" not in out
+    assert load_costs(TINY) == found
+    assert read_costs(path)["emulator"] != found["emulator"]
+
+
+def test_a_placement_is_explained(transept_command, own_costs):
+    command = f"{CALIBRATE} --device cpu --device emulator"
+    assert transept_command(*command.split())[::2] == (0, [])
     command = "run my_models:model --config tiny --device auto --explain --pin *=emulator"
     code, out, lines = transept_command(*command.split())
     assert (code, lines) == (0, [])
@@ -460,6 +475,32 @@ def test_a_placement_is_explained(transept_command, own_costs):
     assert re.search(r"no plan is below [\d.e-]+ ms", out)
     assert "mismatches: 0 against the emulator, 0 against the golden model" in out
     assert "emulator" in out
+
+
+def test_an_explanation_has_the_median_of_several_runs(transept_command, own_costs, monkeypatch):
+    told = []
+    monkeypatch.setattr(report, "show_placement", lambda *found: told.append(found))
+    runs = []
+    monkeypatch.setattr(cli.run, "median_run", lambda several: runs.append(several) or several[-1])
+    command = "run my_models:model --config tiny --device cpu --explain --clock 2 --runs 3"
+    assert transept_command(*command.split())[::2] == (0, [])
+    ((placed, hertz),) = told
+    assert hertz == 2e6
+    assert [len(several) for several in runs] == [3] * len(placed)
+    assert placed
+
+
+def test_cycles_are_explained(transept_command, own_costs, monkeypatch):
+    """Those that the RTL counts, beside those that were predicted."""
+    told = {}
+    monkeypatch.setattr(report, "show_rows", told.__setitem__)
+    command = "run my_models:model --config tiny --device rtl --explain --clock 100"
+    code, out, lines = transept_command(*command.split())
+    assert (code, lines) == (0, [])
+    assert "cycles = " in out
+    (row,) = told["placement of model"]
+    assert row["predicted_cycles"] == pytest.approx(row["cycles"], rel=0.2)
+    assert row["measured_ms"] == row["cycles"] / 1e5
 
 
 def test_a_pin_that_fits_no_layer_is_refused(transept_command, own_costs):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from graphs import mlp, post_norm, random_inputs
+from graphs import mlp, random_inputs
 from placements import SHAPE, costs
 
 from transept.golden.config import TINY
@@ -11,10 +11,9 @@ from transept.host.devices.base import DeviceLostError
 from transept.host.devices.emulator import EmulatorDevice
 from transept.host.placement import auto
 from transept.host.placement.auto import Placement
-from transept.host.placement.calibrate import Work, calibrate
-from transept.host.placement.machine import load_costs, machine, save_costs
+from transept.host.placement.costs import signature
+from transept.host.placement.machine import load_costs, save_costs
 from transept.host.placement.scheduler import Scheduler
-from transept.host.placement.told import part_rows, summary
 from transept.host.runtime.program import compile
 from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
@@ -50,8 +49,8 @@ def test_a_program_runs_where_it_ends_soonest(program):
 
 
 def test_pins_of_layers(program):
-    name = program.regions[0].graph.ops[0].name
-    placement = Placement(("golden",), pins={name: "emulator"})
+    first, second = (op.name for op in program.regions[0].graph.ops)
+    placement = Placement(("golden",), pins={first: "emulator", second: "golden"})
     y = program.run(X, device="auto", placement=placement)
     devices = {part.result.device for part in program.last.parts}
     assert devices == {"golden", "emulator"}
@@ -91,58 +90,43 @@ def test_a_loaded_program_is_placed_too(program, tmp_path):
 def test_costs_are_measured_once_and_kept(program, monkeypatch):
     program._schedulers.clear()
     program.run(X, device="auto", placement=Placement(DEVICES))
-    assert set(load_costs()) == set(DEVICES)
+    assert set(load_costs(TINY)) == set(DEVICES)
     monkeypatch.setattr(auto, "calibrate", None)
     program._schedulers.clear()
     program.run(X, device="auto", placement=Placement(DEVICES))
 
 
-def test_a_kind_that_was_never_measured_is_measured(monkeypatch):
-    graph = post_norm(1, 16, 2, [32])
+def regions(graph, shape=SHAPE):
     region = Region("region", graph, TINY)
-    region.executable(region.shape(1, {"rows": 5}))
+    region.executable(shape)
+    return [region]
+
+
+def costs_of(graph, *devices, **told):
+    return auto.costs_of(TINY, Placement(devices, **told), devices, regions(graph), print)
+
+
+def test_an_operator_that_was_never_measured_is_measured():
+    """Beside those that were, which stay."""
     partly = costs(mlp(1, [8, 8]), 0)
-    save_costs({"cpu": partly})
-    found = auto.costs_of(TINY, Placement(("cpu",)), ["cpu"], [region], lambda text: None)
-    assert found["cpu"].kinds >= {"linear", "norm", "attention"}
-
-
-def test_costs_of_another_machine_are_not_used(monkeypatch, cache):
-    path = save_costs({"cpu": costs(mlp(1, [8, 8]), 0)})
-    assert load_costs()
-    path.write_text("{")
-    assert load_costs() == {}
-    save_costs({"cpu": costs(mlp(1, [8, 8]), 0)})
-    about = machine()
-    monkeypatch.setattr(
-        "transept.host.placement.machine.machine", lambda: about | {"processor": "another"}
-    )
-    assert load_costs() == {}
-
-
-def test_the_accelerator_at_a_clock_takes_its_cycles():
+    save_costs({"cpu": partly}, TINY)
     graph = mlp(1, [16, 16, 16])
-    region = Region("region", graph, TINY)
-    cycles = region.executable(SHAPE).predicted_cycles
-    (found,) = calibrate([Work(graph, SHAPE)], ["emulator"], TINY, clock=1e6).values()
-    whole = sum(found.operator(graph, SHAPE, op) for op in graph.ops)
-    assert whole == pytest.approx(cycles / 1e6)
-    assert found.launch == 0.0
+    found = costs_of(graph, "cpu")["cpu"]
+    assert {signature(graph, SHAPE, op) for op in graph.ops} <= found.samples.keys()
+    assert partly.samples.items() <= found.samples.items()
+    assert load_costs(TINY)["cpu"].samples == found.samples
 
 
-def test_what_happened_is_told():
-    graph = mlp(1, [10, 24, 7])
-    known = {"cpu": costs(graph, 0), "golden": costs(graph, 1)}
-    sessions = {name: Session(TINY, name, fallback=False) for name in known}
-    placed = Scheduler(sessions.__getitem__, known).run(
-        Region("region", graph, TINY), random_inputs(graph, 2, 8)
-    )
-    rows, whole = part_rows(placed), summary(placed)
-    assert sum(row["operators"] for row in rows) == len(graph.ops)
-    assert rows[0]["part"].startswith(graph.ops[0].name)
-    assert {*rows[0]["elsewhere_ms"], rows[0]["device"]} == set(known)
-    assert whole["predicted_ms"] == pytest.approx(placed.plan.seconds * 1e3)
-    assert whole["measured_ms"] == pytest.approx(sum(row["measured_ms"] for row in rows))
+@pytest.mark.parametrize("device", ["emulator", "rtl"])
+def test_cycles_at_a_clock_are_not_kept_and_not_taken_from_what_is(device):
+    """They are no measurements of this machine."""
+    graph = mlp(1, [16, 16, 16])
+    slow = costs(graph, 0)
+    save_costs({device: slow}, TINY)
+    found = costs_of(graph, device, clock=1e6)[device]
+    assert max(sample.seconds for sample in found.samples.values()) < 0.1
+    assert load_costs(TINY)[device].samples == slow.samples
+    assert costs_of(graph, device)[device].samples == slow.samples
 
 
 # --- devices that die

@@ -1,15 +1,18 @@
 """Runs by plan: the golden bits wherever parts run, and whatever fails."""
 
 import itertools
+import threading
+import time
 
 import numpy as np
 import pytest
 from graphs import mlp, post_norm, pre_norm, random_inputs
-from placements import SHAPE, costs, two_chains
+from placements import SHAPE, chain, costs, two_chains
 
 from transept.golden.config import TINY
 from transept.host.devices.base import DeviceError, DeviceLostError
 from transept.host.placement.costs import DeviceCosts
+from transept.host.placement.parts import weight_bytes
 from transept.host.placement.scheduler import Scheduler
 from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
@@ -136,6 +139,94 @@ def test_what_fails_is_tried_again_by_the_next_run():
     assert len(scheduler.notes) == 1
     assert [p.planned for p in second.parts] == list(second.plan.parts)
     assert first.plan == second.plan
+
+
+def test_what_moves_fits_the_memory_of_where_it_goes():
+    """Beside what ran there before something failed."""
+    graph = GRAPHS["mlp"]()
+    known = {"emulator": costs(graph, 0), "golden": costs(graph, 0), "cpu": costs(graph, 0, 1e6)}
+    weights = [weight_bytes(op) for op in graph.ops]
+    lost = graph.ops[1].name
+    pins = {op.name: "golden" for op in graph.ops[:1]} | {lost: "emulator"}
+    limit = weights[0] + weights[1] - 1
+    sessions = Sessions(lambda device: DeviceError("it broke") if device == "emulator" else None)
+    scheduler = Scheduler(sessions.__getitem__, known, pins=pins, memory={"golden": limit})
+    placed = check(graph, scheduler)
+    (moved,) = [part for part in placed.parts if lost in part.planned.operators]
+    assert moved.result.device == "cpu"
+    ran = [p.planned for p in placed.parts if p.result.device == "golden"]
+    assert ran
+    assert sum(sum(weights[part.first : part.end]) for part in ran) <= limit
+
+
+def test_when_no_memory_is_left_the_error_is_raised():
+    graph = GRAPHS["mlp"]()
+    known = {"emulator": costs(graph, 0), "golden": costs(graph, 0, 1e6)}
+    sessions = Sessions(lambda device: DeviceError("it broke") if device == "emulator" else None)
+    scheduler = Scheduler(sessions.__getitem__, known, memory={"golden": 5})
+    with pytest.raises(DeviceError, match="it broke"):
+        check(graph, scheduler)
+
+
+# --- at the same time
+class Meeting(Sessions):
+    """Devices that wait for each other, and say in which thread they ran."""
+
+    def __init__(self, devices):
+        self.barrier, self.threads = threading.Barrier(devices), []
+        super().__init__(self.meet)
+
+    def meet(self, device):
+        self.threads.append(threading.current_thread())
+        self.barrier.wait(timeout=20)
+
+
+def test_independent_parts_run_at_the_same_time():
+    """Each device waits until the other one runs, too."""
+    graph = two_chains()
+    sessions = Meeting(2)
+    known = {name: costs(graph, 0) for name in ("golden", "cpu")}
+    placed = check(graph, Scheduler(sessions.__getitem__, known))
+    assert {part.result.device for part in placed.parts} == {"golden", "cpu"}
+    first, second = placed.parts
+    assert min(first.start, second.start) >= 0
+    assert abs(first.start - second.start) < 20
+
+
+def test_parts_that_nothing_runs_beside_run_in_the_callers_thread():
+    graph = chain([10, 24, 16, 12])
+    sessions = Meeting(1)
+    pins = {op.name: ("cpu" if index == 1 else "golden") for index, op in enumerate(graph.ops)}
+    placed = check(graph, Scheduler(sessions.__getitem__, known(graph, 0), pins=pins))
+    assert [part.result.device for part in placed.parts] == ["golden", "cpu", "golden"]
+    assert set(sessions.threads) == {threading.current_thread()}
+    begun = [part.start for part in placed.parts]
+    assert 0 <= begun[0] < begun[1] < begun[2]
+
+
+def test_no_device_is_left_at_work_when_something_is_raised():
+    """An error that no other device can mend ends the run when all that runs has ended."""
+    graph, ended = two_chains(), []
+
+    class Failing(Sessions):
+        def __missing__(self, device):
+            session = super().__missing__(device)
+            run = session.run
+
+            def slow(*args):
+                if device == "cpu":
+                    raise MemoryError("no more")
+                time.sleep(0.1)
+                ended.append(device)
+                return run(*args)
+
+            session.run = slow
+            return session
+
+    known = {name: costs(graph, 0) for name in ("golden", "cpu")}
+    with pytest.raises(MemoryError, match="no more"):
+        check(graph, Scheduler(Failing().__getitem__, known))
+    assert ended == ["golden"]
 
 
 @pytest.mark.parametrize("graph", ["mlp", "two chains"])

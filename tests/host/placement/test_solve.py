@@ -11,9 +11,9 @@ from placements import SHAPE, chain, costs, two_chains
 
 from transept.host.compiler.cut import Shape
 from transept.host.placement.costs import DeviceCosts, Sample, fitted
-from transept.host.placement.parts import boundaries, boundary, part_graph, weight_bytes
+from transept.host.placement.parts import Work, boundaries, part_graph, transfers, weight_bytes
 from transept.host.placement.plan import Planner, check_pins, pinned
-from transept.host.placement.solve import Piece, critical_path, makespan
+from transept.host.placement.solve import Piece, critical_path, makespan, starts
 
 
 def every_plan(planner, cuts, devices):
@@ -27,6 +27,13 @@ def every_plan(planner, cuts, devices):
                     planner.part(first, end, device)
                     for first, end, device in zip(ends, ends[1:], places, strict=False)
                 )
+
+
+def moved(graph, first, end):
+    """Bytes in and out of a part, value by value: 2 sequences of 8 rows."""
+    part = part_graph(graph, first, end)
+    values = [part.values[name] for name in (*part.inputs, *part.outputs)]
+    return sum(2 * 8 * value.width * value.bits // 8 for value in values)
 
 
 @pytest.mark.parametrize("launch", [0.0, 3.0])
@@ -60,8 +67,7 @@ def test_what_a_part_takes_is_told():
     known = {name: costs(graph, i, launch=2.0, rate=100.0) for i, name in enumerate("ab")}
     planner = Planner(graph, SHAPE, known)
     for part in planner.plan().parts:
-        around = boundary(graph, part.first, part.end)
-        transfer = sum(around.sizes(graph, SHAPE)) / 100.0
+        transfer = moved(graph, part.first, part.end) / 100.0
         work = sum(
             known[part.device].operator(graph, SHAPE, op) for op in graph.ops[part.first : part.end]
         )
@@ -94,6 +100,19 @@ def test_parts_one_by_one_are_the_graph(make):
         assert np.array_equal(arrays[name], y)
 
 
+@pytest.mark.parametrize("make", [lambda: pre_norm(2, 16, 4, 2, [8, 12]), two_chains])
+def test_what_is_moved_is_what_enters_and_leaves(make):
+    """Of every part, also of values that several operators of it read, or that nothing reads."""
+    graph = make()
+    for first in range(len(graph.ops)):
+        found = transfers(graph, SHAPE, first)
+        assert found[0] == 0
+        for count in range(1, len(found)):
+            assert found[count] == moved(graph, first, first + count)
+        assert first + len(found) - 1 == len(graph.ops)
+    assert Work(graph, SHAPE).part(1, 3).moved == moved(graph, 1, 3)
+
+
 # --- pins and memory
 def test_pins_are_kept():
     graph = post_norm(1, 16, 2, [32])
@@ -123,8 +142,7 @@ def test_pins_take_prefixes_and_patterns():
 def test_weights_fit_the_memory():
     graph = mlp(3, [10, 24, 16, 12, 20])
     fast, slow = costs(graph, 0), costs(graph, 1)
-    for key, sample in slow.samples.items():
-        slow.samples[key] = Sample(sample.kind, sample.features, sample.seconds + 10)
+    slow = slower(slow, 10)
     total = sum(map(weight_bytes, graph.ops))
     before = 0.0
     for limit in (total, total * 3 // 4, total // 2, 0):
@@ -140,6 +158,55 @@ def test_weights_fit_the_memory():
         before = plan.seconds
         if limit:
             assert held > 0
+
+
+def used(graph, plan, device):
+    parts = (part for part in plan.parts if part.device == device)
+    return sum(weight_bytes(op) for part in parts for op in graph.ops[part.first : part.end])
+
+
+def slower(known, seconds):
+    """The same device, so many seconds slower at every operator."""
+    samples = {
+        key: Sample(sample.kind, sample.features, sample.seconds + seconds)
+        for key, sample in known.samples.items()
+    }
+    return DeviceCosts(known.launch, known.bytes_per_second, samples)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_fit_two_memories(seed):
+    """What leaves one device does not overfill the other."""
+    graph = mlp(seed, [10, 24, 16, 12, 20])
+    fast = costs(graph, seed)
+    known = {"a": fast, "b": slower(fast, 1), "slow": slower(fast, 1000)}
+    total = sum(map(weight_bytes, graph.ops))
+    limits = {"a": total // 3, "b": total // 3}
+    plan = Planner(graph, SHAPE, known, memory=limits).plan()
+    for device, limit in limits.items():
+        assert 0 < used(graph, plan, device) <= limit
+
+
+def test_a_memory_is_shared_with_other_weights():
+    graph = mlp(3, [10, 24, 16, 12, 20])
+    known = {"fast": costs(graph, 0), "slow": slower(costs(graph, 0), 10)}
+    total = sum(map(weight_bytes, graph.ops))
+    planner = Planner(graph, SHAPE, known, memory={"fast": total})
+    assert used(graph, planner.plan(), "fast") == total
+    assert used(graph, planner.plan(held={"fast": 300}), "fast") <= total - 300
+    assert used(graph, planner.plan(held={"slow": 300}), "fast") == total
+
+
+def test_weights_that_fit_nowhere_are_told():
+    """Together, while each part would fit."""
+    graph = mlp(3, [10, 24, 16, 12, 20])
+    total = sum(map(weight_bytes, graph.ops))
+    planner = Planner(graph, SHAPE, {"a": costs(graph, 0)}, memory={"a": total - 1, "b": 5})
+    message = (
+        f"no plan found for {total:,} bytes of weights where devices hold at most: a {total - 1:,}$"
+    )
+    with pytest.raises(ValueError, match=message):
+        planner.plan()
 
 
 def test_what_no_device_runs_is_told():
@@ -171,6 +238,20 @@ def test_the_longest_way_is_the_bound():
     assert critical_path(graph.ops, lambda op: 1.0) == 3.0
 
 
+def test_pieces_start_when_they_can():
+    graph = two_chains()
+    pieces = [
+        Piece(0, 1, "a", 3.0),
+        Piece(1, 2, "b", 1.0),
+        Piece(2, 3, "a", 5.0),
+        Piece(3, 4, "c", 1.0),
+    ]
+    assert starts(graph, pieces) == [0.0, 3.0, 3.0, 8.0]
+    plan = Planner(graph, SHAPE, {"a": costs(graph, 0), "b": costs(graph, 0)}).plan()
+    assert [part.start for part in plan.parts] == starts(graph, plan.parts)
+    assert max(part.start + part.seconds for part in plan.parts) == plan.seconds
+
+
 # --- fits
 def test_fits_find_the_factors():
     rng = np.random.default_rng(0)
@@ -189,6 +270,16 @@ def test_no_factor_is_negative():
     found = fitted([Sample("norm", list(row), t) for row, t in zip(rows, seconds, strict=True)])
     assert min(found) >= 0
     assert found[2] == 0
+
+
+def test_a_device_is_scaled():
+    """All but its link."""
+    graph = mlp(1, [10, 24, 16])
+    known = costs(graph, 3, launch=2.0, rate=50.0)
+    twice = known.scaled(2.0)
+    assert (twice.launch, twice.bytes_per_second) == (4.0, 50.0)
+    for op in graph.ops:
+        assert twice.operator(graph, SHAPE, op) == 2 * known.operator(graph, SHAPE, op)
 
 
 def test_operators_like_measured_ones_are_fitted():
