@@ -92,7 +92,8 @@ def merged(ops: Sequence[Linear], bits: int) -> Merged | None:
     z = (v * MOST >> t) + 1
     half_t, half_o = (1 << t) >> 1, (1 << o) >> 1
     # where z saturates, the result does so too
-    hidden = LIMIT25 - int(np.abs(channel.bias).max()) + half_o >> o >= (1 << bits - 1) - 1
+    most, bias = (1 << bits - 1) - 1, int(np.abs(channel.bias).max())
+    hidden = LIMIT25 - bias + half_o >> o >= most and bias - LIMIT25 + half_o >> o <= -most
     up = 32 - t - o
     row_left = min(int(up.min()), 15)
     if (

@@ -162,7 +162,9 @@ def test_roots():
     rng = np.random.default_rng(0)
     bits = np.repeat(np.arange(62), 400)
     v = (1 << bits) + (rng.random(len(bits)) * (1 << bits)).astype(np.int64)
-    v = torch.tensor(np.concatenate([v, 1 << np.arange(62), (2 << np.arange(62)) - 1]))
+    # all ones behind the first 17 bits: a float64 of them would round up
+    ends = (rng.integers(1 << 16, 1 << 17, (2000, 1)) + 1 << np.arange(30, 45)) - 1
+    v = torch.tensor(np.concatenate([v, 1 << np.arange(62), ends.flatten()]))
     mantissa, exponent = polynomial.rsqrt(v)
     assert torch.equal(roots(v), mantissa * 2.0 ** -exponent.double())
 
