@@ -18,7 +18,7 @@ from rich.table import Table
 from transept.golden.config import Config
 from transept.host.files import whole_file
 from transept.host.placement.scheduler import Placed
-from transept.host.placement.told import part_rows, summary
+from transept.host.placement.told import part_rows, summary, with_columns
 
 __all__ = [
     "cell",
@@ -187,12 +187,8 @@ def show_placement(placed: Sequence[Placed], clock: float | None = None) -> None
     """Every part of each region: where it ran, what was predicted and measured, what else it would
     have taken."""
     for region in placed:
-        found, rows = summary(region, clock), part_rows(region, clock)
-        devices = sorted({name for row in rows for name in row["elsewhere_ms"]})
-        for row in rows:
-            elsewhere = row.pop("elsewhere_ms")
-            row |= {f"on_{name}_ms": elsewhere.get(name) for name in devices}
-        show_rows(f"placement of {found['region']}", rows)
+        found = summary(region, clock)
+        show_rows(f"placement of {found['region']}", with_columns(part_rows(region, clock)))
         alone = ", ".join(f"{name} {cell(time)} ms" for name, time in found["alone_ms"].items())
         predicted, measured, bound = (
             cell(found[f"{name}_ms"]) for name in ("predicted", "measured", "bound")

@@ -36,8 +36,6 @@ def priced(solve: Solve, fits: Fits, devices: Sequence[str], price: float) -> li
     def uniform(value: float) -> dict[str, float]:
         return dict.fromkeys(devices, value)
 
-    if not devices or fits(solve(uniform(0.0))):
-        return solve(uniform(0.0))
     for _ in range(DOUBLINGS):
         if fits(solve(uniform(price))):
             break

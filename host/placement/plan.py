@@ -18,6 +18,7 @@ from transept.host.placement.solve import (
     Piece,
     critical_path,
     improved,
+    least_sum,
     makespan,
     solve,
     starts,
@@ -193,6 +194,7 @@ class Planner:
     def _solve(self, cuts: Sequence[int], room: Mapping[str, int]) -> list[Piece] | None:
         """Pieces of least time whose weights fit; None if none were found."""
         devices = list(self.costs)
+        pieces = solve(self._graph, cuts, devices, self.part)
 
         def fits(pieces: Sequence[Piece]) -> bool:
             return all(self._used(pieces, device) <= size for device, size in room.items())
@@ -202,14 +204,19 @@ class Planner:
                 price = prices.get(device, 0.0)
                 return self.part(first, end, device) + price * self.held(first, end)
 
-            return solve(self._graph, cuts, devices, cost)
+            return least_sum(cuts, devices, cost)
 
-        found = priced(at, fits, list(room), FIRST_PRICE)
-        found = found or first_fit(cuts, devices, self.part, fits)
-        if found is None or not room:
-            return found
-        unpriced = [replace(p, seconds=self.part(p.first, p.end, p.device)) for p in found]
-        return improved(self._graph, unpriced, cuts, devices, self.part, fits)
+        if fits(pieces):
+            return pieces
+        begins = [
+            priced(at, fits, list(room), FIRST_PRICE),
+            first_fit(cuts, devices, self.part, fits),
+        ]
+        found = []
+        for begin in filter(None, begins):
+            pieces = [replace(p, seconds=self.part(p.first, p.end, p.device)) for p in begin]
+            found.append(improved(self._graph, pieces, cuts, devices, self.part, fits))
+        return min(found, key=functools.partial(makespan, self._graph), default=None)
 
     def _used(self, pieces: Sequence[Piece], device: str) -> int:
         return sum(self.held(p.first, p.end) for p in pieces if p.device == device)

@@ -3,7 +3,7 @@
 Parts are neighbouring operators on one device. Values pass between parts through the host, so what
 a part takes depends on it alone, and dynamic programming over its ends finds the sequence of parts
 of least sum exactly. Where parts do not depend on each other, devices work at the same time: the
-plan is then improved part by part, and ``bound`` says what no plan can beat.
+plan is then changed in one place after the other as long as that gains.
 """
 
 from __future__ import annotations
@@ -15,8 +15,21 @@ from dataclasses import dataclass
 
 from transept.golden.graph import Graph, Operator
 
-__all__ = ["PartCost", "Piece", "critical_path", "improved", "makespan", "solve", "starts"]
+__all__ = [
+    "PartCost",
+    "Piece",
+    "critical_path",
+    "improved",
+    "least_sum",
+    "makespan",
+    "solve",
+    "starts",
+]
 
+#: Changes that are tried, one after the other, of a plan in which devices work at the same time.
+TRIES = 500
+#: By how much a device may seem slower than it is.
+FACTORS = (1.5, 2.5)
 #: Seconds of the operators from ``first`` to before ``end`` on a device; infinite if it cannot.
 PartCost = Callable[[int, int, str], float]
 
@@ -41,11 +54,54 @@ def solve(graph: Graph, cuts: Sequence[int], devices: Sequence[str], cost: PartC
     ValueError
         If some operators can run on no device.
     """
-    return improved(graph, _sequence(cuts, devices, cost), cuts, devices, cost)
+    least = least_sum(cuts, devices, cost)
+    if _chained(graph, cuts):
+        return least
+    begins = [least, *_begins(cuts, devices, cost)]
+    found = [improved(graph, begin, cuts, devices, cost) for begin in begins]
+    return min(found, key=lambda pieces: makespan(graph, pieces))
 
 
-def _sequence(cuts: Sequence[int], devices: Sequence[str], cost: PartCost) -> list[Piece]:
-    """The pieces of the least sum: best[j] = min over i and devices of best[i] + cost(i, j)."""
+def _begins(cuts: Sequence[int], devices: Sequence[str], cost: PartCost) -> Iterator[list[Piece]]:
+    """Where to begin besides the least sum: with every cut, and with devices that seem slower than
+    they are, so that others share their work."""
+    spans = list(itertools.pairwise(cuts))
+    yield [min((Piece(*s, d, cost(*s, d)) for d in devices), key=_seconds) for s in spans]
+    for device, factor in itertools.product(devices, FACTORS):
+
+        def slower(
+            first: int, end: int, name: str, slow: str = device, by: float = factor
+        ) -> float:
+            return cost(first, end, name) * (by if name == slow else 1.0)
+
+        found = least_sum(cuts, devices, slower)
+        yield _pieces([(piece.first, piece.end, piece.device) for piece in found], cost)
+
+
+def _seconds(piece: Piece) -> float:
+    return piece.seconds
+
+
+def _chained(graph: Graph, cuts: Sequence[int]) -> bool:
+    """Whether what is between two cuts always waits for what is before: nothing is at the same
+    time."""
+    made: set[str] = set()
+    for place, (first, end) in enumerate(itertools.pairwise(cuts)):
+        ops = graph.ops[first:end]
+        if place and not made & {name for op in ops for name in op.inputs}:
+            return False
+        made = {name for op in ops for name in op.outputs}
+    return True
+
+
+def least_sum(cuts: Sequence[int], devices: Sequence[str], cost: PartCost) -> list[Piece]:
+    """The pieces of the least sum: best[j] = min over i and devices of best[i] + cost(i, j).
+
+    Raises
+    ------
+    ValueError
+        If some operators can run on no device.
+    """
     best: dict[int, tuple[float, Piece | None]] = {cuts[0]: (0.0, None)}
     for place, end in enumerate(cuts[1:], 1):
         found: tuple[float, Piece | None] = (math.inf, None)
@@ -74,10 +130,11 @@ def improved(
     cost: PartCost,
     fits: Callable[[Sequence[Piece]], bool] = lambda pieces: True,
 ) -> list[Piece]:
-    """Pieces changed one place after the other as long as that gains, and what is found fits."""
-    least = makespan(graph, pieces)
+    """Pieces changed in one place after the other as long as that gains, and what is found fits."""
+    least, tries = makespan(graph, pieces), TRIES
     while True:
-        for other in _neighbours(graph, pieces, cuts, devices, cost):
+        for other in itertools.islice(_neighbours(graph, pieces, cuts, devices, cost), tries):
+            tries -= 1
             found = makespan(graph, other)
             if found < least * (1 - 1e-9) and fits(other):
                 pieces, least = other, found
@@ -89,13 +146,11 @@ def improved(
 def _neighbours(
     graph: Graph, pieces: list[Piece], cuts: Sequence[int], devices: Sequence[str], cost: PartCost
 ) -> Iterator[list[Piece]]:
-    """Plans that differ in one place: a piece elsewhere, or an independent stretch of it; a border
+    """Plans that differ in one place: some of a piece, or all of it, elsewhere or apart; a border
     between two pieces at another cut, or none."""
     for index, piece in enumerate(pieces):
-        for first, end in [(piece.first, piece.end), *_independent(graph, piece)]:
+        for first, end in _stretches(graph, piece, cuts):
             for device in devices:
-                if device == piece.device:
-                    continue
                 spans = [
                     (piece.first, first, piece.device),
                     (first, end, device),
@@ -104,9 +159,19 @@ def _neighbours(
                 yield [*pieces[:index], *_pieces(spans, cost), *pieces[index + 1 :]]
     for index, (left, right) in enumerate(itertools.pairwise(pieces)):
         for cut in cuts:
-            if left.first <= cut <= right.end and cut != left.end:
+            if left.first <= cut <= right.end:
                 spans = [(left.first, cut, left.device), (cut, right.end, right.device)]
                 yield [*pieces[:index], *_pieces(spans, cost), *pieces[index + 2 :]]
+
+
+def _stretches(graph: Graph, piece: Piece, cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """All of a piece, its parts before and behind a cut, and what in it is independent."""
+    yield piece.first, piece.end
+    yield from _independent(graph, piece)
+    for cut in cuts:
+        if piece.first < cut < piece.end:
+            yield piece.first, cut
+            yield cut, piece.end
 
 
 def _pieces(spans: Sequence[tuple[int, int, str]], cost: PartCost) -> list[Piece]:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from transept.host.placement.plan import Plan, PlannedPart
 from transept.host.placement.scheduler import Placed, PlacedPart
 from transept.host.placement.solve import Piece, makespan
 
-__all__ = ["median_run", "part_rows", "summary"]
+__all__ = ["median_run", "part_rows", "plan_rows", "summary", "with_columns"]
 
 
 def median_run(runs: Sequence[Placed]) -> Placed:
@@ -24,13 +25,28 @@ def median_run(runs: Sequence[Placed]) -> Placed:
     return replace(last, parts=parts)
 
 
+def plan_rows(plan: Plan) -> list[dict[str, Any]]:
+    """A row for each part, in the order of the graph: what runs where, its predicted milliseconds,
+    and those that it would take elsewhere."""
+    return [_planned(part) for part in plan.parts]
+
+
 def part_rows(placed: Placed, clock: float | None = None) -> list[dict[str, Any]]:
-    """A row for each part, in the order of the graph: what runs where, its predicted and measured
-    milliseconds, and what it would take elsewhere; cycles, counted and predicted, if some device
-    counts them. clock: cycles a second that an accelerator's time is counted by."""
+    """The same of parts that ran, with measured milliseconds; cycles, counted and predicted, if
+    some device counts them. clock: cycles a second that an accelerator's time is counted by."""
     parts = _in_order(placed)
     counts = any(_cycles(part) for part in parts)
     return [_row(part, clock, counts) for part in parts]
+
+
+def with_columns(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with a column for each device where something is elsewhere, None where it cannot run."""
+    devices = sorted({name for row in rows for name in row["elsewhere_ms"]})
+    return [
+        {name: value for name, value in row.items() if name != "elsewhere_ms"}
+        | {f"on_{name}_ms": row["elsewhere_ms"].get(name) for name in devices}
+        for row in rows
+    ]
 
 
 def _in_order(placed: Placed) -> list[PlacedPart]:
@@ -43,22 +59,24 @@ def _cycles(part: PlacedPart) -> int | None:
     return None if report is None else report.cycles or None
 
 
-def _row(part: PlacedPart, clock: float | None, counts: bool) -> dict[str, Any]:
-    planned, executable = part.planned, part.result.executable
-    first, last = planned.operators[0], planned.operators[-1]
-    row: dict[str, Any] = {
+def _planned(part: PlannedPart) -> dict[str, Any]:
+    first, last = part.operators[0], part.operators[-1]
+    return {
         "part": first if first == last else f"{first} .. {last}",
-        "operators": len(planned.operators),
-        "device": part.result.device,
-        "predicted_ms": planned.seconds * 1e3,
-        "of_it_transfer_ms": planned.transfer * 1e3,
-        "measured_ms": _seconds(part, clock) * 1e3,
-        "elsewhere_ms": {device: time * 1e3 for device, time in planned.elsewhere.items()},
+        "operators": len(part.operators),
+        "device": part.device,
+        "predicted_ms": part.seconds * 1e3,
+        "of_it_transfer_ms": part.transfer * 1e3,
+        "elsewhere_ms": {device: time * 1e3 for device, time in part.elsewhere.items()},
     }
+
+
+def _row(part: PlacedPart, clock: float | None, counts: bool) -> dict[str, Any]:
+    executable, cycles = part.result.executable, _cycles(part)
+    row = _planned(part.planned) | {"measured_ms": _seconds(part, clock) * 1e3}
     if counts:
-        cycles = _cycles(part)
-        row["cycles"] = cycles
-        row["predicted_cycles"] = executable.predicted_cycles if cycles and executable else None
+        predicted = executable.predicted_cycles if cycles and executable else None
+        row |= {"cycles": cycles, "predicted_cycles": predicted}
     return row
 
 

@@ -8,7 +8,7 @@ from placements import costs, two_chains
 
 from transept.golden.config import TINY
 from transept.host.placement.scheduler import Scheduler
-from transept.host.placement.told import median_run, part_rows, summary
+from transept.host.placement.told import median_run, part_rows, plan_rows, summary, with_columns
 from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
 
@@ -48,6 +48,22 @@ def test_what_happened_is_told():
     assert whole["predicted_ms"] == placed.plan.seconds * 1e3
     assert whole["alone_ms"] == {n: t * 1e3 for n, t in placed.plan.alone.items()}
     assert whole["bound_ms"] == placed.plan.bound * 1e3
+
+
+def test_a_plan_is_told_before_it_runs():
+    placed = run(mlp(1, [10, 24, 7]), ("cpu", "golden"))
+    names = ("part", "operators", "device", "predicted_ms", "of_it_transfer_ms", "elsewhere_ms")
+    wanted = [{name: row[name] for name in names} for row in part_rows(placed)]
+    assert plan_rows(placed.plan) == wanted
+
+
+def test_elsewhere_is_a_column_for_each_device():
+    rows = [{"part": "a", "elsewhere_ms": {"x": 1.0}}, {"part": "b", "elsewhere_ms": {"y": 2.0}}]
+    assert with_columns(rows) == [
+        {"part": "a", "on_x_ms": 1.0, "on_y_ms": None},
+        {"part": "b", "on_x_ms": None, "on_y_ms": 2.0},
+    ]
+    assert "elsewhere_ms" in rows[0]
 
 
 def test_parts_at_the_same_time_are_not_added_up():
