@@ -173,8 +173,8 @@ def show_model(result: dict, config: Config, memory: str) -> None:
         f"mismatches: {wrong[0]} against the emulator, {wrong[1]} against the golden model"
     )
     console.print(
-        f"{result['macs_share']:.1%} of the multiply-accumulates in {result['regions']} regions "
-        "on the accelerator"
+        f"{result['macs_share']:.1%} of the multiply-accumulates in {result['regions']} regions or "
+        f"parts of them, on {', '.join(result['devices'])}"
     )
     for note in result["notes"]:
         console.print(f"note: {escape(note)}")

@@ -203,11 +203,13 @@ def _figures(
     """Counters of the run; None where the device knows no time."""
     config, explanation = model.program.config, model.program.explain()
     macs = {name: count for part in parts for name, count in _macs(part).items()}
+    counted = [part for part in parts if part.result.report is not None]
     reports = [part.result.report for part in parts if part.result.report is not None]
     seconds = sum(part.result.seconds for part in parts)
     figures: dict[str, Any] = {
         "shapes": [list(x.shape) for x in model.inputs],
         "regions": len(parts),
+        "devices": sorted({part.result.device for part in parts}),
         "launches": len(reports),
         "macs": sum(macs.values()),
         "macs_share": explanation["macs_share"],
@@ -217,9 +219,10 @@ def _figures(
     }
     if reports:
         cycles = sum(report.cycles for report in reports)
+        done = sum(macs[name] for part in counted for name in _macs(part))
         figures |= {
             "cycles": cycles,
-            "utilisation": figures["macs"] / config.macs / cycles if cycles else None,
+            "utilisation": done / config.macs / cycles if cycles else None,
             "bytes_read": sum(report.bytes_read for report in reports),
             "bytes_written": sum(report.bytes_written for report in reports),
             "array_cycles": sum(report.array_cycles for report in reports),
