@@ -166,7 +166,9 @@ class AttentionStep:
         keys = memory.keys(op.k)
         kind = ("attention", *q.shape, *k.shape[1:], v.shape[2], op.heads, op.filter)
         blocks = tuner.fastest(
-            kind, ATTENTION_BLOCKS, lambda blocks: kernel(q, k, v, out, keys, blocks=blocks)
+            kind,
+            ATTENTION_BLOCKS,
+            lambda blocks: kernel(q, k, v, out, keys, blocks=blocks, whole=True),
         )
         yield lambda: kernel(q, k, v, out, keys, blocks=blocks, whole=memory.whole)
         yield from quantise(memory, op.out)

@@ -29,7 +29,10 @@ ATTENTION_BLOCKS = (
     AttentionBlocks(64, 128, registers=168),
     AttentionBlocks(128, 128),
     AttentionBlocks(128, 64, registers=168),
-    *(AttentionBlocks(64, 128, stages=2, parts=parts) for parts in (1, 2, 4)),
+    AttentionBlocks(64, 128, registers=168, parts=1),
+    AttentionBlocks(64, 128, registers=168, parts=2),
+    AttentionBlocks(64, 128, stages=2, parts=1),
+    AttentionBlocks(64, 128, stages=2, parts=4),
     AttentionBlocks(64, 64, stages=2, parts=1),
 )
 #: What is tried for products of many rows, of some, and of few.
