@@ -18,10 +18,10 @@ $(STAMP): pyproject.toml setup.py
 test: $(STAMP) lint
 	$(VENV)/bin/python -m transept.host.cli doctor
 	$(VENV)/bin/pytest -m 'not slow' -n auto --dist worksteal
-	$(NOTEBOOKS)
 
 test-slow: $(STAMP)
 	$(VENV)/bin/pytest -m slow
+	$(NOTEBOOKS)
 
 # whether every notebook gives the outputs that are kept in it; UPDATE=1 writes them anew
 NOTEBOOKS := $(VENV)/bin/pytest --nbval --nbval-current-env -n auto --dist loadfile notebooks
