@@ -106,4 +106,4 @@ def _asks_for_gradients(module: fx.GraphModule) -> bool:
     """Whether a result of the graph is to be differentiated."""
     (output,) = module.graph.find_nodes(op="output")
     values = [node.meta.get("example_value") for node in output.all_input_nodes]
-    return torch.is_grad_enabled() and any(getattr(x, "requires_grad", False) for x in values)
+    return any(getattr(x, "requires_grad", False) for x in values)

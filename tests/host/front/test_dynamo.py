@@ -399,7 +399,8 @@ def test_choices_in_the_code_are_graphs_of_their_own():
             self.a, self.b = nn.Linear(16, 16), nn.Linear(16, 16)
 
         def forward(self, x, swap=False):
-            return self.a(self.b(x)).relu() if swap else self.b(self.a(x)).tanh()
+            x = self.a(x)
+            return self.b(x.relu() if swap else 2 * x.tanh())
 
     model = Either().eval()
     run = compiled(model)
@@ -632,6 +633,22 @@ def test_weights_that_need_no_gradients_need_no_context():
     with torch.enable_grad():
         got = compiled(model)(X)
     assert torch.equal(got, quantised(model, X)(X))
+
+
+def test_a_model_that_turns_gradients_on_itself(told):
+    class On(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = mlp()
+
+        def forward(self, x):
+            with torch.enable_grad():
+                return self.a(x)
+
+    model = On()
+    assert compiled(model)(X).requires_grad
+    assert programs(model) == []
+    assert "it is to be differentiated" in told()[0]
 
 
 def test_a_model_that_turns_gradients_off_itself():
