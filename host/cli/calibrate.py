@@ -59,9 +59,7 @@ def calibrate(
     tokens = tokens if ":" in model else tokens or TOKENS
     ready = prepare(model, chosen, tokens=tokens, batch=batch)
     works = [
-        Work(region.graph, shape)
-        for region in ready.program.regions
-        for shape in region.executables
+        Work(region.graph, shape) for region in ready.program.regions for shape in region.shapes
     ]
     devices = device or available(chosen)
     with working("calibrating") as progress:

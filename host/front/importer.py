@@ -213,6 +213,7 @@ class ImportedModel:
             return True
         for region, float_region in zip(regions, found.regions, strict=True):
             shape = region_shape(region, float_region)
+            region.shapes[shape] = None
             try:
                 _check_fit(region, shape)
             except CompileError as error:

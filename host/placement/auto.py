@@ -70,7 +70,7 @@ def scheduler(
     progress: Callable[[str], None] = lambda text: None,
 ) -> Scheduler:
     """A scheduler for some regions on the devices of this machine. What was never measured is now,
-    on the operators of the regions in the shapes that they were compiled for.
+    on the operators of the regions in the shapes that they were made for.
 
     session: opens a device by its name and options.
 
@@ -103,7 +103,7 @@ def costs_of(
     progress: Callable[[str], None],
 ) -> dict[str, DeviceCosts]:
     """What is known of devices; what is not is measured, and kept unless a clock was told."""
-    works = [Work(region.graph, shape) for region in regions for shape in region.executables]
+    works = [Work(region.graph, shape) for region in regions for shape in region.shapes]
     needed = {signature(work.graph, work.shape, op) for work in works for op in work.graph.ops}
     known = {
         device: costs

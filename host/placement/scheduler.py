@@ -99,7 +99,9 @@ class Scheduler:
                 raise ValueError(
                     f"{name} is pinned to {device}; what is known is {', '.join(costs)}"
                 )
-        self._session, self._costs = session, costs
+        #: The open device of a name.
+        self.session = session
+        self._costs = costs
         self._pins, self._memory, self._fallback = dict(pins or {}), memory, fallback
         self._planners: dict[tuple[Region, Shape], Planner] = {}
         self._plans: dict[tuple[Region, Shape], Plan] = {}
@@ -228,7 +230,7 @@ class Scheduler:
             own,
             {name: arrays[name] for name in own.graph.inputs},
             {name: real for name, real in lengths.items() if name in dims},
-            self._session(part.device),
+            self.session(part.device),
         )
 
     def _ready(

@@ -149,11 +149,11 @@ class Program:
                 outputs, found = self._place(region, inputs, lengths, placement, options, placed)
             else:
                 part = self.run_region(region, inputs, lengths, device, **options)
-                outputs, found = part.result.outputs, [part]
-            parts.extend(found)
+                outputs, found = part.result.outputs, [(part, self.session(device, **options))]
+            parts.extend(part for part, _ in found)
             if watch is not None:
-                for part in found:
-                    watch(part, self.session(part.result.device, **options))
+                for part, session in found:
+                    watch(part, session)
             return outputs
 
         result, notes = self.imported.run(arguments, runner)
@@ -169,8 +169,8 @@ class Program:
         placement: Placement | None,
         options: dict,
         placed: list[Placed],
-    ) -> tuple[dict[str, np.ndarray], list[Part]]:
-        """Run a region on the devices of a plan."""
+    ) -> tuple[dict[str, np.ndarray], list[tuple[Part, Session]]]:
+        """Run a region on the devices of a plan; its parts, each with the session that ran it."""
         from transept.host.placement.auto import Placement, scheduler
 
         wanted = placement or Placement()
@@ -184,8 +184,10 @@ class Program:
         placed.append(found)
         self.notes += chosen.notes
         chosen.notes.clear()
-        parts = [Part(p.region, p.inputs, p.lengths, p.result) for p in found.parts]
-        return found.outputs, parts
+        return found.outputs, [
+            (Part(p.region, p.inputs, p.lengths, p.result), chosen.session(p.result.device))
+            for p in found.parts
+        ]
 
     def run_region(
         self,
@@ -228,9 +230,10 @@ class Program:
         lengths = args[1] if len(args) == 2 else None
         placed: list[Placed] = []
         if device == AUTO:
-            outputs, parts = self._place(
+            outputs, found = self._place(
                 region, integers, lengths or {}, placement, options, placed
             )
+            parts = [part for part, _ in found]
         else:
             parts = [self.run_region(region, integers, lengths, device, **options)]
             outputs = parts[0].result.outputs

@@ -29,13 +29,15 @@ def dtype_of(value: Value) -> np.dtype:
 class Region:
     """A quantised graph on one configuration, and its executables by shape.
 
-    All executables share one weight image; each is compiled when it is first asked for.
+    All executables share one weight image; each is compiled when it is first asked for. shapes:
+    those that it was made for, in this order, compiled or not.
     """
 
     name: str
     graph: Graph
     config: Config
     executables: dict[Shape, Executable] = field(default_factory=dict, init=False)
+    shapes: dict[Shape, None] = field(default_factory=dict, init=False)
 
     @functools.cached_property
     def image(self) -> WeightImage:
@@ -112,6 +114,7 @@ class Region:
     def add(self, executable: Executable) -> None:
         """Keep an executable, in place of the one of the same shape."""
         self.executables[executable.shape] = executable
+        self.shapes[executable.shape] = None
 
     # --- inputs and outputs
     def quantise(self, name: str, real: np.ndarray) -> np.ndarray:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from transept.golden.filters import Dense, KeyFilter
+from transept.golden.filters import Causal, Dense, KeyFilter, TileThreshold, Window
 from transept.golden.graph import Dim, Graph, Operator, Value
 from transept.golden.numerics.norm import NormParameters
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
 from transept.golden.ops import Add, Attention, Linear, Norm
 
 __all__ = [
+    "SMALL",
     "GraphBuilder",
     "attention_alone",
     "cross",
@@ -290,3 +291,17 @@ def random_inputs(
         steps = np.clip(np.rint(drawn), -value.limit, value.limit)
         inputs[name] = steps.astype(np.int8 if value.bits == 8 else np.int16)
     return inputs
+
+
+#: A small graph of every kind.
+SMALL = {
+    "post-norm": lambda: post_norm(1, 16, 2, [32]),
+    "layers that differ": lambda: post_norm(2, 16, 4, [8, 40]),
+    "padded heads": lambda: post_norm(3, 14, 2, [30]),
+    "pre-norm": lambda: pre_norm(4, 16, 4, 2, [32, 24]),
+    "causal": lambda: post_norm(5, 16, 2, [16], Causal()),
+    "window": lambda: post_norm(6, 16, 2, [16], Window(3, 2)),
+    "threshold": lambda: post_norm(7, 16, 2, [16], TileThreshold(1000)),
+    "mlp": lambda: mlp(8, [10, 24, 7]),
+    "mlp from int8": lambda: mlp(9, [10, 24, 7], bits=8),
+}

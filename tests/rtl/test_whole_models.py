@@ -14,7 +14,7 @@ from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
 from transept.host.texts import passages
 
-DEVICES = ("rtl", "emulator", "cpu")
+DEVICES = ("rtl", "emulator", "cpu", "golden")
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (1, 20, 24), (5, 3, 1), (17, 9, 30)])

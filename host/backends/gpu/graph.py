@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from triton.runtime.errors import OutOfResources
 
 from transept.golden.graph import Graph, Lengths
 from transept.golden.ops import Attention
@@ -138,7 +139,7 @@ def _told(device: torch.device) -> Iterator[None]:
     try:
         with contextlib.nullcontext() if _current(device) else torch.cuda.device(device):
             yield
-    except torch.cuda.OutOfMemoryError as error:
+    except (torch.cuda.OutOfMemoryError, OutOfResources) as error:
         raise OutOfMemoryError(f"gpu: {_first_line(error)}") from None
     except torch.AcceleratorError as error:
         raise DeviceLostError(f"gpu: {_first_line(error)}") from None

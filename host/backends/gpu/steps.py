@@ -15,12 +15,13 @@ from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Add, Attention, Linear, Norm
 from transept.host.backends.gpu.memory import Memory
 from transept.host.backends.gpu.tune import ATTENTION_BLOCKS, Tuner, linear_blocks
+from transept.host.compiler.errors import CompileError
 from transept.host.kernels.attention import AttentionKernel
 from transept.host.kernels.matmul import LinearKernel, joinable
 from transept.host.kernels.norm import NormKernel
 from transept.host.kernels.rows import activated, lookup, quantise_rows
 
-__all__ = ["Launch", "Step", "quantise", "steps"]
+__all__ = ["STEPS", "Launch", "Step", "quantise", "steps"]
 
 #: Starts kernels on the memory that it was bound to.
 Launch = Callable[[], None]
@@ -40,7 +41,7 @@ def steps(graph: Graph, device: torch.device) -> list[Step]:
 
     Raises
     ------
-    TypeError
+    CompileError
         If an operator has no kernel.
     """
     found: list[Step] = []
@@ -51,7 +52,7 @@ def steps(graph: Graph, device: torch.device) -> list[Step]:
         ops = _beside(graph, op) if isinstance(op, Linear) else (op,)
         done |= {other.name for other in ops}
         if type(op) not in STEPS:
-            raise TypeError(f"{op.name} is a {type(op).__name__}, for which there is no kernel")
+            raise CompileError(f"gpu: {op.name} is a {type(op).__name__}, there is no such kernel")
         found.append(STEPS[type(op)](graph, ops, device))
     return found
 

@@ -25,12 +25,12 @@ def test_model(name):
         assert "is a bias, no mask" in reasons.pop()
     else:
         assert found["macs_share"] == (1 if name != "norm" else 0)
-    on_emulator = program.run(*inputs, device="emulator")
-    on_cpu = program.run(*inputs, device="cpu")
-    assert torch.equal(on_emulator, on_cpu)
-    assert not [note for note in program.notes if "ran" in note]
+    on_golden = program.run(*inputs, device="golden")
+    for device in ("emulator", "cpu"):
+        assert torch.equal(program.run(*inputs, device=device), on_golden), device
+        assert not [note for note in program.notes if "ran" in note]
     with torch.no_grad():
         wanted = model(*inputs)
-    assert (on_cpu.shape, on_cpu.dtype) == (wanted.shape, wanted.dtype)
-    rows = [x.double().reshape(-1, x.shape[-1]) for x in (on_cpu, wanted)]
+    assert (on_golden.shape, on_golden.dtype) == (wanted.shape, wanted.dtype)
+    rows = [x.double().reshape(-1, x.shape[-1]) for x in (on_golden, wanted)]
     assert torch.nn.functional.cosine_similarity(*rows).min() >= 0.995

@@ -48,6 +48,33 @@ def test_a_program_runs_where_it_ends_soonest(program):
     assert placed.plan.seconds <= min(placed.plan.alone.values())
 
 
+def test_a_program_of_several_sequences_is_placed():
+    """It was tried on one, so that no executable is there yet."""
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    x = torch.randn(3, 4, 8)
+    program = compile(layer, x, config=TINY)
+    (region,) = program.regions
+    assert list(region.shapes) == [region.shape(3, {dim.name: 4 for dim in region.graph.dims})]
+    y = program.run(x, device="auto", placement=Placement(DEVICES))
+    assert torch.equal(y, program.run(x, device="golden"))
+
+
+def test_what_ran_a_part_is_watched(program):
+    seen = []
+    placement = Placement(("golden",), pins={program.regions[0].graph.ops[0].name: "emulator"})
+    program.run(
+        X,
+        device="auto",
+        placement=placement,
+        watch=lambda part, session: seen.append((part.result.device, session)),
+    )
+    assert [device for device, _ in seen] == [session.device for _, session in seen]
+    opened = [session.opened for device, session in seen if device == "emulator"]
+    assert opened
+    assert None not in opened
+
+
 def test_pins_of_layers(program):
     first, second = (op.name for op in program.regions[0].graph.ops)
     placement = Placement(("golden",), pins={first: "emulator", second: "golden"})

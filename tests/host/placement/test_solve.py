@@ -1,5 +1,6 @@
 """Plans: the least time of all, by trying every other; independent parts; pins; memory."""
 
+import dataclasses
 import itertools
 import math
 import re
@@ -9,6 +10,7 @@ import pytest
 from graphs import mlp, post_norm, pre_norm, random_inputs
 from placements import SHAPE, chain, costs, two_chains
 
+from transept.golden.ops import Attention
 from transept.host.compiler.cut import Shape
 from transept.host.placement.costs import DeviceCosts, Sample, fitted
 from transept.host.placement.parts import Work, boundaries, part_graph, transfers, weight_bytes
@@ -137,6 +139,25 @@ def test_pins_take_prefixes_and_patterns():
     names = [op.name for op in graph.ops]
     assert set(pinned(graph, {"*": "a"})) == set(names)
     assert set(pinned(graph, {"linear*": "a"})) == {n for n in names if n.startswith("linear")}
+    layers = [dataclasses.replace(op, name=f"layers.1{i}.x") for i, op in enumerate(graph.ops)]
+    graph = dataclasses.replace(graph, ops=tuple(layers))
+    assert set(pinned(graph, {"layers.10": "a"})) == {"layers.10.x"}
+    assert not pinned(graph, {"layers.1": "a"})
+
+
+def test_pins_cut_where_an_int8_value_passes():
+    graph = post_norm(1, 16, 2, [32])
+    name = next(op.name for op in graph.ops if isinstance(op, Attention))
+    known = {"a": costs(graph, 0), "b": costs(graph, 1)}
+    plan = Planner(graph, SHAPE, known, pinned(graph, {"*": "a", name: "b"})).plan()
+    assert [part.operators for part in plan.parts if part.device == "b"] == [(name,)]
+
+
+def test_a_device_whose_memory_is_too_small_is_none_that_runs_all():
+    graph = mlp(3, [10, 24, 16])
+    known = {"small": costs(graph, 0), "large": costs(graph, 1)}
+    plan = Planner(graph, SHAPE, known, memory={"small": 10}).plan()
+    assert set(plan.alone) == {"large"}
 
 
 def test_weights_fit_the_memory():

@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from graphs import mlp, post_norm, pre_norm, random_inputs
+from graphs import SMALL as GRAPHS
+from graphs import mlp, random_inputs
 
 from transept.golden.config import PYNQ_Z2, TINY
-from transept.golden.filters import Causal, TileThreshold, Window
 from transept.host.backends import accelerator as module
 from transept.host.devices import catalogue
 from transept.host.devices.base import DeviceLostError
@@ -20,17 +20,6 @@ from transept.host.runtime.errors import ProgramError
 from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
 
-GRAPHS = {
-    "post-norm": lambda: post_norm(1, 16, 2, [32]),
-    "layers that differ": lambda: post_norm(2, 16, 4, [8, 40]),
-    "padded heads": lambda: post_norm(3, 14, 2, [30]),
-    "pre-norm": lambda: pre_norm(4, 16, 4, 2, [32, 24]),
-    "causal": lambda: post_norm(5, 16, 2, [16], Causal()),
-    "window": lambda: post_norm(6, 16, 2, [16], Window(3, 2)),
-    "threshold": lambda: post_norm(7, 16, 2, [16], TileThreshold(1000)),
-    "mlp": lambda: mlp(8, [10, 24, 7]),
-    "mlp from int8": lambda: mlp(9, [10, 24, 7], bits=8),
-}
 #: Batch, length, and real lengths.
 RUNS = [(1, 16, None), (1, 13, [13]), (2, 9, [9, 4]), (2, 8, [1, 8]), (1, 21, [19])]
 
