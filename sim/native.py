@@ -268,7 +268,8 @@ class NativeSimulation:
         self._handle = None
         self.config, self.seed, self.dram_base = config, seed, dram_base
         self.dram = np.zeros(dram_bytes, np.uint8)
-        self._timeline, self._record = timeline, record
+        #: Whether ``timeline`` has something to tell.
+        self.keeps_timeline, self._record = timeline, record
         self._path = library or build.accelerator_library(config, trace=waves is not None)
         self._lib = _load(self._path)
         if self._lib.transept_bus_bytes() != config.axi_bytes:
@@ -424,7 +425,7 @@ class NativeSimulation:
 
     def timeline(self) -> np.ndarray:
         """Changes of ``activity``: uint64 rows of (cycle, value), the first at cycle 0."""
-        if not self._timeline:
+        if not self.keeps_timeline:
             raise RuntimeError("make the simulation with timeline=True")
         pointer = ctypes.POINTER(_U64)()
         count = self._lib.transept_timeline(self._handle, ctypes.byref(pointer))

@@ -91,6 +91,8 @@ class _Measured:
         report = part.result.report
         if not isinstance(device, RtlDevice) or executable is None or report is None:
             return
+        if not device.simulation.keeps_timeline:  # a placement's own device
+            return
         image = executable.linked(executable.shape.rows | dict(part.lengths))
         changes = last_run(device.simulation.timeline(), report.cycles)
         self.sha256 = device.rtl_sha256
