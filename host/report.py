@@ -193,7 +193,8 @@ def show_placement(placed: Sequence[Placed], clock: float | None = None) -> None
         predicted, measured, bound = (
             cell(found[f"{name}_ms"]) for name in ("predicted", "measured", "bound")
         )
-        console.print(f"predicted {predicted} ms, measured {measured} ms")
+        least = " (no other parts take less)" if found["least"] else ""
+        console.print(f"predicted {predicted} ms{least}, measured {measured} ms")
         console.print(f"alone: {alone}; no plan is below {bound} ms")
 
 

@@ -6,19 +6,17 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from transept.golden.graph import Graph, Operator
 from transept.host.compiler.cut import Shape
 from transept.host.placement.costs import DeviceCosts
-from transept.host.placement.memory import first_fit, priced
 from transept.host.placement.parts import boundaries, transfers, weight_bytes
 from transept.host.placement.solve import (
     Piece,
+    Problem,
     critical_path,
-    improved,
-    least_sum,
     makespan,
     solve,
     starts,
@@ -28,8 +26,6 @@ __all__ = ["Costs", "Plan", "PlannedPart", "Planner", "check_pins", "pinned"]
 
 #: Seconds of an operator on a device, by what is known of the device.
 Costs = Mapping[str, DeviceCosts]
-#: Seconds for a byte of weights, to begin with where memory is short.
-FIRST_PRICE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -56,13 +52,15 @@ class Plan:
     """Parts in the order of the graph.
 
     seconds: predicted, independent parts at the same time; alone: of every device that can run all;
-    bound: no plan takes less.
+    bound: no plan takes less, in whatever order; least: whether no other parts in this order take
+    less.
     """
 
     parts: tuple[PlannedPart, ...]
     seconds: float
     alone: Mapping[str, float]
     bound: float
+    least: bool
 
 
 def pinned(graph: Graph, pins: Mapping[str, str]) -> dict[str, str]:
@@ -108,7 +106,7 @@ class Planner:
     ) -> None:
         #: What is known of each device that may be used.
         self.costs = costs
-        self._graph, self._shape = graph, shape
+        self.graph, self._shape = graph, shape
         self._pins = dict(pins or {})
         self._memory = {name: size for name, size in (memory or {}).items() if name in costs}
         self._transfers = functools.cache(functools.partial(transfers, graph, shape))
@@ -124,6 +122,11 @@ class Planner:
         self._impossible = {
             device: _sums([math.isinf(time) for time in times]) for device, times in taken.items()
         }
+        #: Seconds of each operator where it is fastest.
+        self._fastest = {
+            op.name: min((times[i] for times in taken.values()), default=math.inf)
+            for i, op in enumerate(graph.ops)
+        }
         self._parts: dict[tuple[int, int, str], float] = {}
         self._weights = _sums([weight_bytes(op) for op in graph.ops])
 
@@ -131,7 +134,7 @@ class Planner:
         if self._pins.get(op.name, device) != device:
             return math.inf
         try:
-            return known.operator(self._graph, self._shape, op)
+            return known.operator(self.graph, self._shape, op)
         except KeyError:
             return math.inf
 
@@ -164,7 +167,7 @@ class Planner:
         """Plans that leave a device out; what was pinned to it may go anywhere."""
         costs = {device: known for device, known in self.costs.items() if device != failed}
         pins = {name: device for name, device in self._pins.items() if device != failed}
-        return Planner(self._graph, self._shape, costs, pins, self._memory)
+        return Planner(self.graph, self._shape, costs, pins, self._memory)
 
     # --- plans
     def plan(
@@ -179,60 +182,30 @@ class Planner:
         ValueError
             If some operator can run on no device, or no plan was found that memories hold.
         """
-        span = first, len(self._graph.ops) if end is None else end
+        span = first, len(self.graph.ops) if end is None else end
         room = {name: limit - (held or {}).get(name, 0) for name, limit in self._memory.items()}
         inner = [cut for cut in self._cuts if span[0] < cut < span[1]]
-        pieces = self._solve([span[0], *inner, span[1]], room)
-        if pieces is None:
+        cuts = [span[0], *inner, span[1]]
+        devices = list(self.costs)
+        found = solve(Problem(self.graph, cuts, devices, self.part, self._fastest, self.held, room))
+        if found is None:
             limits = ", ".join(f"{device} {size:,}" for device, size in room.items())
             raise ValueError(
                 f"no plan found for {self.held(*span):,} bytes of weights where devices hold at "
                 f"most: {limits}"
             )
-        return self._told(pieces, *span)
+        return self._told(*found, *span)
 
-    def _solve(self, cuts: Sequence[int], room: Mapping[str, int]) -> list[Piece] | None:
-        """Pieces of least time whose weights fit; None if none were found."""
-        devices = list(self.costs)
-        pieces = solve(self._graph, cuts, devices, self.part)
-
-        def fits(pieces: Sequence[Piece]) -> bool:
-            return all(self._used(pieces, device) <= size for device, size in room.items())
-
-        def at(prices: Mapping[str, float]) -> list[Piece]:
-            def cost(first: int, end: int, device: str) -> float:
-                price = prices.get(device, 0.0)
-                return self.part(first, end, device) + price * self.held(first, end)
-
-            return least_sum(cuts, devices, cost)
-
-        if fits(pieces):
-            return pieces
-        begins = [
-            priced(at, fits, list(room), FIRST_PRICE),
-            first_fit(cuts, devices, self.part, fits),
-        ]
-        found = []
-        for begin in filter(None, begins):
-            pieces = [replace(p, seconds=self.part(p.first, p.end, p.device)) for p in begin]
-            found.append(improved(self._graph, pieces, cuts, devices, self.part, fits))
-        return min(found, key=functools.partial(makespan, self._graph), default=None)
-
-    def _used(self, pieces: Sequence[Piece], device: str) -> int:
-        return sum(self.held(p.first, p.end) for p in pieces if p.device == device)
-
-    def _told(self, pieces: Sequence[Piece], first: int, end: int) -> Plan:
-        begun = starts(self._graph, pieces)
+    def _told(self, pieces: Sequence[Piece], certain: bool, first: int, end: int) -> Plan:
+        begun = starts(self.graph, pieces)
         alone = {device: self.part(first, end, device) for device in self.costs}
         return Plan(
             tuple(itertools.starmap(self._part, zip(pieces, begun, strict=True))),
-            makespan(self._graph, pieces),
+            makespan(self.graph, pieces),
             {device: seconds for device, seconds in alone.items() if math.isfinite(seconds)},
-            critical_path(self._graph.ops[first:end], self._fastest),
+            critical_path(self.graph.ops[first:end], self._fastest),
+            certain,
         )
-
-    def _fastest(self, op: Operator) -> float:
-        return min(self._seconds(device, known, op) for device, known in self.costs.items())
 
     def _part(self, piece: Piece, start: float) -> PlannedPart:
         span = piece.first, piece.end
@@ -240,7 +213,7 @@ class Planner:
         return PlannedPart(
             *span,
             piece.device,
-            tuple(op.name for op in self._graph.ops[slice(*span)]),
+            tuple(op.name for op in self.graph.ops[slice(*span)]),
             start,
             piece.seconds,
             self._transfer(*span, piece.device),

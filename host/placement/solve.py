@@ -1,9 +1,12 @@
 """The plan of least time: where each operator of a graph runs.
 
 Parts are neighbouring operators on one device. Values pass between parts through the host, so what
-a part takes depends on it alone, and dynamic programming over its ends finds the sequence of parts
-of least sum exactly. Where parts do not depend on each other, devices work at the same time: the
-plan is then changed in one place after the other as long as that gains.
+a part takes depends on it alone. Plans grow part by part, from the first operator to the last
+(label setting for paths with several criteria; Martins, European Journal of Operational Research
+16, 1984): of a plan up to a cut all that matters is when each device is free, when each value that
+is still to be read is there, and how many bytes of weights each limited device holds. A plan that
+is ahead of another in none of these is dropped. Where each part waits for the one before and
+memory is not limited, one plan is left at every cut: plain dynamic programming.
 """
 
 from __future__ import annotations
@@ -13,23 +16,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from transept.golden.graph import Graph, Operator
 
-__all__ = [
-    "PartCost",
-    "Piece",
-    "critical_path",
-    "improved",
-    "least_sum",
-    "makespan",
-    "solve",
-    "starts",
-]
+__all__ = ["PartCost", "Piece", "Problem", "critical_path", "makespan", "solve", "starts"]
 
-#: Changes that are tried, one after the other, of a plan in which devices work at the same time.
-TRIES = 500
-#: By how much a device may seem slower than it is.
-FACTORS = (1.5, 2.5)
+#: Plans that are kept at all cuts together. Of more, some are dropped that might have been best.
+LABELS = 2048
+#: Plans that are kept at a cut in a first search. What is no better than its best is dropped at
+#: once in the second.
+NARROW = 4
 #: Seconds of the operators from ``first`` to before ``end`` on a device; infinite if it cannot.
 PartCost = Callable[[int, int, str], float]
 
@@ -44,158 +41,200 @@ class Piece:
     seconds: float
 
 
-def solve(graph: Graph, cuts: Sequence[int], devices: Sequence[str], cost: PartCost) -> list[Piece]:
-    """Pieces of the least predicted time.
+@dataclass(frozen=True)
+class Problem:
+    """What is to be planned.
 
-    cuts: where the graph may be cut, its ends included.
+    cuts: where the graph may be cut, its ends included; cost: of parts; fastest: seconds of each
+    operator, by its name, that no device beats; held: bytes of weights of the operators from one to
+    before another; room: bytes that devices hold at most, those that are limited.
+    """
+
+    graph: Graph
+    cuts: Sequence[int]
+    devices: Sequence[str]
+    cost: PartCost
+    fastest: Mapping[str, float]
+    held: Callable[[int, int], int]
+    room: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Label:
+    """A plan up to a cut: when devices are free, when live values are there, bytes held by limited
+    devices; its last piece, and the plan before that."""
+
+    free: tuple[float, ...]
+    ready: tuple[float, ...]
+    held: tuple[int, ...]
+    before: _Label | None = None
+    piece: Piece | None = None
+
+    @property
+    def criteria(self) -> tuple[float, ...]:
+        """What a better plan has less of."""
+        return *self.free, *self.ready, *self.held
+
+    def pieces(self) -> list[Piece]:
+        """All pieces, the first first."""
+        found, label = [], self
+        while label.piece is not None and label.before is not None:
+            found.append(label.piece)
+            label = label.before
+        return found[::-1]
+
+
+def solve(problem: Problem) -> tuple[list[Piece], bool] | None:
+    """The pieces of least predicted time that memories hold, and whether no others take less for
+    certain; None if none were found.
 
     Raises
     ------
     ValueError
         If some operators can run on no device.
     """
-    least = least_sum(cuts, devices, cost)
-    if _chained(graph, cuts):
-        return least
-    begins = [least, *_begins(cuts, devices, cost)]
-    found = [improved(graph, begin, cuts, devices, cost) for begin in begins]
-    return min(found, key=lambda pieces: makespan(graph, pieces))
-
-
-def _begins(cuts: Sequence[int], devices: Sequence[str], cost: PartCost) -> Iterator[list[Piece]]:
-    """Where to begin besides the least sum: with every cut, and with devices that seem slower than
-    they are, so that others share their work."""
-    spans = list(itertools.pairwise(cuts))
-    yield [min((Piece(*s, d, cost(*s, d)) for d in devices), key=_seconds) for s in spans]
-    for device, factor in itertools.product(devices, FACTORS):
-
-        def slower(
-            first: int, end: int, name: str, slow: str = device, by: float = factor
-        ) -> float:
-            return cost(first, end, name) * (by if name == slow else 1.0)
-
-        found = least_sum(cuts, devices, slower)
-        yield _pieces([(piece.first, piece.end, piece.device) for piece in found], cost)
-
-
-def _seconds(piece: Piece) -> float:
-    return piece.seconds
-
-
-def _chained(graph: Graph, cuts: Sequence[int]) -> bool:
-    """Whether what is between two cuts always waits for what is before: nothing is at the same
-    time."""
-    made: set[str] = set()
-    for place, (first, end) in enumerate(itertools.pairwise(cuts)):
-        ops = graph.ops[first:end]
-        if place and not made & {name for op in ops for name in op.inputs}:
-            return False
-        made = {name for op in ops for name in op.outputs}
-    return True
-
-
-def least_sum(cuts: Sequence[int], devices: Sequence[str], cost: PartCost) -> list[Piece]:
-    """The pieces of the least sum: best[j] = min over i and devices of best[i] + cost(i, j).
-
-    Raises
-    ------
-    ValueError
-        If some operators can run on no device.
-    """
-    best: dict[int, tuple[float, Piece | None]] = {cuts[0]: (0.0, None)}
-    for place, end in enumerate(cuts[1:], 1):
-        found: tuple[float, Piece | None] = (math.inf, None)
-        for first in cuts[:place]:
-            for device in devices:
-                seconds = cost(first, end, device)
-                if best[first][0] + seconds < found[0]:
-                    found = best[first][0] + seconds, Piece(first, end, device, seconds)
-        best[end] = found
-    pieces: list[Piece] = []
-    end = cuts[-1]
-    while end != cuts[0]:
-        piece = best[end][1]
-        if piece is None:
+    for first, end in itertools.pairwise(problem.cuts):
+        if all(math.isinf(problem.cost(first, end, device)) for device in problem.devices):
             raise ValueError(f"no device runs the operators up to number {end}")
-        pieces.insert(0, piece)
-        end = piece.first
-    return pieces
+    places = [_Place.at(problem, cut) for cut in problem.cuts]
+    search = _Search(problem, places)
+    certain = search.run(NARROW) or search.run(max(NARROW, LABELS // len(places)))
+    return None if search.best is None else (search.best.pieces(), certain)
 
 
-def improved(
-    graph: Graph,
-    pieces: list[Piece],
-    cuts: Sequence[int],
-    devices: Sequence[str],
-    cost: PartCost,
-    fits: Callable[[Sequence[Piece]], bool] = lambda pieces: True,
-) -> list[Piece]:
-    """Pieces changed in one place after the other as long as that gains, and what is found fits."""
-    least, tries = makespan(graph, pieces), TRIES
-    while True:
-        for other in itertools.islice(_neighbours(graph, pieces, cuts, devices, cost), tries):
-            tries -= 1
-            found = makespan(graph, other)
-            if found < least * (1 - 1e-9) and fits(other):
-                pieces, least = other, found
-                break
+@dataclass(frozen=True)
+class _Place:
+    """A cut. live: values that are made before it and read behind it; readers: the first operator
+    that reads each; tails: seconds of the longest way behind each; sources: the live inputs of
+    every operator that waits for nothing else; work, weights: of all that is behind it."""
+
+    cut: int
+    live: Mapping[str, int]
+    readers: tuple[int, ...]
+    tails: tuple[float, ...]
+    sources: tuple[tuple[int, ...], ...]
+    work: float
+    weights: int
+
+    @classmethod
+    def at(cls, problem: Problem, cut: int) -> _Place:
+        """The place of a cut."""
+        first, last = problem.cuts[0], problem.cuts[-1]
+        before, behind = problem.graph.ops[first:cut], problem.graph.ops[cut:last]
+        made = {name for op in before for name in op.outputs}
+        later = {name for op in behind for name in op.outputs}
+        readers: dict[str, int] = {}
+        for place, op in enumerate(behind, cut):
+            for name in made & set(op.inputs):
+                readers.setdefault(name, place)
+        live = {name: i for i, name in enumerate(readers)}
+        sources = {
+            tuple(live[name] for name in op.inputs if name in live)
+            for op in behind
+            if not later & set(op.inputs)
+        }
+        tails = tuple(critical_path(behind, problem.fastest, since=name) for name in live)
+        work = sum(problem.fastest[op.name] for op in behind)
+        weights = problem.held(cut, last)
+        return cls(cut, live, tuple(readers.values()), tails, tuple(sources), work, weights)
+
+    def earliest(self, ready: Sequence[float]) -> float:
+        """When the first operator behind the cut can start."""
+        return min(
+            (max((ready[i] for i in source), default=0.0) for source in self.sources), default=0.0
+        )
+
+
+class _Search:
+    """Plans up to every cut, and the best of all operators so far."""
+
+    def __init__(self, problem: Problem, places: Sequence[_Place]) -> None:
+        self.best: _Label | None = None
+        self._problem, self._places = problem, places
+        self._limited = tuple(problem.room)
+        self._room = tuple(problem.room.values())
+        self._open = not set(problem.devices) <= set(problem.room)
+        self._labels: list[list[_Label]] = [[] for _ in places]
+
+    def run(self, width: int) -> bool:
+        """Find plans; whether none was dropped that might have been the best."""
+        count, certain = len(self._problem.devices), True
+        self._labels[0] = [_Label((0.0,) * count, (), (0,) * len(self._room))]
+        for at, place in enumerate(self._places[:-1]):
+            labels = self._undominated(at)
+            certain &= len(labels) <= width
+            labels = self._thinned(labels, place, width)
+            for to in range(at + 1, len(self._places)):
+                for label in self._grown(labels, at, to):
+                    self._add(label, to)
+            self._labels[at] = []
+        return certain
+
+    # --- which plans are kept
+    def _add(self, label: _Label, to: int) -> None:
+        if self.best is not None and self._bound(label, self._places[to]) >= _end(self.best):
+            return
+        if to == len(self._places) - 1:
+            self.best = label
         else:
-            return pieces
+            self._labels[to].append(label)
+
+    def _bound(self, label: _Label, place: _Place) -> float:
+        """Seconds that no plan beats which begins like this one."""
+        shared = (sum(label.free) + place.work) / len(label.free)
+        ways = (ready + tail for ready, tail in zip(label.ready, place.tails, strict=True))
+        return max(shared, _end(label), max(ways, default=0.0))
+
+    def _undominated(self, at: int) -> list[_Label]:
+        """Plans up to a cut that no other is at least as good as in everything."""
+        ordered = sorted(self._labels[at], key=lambda label: sum(label.criteria))
+        rows = np.array([label.criteria for label in ordered])
+        kept: list[int] = []
+        for index, row in enumerate(rows):
+            if not (rows[kept] <= row).all(1).any():
+                kept.append(index)
+        return [ordered[index] for index in kept]
+
+    def _thinned(self, labels: list[_Label], place: _Place, width: int) -> list[_Label]:
+        """At most so many, those with the lowest bounds."""
+        return sorted(labels, key=lambda label: self._bound(label, place))[:width]
+
+    # --- how plans grow
+    def _grown(self, labels: Sequence[_Label], at: int, to: int) -> Iterator[_Label]:
+        """Plans with one more piece, from one cut to another."""
+        place, after = self._places[at], self._places[to]
+        needed = [i for i, reader in enumerate(place.readers) if reader < after.cut]
+        passed = [place.live.get(name) for name in after.live]
+        weights = self._problem.held(place.cut, after.cut)
+        for number, device in enumerate(self._problem.devices):
+            seconds = self._problem.cost(place.cut, after.cut, device)
+            if math.isinf(seconds):
+                continue
+            piece = Piece(place.cut, after.cut, device, seconds)
+            more = tuple(weights * (name == device) for name in self._limited)
+            for label in labels:
+                held = tuple(map(sum, zip(label.held, more, strict=True)))
+                if not self._fits(held, after):
+                    continue
+                end = seconds + max([label.free[number], *(label.ready[i] for i in needed)])
+                ready = [end if i is None else label.ready[i] for i in passed]
+                free = [*label.free[:number], end, *label.free[number + 1 :]]
+                early = after.earliest(ready)
+                yield _Label(_raised(free, early), _raised(ready, early), held, label, piece)
+
+    def _fits(self, held: Sequence[int], after: _Place) -> bool:
+        """Whether memories hold this, and can hold what is still to come."""
+        left = [room - size for room, size in zip(self._room, held, strict=True)]
+        return min(left, default=0) >= 0 and (self._open or sum(left) >= after.weights)
 
 
-def _neighbours(
-    graph: Graph, pieces: list[Piece], cuts: Sequence[int], devices: Sequence[str], cost: PartCost
-) -> Iterator[list[Piece]]:
-    """Plans that differ in one place: some of a piece, or all of it, elsewhere or apart; a border
-    between two pieces at another cut, or none."""
-    for index, piece in enumerate(pieces):
-        for first, end in _stretches(graph, piece, cuts):
-            for device in devices:
-                spans = [
-                    (piece.first, first, piece.device),
-                    (first, end, device),
-                    (end, piece.end, piece.device),
-                ]
-                yield [*pieces[:index], *_pieces(spans, cost), *pieces[index + 1 :]]
-    for index, (left, right) in enumerate(itertools.pairwise(pieces)):
-        for cut in cuts:
-            if left.first <= cut <= right.end:
-                spans = [(left.first, cut, left.device), (cut, right.end, right.device)]
-                yield [*pieces[:index], *_pieces(spans, cost), *pieces[index + 2 :]]
+def _end(label: _Label) -> float:
+    return max(label.free)
 
 
-def _stretches(graph: Graph, piece: Piece, cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """All of a piece, its parts before and behind a cut, and what in it is independent."""
-    yield piece.first, piece.end
-    yield from _independent(graph, piece)
-    for cut in cuts:
-        if piece.first < cut < piece.end:
-            yield piece.first, cut
-            yield cut, piece.end
-
-
-def _pieces(spans: Sequence[tuple[int, int, str]], cost: PartCost) -> list[Piece]:
-    return [Piece(*span, cost(*span)) for span in spans if span[0] < span[1]]
-
-
-def _independent(graph: Graph, piece: Piece) -> Iterator[tuple[int, int]]:
-    """Stretches of a piece that share no value with what stands before or behind them in it."""
-    component: dict[int, int] = {}
-    maker = {name: i for i, op in enumerate(graph.ops) for name in op.outputs}
-    for index in range(piece.first, piece.end):
-        component[index] = index
-        for name in graph.ops[index].inputs:
-            other = maker.get(name, -1)
-            if other >= piece.first:
-                old, new = component[index], component[other]
-                component = {k: new if v == old else v for k, v in component.items()}
-    groups: dict[int, list[int]] = {}
-    for index, group in component.items():
-        groups.setdefault(group, []).append(index)
-    if len(groups) > 1:
-        for members in groups.values():
-            if members[-1] - members[0] + 1 == len(members):
-                yield members[0], members[-1] + 1
+def _raised(times: Sequence[float], least: float) -> tuple[float, ...]:
+    """Times before which nothing happens any more are alike."""
+    return tuple(max(time, least) for time in times)
 
 
 def starts(graph: Graph, pieces: Sequence[Piece]) -> list[float]:
@@ -220,13 +259,18 @@ def makespan(graph: Graph, pieces: Sequence[Piece]) -> float:
     return max(ends, default=0.0)
 
 
-def critical_path(ops: Sequence[Operator], fastest: Callable[[Operator], float]) -> float:
+def critical_path(
+    ops: Sequence[Operator], fastest: Mapping[str, float], since: str | None = None
+) -> float:
     """Seconds that no plan can beat: the longest way through operators, each of them where it is
-    fastest, transfers for nothing."""
-    ready: Mapping[str, float] = {}
+    fastest, transfers for nothing. since: only of ways that begin with this value."""
+    ready: dict[str, float] = {} if since is None else {since: 0.0}
     longest = 0.0
     for op in ops:
-        end = max((ready.get(name, 0.0) for name in op.inputs), default=0.0) + fastest(op)
-        ready = {**ready, **dict.fromkeys(op.outputs, end)}
+        known = [ready[name] for name in op.inputs if name in ready]
+        if since is not None and not known:
+            continue
+        end = max(known, default=0.0) + fastest[op.name]
+        ready |= dict.fromkeys(op.outputs, end)
         longest = max(longest, end)
     return longest

@@ -87,7 +87,8 @@ def _seconds(part: PlacedPart, clock: float | None) -> float:
 
 def summary(placed: Placed, clock: float | None = None) -> dict[str, Any]:
     """The whole region: predicted and measured, parts that can run at the same time at the same
-    time; every device alone, and what no plan can beat."""
+    time; whether no other parts take less by prediction; every device alone, and what no plan can
+    beat."""
     plan = placed.plan
     measured = [
         Piece(part.planned.first, part.planned.end, part.result.device, _seconds(part, clock))
@@ -99,4 +100,5 @@ def summary(placed: Placed, clock: float | None = None) -> dict[str, Any]:
         "measured_ms": makespan(placed.region.graph, measured) * 1e3,
         "alone_ms": {device: time * 1e3 for device, time in plan.alone.items()},
         "bound_ms": plan.bound * 1e3,
+        "least": plan.least,
     }

@@ -471,7 +471,7 @@ def test_a_placement_is_explained(transept_command, own_costs):
     code, out, lines = transept_command(*command.split())
     assert (code, lines) == (0, [])
     assert "placement of model" in out
-    assert re.search(r"predicted [\d.]+ ms, measured [\d.]+ ms", out)
+    assert re.search(r"predicted [\d.]+ ms \(no other parts take less\), measured [\d.]+ ms", out)
     assert re.search(r"no plan is below [\d.e-]+ ms", out)
     assert "mismatches: 0 against the emulator, 0 against the golden model" in out
     assert "emulator" in out

@@ -48,6 +48,7 @@ def test_what_happened_is_told():
     assert whole["predicted_ms"] == placed.plan.seconds * 1e3
     assert whole["alone_ms"] == {n: t * 1e3 for n, t in placed.plan.alone.items()}
     assert whole["bound_ms"] == placed.plan.bound * 1e3
+    assert whole["least"] is placed.plan.least is True
 
 
 def test_a_plan_is_told_before_it_runs():
@@ -90,6 +91,8 @@ def test_cycles_are_told_where_a_device_counts_them():
         assert (row["cycles"], row["predicted_cycles"]) == (None, None)
         assert row["measured_ms"] == pytest.approx(500.0)
     assert part_rows(placed)[0]["measured_ms"] == pytest.approx(500.0)
+    uncounted = timed(placed, [0.5] * len(placed.parts), cycles=0)  # the emulator's clock stands
+    assert part_rows(uncounted, clock=1e6)[0]["measured_ms"] == pytest.approx(500.0)
     assert summary(placed, clock=1e6)["measured_ms"] == pytest.approx(2.0 + 500.0 * len(others))
 
 
