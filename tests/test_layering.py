@@ -21,6 +21,7 @@ WITH_TORCH = (
     "host/parallel/tensor.py",
     "host/models.py",
     "host/bench/accuracy.py",
+    "host/bench/compile.py",
     "host/bench/cpu.py",
     "host/bench/float_encoder.py",
     "host/bench/gpu.py",

@@ -72,6 +72,18 @@ def bench_gemm_command(
     report.write_json(json, [row | {"memory": memory.value} for row in rows])
 
 
+@app.command("compile")
+def bench_compile_command(json: JsonOption = None) -> None:
+    """Seconds that MiniLM and BERT-base of random weights take to compile, and their ratio."""
+    check_writable(json)
+    from transept.host.bench.compile import bench_compile
+
+    with working("compiling, again and again"):
+        rows = bench_compile()
+    report.show_rows("bench compile", rows)
+    report.write_json(json, rows)
+
+
 @app.command("cpu")
 def bench_cpu_command(json: JsonOption = None) -> None:
     """The CPU backend on a MiniLM of random weights: its time beside the golden model and torch."""

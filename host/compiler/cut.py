@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Attention, Linear
-from transept.host.compiler.homes import Home, crossing, plan
+from transept.host.compiler.homes import Home, begun, crossing, plan
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
 
@@ -60,6 +60,8 @@ class Spill(enum.Enum):
 
     NONE = "none"
     CONTEXTS = "what attention makes"
+    NONE_WHOLE = "none; the first residual that is made is on chip with all rows, too"
+    CONTEXTS_WHOLE = "what attention makes; the first residual that is made is on chip, too"
     RESIDUALS = "what is only added to"
     BOTH = "what attention makes, and what is only added to"
     ALL = "all"
@@ -134,17 +136,20 @@ def _groups(batch: int, largest: int) -> list[int]:
 
 
 def spilled(graph: Graph, spill: Spill) -> frozenset[str]:
-    """The values that a policy keeps in DRAM."""
-    values = {name for name in crossing(graph, segments(graph)) if name not in graph.inputs}
+    """The values that a policy keeps in DRAM, or block by block."""
+    parts = segments(graph)
+    values = {name for name in crossing(graph, parts) if name not in graph.inputs}
     contexts = frozenset(op.out for op in graph.ops if isinstance(op, Attention)) & values
     operands = {op.x for op in graph.ops if isinstance(op, Linear)}
-    residuals = frozenset(values - operands)
+    first, residuals = frozenset(begun(graph, parts)), frozenset(values - operands)
     return {
-        Spill.NONE: frozenset(),
-        Spill.CONTEXTS: contexts,
-        Spill.RESIDUALS: residuals,
-        Spill.BOTH: contexts | residuals,
-        Spill.ALL: frozenset(values),
+        Spill.NONE: first,
+        Spill.CONTEXTS: contexts | first,
+        Spill.NONE_WHOLE: frozenset(),
+        Spill.CONTEXTS_WHOLE: contexts,
+        Spill.RESIDUALS: residuals | first,
+        Spill.BOTH: contexts | residuals | first,
+        Spill.ALL: frozenset(values) | first,
     }[spill]
 
 

@@ -8,7 +8,7 @@ from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Add, Attention, Linear, Norm
 from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
 
-__all__ = ["Home", "Homes", "crossing", "plan"]
+__all__ = ["Home", "Homes", "begun", "crossing", "plan"]
 
 
 class Home(enum.Enum):
@@ -39,6 +39,19 @@ def crossing(graph: Graph, parts: list[Segment]) -> list[str]:
     return [name for name in found if name not in projected]
 
 
+def begun(graph: Graph, parts: list[Segment]) -> set[str]:
+    """Norms of a residual that comes from outside, which begin what goes on from norm to norm: with
+    all rows on chip each norm takes the place of the one before, and its segment has two stages."""
+    across = set(crossing(graph, parts))
+    return {
+        op.out
+        for op in graph.ops
+        if isinstance(op, Norm) and op.x in graph.inputs and op.out not in across
+        if len(readers := list(graph.consumers(op.out))) > 1
+        if any(isinstance(reader, Norm | Add) for reader in readers)
+    }
+
+
 class Homes:
     """The home of every value, and which result takes the place of which operand."""
 
@@ -46,12 +59,14 @@ class Homes:
         self._graph, self._parts = graph, parts
         across = set(crossing(graph, parts))
         attended = {op.out for op in graph.ops if isinstance(op, Attention)}
+        whole = across | (begun(graph, parts) - spilled)
         self._homes: dict[str, Home] = {}
         for name in graph.values:
-            if name in graph.inputs or name in spilled or (name in attended and name not in across):
+            away = name in spilled and name in across
+            if name in graph.inputs or away or (name in attended and name not in across):
                 self._homes[name] = Home.DRAM
             else:
-                self._homes[name] = Home.CHIP if name in across else Home.BLOCK
+                self._homes[name] = Home.CHIP if name in whole else Home.BLOCK
         self.in_place: dict[str, str] = {}
         for part in parts:
             for op in part.ops:

@@ -33,13 +33,15 @@ class Choices:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """module: the exported graph, in real numbers; values: of every node on the example;
-    reasons: why operators that were looked at are not on the accelerator, by node."""
+    """module: the exported graph, in real numbers; values: of every node on the example; excluded:
+    reasons why operators stay with torch, by name; reasons: why operators that were looked at are
+    not on the accelerator, by node."""
 
     module: fx.GraphModule
     values: Values
     matcher: Matcher
     regions: list[FloatRegion]
+    excluded: dict[str, str]
     reasons: Mapping[fx.Node, str]
 
     def observe(self, arguments: Arguments, ranges: Ranges) -> None:
@@ -48,20 +50,23 @@ class Frame:
             observe(self.regions, run(self.module, arguments), ranges)
 
 
-def frame(module: fx.GraphModule, example: Arguments, config: Config, choices: Choices) -> Frame:
-    """Find the regions of an exported model; ``choices.excluded`` gains what does not fit."""
-    values = run(module, example)
+def frame(
+    module: fx.GraphModule, example: Arguments, config: Config | None, choices: Choices
+) -> Frame:
+    """Find the regions of an exported model, without what is excluded, and what does not fit the
+    accelerator in these shapes. With no ``config`` everything fits."""
+    values, excluded = run(module, example), dict(choices.excluded)
     while True:
-        matcher = Matcher(module, values, choices.excluded, frozenset(choices.plain))
-        found = limits(matcher, config)
+        matcher = Matcher(module, values, excluded, frozenset(choices.plain))
+        found = {} if config is None else limits(matcher, config)
         if found:
-            choices.excluded |= found
+            excluded |= found
             continue
         regions = find_regions(matcher, frozenset(choices.cuts))
         conflicts = [op for region in regions for op in region.spaces.conflicts]
         if not conflicts:
-            return Frame(module, values, matcher, regions, matcher.reasons)
-        choices.excluded |= {
+            return Frame(module, values, matcher, regions, excluded, matcher.reasons)
+        excluded |= {
             op.name: "its sequences are cut otherwise than those of an attention before it"
             for op in conflicts
         }

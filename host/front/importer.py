@@ -52,6 +52,7 @@ class ImportedModel:
 
     regions: of all shapes that were seen; those of another shape share graphs and weights as far as
     they are the same. choices: why operators stay with torch. ranges: what calibration saw.
+    limited: without what does not fit the accelerator in the shapes of the example.
     """
 
     def __init__(
@@ -61,16 +62,19 @@ class ImportedModel:
         config: Config,
         ranges: Ranges,
         key_filter: KeyFilter | None = None,
+        *,
+        limited: bool = True,
     ) -> None:
         self.model, self.config, self.example = model, config, example
         self.ranges = ranges
         self.choices = Choices(plain=set(ranges.plain))
         self.regions: list[Region] = []
-        self._filter = key_filter
+        self._filter, self._limited = key_filter, limited
         self._exports: dict[tuple, fx.GraphModule] = {}
         self._frames: dict[tuple, tuple[Choices, Frame]] = {}  # while it is decided what stays
         self._bound: dict[tuple, _Bound] = {}
         self._rules: dict[str, KeyFilter] = {}  # what the masks of the example say
+        self._facts: dict[str, str] = {}  # what operators compute on the example
 
     # --- running
     def run(self, arguments: Arguments, runner: Runner) -> tuple[object, list[str]]:
@@ -110,13 +114,17 @@ class ImportedModel:
         Raises
         ------
         MaskError
-            If masks of the first run with these shapes say what the accelerator cannot do.
+            If masks of the first run with these shapes say what the accelerator cannot do, or the
+            model computes something else than in the shapes of the example.
         """
         key = arguments.key
         if key not in self._bound:
             found = self._frame(arguments)
             if not self.ranges.covers(found.regions):
                 raise MaskError("; ".join(dict.fromkeys(found.reasons.values())) or "other regions")
+            for op in (op for region in found.regions for op in region.ops):
+                if op.facts != self._facts.setdefault(op.name, op.facts):
+                    raise MaskError(f"{op.name} is another function than in the example")
             for op in (op for region in found.regions for op in region.attentions):
                 op.filter = self._rules.setdefault(op.name, op.filter)
             regions = self._regions(found)
@@ -124,14 +132,22 @@ class ImportedModel:
             self._bound[key] = _Bound(found, module, bindings, regions)
         return self._bound[key]
 
-    def _frame(self, arguments: Arguments) -> Frame:
+    def _frame(self, arguments: Arguments, *, limited: bool = True) -> Frame:
         """What can run on the accelerator, as far as is decided; for the shapes of the example, on
-        the example."""
-        known = self._frames.get(arguments.key)
+        the example, and then what does not fit is decided for all shapes.
+
+        limited: without what does not fit the accelerator in these shapes.
+        """
+        key = arguments.key, limited
+        known = self._frames.get(key)
         if known is None or known[0] != self.choices:
-            first = self.example if arguments.key == self.example.key else arguments
-            found = frame(self._exported(first), first, self.config, self.choices)
-            known = self._frames[arguments.key] = copy.deepcopy(self.choices), found
+            own = arguments.key == self.example.key
+            first = self.example if own else arguments
+            config = self.config if limited and self._limited else None
+            found = frame(self._exported(first), first, config, self.choices)
+            if own:
+                self.choices.excluded = found.excluded
+            known = self._frames[key] = copy.deepcopy(self.choices), found
         return known[1]
 
     def _exported(self, arguments: Arguments) -> fx.GraphModule:
@@ -184,10 +200,11 @@ class ImportedModel:
                 return found
 
     def _measured(self) -> Ranges:
-        """Ranges over the calibration inputs, of any shapes."""
+        """Ranges over the calibration inputs, of any shapes: also of those that do not fit."""
         ranges = Ranges(self.ranges.inputs, self.choices.plain)
         for arguments in ranges.inputs:
-            self._frame(arguments).observe(arguments, ranges)
+            own = arguments.key == self.example.key
+            self._frame(arguments, limited=own).observe(arguments, ranges)
         return ranges
 
     def _plain(self, found: Frame) -> bool:
@@ -304,12 +321,13 @@ def _middle(graph: Graph, shape: Shape, found: Frame) -> str:
 
 
 def measure_ranges(model: torch.nn.Module, calibration: Sequence[object], config: Config) -> Ranges:
-    """What calibration sees of a model, to be shared by programs for several shapes.
+    """What calibration sees of a model, to be shared by programs for several shapes; its own may be
+    too large for the accelerator.
 
     calibration: inputs as ``import_model`` takes them.
     """
     inputs = _inputs(calibration)
-    imported = ImportedModel(model, inputs[0], config, Ranges(inputs))
+    imported = ImportedModel(model, inputs[0], config, Ranges(inputs), limited=False)
     imported.calibrated()
     return imported.ranges
 

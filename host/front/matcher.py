@@ -11,6 +11,7 @@ from torch import fx
 
 from transept.host.front.export import Values, attribute, float_tensor
 from transept.host.front.matches import Boundary, Match
+from transept.host.front.names import Names
 from transept.host.front.patterns.attention import match_attention
 from transept.host.front.patterns.linear import match_linear
 from transept.host.front.patterns.norm import match_norm
@@ -45,7 +46,8 @@ class Matcher:
         self.matches: list[Match] = []
         self.boundaries: dict[str, Boundary] = {}
         self.reasons: dict[fx.Node, str] = {}
-        self._names: Counter[str] = Counter()
+        self._names = Names()
+        self._turns: Counter[tuple] = Counter()
         self._taken: set[fx.Node] = set()
         for node in module.graph.nodes:
             if node.op == "call_function" and node not in self._taken:
@@ -53,10 +55,8 @@ class Matcher:
 
     def _match(self, node: fx.Node) -> None:
         for pattern in PATTERNS:
-            names = self._names.copy()
             found = pattern(self, node)
             if found is None:
-                self._names = names
                 continue
             if found.name in self._excluded:
                 self.reasons[node] = self._excluded[found.name]
@@ -70,11 +70,20 @@ class Matcher:
             return
 
     # --- what patterns ask
-    def name(self, wanted: str) -> str:
-        """A name that no operator has yet."""
-        self._names[wanted] += 1
-        count = self._names[wanted]
-        return wanted if count == 1 else f"{wanted}#{count}"
+    def name(self, wanted: str, *facts: object) -> str:
+        """A name that no operator has yet; asked for once what is matched is certain.
+
+        facts: what an operator is made of. Those of one name that are made of the same share their
+        integers.
+        """
+        return self._names.give(wanted, facts)
+
+    def turn(self, node: fx.Node, kind: str) -> int:
+        """The how manieth of its kind an operator is in a call of its module, from 1; it is the
+        same in all calls of the module."""
+        call = *(node.meta.get("nn_module_stack") or {}), kind
+        self._turns[call] += 1
+        return self._turns[call]
 
     def fixed(self, node: object) -> torch.Tensor | None:
         """The tensor behind parameters and buffers alone, as float32; None if it is computed."""

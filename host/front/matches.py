@@ -27,7 +27,8 @@ class Boundary:
 @dataclass(eq=False, kw_only=True)
 class Match:
     """One operator. ``inputs`` and ``outputs``: values; ``nodes``: torch operators that it takes
-    the place of; ``defines``: where each output is in the torch graph."""
+    the place of; ``defines``: where each output is in the torch graph; ``facts``: what it computes
+    besides its parameters, the same for other shapes."""
 
     name: str
     inputs: tuple[str, ...]
@@ -35,6 +36,7 @@ class Match:
     nodes: frozenset[fx.Node]
     defines: dict[str, Boundary]
     module: str = ""
+    facts: str = ""
 
 
 @dataclass(eq=False, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -11,20 +10,15 @@ import torch
 from transept.host.front.export import Arguments, Values
 from transept.host.front.masks import MaskError, key_lengths
 from transept.host.front.matches import LinearMatch
+from transept.host.front.names import base_name
 from transept.host.front.regions import FloatRegion, Source
 
-__all__ = ["Ranges", "base_name", "observe"]
+__all__ = ["SMALLEST", "Ranges", "observe"]
 
 #: Second moments of more channels are not kept: they would fill the memory.
 MOST_CHANNELS = 4096
 #: A value that was always smaller counts as this.
 SMALLEST = 1e-6
-
-
-def base_name(name: str) -> str:
-    """The name without the numbers that tell apart operators with the same parameters: what shares
-    its weights shares its scales."""
-    return re.sub(r"#\d+", "", name)
 
 
 class Ranges:

@@ -1,5 +1,6 @@
 """Models by name, and what is refused before it is computed."""
 
+import dataclasses
 import json
 
 import pytest
@@ -48,6 +49,15 @@ def test_a_run_that_would_take_too_long_is_refused():
     model.check(TINY, 64, 10)
     with pytest.raises(ValueError, match=r"bert on 128 x 64 tokens needs [\d,]+ cycles or more"):
         model.check(TINY, 64, 128)
+
+
+def test_texts_that_are_too_long_are_named():
+    model = text_model("bert", vocab_size=30522, max_position_embeddings=128)
+    model = dataclasses.replace(model, tokenizer=load_text_model("minilm").tokenizer)
+    texts = ["One two.", "one two three four five six seven eight nine", "Four words are here"]
+    prepared = model.prepare(texts, TINY, tokens=6)
+    assert prepared.notes == ("text 1 has 11 tokens, cut to 6",)
+    assert prepared.inputs[0].shape == (3, 6)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):

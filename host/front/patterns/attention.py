@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +11,7 @@ from torch import fx
 
 from transept.host.front.masks import MASKED, describe, is_mask
 from transept.host.front.matches import AttentionMatch, Boundary, Mask
+from transept.host.front.names import base_name
 from transept.host.front.nodes import named, operands
 from transept.host.front.views import SAME, View
 
@@ -244,22 +245,24 @@ def _build(
     e = v.columns.shape[1]
     width = heads * e
     codes = q.rows[q.batch][..., None] * width + (q.head * e)[:, None, None] + torch.arange(e)
-    name = m.name(_name(m, node))
+    scale = core.scale * q.factor * k.factor
+    inputs, columns = (q.value, k.value, v.value), (q.columns, k.columns, v.columns)
     found = AttentionMatch(
-        name=name,
-        inputs=(q.value, k.value, v.value),
-        outputs=(name,),
+        name=_name(m, node),
+        inputs=inputs,
+        outputs=(),
         nodes=frozenset(core.nodes),
-        defines={name: Boundary(node, codes.reshape(m.values[node].shape), q.rows.numel(), width)},
+        defines={},
         module=m.module_of(node),
+        facts=f"{heads} {kv_heads} {scale}",
         heads=heads,
         kv_heads=kv_heads,
-        columns=(q.columns, k.columns, v.columns),
+        columns=columns,
         queries=q.rows,
         keys=k.rows,
         leading=tuple(m.values[core.q].shape[:-2]),
         slices=q.batch,
-        scale=core.scale * q.factor * k.factor,
+        scale=scale,
         masks=tuple(core.masks),
         causal=core.causal,
     )
@@ -269,8 +272,11 @@ def _build(
             "its mask is neither dense nor causal nor a window, keys behind it padding"
         )
         return None
-    found.filter = rule
-    return found
+    makers = ["%" if value.startswith("%") else base_name(value) for value in inputs]
+    turn = m.turn(node, "attention")
+    name = m.name(found.name, turn, found.facts, core.causal, *makers, *columns)
+    boundary = Boundary(node, codes.reshape(m.values[node].shape), q.rows.numel(), width)
+    return replace(found, name=name, outputs=(name,), defines={name: boundary}, filter=rule)
 
 
 def _aligned(q: _Heads, k: _Heads, v: _Heads, heads: int, kv_heads: int) -> bool:

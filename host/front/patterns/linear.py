@@ -33,9 +33,13 @@ def match_linear(m: Matcher, node: fx.Node) -> LinearMatch | None:
     placed = torch.zeros(weight.shape[0], rows.width)
     placed.index_add_(1, rows.elements, weight * rows.factor)
     path = m.parameter(weights)
-    name = m.name(path)
     width = weight.shape[0]
-    activation = None if name in m.plain else find_pointwise(node, m.values)
+    bias = torch.zeros(width) if bias is None else bias.reshape(-1).expand(width)
+    activation = find_pointwise(node, m.values)
+    formula = "" if activation is None else activation.formula
+    name = m.name(path, placed, bias, formula)
+    if name in m.plain:
+        activation, formula = None, ""
     out = node if activation is None else activation.node
     codes = (rows.rows[:, None] * width + torch.arange(width)).reshape(m.values[node].shape)
     before = codes
@@ -49,8 +53,9 @@ def match_linear(m: Matcher, node: fx.Node) -> LinearMatch | None:
         nodes=frozenset(nodes),
         defines={name: Boundary(out, codes, len(rows.rows), width)},
         module=m.module_of(node),
+        facts=formula,
         weight=placed,
-        bias=torch.zeros(width) if bias is None else bias.reshape(-1).expand(width),
+        bias=bias,
         activation=activation,
         weights=path,
         product=Boundary(node, before, len(rows.rows), width),

@@ -34,7 +34,10 @@ def match_norm(m: Matcher, node: fx.Node) -> NormMatch | None:
     width = rows.width
     if width < 2:
         return None
-    name = m.name(m.parameter(weights) if weights is not None else node.name)
+    weight = torch.ones(width) if weight is None else weight
+    bias = torch.zeros(width) if bias is None else bias
+    wanted = m.parameter(weights) if weights is not None else node.name
+    name = m.name(wanted, weight, bias, epsilon, centre)
     codes = (rows.rows[:, None] * width + torch.arange(width)).reshape(m.values[node].shape)
     return NormMatch(
         name=name,
@@ -43,8 +46,9 @@ def match_norm(m: Matcher, node: fx.Node) -> NormMatch | None:
         nodes=frozenset(nodes),
         defines={name: Boundary(node, codes, len(rows.rows), width)},
         module=m.module_of(node),
-        weight=torch.ones(width) if weight is None else weight,
-        bias=torch.zeros(width) if bias is None else bias,
+        facts=f"{epsilon} {centre}",
+        weight=weight,
+        bias=bias,
         epsilon=epsilon,
         centre=centre,
     )

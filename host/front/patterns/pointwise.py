@@ -37,7 +37,8 @@ _STRAIGHT = {"add", "sub", "mul", "div", "rsub", "neg"}
 @dataclass(frozen=True, eq=False)
 class Pointwise:
     """``function``, float64 to float64, takes the operand of ``source`` to the result of ``node``;
-    ``carry`` brings a tensor of the operand's shape to where its elements lie in the result."""
+    ``carry`` brings a tensor of the operand's shape to where its elements lie in the result;
+    ``formula`` is equal for equal functions."""
 
     source: fx.Node
     node: fx.Node
@@ -45,6 +46,7 @@ class Pointwise:
     function: Callable[[torch.Tensor], torch.Tensor]
     carry: Callable[[torch.Tensor], torch.Tensor]
     name: str
+    formula: str
 
 
 def find_pointwise(source: fx.Node, values: Values) -> Pointwise | None:
@@ -64,7 +66,8 @@ def find_pointwise(source: fx.Node, values: Values) -> Pointwise | None:
         steps = [inner for inner in order if inner in inside and inner is not source]
         name = "_".join(dict.fromkeys(kind for kind in kinds if kind in _FUNCTIONS)) or "pointwise"
         function, carry = _function(source, steps, values), _carry(source, steps, values)
-        return Pointwise(source, node, frozenset(inside), function, carry, name)
+        formula = _formula(source, steps, values)
+        return Pointwise(source, node, frozenset(inside), function, carry, name, formula)
     return None
 
 
@@ -140,6 +143,27 @@ def _function(
         return known[steps[-1]].double()
 
     return evaluate
+
+
+def _formula(source: fx.Node, steps: list[fx.Node], values: Values) -> str:
+    """What is done to the operand, step by step, whatever its shape."""
+    told: dict[fx.Node, str] = {source: "x"}
+
+    def text(argument: fx.Node) -> str:
+        if argument in told:
+            return told[argument]
+        constant = values[argument]
+        return str(constant.item() if isinstance(constant, torch.Tensor) else constant)
+
+    lines: list[str] = []
+    for node in steps:
+        if _kind(node) not in _POINTWISE:
+            told[node] = told[next(n for n in node.all_input_nodes if n in told)]
+            continue
+        arguments = fx.node.map_arg((operands(node), node.kwargs), text)
+        told[node] = f"y{len(lines)}"
+        lines.append(f"{node.target}{arguments}")
+    return "; ".join(lines)
 
 
 def _carry(

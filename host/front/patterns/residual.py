@@ -34,7 +34,11 @@ def match_add(m: Matcher, node: fx.Node) -> AddMatch | None:
         return None
     if not (y.whole and x.whole and len(y.rows) == len(x.rows) and (y.rows == x.rows).all()):
         return None
-    name = m.name(f"{m.module_of(node) or 'model'}.{'sum'}")
+    # the compiler streams the first operand, and keeps the second, which is older
+    made = {out: place for place, op in enumerate(m.matches) for out in op.outputs}
+    if made.get(str(x.value), -1) > made.get(str(y.value), -1):
+        y, x = x, y
+    name = m.name(f"{m.module_of(node) or 'model'}.sum", m.turn(node, "sum"))
     codes = (y.rows[:, None] * y.width + torch.arange(y.width)).reshape(m.values[node].shape)
     return AddMatch(
         name=name,

@@ -8,7 +8,7 @@ import numpy as np
 
 from transept.golden.numerics.norm import NormParameters
 from transept.golden.ops import Add, Norm
-from transept.host.front.matches import AddMatch, NormMatch
+from transept.host.front.matches import AddMatch, Match, NormMatch
 from transept.host.front.quantise.grids import MARGIN16, int24, power_of_two
 
 __all__ = ["MOST_SHIFT", "quantise_add", "quantise_norm", "sum_exponent"]
@@ -18,9 +18,14 @@ MOST_SHIFT = 15
 _EPSILON_LIMIT = (1 << 32) - 1
 
 
-def sum_exponent(largest: float) -> int:
-    """The exponent of one step of the 24-bit sum that reaches so far in calibration."""
-    return power_of_two(largest * MARGIN16, (1 << 23) - 1)
+def sum_exponent(op: Match, largest: float) -> int:
+    """The exponent of one step of the 24-bit sum of a norm or sum that reaches so far in
+    calibration; the epsilon of a norm, in squared steps, fits its 32 bits."""
+    reach = power_of_two(largest * MARGIN16, (1 << 23) - 1)
+    if not isinstance(op, NormMatch) or not op.epsilon:
+        return reach
+    largest_epsilon = op.epsilon * len(op.weight) ** 2 / _EPSILON_LIMIT
+    return max(reach, math.ceil(math.log2(largest_epsilon) / 2) - 6)
 
 
 def quantise_norm(
@@ -53,7 +58,7 @@ def quantise_norm(
         op.inputs[1] if x is not None else None,
         op.outputs[0],
         parameters,
-        min(round(epsilon), _EPSILON_LIMIT),
+        round(epsilon),
         out_shift,
         op.centre,
         op.outputs[1] if kept is not None else None,

@@ -15,12 +15,13 @@ from transept.golden.graph import Dim, Graph, GraphError, Operator, Value
 from transept.golden.ops import Attention, Linear, Norm
 from transept.host.front.errors import UnfitError
 from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, Match, NormMatch
+from transept.host.front.names import base_name
 from transept.host.front.quantise.attention import quantise_attention
 from transept.host.front.quantise.linear import quantise_linear
 from transept.host.front.quantise.norm import quantise_add, quantise_norm
 from transept.host.front.quantise.rounding import Feedback, feedback
 from transept.host.front.quantise.scales import Scales
-from transept.host.front.ranges import Ranges, base_name
+from transept.host.front.ranges import Ranges
 from transept.host.front.regions import FloatRegion
 
 __all__ = ["Quantiser"]
@@ -86,11 +87,14 @@ class Quantiser:
             q, k, v = op.inputs
             rule = self._filter if self._filter and op.filter == Dense() else op.filter
             return self._shared(op, self._attention, q=q, k=k, v=v, out=op.outputs[0], filter=rule)
+        assert isinstance(op, NormMatch | AddMatch)
+        lost = self.scales.lost(op)
+        if lost is not None:
+            raise UnfitError(op.name, f"{lost} is too small beside what it is added to later on")
         if isinstance(op, NormMatch):
             x = op.inputs[1] if len(op.inputs) > 1 else None
             total = op.outputs[1] if len(op.outputs) > 1 else None
             return self._shared(op, self._norm, y=op.inputs[0], x=x, out=op.outputs[0], sum=total)
-        assert isinstance(op, AddMatch)
         return self._shared(op, self._add, y=op.inputs[0], x=op.inputs[1], sum=op.outputs[0])
 
     def _shared(self, op: Match, make: Callable[[Any], Any], **values: Any) -> Any:

@@ -7,20 +7,24 @@ factors are powers of two where the value is also an operand of a sum, free else
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, Match, NormMatch
+from transept.host.front.names import base_name
 from transept.host.front.quantise.grids import INT8, INT16, MARGIN16, power_of_two
 from transept.host.front.quantise.norm import MOST_SHIFT, sum_exponent
 from transept.host.front.quantise.tables import FittedTable, fit_table
-from transept.host.front.ranges import Ranges, base_name
+from transept.host.front.ranges import SMALLEST, Ranges
 from transept.host.front.spaces import Groups
 
 __all__ = ["Scales", "total_of"]
 
 SMOOTHING = 0.5
+#: A value that does not reach so many steps in any channel is lost.
+LEAST_STEPS = 64
 
 
 def total_of(op: Match) -> str | None:
@@ -166,7 +170,7 @@ class Scales:
         for op in self._ops:
             total = total_of(op)
             if total is not None:
-                reach = sum_exponent(float(self._ranges[total].max()))
+                reach = sum_exponent(op, float(self._ranges[total].max()))
                 name = base_name(op.name)
                 totals[name] = max(totals.get(name, reach), reach)
         wanted, need = {}, {}
@@ -196,6 +200,28 @@ class Scales:
         for op in self._ops:
             if base_name(op.name) in totals:
                 self.totals[op.name] = totals[base_name(op.name)]
+
+    def lost(self, op: Match) -> str | None:
+        """The value of a norm or sum of which hardly a step is left, because it shares operands
+        with much larger ones; None if there is none. An operand that only sums read may be as small
+        as it likes."""
+        total = total_of(op)
+        if total is None:
+            return None
+        grids: dict[str, Any] = {total: self.totals[op.name]}
+        read = [value for value in op.inputs if self._readers([value], LinearMatch)]
+        for value in (*read, *op.outputs):
+            if value in self.exponents:
+                grids[value] = self.exponents[value]
+        for value, exponent in grids.items():
+            largest = (
+                self._largest[self._group_of[value]]
+                if value in self._group_of
+                else self._ranges[value]
+            )
+            if largest.max() > SMALLEST and (largest * 2.0**-exponent).max() < LEAST_STEPS:
+                return value
+        return None
 
     def _wanted(self, key: str, need: np.ndarray) -> np.ndarray:
         values = self._members[key]

@@ -5,12 +5,14 @@ import itertools
 import numpy as np
 import pytest
 from emulation import emulate
-from graphs import iterated, mlp, post_norm, random_inputs
+from graphs import GraphBuilder, iterated, mlp, post_norm, random_inputs
 
-from transept.golden.config import TINY
+from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.isa import Memory, Opcode, Window
 from transept.host.compiler.compile import compile_cut
 from transept.host.compiler.cut import Policy, Shape, Sizing, Spill, choose, spilled
+from transept.host.compiler.homes import begun
+from transept.host.compiler.segments import segments
 from transept.host.runtime.region import Region
 
 
@@ -104,8 +106,11 @@ def test_weights_that_do_not_fit_are_read_again():
 
 
 @pytest.mark.parametrize("spill", Spill)
-def test_every_policy_gives_the_same_bits(spill):
-    graph = post_norm(3, 12, 2, [20, 8])
+@pytest.mark.parametrize(
+    "make", [lambda: post_norm(3, 12, 2, [20, 8]), lambda: two_layers(12, 2, 20)]
+)
+def test_every_policy_gives_the_same_bits(make, spill):
+    graph = make()
     region, shape = Region("graph", graph, TINY), Shape(2, {"rows": 9})
     inputs = random_inputs(graph, 2, 9)
     wanted = graph.evaluate(inputs)
@@ -117,14 +122,38 @@ def test_every_policy_gives_the_same_bits(spill):
     assert all(np.array_equal(found[name], wanted[name]) for name in graph.outputs)
 
 
+def two_layers(width, heads, inner):
+    """Post-norm layers, the first of which reads the input."""
+    build = GraphBuilder(3, limit=128)
+    first = x = build.value(width)
+    for _ in range(2):
+        x = build.layer(x, heads, inner)
+    return build.graph([first], [x])
+
+
 def test_what_is_spilled():
-    graph = post_norm(3, 12, 2, [20, 8])
+    graph = two_layers(12, 2, 20)
     by_kind = {spill: spilled(graph, spill) for spill in Spill}
     contexts = {op.out for op in graph.ops if hasattr(op, "kv_heads")}
-    assert by_kind[Spill.NONE] == set()
-    assert by_kind[Spill.CONTEXTS] == contexts
+    (first,) = begun(graph, segments(graph))
+    assert graph.producer(first).x in graph.inputs
+    assert by_kind[Spill.NONE] == {first}
+    assert by_kind[Spill.NONE_WHOLE] == set()
+    assert by_kind[Spill.CONTEXTS] == contexts | {first}
+    assert by_kind[Spill.CONTEXTS_WHOLE] == contexts
     assert by_kind[Spill.BOTH] == by_kind[Spill.CONTEXTS] | by_kind[Spill.RESIDUALS]
     assert by_kind[Spill.BOTH] < by_kind[Spill.ALL] | by_kind[Spill.BOTH]
+
+
+def test_a_model_may_begin_with_its_first_layer():
+    """The first residual comes from memory, and goes on on chip: BERT-base's width."""
+    graph = two_layers(768, 12, 3072)
+    region, shape = Region("graph", graph, PYNQ_Z2), Shape(1, {"rows": 128})
+    macs = sum(graph.macs(shape.rows).values())
+    executable = region.executable(shape)
+    (first,) = begun(graph, segments(graph))
+    assert first not in executable.cut.spilled
+    assert macs / PYNQ_Z2.macs / executable.predicted_cycles > 0.98
 
 
 def test_two_compilations_are_equal():

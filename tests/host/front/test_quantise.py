@@ -40,6 +40,12 @@ def test_a_table_is_the_function(name, reach):
     assert np.abs(got - wanted).max() <= 0.002 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("slope", [50, 100, 200, 1000])
+def test_a_steep_function_has_a_table(slope):
+    """Whose constants leave few fractional bits."""
+    assert fitted(lambda x: torch.tanh(slope * x), 1.0).error < 0.005
+
+
 def test_beyond_its_range_a_table_goes_on():
     """Twice as far as calibration reached, straight lines are close to what has asymptotes."""
     found = fitted(functional.gelu, 4.0)

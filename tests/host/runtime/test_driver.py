@@ -298,3 +298,17 @@ def test_the_report_counts(region):
     assert report.bytes_written == 10 * 12  # words of four
     assert set(report.busy) == {engine.name for engine in Engine}
     assert set(report.tallies) == {op.name for op in region.graph.ops}
+
+
+def test_counters_have_64_bits(region):
+    class Counting(EmulatorDevice):
+        def read(self, offset):
+            names = {
+                registers.offset(f"{name}_{half}"): half for name in COUNTERS for half in HALVES
+            }
+            return HALVES.get(names.get(offset), super().read(offset))
+
+    COUNTERS, HALVES = ("RUN_CYCLES", "ARRAY_CYCLES", "BYTES_READ"), {"LO": 0xFEDC_0001, "HI": 5}
+    _, report = run(Counting(TINY), region)
+    wanted = 5 << 32 | 0xFEDC_0001
+    assert (report.cycles, report.array_cycles, report.bytes_read) == (wanted,) * 3

@@ -218,6 +218,8 @@ def test_what_is_no_file(tmp_path, monkeypatch):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(ProgramError):
         load(tmp_path / "loop")
+    with pytest.raises(ProgramError, match=r"cannot be read: File name too long$"):
+        load(tmp_path / ("x" * 300))
     (tmp_path / "long").write_bytes(bytes(100))
     monkeypatch.setattr(file, "LARGEST_FILE", 99)
     with pytest.raises(ProgramError, match="long has 100 bytes, at most 99 are read"):

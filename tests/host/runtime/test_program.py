@@ -38,6 +38,12 @@ def test_steps_and_real_numbers_are_inverse(programs):
     assert (region.quantise(name, region.real(name, steps)) == steps).all()
 
 
+def test_a_loaded_program_explains_itself(programs):
+    program, loaded, _ = programs
+    assert loaded.explain() == program.explain()
+    assert loaded.explain()["linears_on"] == 2
+
+
 def test_a_loaded_program_has_no_float_model(programs):
     _, loaded, x = programs
     with pytest.raises(ProgramError, match="no float model"):

@@ -1,0 +1,48 @@
+"""Names of operators: what is used again keeps its name, with a number."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import torch
+
+__all__ = ["Names", "base_name"]
+
+
+class Names:
+    """Gives every operator a name of its own.
+
+    What has the same name and equal facts is one layer that is used again: ``x``, ``x#2``. What has
+    the same name and other facts is another layer: ``x~2``.
+    """
+
+    def __init__(self) -> None:
+        self._layers: dict[str, list[tuple]] = {}
+        self._uses: Counter[str] = Counter()
+
+    def give(self, wanted: str, facts: tuple) -> str:
+        """A name that no operator has yet. facts: tensors, and what can be compared."""
+        layers = self._layers.setdefault(wanted, [])
+        index = next((i for i, known in enumerate(layers) if _alike(known, facts)), len(layers))
+        if index == len(layers):
+            layers.append(facts)
+        name = wanted if index == 0 else f"{wanted}~{index + 1}"
+        self._uses[name] += 1
+        return name if self._uses[name] == 1 else f"{name}#{self._uses[name]}"
+
+
+def _alike(one: tuple, other: tuple) -> bool:
+    return len(one) == len(other) and all(map(_same, one, other))
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(one, other)
+    return bool(one == other)
+
+
+def base_name(name: str) -> str:
+    """The name without the numbers that tell apart the uses of a layer, which share its weights and
+    its scales."""
+    return re.sub(r"#\d+", "", name)
