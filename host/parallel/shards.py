@@ -177,8 +177,6 @@ class _Sharder:
             columns = {name: self._columns[name] for name in inputs}
             starts = {name: self._columns[name][0] for name in outputs}
             self._found.append(Stage(graph, columns, starts, gathered))
-        elif gathered:
-            self._found[-1].gathered.update(gathered)
         self._ops, self._values, self._columns = [], {}, {}
 
     def _read_later(self) -> set[str]:

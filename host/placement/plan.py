@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -87,7 +88,12 @@ def check_pins(graphs: Sequence[Graph], pins: Mapping[str, str]) -> None:
 
 
 def _fits(operator: str, name: str) -> bool:
-    return operator == name or operator.startswith(f"{name}.") or fnmatchcase(operator, name)
+    """Every use of a layer (``x``, ``x#2``, ``x~2``) fits its name."""
+    layer = re.sub(r"[#~]\d+", "", operator)
+    names = {operator, layer}
+    return any(
+        found == name or found.startswith(f"{name}.") or fnmatchcase(found, name) for found in names
+    )
 
 
 class Planner:

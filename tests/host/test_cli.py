@@ -32,7 +32,10 @@ COMMANDS = [
         for name in ("doctor", "devices", "demo", "run", "compile", "disasm", "trace", "verilog")
     ),
     *([name] for name in ("explain", "verify", "test", "synth", "cache", "calibrate", "bench")),
-    *(["bench", name] for name in ("gemm", "cpu", "gpu", "softmax", "model", "accuracy", "sim")),
+    *(
+        ["bench", name]
+        for name in ("gemm", "compile", "cpu", "gpu", "softmax", "model", "accuracy", "sim")
+    ),
 ]
 
 

@@ -240,6 +240,16 @@ def test_pins_take_prefixes_and_patterns():
     assert not pinned(graph, {"layers.1": "a"})
 
 
+def test_pins_are_for_all_uses_of_a_layer():
+    graph = mlp(1, [4, 8, 4, 8])
+    names = ["x", "x#2", "x~2", "x~2#2.query", "xy#2"]
+    ops = tuple(
+        dataclasses.replace(op, name=name) for op, name in zip(graph.ops, names, strict=True)
+    )
+    graph = dataclasses.replace(graph, ops=ops)
+    assert pinned(graph, {"x": "a", "x#2": "b"}) == dict.fromkeys(names[:4], "a") | {"x#2": "b"}
+
+
 def test_pins_cut_where_an_int8_value_passes():
     graph = post_norm(1, 16, 2, [32])
     name = next(op.name for op in graph.ops if isinstance(op, Attention))
