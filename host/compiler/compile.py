@@ -159,7 +159,8 @@ class _Compiler:
         tired = 0
         resident = self._image.column_words <= config.memories.stat_words * RESIDENT_SHARE
         longest = max(shape.lengths.values())
-        for family in policies(shape.batch, longest, config, resident=resident):
+        chained = sum(isinstance(op, Attention) for op in graph.ops) > 1
+        for family in policies(shape.batch, longest, config, resident=resident, chained=chained):
             limit = found[0][0].cycles * (1 - GAIN) if found else math.inf
             try:
                 made = self._family(graph, family, seen, limit)

@@ -67,6 +67,10 @@ class Spill(enum.Enum):
     ALL = "all"
 
 
+#: What is tried first where layers follow each other, so that what begins whole goes on so.
+CHAINED = (Spill.NONE, Spill.NONE_WHOLE, Spill.CONTEXTS_WHOLE)
+
+
 @dataclass(frozen=True)
 class Sizing:
     """Row blocks that fill a share of the activation scratchpad: ``loose``, with all buffers that
@@ -115,12 +119,16 @@ ROWS_WITHOUT_WEIGHTS, ROWS_TO_DRAM = 2, 1
 LEAST_BLOCKS = 2
 
 
-def policies(batch: int, length: int, config: Config, *, resident: bool) -> Iterator[list[Policy]]:
+def policies(
+    batch: int, length: int, config: Config, *, resident: bool, chained: bool
+) -> Iterator[list[Policy]]:
     """Policies worth trying, the most promising first, in families: those of one family differ in
-    the size of their row blocks. resident: all weights fit on chip together."""
+    the size of their row blocks. resident: all weights fit on chip together; chained: layers of
+    attention follow each other."""
+    spills = dict.fromkeys([*CHAINED, *Spill] if chained else Spill)
     for group in _groups(batch, config.geometry.max_rows // length):
         for stays in (True, False) if resident else (False,):
-            for spill in Spill:
+            for spill in spills:
                 for heads in HEADS:
                     yield [
                         Policy(group, stays, spill, heads, sizing, fill)
