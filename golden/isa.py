@@ -10,7 +10,6 @@ its last result is visible, it gives one token to every engine named in ``signal
 from __future__ import annotations
 
 import enum
-import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -135,17 +134,11 @@ class Field:
 
     def check(self, value: int) -> int:
         """Return ``value`` as unsigned bits; ValueError if it does not fit."""
-        low, high = self.limits
-        if not low <= value <= high:
-            raise ValueError(f"field {self.name}={value} is outside {low} to {high}")
-        return value & (high - low)
-
-    @functools.cached_property
-    def limits(self) -> tuple[int, int]:
-        """The least and the largest value."""
         values = 1 << self.width
         low = -values // 2 if self.signed else 0
-        return low, low + values - 1
+        if not low <= value < low + values:
+            raise ValueError(f"field {self.name}={value} is outside {low} to {low + values - 1}")
+        return value & (values - 1)
 
     def extract(self, bits: int) -> int:
         """The value of the field whose bits are the lowest ones of ``bits``."""
@@ -462,7 +455,6 @@ _WAIT_LOW = _OPCODE.width
 _SIGNAL_LOW = _WAIT_LOW + _WAIT.width
 
 
-@functools.cache
 def _mask(engines: frozenset[Engine]) -> int:
     return sum(1 << engine for engine in engines)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Attention, Linear
-from transept.host.compiler.homes import Home, begun, crossing, plan
+from transept.host.compiler.homes import Home, crossing, first_residuals, plan
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
 
@@ -67,7 +67,7 @@ class Spill(enum.Enum):
     ALL = "all"
 
 
-#: What is tried first where layers follow each other, so that what begins whole goes on so.
+#: Tried first where layers follow each other: each norm takes the place of the one before.
 CHAINED = (Spill.NONE, Spill.NONE_WHOLE, Spill.CONTEXTS_WHOLE)
 
 
@@ -149,7 +149,7 @@ def spilled(graph: Graph, spill: Spill) -> frozenset[str]:
     values = {name for name in crossing(graph, parts) if name not in graph.inputs}
     contexts = frozenset(op.out for op in graph.ops if isinstance(op, Attention)) & values
     operands = {op.x for op in graph.ops if isinstance(op, Linear)}
-    first, residuals = frozenset(begun(graph, parts)), frozenset(values - operands)
+    first, residuals = frozenset(first_residuals(graph, parts)), frozenset(values - operands)
     return {
         Spill.NONE: first,
         Spill.CONTEXTS: contexts | first,

@@ -8,7 +8,7 @@ from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Add, Attention, Linear, Norm
 from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
 
-__all__ = ["Home", "Homes", "begun", "crossing", "plan"]
+__all__ = ["Home", "Homes", "crossing", "first_residuals", "plan"]
 
 
 class Home(enum.Enum):
@@ -39,7 +39,7 @@ def crossing(graph: Graph, parts: list[Segment]) -> list[str]:
     return [name for name in found if name not in projected]
 
 
-def begun(graph: Graph, parts: list[Segment]) -> set[str]:
+def first_residuals(graph: Graph, parts: list[Segment]) -> set[str]:
     """Norms of a residual that comes from outside, which begin what goes on from norm to norm: with
     all rows on chip each norm takes the place of the one before, and its segment has two stages."""
     across = set(crossing(graph, parts))
@@ -59,7 +59,7 @@ class Homes:
         self._graph, self._parts = graph, parts
         across = set(crossing(graph, parts))
         attended = {op.out for op in graph.ops if isinstance(op, Attention)}
-        whole = across | (begun(graph, parts) - spilled)
+        whole = across | (first_residuals(graph, parts) - spilled)
         self._homes: dict[str, Home] = {}
         for name in graph.values:
             away = name in spilled and name in across

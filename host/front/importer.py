@@ -52,7 +52,6 @@ class ImportedModel:
 
     regions: of all shapes that were seen; those of another shape share graphs and weights as far as
     they are the same. choices: why operators stay with torch. ranges: what calibration saw.
-    limited: without what does not fit the accelerator in the shapes of the example.
     """
 
     def __init__(
@@ -62,14 +61,12 @@ class ImportedModel:
         config: Config,
         ranges: Ranges,
         key_filter: KeyFilter | None = None,
-        *,
-        limited: bool = True,
     ) -> None:
         self.model, self.config, self.example = model, config, example
         self.ranges = ranges
         self.choices = Choices(plain=set(ranges.plain))
         self.regions: list[Region] = []
-        self._filter, self._limited = key_filter, limited
+        self._filter = key_filter
         self._exports: dict[tuple, fx.GraphModule] = {}
         self._frames: dict[tuple, tuple[Choices, Frame]] = {}  # while it is decided what stays
         self._bound: dict[tuple, _Bound] = {}
@@ -143,10 +140,10 @@ class ImportedModel:
         if known is None or known[0] != self.choices:
             own = arguments.key == self.example.key
             first = self.example if own else arguments
-            config = self.config if limited and self._limited else None
+            config = self.config if limited else None
             found = frame(self._exported(first), first, config, self.choices)
             if own:
-                self.choices.excluded = found.excluded
+                self.choices.excluded = dict(found.excluded)
             known = self._frames[key] = copy.deepcopy(self.choices), found
         return known[1]
 
@@ -321,13 +318,12 @@ def _middle(graph: Graph, shape: Shape, found: Frame) -> str:
 
 
 def measure_ranges(model: torch.nn.Module, calibration: Sequence[object], config: Config) -> Ranges:
-    """What calibration sees of a model, to be shared by programs for several shapes; its own may be
-    too large for the accelerator.
+    """What calibration sees of a model, to be shared by programs for several shapes.
 
     calibration: inputs as ``import_model`` takes them.
     """
     inputs = _inputs(calibration)
-    imported = ImportedModel(model, inputs[0], config, Ranges(inputs), limited=False)
+    imported = ImportedModel(model, inputs[0], config, Ranges(inputs))
     imported.calibrated()
     return imported.ranges
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-import torch
-
-__all__ = ["Names", "base_name"]
+__all__ = ["Names", "base_name", "layer_name"]
 
 
 class Names:
@@ -37,12 +35,18 @@ def _alike(one: tuple, other: tuple) -> bool:
 
 
 def _same(one: object, other: object) -> bool:
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return torch.equal(one, other)
-    return bool(one == other)
+    shapes = getattr(one, "shape", None), getattr(other, "shape", None)
+    if shapes == (None, None):
+        return one == other
+    return shapes[0] == shapes[1] and bool((one == other).all())  # type: ignore[attr-defined]
 
 
 def base_name(name: str) -> str:
     """The name without the numbers that tell apart the uses of a layer, which share its weights and
     its scales."""
     return re.sub(r"#\d+", "", name)
+
+
+def layer_name(name: str) -> str:
+    """The name of the layer in the model, whatever it is used for."""
+    return re.sub(r"[#~]\d+", "", name)

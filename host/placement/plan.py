@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from transept.golden.graph import Graph, Operator
 from transept.host.compiler.cut import Shape
+from transept.host.front.names import layer_name
 from transept.host.placement.costs import DeviceCosts
 from transept.host.placement.parts import boundaries, transfers, weight_bytes
 from transept.host.placement.solve import (
@@ -89,10 +89,9 @@ def check_pins(graphs: Sequence[Graph], pins: Mapping[str, str]) -> None:
 
 def _fits(operator: str, name: str) -> bool:
     """Every use of a layer (``x``, ``x#2``, ``x~2``) fits its name."""
-    layer = re.sub(r"[#~]\d+", "", operator)
-    names = {operator, layer}
     return any(
-        found == name or found.startswith(f"{name}.") or fnmatchcase(found, name) for found in names
+        found == name or found.startswith(f"{name}.") or fnmatchcase(found, name)
+        for found in {operator, layer_name(operator)}
     )
 
 

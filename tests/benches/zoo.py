@@ -53,6 +53,20 @@ class Named(nn.Module):
         return self.model(**dict(zip(self.inputs, values, strict=True)))[self.output]
 
 
+class Counting(nn.Module):
+    """Writes to a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(16, 16)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Also counts its calls."""
+        self.calls += 1
+        return self.a(x)
+
+
 def text(model: nn.Module, output: str = "last_hidden_state") -> Example:
     """A text model with ids and mask."""
     return Named(model, ("input_ids", "attention_mask"), output), (ids(), mask())

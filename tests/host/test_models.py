@@ -55,9 +55,13 @@ def test_texts_that_are_too_long_are_named():
     model = text_model("bert", vocab_size=30522, max_position_embeddings=128)
     model = dataclasses.replace(model, tokenizer=load_text_model("minilm").tokenizer)
     texts = ["One two.", "one two three four five six seven eight nine", "Four words are here"]
+    texts.append("word " * 600)  # more than the tokenizer would cut a text to
     prepared = model.prepare(texts, TINY, tokens=6)
-    assert prepared.notes == ("text 1 has 11 tokens, cut to 6",)
-    assert prepared.inputs[0].shape == (3, 6)
+    assert prepared.notes == (
+        "text 1 has 11 tokens, cut to 6",
+        "text 3 has 602 tokens, cut to 6",
+    )
+    assert prepared.inputs[0].shape == (4, 6)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):

@@ -90,7 +90,7 @@ class Quantiser:
         assert isinstance(op, NormMatch | AddMatch)
         lost = self.scales.lost(op)
         if lost is not None:
-            raise UnfitError(op.name, f"{lost} is too small beside what it is added to later on")
+            raise UnfitError(op.name, f"hardly a step is left of {lost} on the grid of its sum")
         if isinstance(op, NormMatch):
             x = op.inputs[1] if len(op.inputs) > 1 else None
             total = op.outputs[1] if len(op.outputs) > 1 else None

@@ -202,9 +202,9 @@ class Scales:
                 self.totals[op.name] = totals[base_name(op.name)]
 
     def lost(self, op: Match) -> str | None:
-        """The value of a norm or sum of which hardly a step is left, because it shares operands
-        with much larger ones; None if there is none. An operand that only sums read may be as small
-        as it likes."""
+        """The value of a norm or sum of which hardly a step is left, because later sums or an
+        epsilon are much larger; None if there is none. An operand that only sums read may be as
+        small as it likes."""
         total = total_of(op)
         if total is None:
             return None

@@ -11,7 +11,7 @@ from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.isa import Memory, Opcode, Window
 from transept.host.compiler.compile import compile_cut
 from transept.host.compiler.cut import Policy, Shape, Sizing, Spill, choose, spilled
-from transept.host.compiler.homes import begun
+from transept.host.compiler.homes import first_residuals
 from transept.host.compiler.segments import segments
 from transept.host.runtime.region import Region
 
@@ -135,7 +135,7 @@ def test_what_is_spilled():
     graph = two_layers(12, 2, 20)
     by_kind = {spill: spilled(graph, spill) for spill in Spill}
     contexts = {op.out for op in graph.ops if hasattr(op, "kv_heads")}
-    (first,) = begun(graph, segments(graph))
+    (first,) = first_residuals(graph, segments(graph))
     assert graph.producer(first).x in graph.inputs
     assert by_kind[Spill.NONE] == {first}
     assert by_kind[Spill.NONE_WHOLE] == set()
@@ -151,7 +151,7 @@ def test_a_model_may_begin_with_its_first_layer():
     region, shape = Region("graph", graph, PYNQ_Z2), Shape(1, {"rows": 128})
     macs = sum(graph.macs(shape.rows).values())
     executable = region.executable(shape)
-    (first,) = begun(graph, segments(graph))
+    (first,) = first_residuals(graph, segments(graph))
     assert first not in executable.cut.spilled
     assert macs / PYNQ_Z2.macs / executable.predicted_cycles > 0.98
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import fx, nn
 from torch.nn import functional
-from zoo import ZOO, bert, ids, load, mask, sizes
+from zoo import ZOO, Counting, bert, ids, load, mask, sizes
 
 import transept
 from transept.golden.config import TINY
@@ -549,19 +549,6 @@ def test_there_are_no_modes():
 
 
 # --- what torch keeps
-class Counting(nn.Module):
-    """Writes to a buffer."""
-
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Linear(16, 16)
-        self.register_buffer("calls", torch.zeros(()))
-
-    def forward(self, x):
-        self.calls += 1
-        return self.a(x)
-
-
 class InPlace(nn.Module):
     """Writes to its input."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from zoo import Named, bert, load, sizes
+from zoo import Counting, Named, bert, load, sizes
 
 import transept
 from transept.golden.config import PYNQ_Z2, TINY
@@ -99,19 +99,6 @@ def test_results_may_be_nested():
     assert torch.equal(got["more"][0], X)
     for a, b in ((got["y"], want["y"]), (got["more"][1][0], want["more"][1][0])):
         assert cosine(a, b) > 0.99
-
-
-class Counting(nn.Module):
-    """Writes to a buffer."""
-
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Linear(16, 16)
-        self.register_buffer("calls", torch.zeros(()))
-
-    def forward(self, x):
-        self.calls += 1
-        return self.a(x)
 
 
 class InPlace(nn.Linear):

@@ -131,6 +131,34 @@ def test_where_parts_wait_for_each_other_one_plan_is_left_at_a_cut(monkeypatch):
         assert Planner(graph, SHAPE, known).plan().least
 
 
+FAMILIES = {
+    "chain": (GRAPHS["chain"], "abc", {}),
+    "two chains": (GRAPHS["two chains"], "ab", {}),
+    "two blocks": (two_blocks, "ab", {}),
+    "half fits one": (GRAPHS["chain"], "ab", {"a": 0.5}),
+    "a third fits two": (GRAPHS["chain"], "abc", {"a": 0.33, "b": 0.33}),
+    "0.6 fits each": (GRAPHS["chain"], "ab", {"a": 0.6, "b": 0.6}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_table_of_the_decision(family):
+    """Of docs/decisions/0010-placement.md: 25 of 25."""
+    make, devices, shares = FAMILIES[family]
+    for seed in range(25):
+        graph = make(seed)
+        total = sum(map(weight_bytes, graph.ops))
+        memory = {device: int(share * total) for device, share in shares.items()}
+        known = {name: costs(graph, 10 * seed + i, 3.0) for i, name in enumerate(devices)}
+        planner = Planner(graph, SHAPE, known, memory=memory)
+        least = min(every_plan(planner, devices, memory), default=math.inf)
+        if math.isfinite(least):
+            plan = planner.plan()
+            assert plan.least
+            assert plan.seconds == pytest.approx(least)
+
+
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_the_rest_of_a_graph_is_planned_like_a_graph(kind):
     graph = GRAPHS[kind](1)

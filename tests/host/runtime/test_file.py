@@ -606,7 +606,7 @@ def test_only_regular_files_are_written(regions, tmp_path):
 
 
 def test_a_folder_that_is_not_there(regions, tmp_path):
-    with pytest.raises(ProgramError, match="cannot be written: No such file or directory"):
+    with pytest.raises(ProgramError, match=r"cannot be written: No such file or directory$"):
         save(tmp_path / "missing" / "program", TINY, regions)
 
 
