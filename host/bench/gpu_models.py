@@ -14,6 +14,7 @@ import torch
 from transept.golden.config import PYNQ_Z2
 from transept.golden.graph import Graph
 from transept.host.backends.gpu import GpuGraph
+from transept.host.backends.gpu.capture import capture
 from transept.host.bench.encoder import BERT_BASE, MINILM, Encoder
 from transept.host.bench.float_encoder import encoder_graph
 from transept.host.compiler.cut import Shape
@@ -92,7 +93,7 @@ def _overhead(sizes: Encoder, graph: Graph) -> dict[str, Any]:
         captured.replay()
         torch.cuda.synchronize()
 
-    alone, whole = _wall(replay), _wall(lambda: session.run(region, inputs))
+    alone, whole = _wall(replay, lambda: session.run(region, inputs))
     return {
         "work": f"{sizes.name}, session against its captured graph",
         "shape": f"{sizes.layers} layers, 1x{SHORT}",
@@ -103,14 +104,15 @@ def _overhead(sizes: Encoder, graph: Graph) -> dict[str, Any]:
     }
 
 
-def _wall(run: Callable[[], object]) -> float:
-    """Median milliseconds on the host."""
-    times = []
+def _wall(*runs: Callable[[], object]) -> list[float]:
+    """Median milliseconds of each on the host, by turns."""
+    times: list[list[float]] = [[] for _ in runs]
     for _ in range(REPETITIONS):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times)) * 1000
+        for run, taken in zip(runs, times, strict=True):
+            start = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - start)
+    return [float(np.median(taken)) * 1000 for taken in times]
 
 
 def _layer(
@@ -140,10 +142,6 @@ def _layer(
 def _captured(model: Callable[..., Any], x: torch.Tensor) -> Callable[[], object]:
     """The model on ``x`` in a CUDA graph, as ours is."""
     with torch.no_grad():
-        for _ in range(3):
+        for _ in range(2):  # torch tries algorithms
             model(x)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            model(x)
-    return graph.replay
+        return capture(lambda: model(x)).replay

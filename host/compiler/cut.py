@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,10 @@ class Shape:
         return {dim: [length] * self.batch for dim, length in self.lengths.items()}
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
         return hash((self.batch, frozenset(self.lengths.items())))
 
     def __str__(self) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from transept.golden.isa import Filter
 from transept.golden.numerics.softmax import FLOAT_LEVELS
@@ -32,8 +31,6 @@ from transept.host.kernels.softmax import (
     context_rows,
     distances,
     dither,
-    fours,
-    from_fours,
     key_of_slot,
     levels,
     score,
@@ -87,21 +84,59 @@ def _values(
     E: tl.constexpr,
     BN: tl.constexpr,
 ):
-    """int8[BN, E], a tile of values in the order of slots, zero where no key exists."""
-    order = key_of_slot(fours(tl.arange(0, BN), BN))
-    key = _places(order, rest, TILE, WHOLE, BN)
-    place = ptr + (key * stride)[:, None] + tl.arange(0, E)[None, :]
-    if WHOLE:
-        v = tl.load(place)
-    else:
-        v = tl.load(place, mask=(key < (rest if TILE == 0 else keys))[:, None], other=0)
-    return from_fours(v, BN, E)
+    """int8[BN, E], a tile of values in the order of slots, zero where no key exists; ptr: to words
+    of four values, so that a thread gets four by four of them, and keeps them."""
+    first = _bytes(_words(ptr, stride, rest, keys, 0, TILE, WHOLE, E, BN))
+    second = _bytes(_words(ptr, stride, rest, keys, 1, TILE, WHOLE, E, BN))
+    third = _bytes(_words(ptr, stride, rest, keys, 2, TILE, WHOLE, E, BN))
+    fourth = _bytes(_words(ptr, stride, rest, keys, 3, TILE, WHOLE, E, BN))
+    v = tl.join(tl.join(first, third), tl.join(second, fourth))
+    v = tl.permute(tl.reshape(v, (BN // 4, E // 4, 4, 4)), (0, 3, 1, 2))
+    return tl.reshape(v, (BN, E))
 
 
 @triton.jit
-def _in_registers(x, PASS: tl.constexpr, ASM: tl.constexpr):
-    """The same, of which the compiler does not know that another pass has it, too: it would keep
-    the first one's products, for which there is no room."""
+def _words(
+    ptr,
+    stride,
+    rest,
+    keys,
+    SLOT: tl.constexpr,
+    TILE: tl.constexpr,
+    WHOLE: tl.constexpr,
+    E: tl.constexpr,
+    BN: tl.constexpr,
+):
+    """int32[BN / 4, E / 4], values of every fourth slot from ``SLOT`` on."""
+    key = _places(key_of_slot(4 * tl.arange(0, BN // 4) + SLOT), rest, TILE, WHOLE, BN)
+    place = ptr + (key * stride)[:, None] + tl.arange(0, E // 4)[None, :]
+    if WHOLE:
+        words = tl.load(place)
+    else:
+        words = tl.load(place, mask=(key < (rest if TILE == 0 else keys))[:, None], other=0)
+    return words
+
+
+@triton.jit
+def _bytes(x):
+    """int32[m, n] as int8[m, n, 2, 2]."""
+    even = tl.join(x.to(tl.int8), (x >> 16).to(tl.int8))
+    return tl.join(even, tl.join((x >> 8).to(tl.int8), (x >> 24).to(tl.int8)))
+
+
+@triton.jit
+def _rows(ptr, stride, first, queries, BM: tl.constexpr, D: tl.constexpr):
+    """int32[BM, D / 4], queries from ``first`` on; ptr: to words of four elements."""
+    row = first + tl.arange(0, BM)
+    place = ptr + (row * stride)[:, None] + tl.arange(0, D // 4)[None, :]
+    return tl.load(place, mask=(row < queries)[:, None], other=0)
+
+
+@triton.jit
+def _queries(words, PASS: tl.constexpr, ASM: tl.constexpr):
+    """int8[BM, D] of words, in registers. The compiler does not know that another pass has the
+    same: it would keep the first one's products, for which there is no room."""
+    x = tl.reshape(_bytes(words), (words.shape[0], 4 * words.shape[1]))
     if ASM:
         if PASS == 1:
             x = tl.inline_asm_elementwise("mov.b32 $0, $1; // 1", "=r,r", [x], tl.int8, True, 4)
@@ -115,6 +150,7 @@ def _context(
     q,
     k,
     v,
+    values,
     counters,
     tiles,
     multiplier,
@@ -127,34 +163,49 @@ def _context(
     SCALE: tl.constexpr,
     ASM: tl.constexpr,
 ):
-    """Sums of (level - 127) v, int32[BM, E], and of level - 127, int32[BM]; added: what ``levels``
-    adds in the first tile, and in others."""
+    """Sums of (level - 127) v beside ``values``, int32[BM, E], and of level - 127, int32[BM];
+    added: what ``levels`` adds in the first tile, and in others."""
     BM: tl.constexpr = q.shape[0]
     BN: tl.constexpr = k[0].shape[0]
     # rounds a score, takes the maximum away, and makes a float of it
     addend = tl.broadcast_to(((base.to(tl.int64) << 32) + half)[:, None], (BM, BN))
     factor = tl.zeros((BM, BN), tl.int32) + multiplier
-    acc = tl.dot(q, k[0].T, out_dtype=tl.int32)
-    bits = distances(acc, factor, addend, 0, 0, base, True, CLIP, LEFT, 0, ASM)
-    p, partial = levels(bits, added[0], SCALE, ASM, BM, BN)
+    p, sums = _levels(q, k[0], factor, addend, base, added[0], CLIP, LEFT, SCALE, ASM)
     counted = tl.zeros((BM,), tl.int32)
     if not WHOLE:
-        partial = tl.zeros((BM, 4), tl.int32)
+        sums = tl.zeros((BM, 4), tl.int32)
         counted = tl.max(tl.dot(p, counters, out_dtype=tl.int32), 1)
-    context = tl.dot(p, v[0], out_dtype=tl.int32)
+    context = tl.dot(p, v[0], values, out_dtype=tl.int32)
     for tile in tl.static_range(1, len(k)):
         if tile < tiles:
-            acc = tl.dot(q, k[tile].T, out_dtype=tl.int32)
-            bits = distances(acc, factor, addend, 0, 0, base, True, CLIP, LEFT, 0, ASM)
-            p, sums = levels(bits, added[1], SCALE, ASM, BM, BN)
-            partial += sums
+            p, of_tile = _levels(q, k[tile], factor, addend, base, added[1], CLIP, LEFT, SCALE, ASM)
+            sums += of_tile
             context = tl.dot(p, v[tile], context, out_dtype=tl.int32)
-    return context, tl.sum(partial, 1) + counted
+    return context, tl.sum(sums, 1) + counted
+
+
+@triton.jit
+def _levels(
+    q,
+    k,
+    factor,
+    addend,
+    base,
+    added,
+    CLIP: tl.constexpr,
+    LEFT: tl.constexpr,
+    SCALE: tl.constexpr,
+    ASM: tl.constexpr,
+):
+    """Levels less 127 of a tile of keys, and their sums, as ``levels`` gives them."""
+    acc = tl.dot(q, k.T, out_dtype=tl.int32)
+    bits = distances(acc, factor, addend, 0, 0, base, True, CLIP, LEFT, 0, ASM)
+    return levels(bits, added, SCALE, ASM, q.shape[0], k.shape[0])
 
 
 @triton.jit
 def _short(
-    q_desc,
+    q_ptr,
     k_ptr,
     v_ptr,
     sums_ptr,
@@ -166,6 +217,7 @@ def _short(
     tables_ptr,
     queries,
     length,
+    q_stride,
     k_stride,
     v_stride,
     out_stride,
@@ -193,8 +245,9 @@ def _short(
     keys = tl.load(keys_ptr + sequence)
     tiles = tl.maximum(tl.cdiv(keys, BN), 1)
     rest = keys - (tiles - 1) * BN
+    q_ptr += sequence.to(tl.int64) * queries * q_stride + head * (D // 4)
     k_ptr += sequence.to(tl.int64) * length * k_stride + head // SHARE * D
-    v_ptr += sequence.to(tl.int64) * length * v_stride + head // SHARE * E
+    v_ptr += sequence.to(tl.int64) * length * v_stride + head // SHARE * (E // 4)
     counters = (key_of_slot(tl.arange(0, BN)) < rest).to(tl.int8)[:, None]
     counters = tl.broadcast_to(counters, (BN, COUNTERS))
     k = (_keys(k_ptr, k_stride, rest, keys, 0, WHOLE, D, BN),)
@@ -214,9 +267,11 @@ def _short(
     multiplier, half = tl.load(score_ptr + head), tl.load(half_ptr + head)
     added = (dither(0, BN, ASM), dither(0 if WHOLE else rest, BN, ASM))
     start = part * blocks
+    following = _rows(q_ptr, q_stride, start * BM, queries, BM, D)
     for block in range(start, tl.minimum(start + blocks, tl.cdiv(queries, BM))):
-        rows = q_desc.load([sequence * queries + block * BM, head * D])
-        q = _in_registers(rows, 1, ASM)
+        words = following
+        following = _rows(q_ptr, q_stride, block * BM + BM, queries, BM, D)
+        q = _queries(words, 1, ASM)
         partial = column_maxima(tl.dot(q, k[0].T, out_dtype=tl.int32), BM, BN)
         for tile in tl.static_range(1, TILES):
             if tile < tiles:
@@ -224,12 +279,14 @@ def _short(
                 partial = tl.maximum(partial, column_maxima(acc, BM, BN))
         largest = score(tl.max(partial, 1), multiplier, 0, half, True, LEFT, 0, ASM)
         base = DISTANCE_BITS - saturate(largest, 16)
-        q = _in_registers(rows, 2, ASM)
+        q = _queries(words, 2, ASM)
+        values = tl.broadcast_to(tl.load(sums_ptr + value)[None, :], (BM, E))
         if _is_safe(largest, CLIP):
             context, sums = _context(
                 q,
                 k,
                 v,
+                values,
                 counters,
                 tiles,
                 multiplier,
@@ -247,6 +304,7 @@ def _short(
                 q,
                 k,
                 v,
+                values,
                 counters,
                 tiles,
                 multiplier,
@@ -261,7 +319,7 @@ def _short(
             )
         y = context_rows(
             context,
-            tl.load(sums_ptr + value),
+            None,
             sums + 127 * keys,
             channel_ptr + head * E + value,
             value < E,
@@ -327,7 +385,7 @@ def is_short(
     context: ContextForm,
 ) -> bool:
     """Whether the kernel has this attention: all its keys seen, few of them, merged roundings, and
-    rows that can be copied as tiles."""
+    rows that can be read and written as words."""
     widths = q.shape[2] // op.heads, v.shape[2] // op.kv_heads
     length = k.shape[1]
     return (
@@ -336,8 +394,7 @@ def is_short(
         and form.merged
         and context.up(length) >= 0
         and all(width in WIDTHS for width in widths)
-        and q.stride(1) % 16 == 0
-        and q.data_ptr() % 16 == 0
+        and all(x.stride(1) % 4 == 0 and x.data_ptr() % 4 == 0 for x in (q, v))
         and out.stride(1) % 2 == 0
         and out.data_ptr() % 4 == 0
     )
@@ -360,9 +417,10 @@ def attend_short(
     (batch, queries), length = q.shape[:2], k.shape[1]
     d, e = q.shape[2] // op.heads, v.shape[2] // op.kv_heads
     parts = min(blocks.parts, triton.cdiv(queries, blocks.m))
+    q, v = q.view(torch.int32), v.view(torch.int32)
     sums = torch.empty(batch, op.heads, parts, e, dtype=torch.int32, device=q.device)
     _short[parts, op.heads, batch](
-        TensorDescriptor.from_tensor(q.view(-1, q.shape[2]), [blocks.m, d]),
+        q,
         k,
         v,
         sums,
@@ -374,6 +432,7 @@ def attend_short(
         fixed_tables(q.device),
         queries,
         length,
+        q.stride(1),
         k.stride(1),
         v.stride(1),
         out.stride(1),

@@ -71,7 +71,7 @@ def _norm(
     after_those_before(ASM)
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     squares = tl.zeros((ROWS, BLOCK), tl.int64)
-    total = tl.zeros((ROWS, BLOCK), tl.int64)
+    total = tl.zeros((ROWS, BLOCK), tl.int32)  # of up to 7 chunks of 24 bits
     part = tl.zeros((ROWS, BLOCK), tl.int32)
     zs = ()
     for chunk in tl.static_range(CHUNKS):
@@ -90,14 +90,14 @@ def _norm(
             tl.store(places(sum_ptr, row, column, sum_stride), kept, mask=inside)
         w = saturate(round_shift(z, 6), 18)
         squares += w.to(tl.int64) * w.to(tl.int64)
-        total += z.to(tl.int64)
+        total += z
         part += w
         zs = zs + (z,)
     if NORMALISE:
         v = width.to(tl.int64) * tl.sum(squares, 1) + epsilon
         mean = tl.zeros((ROWS,), tl.int32)
         if CENTRE:
-            mean = round_shift(tl.sum(total, 1) * inverse, 15 + BITS).to(tl.int32)
+            mean = round_shift(tl.sum(total.to(tl.int64), 1) * inverse, 15 + BITS).to(tl.int32)
             parts = tl.sum(part.to(tl.int64), 1)
             v = v - parts * parts
         mantissa, exponent = rsqrt(tables_ptr, tl.maximum(v, 1))

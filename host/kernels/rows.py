@@ -23,6 +23,7 @@ __all__ = [
     "Rows",
     "activated",
     "chunks_of",
+    "copied",
     "lookup",
     "places",
     "quantise_rows",
@@ -168,7 +169,7 @@ def quantise_rows(
 
 
 @triton.jit
-def _activate(
+def _move(
     x_ptr,
     y_ptr,
     lookup_ptr,
@@ -176,6 +177,7 @@ def _activate(
     width,
     x_stride,
     y_stride,
+    ACTIVATE: tl.constexpr,
     BITS: tl.constexpr,
     ASM: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -184,22 +186,35 @@ def _activate(
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < size
     row, column = place // width, place % width
-    x = tl.load(x_ptr + row * x_stride + column, mask=inside, other=0).to(tl.int32)
-    y = saturate(tl.load(lookup_ptr + (x + 32768), mask=inside, other=0).to(tl.int32), BITS)
-    tl.store(y_ptr + row * y_stride + column, y.to(y_ptr.dtype.element_ty), mask=inside)
+    x = tl.load(x_ptr + row * x_stride + column, mask=inside, other=0)
+    if ACTIVATE:
+        x = tl.load(lookup_ptr + (x.to(tl.int32) + 32768), mask=inside, other=0).to(tl.int32)
+        x = saturate(x, BITS)
+    tl.store(y_ptr + row * y_stride + column, x.to(y_ptr.dtype.element_ty), mask=inside)
 
 
 def activated(x: torch.Tensor, table: torch.Tensor, y: torch.Tensor) -> None:
     """An activation of int16 [m, n] to int16 or int8, rows of any stride; table: of ``lookup``."""
-    block, size = 4096, x.numel()
-    _activate[(triton.cdiv(size, block),)](
+    _moved(x, table, y, 4096)
+
+
+def copied(x: torch.Tensor, y: torch.Tensor) -> None:
+    """The same elements [m, n], rows of any stride; one of both may be pinned memory of the host,
+    which is then read or written as it is."""
+    _moved(x, None, y, 1024)
+
+
+def _moved(x: torch.Tensor, table: torch.Tensor | None, y: torch.Tensor, block: int) -> None:
+    size = x.numel()
+    _move[(triton.cdiv(size, block),)](
         x,
         y,
-        table,
+        x if table is None else table,
         size,
         x.shape[1],
         x.stride(0),
         y.stride(0),
+        ACTIVATE=table is not None,
         BITS=8 if y.dtype == torch.int8 else 16,
         ASM=ASM,
         BLOCK=block,

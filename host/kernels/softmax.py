@@ -212,17 +212,19 @@ def context_rows(
 ):
     """int16 rows of the output, as int32[m, n].
 
-    context: int32[m, n], sums of (level - 127) v; values: int32[n], 127 times the sums of v; sums:
-    int32[m], of levels; channel: pointers to the multipliers of the columns that are known, shifts
-    and biases each ``channels`` further. The rest are of ``ContextForm``.
+    context: int32[m, n], sums of (level - 127) v; values: int32[n], 127 times the sums of v, None
+    where the context has them; sums: int32[m], of levels; channel: pointers to the multipliers of
+    the columns that are known, shifts and biases each ``channels`` further. The rest are of
+    ``ContextForm``.
     """
     mantissa, exponent = reciprocal(tables_ptr, sums)
     scale = tl.load(channel, mask=known, other=0)[None, :]
+    if values is not None:
+        context += values[None, :]
     if CLIP:
-        context = saturate(context + values[None, :], 25)
-        values = tl.zeros_like(values)
+        context = saturate(context, 25)
     if LEFT >= 0:
-        context = (context << LEFT) + (values << LEFT)[None, :]
+        context <<= LEFT
         rounding = tl.full(context.shape, 1 << 31, tl.int64)
         v = high(context, tl.broadcast_to(scale, context.shape), rounding, ASM)
         if CLIP:
@@ -231,8 +233,7 @@ def context_rows(
     else:
         right = tl.load(channel + channels, mask=known, other=0).to(tl.int64)[None, :]
         bias = tl.load(channel + 2 * channels, mask=known, other=0).to(tl.int64)[None, :]
-        context = (context + values[None, :]).to(tl.int64)
-        v = saturate(wide_round_shift(context * scale, right), 25)
+        v = saturate(wide_round_shift(context.to(tl.int64) * scale, right), 25)
         down = tl.minimum(ROW_SHIFT + exponent, 62).to(tl.int64)[:, None]
         z = saturate(wide_round_shift(v * mantissa[:, None], down), 25)
         half_out: tl.constexpr = (1 << OUT_SHIFT) >> 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,9 +20,12 @@ from transept.host.runtime.errors import ProgramError
 __all__ = ["Region", "dtype_of"]
 
 
+_TYPES: dict[int, np.dtype] = {8: np.dtype(np.int8), 16: np.dtype(np.int16)}
+
+
 def dtype_of(value: Value) -> np.dtype:
     """The type of a value's elements outside the accelerator: int16 or int8."""
-    return np.dtype(np.int8 if value.bits == 8 else np.int16)
+    return _TYPES[value.bits]
 
 
 @dataclass(eq=False)
@@ -38,6 +41,7 @@ class Region:
     config: Config
     executables: dict[Shape, Executable] = field(default_factory=dict, init=False)
     shapes: dict[Shape, None] = field(default_factory=dict, init=False)
+    _checked: dict[tuple[int, ...], Shape] = field(default_factory=dict, init=False, repr=False)
 
     @functools.cached_property
     def image(self) -> WeightImage:
@@ -181,7 +185,10 @@ class Region:
                     f"{self.name}: input {name} is {len(given)} x {given.shape[1]} rows, "
                     f"the others are {batch} x {expected}"
                 )
-        shape = self.shape(batch, rows)
+        key = (batch, *rows.values())
+        if key not in self._checked:
+            self._checked[key] = self.shape(batch, rows)
+        shape = self._checked[key]
         for dim, real in (lengths or {}).items():
             self._check_lengths(shape, dim, real)
         return shape
@@ -201,8 +208,9 @@ class Region:
                     f"is outside 1 to {shape.lengths[dim]}"
                 )
 
-    def _check_names(self, what: str, given: Mapping, names: object) -> None:
-        known = list(names)  # type: ignore[call-overload]
+    def _check_names(self, what: str, given: Mapping, known: Sequence[str]) -> None:
+        if given.keys() == set(known):
+            return
         for name in known:
             if name not in given:
                 raise ProgramError(f"{self.name}: {what} {name} is missing")

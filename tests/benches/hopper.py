@@ -62,7 +62,7 @@ def quantise():
 
 def activate():
     types = pointers("i16", "x_ptr y_ptr lookup_ptr") | numbers("size width x_stride y_stride")
-    return compiled(rows._activate, types, {"BITS": 16, "ASM": True, "BLOCK": 1024})
+    return compiled(rows._move, types, {"ACTIVATE": True, "BITS": 16, "ASM": True, "BLOCK": 1024})
 
 
 def normalise():
@@ -115,10 +115,9 @@ def attend(kind=Filter.DENSE, fine=0, *, is_merged=True, whole=False):
 
 
 def attend_short(*, whole):
-    types = {"q_desc": "tensordesc<i8[64, 64]>", "out_ptr": "*i16", "half_ptr": "*i64"}
-    types |= pointers("i8", "k_ptr v_ptr")
-    types |= pointers("i32", "sums_ptr keys_ptr score_ptr channel_ptr tables_ptr")
-    types |= numbers("queries length k_stride v_stride out_stride blocks")
+    types = {"out_ptr": "*i16", "half_ptr": "*i64"} | pointers("i8", "q_ptr k_ptr")
+    types |= pointers("i32", "v_ptr sums_ptr keys_ptr score_ptr channel_ptr tables_ptr")
+    types |= numbers("queries length q_stride k_stride v_stride out_stride blocks")
     constants = {"SHARE": 1, "D": 64, "E": 64, "BM": 64, "BN": 64, "TILES": 2, "WHOLE": whole}
     constants |= {"CLIP": not whole, "LEFT": 0, "CONTEXT_CLIP": False, "CONTEXT_LEFT": 2}
     constants |= {"CONTEXT_UP": 3, "CONTEXT_ROW_SHIFT": 0, "CONTEXT_OUT_SHIFT": 8}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -13,14 +14,19 @@ from triton.runtime.errors import OutOfResources
 
 from transept.golden.graph import Graph, Lengths
 from transept.golden.ops import Attention
+from transept.host.backends.gpu.capture import capture
 from transept.host.backends.gpu.memory import TYPES, Memory
 from transept.host.backends.gpu.steps import Launch, quantise, steps
 from transept.host.backends.gpu.tune import Tuner
 from transept.host.compiler.cut import Shape
 from transept.host.devices.base import DeviceError, DeviceLostError, OutOfMemoryError
 from transept.host.kernels import INTERPRETED
+from transept.host.kernels.rows import copied
 
 __all__ = ["GpuGraph", "bucket", "wait_until"]
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 #: Rows of a bucket are a multiple of this, or of a sixteenth of the next power of two.
 LEAST_ROWS = 16
@@ -28,8 +34,10 @@ LEAST_ROWS = 16
 KEPT = 16
 #: Seconds after which a GPU that does not answer is given up.
 TIMEOUT = 60.0
-#: Seconds for which a run is waited for without sleep.
-SPIN = 0.01
+#: Seconds for which a run is waited for without sleep, and looks between those at the time.
+SPIN, POLLS = 0.01, 16
+#: Bytes that a kernel moves between host and GPU; more are copied by the driver.
+MOST_DIRECT = 1 << 18
 
 
 def bucket(graph: Graph, shape: Shape) -> Shape:
@@ -49,6 +57,31 @@ def bucket(graph: Graph, shape: Shape) -> Shape:
     return Shape(shape.batch, lengths)
 
 
+def _on_card(
+    method: Callable[Concatenate[GpuGraph, Given], Found],
+) -> Callable[Concatenate[GpuGraph, Given], Found]:
+    """With the graph's GPU as the current one; what goes wrong on it as errors of a device, after
+    which what was captured is given up."""
+
+    @functools.wraps(method)
+    def guarded(self: GpuGraph, /, *args: Given.args, **named: Given.kwargs) -> Found:
+        try:
+            if _current(self.device):
+                return method(self, *args, **named)
+            with torch.cuda.device(self.device):
+                return method(self, *args, **named)
+        except (torch.cuda.OutOfMemoryError, OutOfResources, torch.AcceleratorError) as error:
+            self.forget()
+            lost = isinstance(error, torch.AcceleratorError)
+            kind = DeviceLostError if lost else OutOfMemoryError
+            raise kind(f"gpu: {str(error).strip().splitlines()[0]}") from None
+        except DeviceError:
+            self.forget()
+            raise
+
+    return guarded
+
+
 class GpuGraph:
     """A graph prepared for a GPU; without one, kernels are interpreted."""
 
@@ -57,12 +90,16 @@ class GpuGraph:
     ) -> None:
         self.device = device or torch.device("cpu" if INTERPRETED else "cuda")
         self._graph, self._timeout = graph, timeout
-        with _told(self.device):
-            self._steps = steps(graph, self.device)
-            self._tuner = Tuner(self.device)
         self._runs: OrderedDict[Shape, CapturedRun] = OrderedDict()  # by bucket
-        self._serving: dict[Shape, CapturedRun] = {}  # by shapes that were seen
+        self._serving: dict[tuple, tuple[CapturedRun, Shape]] = {}  # by shapes of the inputs
+        self._load()
 
+    @_on_card
+    def _load(self) -> None:
+        self._steps = steps(self._graph, self.device)
+        self._tuner = Tuner(self.device)
+
+    @_on_card
     def prepare(self, shape: Shape, lengths: Lengths | None = None) -> None:
         """Choose kernels for a shape, and capture their launches.
 
@@ -71,9 +108,9 @@ class GpuGraph:
         OutOfMemoryError, DeviceLostError
             As ``run``.
         """
-        with self._guarded():
-            self.captured(shape).prepare(_all(shape, lengths))
+        self.captured(shape).prepare(_all(shape, lengths))
 
+    @_on_card
     def run(
         self, inputs: Mapping[str, np.ndarray], lengths: Lengths | None = None
     ) -> dict[str, np.ndarray]:
@@ -86,28 +123,27 @@ class GpuGraph:
         DeviceLostError
             If the GPU fails, or does not answer in time.
         """
-        values = self._graph.values
-        rows = {values[name].dim: x.shape[1] for name, x in inputs.items()}
-        shape = Shape(len(next(iter(inputs.values()))), rows)
-        with self._guarded():
-            found = self.captured(shape).run(inputs, _all(shape, lengths))
+        run, shape = self._serves(inputs)
+        found = run.run(inputs, _all(shape, lengths))
+        values, rows = self._graph.values, shape.lengths
         return {name: y[:, : rows[values[name].dim]] for name, y in found.items()}
 
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """As ``_told``; after an error what was captured is given up."""
-        try:
-            with _told(self.device):
-                yield
-        except DeviceError:
-            self._runs.clear()
-            self._serving.clear()
-            raise
+    def _serves(self, inputs: Mapping[str, np.ndarray]) -> tuple[CapturedRun, Shape]:
+        """The run that serves inputs, and their shape."""
+        key = tuple((name, x.shape) for name, x in inputs.items())
+        if key not in self._serving:
+            rows = {self._graph.values[name].dim: x.shape[1] for name, x in inputs.items()}
+            shape = Shape(len(next(iter(inputs.values()))), rows)
+            self._serving[key] = self.captured(shape), shape
+        return self._serving[key]
+
+    def forget(self) -> None:
+        """Give up what was captured."""
+        self._runs.clear()
+        self._serving.clear()
 
     def captured(self, shape: Shape) -> CapturedRun:
-        """The run that serves a shape."""
-        if shape in self._serving:
-            return self._serving[shape]
+        """The run that serves a shape; the newest are kept."""
         key = bucket(self._graph, shape)
         if key not in self._runs:
             if len(self._runs) >= KEPT:
@@ -117,7 +153,6 @@ class GpuGraph:
             launches = self._launches(memory)
             self._runs[key] = CapturedRun(self._graph, memory, launches, self._timeout)
         self._runs.move_to_end(key)
-        self._serving[shape] = self._runs[key]
         return self._runs[key]
 
     def _launches(self, memory: Memory) -> list[Launch]:
@@ -133,18 +168,6 @@ class GpuGraph:
         return found
 
 
-@contextlib.contextmanager
-def _told(device: torch.device) -> Iterator[None]:
-    """With this GPU as the current one; what goes wrong on it as errors of a device."""
-    try:
-        with contextlib.nullcontext() if _current(device) else torch.cuda.device(device):
-            yield
-    except (torch.cuda.OutOfMemoryError, OutOfResources) as error:
-        raise OutOfMemoryError(f"gpu: {_first_line(error)}") from None
-    except torch.AcceleratorError as error:
-        raise DeviceLostError(f"gpu: {_first_line(error)}") from None
-
-
 def _current(device: torch.device) -> bool:
     """Whether kernels go to this device anyway."""
     if device.type != "cuda":
@@ -154,36 +177,48 @@ def _current(device: torch.device) -> bool:
 
 def _all(shape: Shape, lengths: Lengths | None) -> dict[str, list[int]]:
     """Real rows of every sequence and dimension."""
-    return {dim: list((lengths or {}).get(dim, rows)) for dim, rows in shape.rows.items()}
+    if lengths is None:
+        return shape.rows
+    return {dim: list(lengths.get(dim, rows)) for dim, rows in shape.rows.items()}
 
 
 class CapturedRun:
-    """Launches on fixed memory, captured in CUDA graphs: one for sequences that have all their
-    rows, one for others. Inputs and outputs are beside it in pinned memory of the host."""
+    """Launches on fixed memory, captured in CUDA graphs: for sequences that have all their rows and
+    for others, each with what goes in and out and without. Inputs and outputs are beside it in
+    pinned memory of the host."""
 
     def __init__(
         self, graph: Graph, memory: Memory, launches: list[Launch], timeout: float
     ) -> None:
-        self._launches, self._memory, self._timeout = launches, memory, timeout
+        self._memory, self._timeout = memory, timeout
         self._inputs = {name: _host(graph, memory, name) for name in graph.inputs}
         self._outputs = {name: _host(graph, memory, name) for name in graph.outputs}
         self._lengths = {
             dim: _pinned(memory, memory.shape.batch, dtype=torch.int32)
             for dim in memory.shape.lengths
         }
-        self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
+        before = [_move(x, memory.value(name)) for name, x in self._inputs.items()]
+        after = [_move(memory.value(name), y) for name, y in self._outputs.items()]
+        self._given, self._taken = (
+            {name: _sequences(memory, rows) for name, rows in of.items()}
+            for of in (self._inputs, self._outputs)
+        )
+        self._launches = {False: launches, True: [*before, *launches, *after]}
+        self._graphs: dict[tuple[bool, bool], torch.cuda.CUDAGraph] = {}
         self._known: dict[str, Sequence[int]] = {}
+        self._on_card = memory.device.type == "cuda"
+        self._done = torch.cuda.Event() if self._on_card else None
 
-    def launch(self) -> None:
-        """Start every kernel."""
-        for launch in self._launches:
+    def launch(self, moves: bool) -> None:
+        """Start every kernel; moves: and what brings inputs and takes outputs."""
+        for launch in self._launches[moves]:
             launch()
 
     def prepare(self, lengths: Lengths) -> None:
         """Capture the launches for sequences of these lengths, if they are not yet."""
-        if self._memory.device.type == "cuda" and self._whole(lengths) not in self._graphs:
+        if self._on_card and (self._whole(lengths), True) not in self._graphs:
             self._set_lengths(lengths)
-            self._captured()
+            self._captured(moves=True)
 
     def _whole(self, lengths: Lengths) -> bool:
         """Whether every sequence has all its rows."""
@@ -198,50 +233,39 @@ class CapturedRun:
             self._memory.dim(dim).copy_(self._lengths[dim], non_blocking=True)
         self._known, self._memory.whole = dict(lengths), self._whole(lengths)
 
-    def replay(self) -> None:
-        """Start every kernel, by one call where they are captured."""
-        if self._memory.device.type == "cuda":
-            self._captured().replay()
+    def replay(self, moves: bool = False) -> None:
+        """As ``launch``, by one call where it is captured."""
+        if self._on_card:
+            self._captured(moves).replay()
         else:
-            self.launch()
+            self.launch(moves)
 
-    def _captured(self) -> torch.cuda.CUDAGraph:
-        whole = self._memory.whole
-        if whole not in self._graphs:
-            self.launch()  # compiles every kernel
-            torch.cuda.synchronize()
-            graph = self._graphs[whole] = torch.cuda.CUDAGraph()
-            # the default stream of captures belongs to the first card that captured
-            stream = torch.cuda.Stream()
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                self.launch()
-        return self._graphs[whole]
+    def _captured(self, moves: bool) -> torch.cuda.CUDAGraph:
+        key = (self._memory.whole, moves)
+        if key not in self._graphs:
+            self._graphs[key] = capture(lambda: self.launch(moves))
+        return self._graphs[key]
 
     def run(self, inputs: Mapping[str, np.ndarray], lengths: Lengths) -> dict[str, np.ndarray]:
         """Outputs [batch, rows of the bucket, width] for inputs with as many rows or fewer."""
-        memory = self._memory
-        batch = memory.shape.batch
         for name, x in inputs.items():
-            to = self._inputs[name].numpy().reshape(batch, -1, x.shape[2])
+            to = self._given[name]
             to[:, : x.shape[1]] = x
             if x.shape[1] < to.shape[1]:
                 to[:, x.shape[1] :] = 0
-            memory.value(name).copy_(self._inputs[name], non_blocking=True)
         self._set_lengths(lengths)
-        self.replay()
-        for name, y in self._outputs.items():
-            y.copy_(memory.value(name), non_blocking=True)
-        self._wait()
-        return {
-            name: y.numpy().reshape(batch, -1, y.shape[1]).copy()
-            for name, y in self._outputs.items()
-        }
+        self.replay(moves=True)
+        if self._done is not None:
+            self._done.record()
+            wait_until(self._done.query, self._timeout)
+        return {name: y.copy() for name, y in self._taken.items()}
 
-    def _wait(self) -> None:
-        if self._memory.device.type == "cuda":
-            event = torch.cuda.Event()
-            event.record()
-            wait_until(event.query, self._timeout)
+
+def _move(x: torch.Tensor, y: torch.Tensor) -> Launch:
+    """From the host to the GPU, or back; little is moved by a kernel, which starts at once."""
+    if INTERPRETED or x.nbytes > MOST_DIRECT:
+        return lambda: y.copy_(x, non_blocking=True)
+    return lambda: copied(x, y)
 
 
 def wait_until(done: Callable[[], bool], timeout: float) -> None:
@@ -253,7 +277,7 @@ def wait_until(done: Callable[[], bool], timeout: float) -> None:
         If it is not done after ``timeout`` seconds.
     """
     start = time.monotonic()
-    while not done():
+    while not any(done() for _ in range(POLLS)):
         passed = time.monotonic() - start
         if passed > timeout:
             raise DeviceLostError(f"gpu: no answer within {timeout:g} seconds")
@@ -272,5 +296,6 @@ def _host(graph: Graph, memory: Memory, name: str) -> torch.Tensor:
     return _pinned(memory, memory.count(name), value.width, dtype=TYPES[value.bits])
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _sequences(memory: Memory, rows: torch.Tensor) -> np.ndarray:
+    """The same memory of the host as [batch, length, width]."""
+    return rows.unflatten(0, (memory.shape.batch, -1)).numpy()

@@ -24,7 +24,7 @@ from transept.host.kernels.rows import activated, lookup, quantise_rows
 __all__ = ["STEPS", "Launch", "Step", "quantise", "steps"]
 
 #: Starts kernels on the memory that it was bound to.
-Launch = Callable[[], None]
+Launch = Callable[[], object]
 
 
 class Step(Protocol):

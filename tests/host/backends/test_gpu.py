@@ -156,7 +156,7 @@ def test_what_has_no_kernel_is_done_on_the_cpu(monkeypatch):
     ],
 )
 def test_what_fails_on_the_card_moves_to_the_cpu(monkeypatch, error, told):
-    def fail(self):
+    def fail(self, moves):
         raise error
 
     monkeypatch.setattr("transept.host.backends.gpu.graph.CapturedRun.launch", fail)
