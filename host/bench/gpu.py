@@ -303,7 +303,7 @@ def _sparse(batch: int, heads: int, tokens: int, width: int, *, share: float) ->
     run()
     seen = kept.repeat_interleave(TILE, 0).repeat_interleave(TILE, 1)
     wrong = work.mismatches(seen)
-    dense = min(_milliseconds(work.run(choice)) for choice in ATTENTION_BLOCKS)
+    dense, _ = _fastest((choice, work.run(choice)) for choice in ATTENTION_BLOCKS)
     operations = int(4 * batch * heads * kept.sum() * TILE**2 * width)
     best = (_milliseconds(run), blocks)
     name = f"attention, {share:.0%} of {TILE} x {TILE} tiles"

@@ -104,6 +104,7 @@ PINNED = {
     },
     3: {
         "instructions": "9c002cf1097c22ac",
+        "limits": "c9c5dda133ccc61e",
         "records": "3dc7bccb791d70ce",
         "registers": "758596af0d8b2c9f",
         "tables": "bde973e145af73da",
@@ -130,6 +131,7 @@ def parts():
     records = ("CHANNEL", "NORM", "SEGMENT", "HEADER")
     facts = {
         "instructions": [isa.HEADER, isa.FORMATS, isa.Engine],
+        "limits": [isa.TOKEN_LIMIT, isa.INSTRUCTION_BYTES],
         "records": {name: getattr(layouts, f"{name}_RECORD") for name in records},
         "registers": [
             [dataclasses.replace(register, constant=None) for register in registers.table(TINY)],
@@ -147,7 +149,7 @@ def without_prose(value):
     return [without_prose(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("name", ["instructions", "records", "registers", "tables"])
+@pytest.mark.parametrize("name", ["instructions", "limits", "records", "registers", "tables"])
 def test_a_change_of_the_contract_raises_its_version(name):
     found = hashlib.sha256(json.dumps(parts()[name], sort_keys=True).encode()).hexdigest()[:16]
     pinned = PINNED.get(CONTRACT_VERSION, {}).get(name)

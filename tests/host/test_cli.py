@@ -20,6 +20,8 @@ from transept.host.bench.gemm import MAX_ROWS, bench_gemm, check_shape, parse_sh
 from transept.host.bench.softmax import bench_softmax
 from transept.host.cli import app, bench
 from transept.host.cli.errors import describe
+from transept.host.cli.options import DeviceName
+from transept.host.cli.run import _placement
 from transept.host.cli.test import TESTS, find_tests
 from transept.host.placement.machine import load_costs, machine, read_costs
 from transept.sim import build
@@ -626,3 +628,25 @@ def test_bench_softmax():
         assert row["mismatches"] == 0
         assert row["l1_unit_mean"] < 0.01
         assert np.isfinite(row["row_sum_error_max"])
+
+
+def test_what_is_said_reaches_the_model(monkeypatch, transept_command):
+    told = {}
+
+    def prepare(model, config, **options):
+        told.update(options, model=model, config=config.name)
+        raise ValueError("that is all")
+
+    monkeypatch.setattr("transept.host.cli.explain.prepare", prepare)
+    command = "explain minilm --config tiny --tokens 8 --batch 2 --filter causal"
+    code, _, (line,) = transept_command(*command.split())
+    assert code == 1
+    assert line.endswith("that is all")
+    assert told == {
+        **{"model": "minilm", "config": "tiny", "tokens": 8, "batch": 2, "key_filter": "causal"}
+    }
+
+
+def test_limits_are_in_mebibytes():
+    placement = _placement(DeviceName.auto, [], ["cpu=2", "gpu=0.5"], None, True, False)
+    assert placement.memory == {"cpu": 2 << 20, "gpu": 1 << 19}

@@ -128,3 +128,21 @@ def test_no_part_of_a_real_run_takes_more_than_all():
     assert found["launches"] == found["regions"] == 1
     assert found["simulated_khz"] > 0
     assert {"TOKEN", "ACCUMULATOR", "FILTER"} <= set(found["stalls"]["GEMM"])
+
+
+def test_cycles_of_the_array_and_those_it_waits_are_all(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "cycle_bar", lambda parts, whole: drawn.append((parts, whole)))
+    monkeypatch.setattr(report.console, "print", lambda text: None)
+    stalls = {"TOKEN": 20, "ACCUMULATOR": 3, "FILTER": 2, "WEIGHTS": 40, "SCRATCHPAD": 5}
+    result = {
+        **{"cycles": 1000, "array_cycles": 700, "utilisation": 0.7, "stalls": {"GEMM": stalls}},
+        **{"bytes_read": 1, "bytes_written": 1, "wall_seconds": 1.0},
+        "layers": [{"name": "a.attention", "cycles": 150}, {"name": "a.linear", "cycles": 800}],
+    }
+    report._show_cycles(result, TINY, "default")
+    ((parts, whole),) = drawn
+    assert whole == 1000
+    assert [(name, cycles) for name, cycles, _ in parts] == [
+        *(("GEMM", 550), ("attention", 150), ("vector", 25), ("memory", 45), ("pipeline", 230)),
+    ]

@@ -23,6 +23,7 @@ __all__ = ["match_attention"]
 
 aten = torch.ops.aten
 
+_WHERE = (aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf)
 _PRODUCTS = (aten.matmul.default, aten.bmm.default)
 #: Reshapes between the two forms [batch, heads, ...] and [batch * heads, ...].
 _RESHAPES = (
@@ -119,7 +120,7 @@ def _scores(m: Matcher, node: object, core: _Core) -> bool:
         return _baddbmm(m, node, core)
     if node.target is aten.add.Tensor and not node.kwargs:
         return _added(m, node, core)
-    if node.target in (aten.masked_fill.Scalar, aten.where.self, aten.where.ScalarOther):
+    if node.target is aten.masked_fill.Scalar or node.target in _WHERE:
         return _filled(m, node, core)
     factor = m.views.factor(node)
     if factor is None:
@@ -151,18 +152,24 @@ def _added(m: Matcher, node: fx.Node, core: _Core) -> bool:
 def _filled(m: Matcher, node: fx.Node, core: _Core) -> bool:
     """Scores where a mask says so, else a number that no key survives."""
     if node.target is aten.masked_fill.Scalar:
-        scores, mask, number = operands(node)
-        kind = "drop"
+        (scores, mask, filler), kind = operands(node), "drop"
     else:
-        mask, scores, number = operands(node)
-        kind = "keep"
-    if isinstance(number, fx.Node):
-        constant = m.fixed(number)
-        number = constant.item() if constant is not None and constant.numel() == 1 else 0.0
-    if number > MASKED:
+        (mask, scores, filler), kind = operands(node), "keep"
+        if _number(m, filler) is None:
+            scores, filler, kind = filler, scores, "drop"
+    number = _number(m, filler)
+    if number is None or number > MASKED:
         return False
     core.masks.append(Mask(mask, kind))
     return _scores(m, scores, core)
+
+
+def _number(m: Matcher, node: object) -> float | None:
+    """A number, or a fixed tensor of one."""
+    if isinstance(node, fx.Node):
+        constant = m.fixed(node)
+        return constant.item() if constant is not None and constant.numel() == 1 else None
+    return float(node)  # type: ignore[arg-type]
 
 
 # --- heads ---------------------------------------------------------------------------------------

@@ -151,10 +151,11 @@ class Scales:
         reach = float(largest.max()) * MARGIN16
         ends = []
         for op in self._makers(values, LinearMatch):
-            activation, before = op.activation, self._before(op)  # type: ignore[attr-defined]
+            activation = op.activation  # type: ignore[attr-defined]
             if activation is None:
                 return power_of_two(reach, INT16)
-            grid = torch.linspace(-1, 1, 513, dtype=torch.float64) * before * MARGIN16
+            span = self._before(op) * MARGIN16
+            grid = torch.linspace(-1, 1, 513, dtype=torch.float64) * span
             ends.append(float(activation.function(grid).abs().nan_to_num(posinf=reach).max()))
         return power_of_two(max(min(reach, max(ends)), 1e-6), INT16)
 

@@ -12,13 +12,14 @@ from triton.runtime.errors import OutOfResources
 from transept.golden.config import TINY
 from transept.golden.ops import Linear
 from transept.host.backends import gpu as module
-from transept.host.backends.gpu import GpuGraph
+from transept.host.backends.gpu import GpuGraph, tune
 from transept.host.backends.gpu.graph import bucket, wait_until
 from transept.host.backends.gpu.memory import Memory
 from transept.host.backends.gpu.steps import STEPS, steps
 from transept.host.compiler.cut import Shape
 from transept.host.devices.base import DeviceError, DeviceLostError
 from transept.host.kernels import INTERPRETED
+from transept.host.kernels.matmul import Blocks
 from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
 
@@ -183,3 +184,25 @@ def test_lengths_may_change_from_run_to_run():
     prepared = GpuGraph(graph)
     for real in ([6, 2], [6, 6], [6, 2], [1, 5]):
         check(graph, prepared, 2, 6, real)
+
+
+def test_the_fastest_tiles_are_kept(monkeypatch, tmp_path):
+    times = {1: 3.0, 2: 1.0, 3: 2.0}
+    tried = []
+    monkeypatch.setattr(tune, "INTERPRETED", False)
+    monkeypatch.setattr(tune, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(tune, "_milliseconds", lambda run: times[run()])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")
+    candidates = [Blocks(group=group) for group in times]
+
+    def run(blocks):
+        tried.append(blocks.group)
+        return blocks.group
+
+    for _ in range(2):  # the second one reads what the first one wrote
+        tuner = tune.Tuner(torch.device("cuda"))
+        assert tuner.fastest(("linear", 1), candidates, run).group == 2
+    assert tried == [1, 2, 3]
+    assert tuner.fastest(("linear", 2), candidates[:1], run).group == 1
+    assert tuner.fastest(("linear", 2), candidates[::2], run).group == 3
+    assert tried == [1, 2, 3, 1, 3]

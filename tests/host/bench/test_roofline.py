@@ -61,3 +61,8 @@ def test_all_is_within_the_axes(axes):
     assert high > 256
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert axes.get_legend() is not None
+
+
+def test_numbers_of_the_axes_are_written_out(axes):
+    for axis in (axes.xaxis, axes.yaxis):
+        assert axis.get_major_formatter()(2048.0) == "2,048"

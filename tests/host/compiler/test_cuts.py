@@ -71,6 +71,21 @@ def test_as_many_heads_as_leave_room_for_weights(stat_words, heads):
     assert executable.cut.heads == heads
 
 
+@pytest.mark.parametrize("few_first", [False, True])
+@pytest.mark.parametrize(("keys", "fit"), [(48, True), (100, False)])
+def test_heads_leave_room_where_there_are_most_keys(few_first, keys, fit):
+    build = GraphBuilder(1, dims=("few", "rows"))
+    made = [
+        [build.value(16, 8, dim) for _ in "qkv"]
+        for dim in (("few", "rows") if few_first else ("rows", "few"))
+    ]
+    inputs = [name for rows in made for name in rows]
+    graph = build.graph(inputs, [build.attention(*rows, 2) for rows in made])
+    policy = Policy(1, False, Spill.NONE, 2, Sizing(True, 0.95), 1.0)
+    cut = choose(graph, TINY, Shape(1, {"few": 3, "rows": keys}), policy)
+    assert (cut is not None) == fit
+
+
 @pytest.mark.parametrize(("batch", "length", "group"), [(4, 4, 4), (10, 4, 4), (3, 9, 1)])
 def test_sequences_go_in_groups_of_nearly_the_same_size(batch, length, group):
     assert compiled(post_norm(1, 8, 2, [12]), TINY, batch, length).cut.group == group

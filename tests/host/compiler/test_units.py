@@ -1,6 +1,7 @@
 """Layouts, weight image, patches, memories, places and costs, each by itself."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from transept.host.compiler.depend import dependences
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.layout import Layouts, Segments
 from transept.host.compiler.link import Patch, link
-from transept.host.compiler.memories import Occupancy
+from transept.host.compiler.lower.linear import _pieces
+from transept.host.compiler.memories import Occupancy, stationary_reserve
 from transept.host.compiler.order import schedule
 from transept.host.compiler.place import place
 from transept.host.compiler.places import RowBlock, row_blocks
@@ -406,3 +408,30 @@ def test_norms_of_different_widths_share_the_parameter_memory():
         x = build.norm(build.linear(build.norm(x), width))
     graph = build.graph(["v0"], [x])
     compile_graph(graph, TINY.replace(max_hidden=64), Shape(1, {"rows": 5}))
+
+
+@pytest.mark.parametrize(("buffers", "slots"), [(2, 2), (3, 3), (5, 3)])
+def test_a_ring_has_no_more_slots_than_buffers(buffers, slots):
+    ring = Ring("keys", 3)
+    tasks = [load(Buffer(f"k{i}", "stat", 10 + i, 4, ring)) for i in range(buffers)]
+    tasks += [load(Buffer("alone", "stat", 5, 4)), load(Buffer("elsewhere", "act", 100))]
+    largest = -(-(9 + buffers) // 4) * 4
+    assert stationary_reserve(tasks) == 8 + slots * largest
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "last", "pieces"),
+    [
+        (16, 30, False, 1),
+        (128, 30, False, 2),
+        (64, 8, False, 1),
+        (64, 8, True, 4),
+        (900, 3, True, 3),
+    ],
+)
+def test_columns_that_leave_together_fit_a_share_of_the_scratchpad(rows, words, last, pieces):
+    scope = SimpleNamespace(config=SimpleNamespace(act_words=16384))
+    found = _pieces(scope, SimpleNamespace(rows=rows), words, last)
+    assert found[0][0] == 0
+    assert found[-1][1] == words
+    assert len(found) == pieces, found

@@ -162,3 +162,56 @@ def test_a_filter_that_is_not_built_is_named():
     program = transept.compile(Attention(), (torch.randn(2, TOKENS, HIDDEN), given), config=config)
     reasons = [entry["reason"] for entry in program.explain()["fallback"] if entry["macs"]]
     assert reasons == ["its mask needs the key filter window, small has dense, causal"]
+
+
+#: Scores without the keys that are padding, and the mask from what is real.
+FILLED = {
+    "filled where 0": (lambda a, m: a.masked_fill(m == 0, -torch.inf), lambda real: real.long()),
+    "filled where not": (lambda a, m: a.masked_fill(~m, -1e9), lambda real: real),
+    "filled where so": (lambda a, m: a.masked_fill(m, -1e9), lambda real: ~real),
+    "chosen": (lambda a, m: torch.where(m, a, torch.tensor(-1e9)), lambda real: real),
+    "chosen, or a number": (lambda a, m: torch.where(m, a, -1e9), lambda real: real),
+    "a number first": (lambda a, m: torch.where(m, -1e9, a), lambda real: ~real),
+    "a tensor first": (lambda a, m: torch.where(m, torch.tensor(-1e9), a), lambda real: ~real),
+}
+
+
+class Filled(Attention):
+    """Attention spelled out, its mask by ``fill``."""
+
+    def __init__(self, fill):
+        super().__init__()
+        self.fill = fill
+
+    def forward(self, x, mask):
+        q, k, v = (
+            part(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in (self.q, self.k, self.v)
+        )
+        scores = self.fill(q @ k.transpose(-1, -2) * (HIDDEN // HEADS) ** -0.5, mask[:, None, None])
+        return self.o((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("form", FILLED)
+def test_masks_that_fill_scores(form):
+    torch.manual_seed(0)
+    fill, told = FILLED[form]
+    model, x = Filled(fill).eval(), torch.randn(2, TOKENS, HIDDEN)
+    real = torch.arange(TOKENS) < torch.tensor([16, 11])[:, None]
+    program = transept.compile(model, (x, told(real)), config=PYNQ_Z2)
+    assert rule(program) == Dense()
+    for lengths in ([16, 11], [5, 9]):
+        real = torch.arange(TOKENS) < torch.tensor(lengths)[:, None]
+        got, want = (run(x, told(real)) for run in (program.run, model))
+        assert list(program.last.parts[0].lengths.values()) == [lengths]
+        assert functional.cosine_similarity(got, want, dim=-1)[real].min() > 0.99
+        assert not [note for note in program.notes if "ran in" in note]
+
+
+def test_scores_filled_with_what_keys_survive_are_no_mask():
+    torch.manual_seed(0)
+    model = Filled(lambda a, m: a.masked_fill(m, -2.0)).eval()
+    x, mask = torch.randn(2, TOKENS, HIDDEN), torch.arange(TOKENS) > torch.tensor([16, 11])[:, None]
+    program = transept.compile(model, (x, mask), config=PYNQ_Z2)
+    assert program.explain()["attention_on"] == 0
+    got, want = program.run(x, mask), model(x, mask)
+    assert functional.cosine_similarity(got, want, dim=-1).min() > 0.99

@@ -7,6 +7,8 @@ from torch.nn import functional
 
 import transept
 from transept.golden.config import PYNQ_Z2, TINY
+from transept.golden.ops import Attention, Norm
+from transept.host.front.quantise.region import MOST_ROWS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -206,3 +208,72 @@ def test_sums_may_grow_by_any_factor(bits):
     sums = sum(name.startswith("model.sum") for r in found["regions"] for name in r["operators"])
     assert sums == 3 if bits < 9 else bits < 17 or sums == 0
     assert sums or "hardly a step is left of" in str(found["fallback"])
+
+
+class RootMeanSquare(nn.Module):
+    """RMSNorm as models of transformers spell it."""
+
+    def __init__(self, turned):
+        super().__init__()
+        self.weight, self.turned = nn.Parameter(torch.rand(16) + 0.5), turned
+
+    def forward(self, x):
+        scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+        y = scale * x if self.turned else x * scale
+        return y * self.weight if self.turned else self.weight * y
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_norms_that_are_spelled_out(turned):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), RootMeanSquare(turned), nn.Linear(16, 16)).eval()
+    x = torch.randn(1, 8, 16)
+    program = transept.compile(model, x, config=PYNQ_Z2)
+    (region,) = program.regions
+    (norm,) = (op for op in region.graph.ops if isinstance(op, Norm))
+    assert not norm.centre
+    assert functional.cosine_similarity(program.run(x), model(x), dim=-1).min() > 0.999
+
+
+class Crossed(nn.Module):
+    """Queries of one sequence, keys of another."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x, memory):
+        return self.attention(x, memory, memory, need_weights=False)[0]
+
+
+def test_only_keys_are_limited_by_the_accelerator():
+    program = transept.compile(
+        Crossed().eval(), (torch.randn(1, 5, 16), torch.randn(1, 9, 16)), config=PYNQ_Z2
+    )
+    (region,) = program.regions
+    (attention,) = (op for op in region.graph.ops if isinstance(op, Attention))
+    most = {
+        name: region.graph.dim(region.graph.values[name].dim).limit for name in attention.inputs
+    }
+    assert most[attention.k] == most[attention.v] == PYNQ_Z2.geometry.max_tokens
+    assert most[attention.q] == MOST_ROWS > PYNQ_Z2.geometry.max_tokens
+
+
+class Met(nn.Module):
+    """A layer that reads an activation, and once more what has none."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.both = (nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, x):
+        return torch.cat([self.both(self.first(x).relu()), self.both(self.second(x))], -1)
+
+
+def test_grids_of_activations_and_what_meets_them():
+    torch.manual_seed(0)
+    model, x = Met().eval(), torch.randn(1, 8, 16)
+    program = transept.compile(model, x, config=TINY)
+    assert program.explain()["linears_on"] == 3
+    for found, wanted in zip(program.run(x).chunk(2, -1), model(x).chunk(2, -1), strict=True):
+        assert functional.cosine_similarity(found, wanted, dim=-1).min() > 0.998

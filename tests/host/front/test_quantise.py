@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from transept.golden.numerics.requantise import activation
 from transept.host.front.quantise import rounding
-from transept.host.front.quantise.grids import multipliers, power_of_two
+from transept.host.front.quantise.grids import int24, multipliers, power_of_two
 from transept.host.front.quantise.rounding import feedback, round_weights
 from transept.host.front.quantise.tables import fit_table
 
@@ -118,3 +118,9 @@ def test_multipliers_have_sixteen_bits():
     close = real > 2.0**-15
     found = multiplier * 2.0**-shift
     assert np.abs(found[close] / real[close] - 1).max() < 2.0**-15
+
+
+def test_numbers_of_24_bits():
+    assert int24(np.array([1e9, -1e9, 8388607.4, 2.5, -2.6])).tolist() == [
+        *(8388607, -8388607, 8388607, 2, -3)
+    ]

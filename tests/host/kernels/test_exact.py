@@ -307,3 +307,19 @@ def masked_levels(op, q, k, seen):
 
     told = Told(**{field.name: getattr(op, field.name) for field in dataclasses.fields(op)})
     return levels(*told._scores(q, k))
+
+
+@pytest.mark.parametrize("out_shift", [3, 9, 17, 18, 24])
+def test_norms_with_any_shift(out_shift):
+    graph = GRAPHS["post-norm"]
+    values = evaluated(graph)
+    op = next(op for op in graph.ops if isinstance(op, Norm))
+    gamma = np.clip(np.asarray(op.parameters.gamma) >> max(0, 18 - out_shift), -32767, 32767)
+    parameters = dataclasses.replace(op.parameters, gamma=gamma)
+    op = dataclasses.replace(op, parameters=parameters, out_shift=out_shift, sum=None)
+    inputs = {name: values[name].long()[None] for name in op.inputs}
+    wanted = op.evaluate(graph.values, inputs, {})[op.out][0].to(torch.int16)
+    out = torch.empty_like(values[op.out])
+    NormKernel(op, DEVICE)(values[op.y], values[op.x] if op.x else None, out, None)
+    assert torch.equal(out, wanted)
+    assert wanted.abs().max() > 8

@@ -199,3 +199,11 @@ def test_an_accelerator_killed_a_hundred_times(monkeypatch):
             assert np.array_equal(placed.outputs[name], y)
         killed += len(scheduler.notes)
     assert killed > 80
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_a_simulation_is_a_device_once_it_is_built(built, monkeypatch):
+    monkeypatch.setattr("transept.sim.build.is_built", lambda config: built)
+    found = auto.available(TINY)
+    assert ("rtl" in found) == built
+    assert "cpu" in found
