@@ -15,7 +15,7 @@ from transept.host.kernels import INTERPRETED
 from transept.host.kernels.attention import AttentionBlocks, AttentionKernel
 from transept.host.kernels.matmul import Blocks, LinearKernel, joinable, merged
 from transept.host.kernels.norm import NormKernel
-from transept.host.kernels.rows import activated, lookup, quantise_rows, rows_like
+from transept.host.kernels.rows import activated, copied, lookup, quantise_rows, rows_like
 from transept.host.kernels.tiles import KeptTiles
 
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
@@ -323,3 +323,13 @@ def test_norms_with_any_shift(out_shift):
     NormKernel(op, DEVICE)(values[op.y], values[op.x] if op.x else None, out, None)
     assert torch.equal(out, wanted)
     assert wanted.abs().max() > 8
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16])
+@pytest.mark.parametrize(("rows", "width", "padded"), [(1, 1, 16), (3, 24, 24), (70, 33, 48)])
+def test_rows_that_are_moved(dtype, rows, width, padded):
+    x = torch.randint(-127, 128, (rows, padded), dtype=dtype, device=DEVICE)[:, :width]
+    y = torch.full((rows, padded + 3), 99, dtype=dtype, device=DEVICE)
+    copied(x, y[:, :width])
+    assert torch.equal(y[:, :width], x)
+    assert (y[:, width:] == 99).all()
