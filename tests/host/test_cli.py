@@ -650,3 +650,27 @@ def test_what_is_said_reaches_the_model(monkeypatch, transept_command):
 def test_limits_are_in_mebibytes():
     placement = _placement(DeviceName.auto, [], ["cpu=2", "gpu=0.5"], None, True, False)
     assert placement.memory == {"cpu": 2 << 20, "gpu": 1 << 19}
+
+
+def test_rows_of_a_gpu_stand_with_their_like(monkeypatch, transept_command, tmp_path):
+    rows = [
+        {"work": "linear", "shape": "8x8x8", "ms": 1.5, "tops": 3.0, "blocks": {"m": 1}},
+        {"work": "attention, 25% of tiles", "shape": "1x2x3x4", "ms": 2.5, "flex_ms": 7.25},
+        {"work": "attention", "shape": "4x3x2x1", "ms": 3.5},
+    ]
+    result = {"card": "A card", "torch": "2", "triton": "3", "rows": rows}
+    monkeypatch.setattr("transept.host.bench.gpu.bench_gpu", lambda progress: result)
+    monkeypatch.setattr(bench.tools, "require", lambda *names: None)
+    shown = []
+    monkeypatch.setattr(report, "show_rows", lambda title, rows: shown.append((title, rows)))
+    code, _, _ = transept_command("bench", "gpu", "--json", "rows.json")
+    assert code == 0
+    assert json.loads((tmp_path / "rows.json").read_text()) == result
+    assert {title for title, _ in shown} == {"bench gpu, A card, torch 2, triton 3"}
+    assert [rows for _, rows in shown] == [
+        [{"work": "linear", "shape": "8x8x8", "ms": 1.5}],
+        [
+            {"work": "attention, 25% of tiles", "shape": "1x2x3x4", "ms": 2.5, "flex_ms": 7.25},
+            {"work": "attention", "shape": "4x3x2x1", "ms": 3.5, "flex_ms": None},
+        ],
+    ]

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 import transept
 from transept.golden.config import TINY
 from transept.host.bench.model import bench_model
-from transept.host.bench.plot import check_plot, engine_cycles, plot_model
+from transept.host.bench.plot import _roofline, check_plot, engine_cycles, plot_model
 from transept.host.models import Prepared
 
 
@@ -71,3 +72,13 @@ def test_every_region_has_its_own_cycles(result):
 def test_what_is_no_picture(tmp_path):
     with pytest.raises(ValueError, match=r"x.nope has no known format, there are .*png"):
         check_plot(tmp_path / "x.nope")
+
+
+def test_the_point_of_the_roofline(result):
+    axes = Figure().subplots()
+    _roofline(axes, result, TINY, 16)
+    (((intensity,), (reached,)),) = [line.get_data() for line in axes.lines[1:]]
+    assert intensity == result["macs"] / (result["bytes_read"] + result["bytes_written"])
+    assert reached == result["macs"] / result["cycles"]
+    (note,) = axes.texts
+    assert note.get_text() == f"{reached / TINY.macs:.1%} of the array"

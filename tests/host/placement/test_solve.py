@@ -91,6 +91,16 @@ def test_no_other_plan_takes_less(kind, seed, rate, launch):
     assert (plan.parts[0].first, plan.parts[-1].end) == (0, len(graph.ops))
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_plans_do_not_depend_on_the_unit(kind, seed):
+    graph = GRAPHS[kind](seed)
+    known = {name: costs(graph, 10 * seed + i, 0.5) for i, name in enumerate("ab")}
+    less = {name: device.scaled(1e-4) for name, device in known.items()}
+    plan, other = (Planner(graph, SHAPE, devices).plan() for devices in (known, less))
+    assert other.seconds == pytest.approx(1e-4 * plan.seconds, rel=1e-4)
+
+
 @pytest.mark.parametrize("shares", [{"a": 0.5}, {"a": 0.6, "b": 0.6}])
 @pytest.mark.parametrize("kind", GRAPHS)
 @pytest.mark.parametrize("seed", range(3))
