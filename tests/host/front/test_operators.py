@@ -210,6 +210,20 @@ def test_sums_may_grow_by_any_factor(bits):
     assert sums or "hardly a step is left of" in str(found["fallback"])
 
 
+class Running(Growing):
+    """The same behind what only torch knows."""
+
+    def forward(self, x):
+        return super().forward(torch.cumsum(x, -1))
+
+
+def test_the_reason_of_a_sum_is_not_that_of_what_it_adds():
+    program = transept.compile(Running(20), X, config=TINY)
+    reasons = {entry["operator"]: entry["reason"] for entry in program.explain()["fallback"]}
+    assert "hardly a step is left of" in reasons["add"]
+    assert reasons["cumsum"] == "nothing to multiply, and no region that it belongs to"
+
+
 class RootMeanSquare(nn.Module):
     """RMSNorm as models of transformers spell it."""
 
