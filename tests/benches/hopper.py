@@ -60,9 +60,10 @@ def quantise():
     return compiled(rows._quantise, types, constants)
 
 
-def activate():
+def move(*, activate):
     types = pointers("i16", "x_ptr y_ptr lookup_ptr") | numbers("size width x_stride y_stride")
-    return compiled(rows._move, types, {"ACTIVATE": True, "BITS": 16, "ASM": True, "BLOCK": 1024})
+    constants = {"ACTIVATE": activate, "BITS": 16, "ASM": True, "BLOCK": 1024}
+    return compiled(rows._move, types, constants)
 
 
 def normalise():
@@ -127,7 +128,8 @@ def attend_short(*, whole):
 
 KERNELS = {
     "quantise": quantise,
-    "activate": activate,
+    "activate": lambda: move(activate=True),
+    "copy": lambda: move(activate=False),
     "norm": normalise,
     "linear": lambda: product(is_merged=True),
     "linear, step by step": lambda: product(is_merged=False),

@@ -57,7 +57,7 @@ def bucket(graph: Graph, shape: Shape) -> Shape:
     return Shape(shape.batch, lengths)
 
 
-def _on_card(
+def _guarded(
     method: Callable[Concatenate[GpuGraph, Given], Found],
 ) -> Callable[Concatenate[GpuGraph, Given], Found]:
     """With the graph's GPU as the current one; what goes wrong on it as errors of a device, after
@@ -94,12 +94,12 @@ class GpuGraph:
         self._serving: dict[tuple, tuple[CapturedRun, Shape]] = {}  # by shapes of the inputs
         self._load()
 
-    @_on_card
+    @_guarded
     def _load(self) -> None:
         self._steps = steps(self._graph, self.device)
         self._tuner = Tuner(self.device)
 
-    @_on_card
+    @_guarded
     def prepare(self, shape: Shape, lengths: Lengths | None = None) -> None:
         """Choose kernels for a shape, and capture their launches.
 
@@ -110,7 +110,7 @@ class GpuGraph:
         """
         self.captured(shape).prepare(_all(shape, lengths))
 
-    @_on_card
+    @_guarded
     def run(
         self, inputs: Mapping[str, np.ndarray], lengths: Lengths | None = None
     ) -> dict[str, np.ndarray]:
@@ -197,8 +197,8 @@ class CapturedRun:
             dim: _pinned(memory, memory.shape.batch, dtype=torch.int32)
             for dim in memory.shape.lengths
         }
-        before = [_move(x, memory.value(name)) for name, x in self._inputs.items()]
-        after = [_move(memory.value(name), y) for name, y in self._outputs.items()]
+        before = [_transfer(x, memory.value(name)) for name, x in self._inputs.items()]
+        after = [_transfer(memory.value(name), y) for name, y in self._outputs.items()]
         self._given, self._taken = (
             {name: _sequences(memory, rows) for name, rows in of.items()}
             for of in (self._inputs, self._outputs)
@@ -261,7 +261,7 @@ class CapturedRun:
         return {name: y.copy() for name, y in self._taken.items()}
 
 
-def _move(x: torch.Tensor, y: torch.Tensor) -> Launch:
+def _transfer(x: torch.Tensor, y: torch.Tensor) -> Launch:
     """From the host to the GPU, or back; little is moved by a kernel, which starts at once."""
     if INTERPRETED or x.nbytes > MOST_DIRECT:
         return lambda: y.copy_(x, non_blocking=True)
