@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from transept.host.runtime.region import Region
 __all__ = ["Backend", "GraphBackend", "Outcome", "PreparedGraph"]
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Outputs int16 or int8 [batch, length, width]; counters and what ran, of an accelerator."""
 
     outputs: dict[str, np.ndarray]

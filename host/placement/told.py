@@ -20,7 +20,7 @@ def median_run(runs: Sequence[Placed]) -> Placed:
     parts = []
     for part in last.parts:
         alike = [p.result.seconds for run in runs for p in run.parts if p.planned == part.planned]
-        result = replace(part.result, seconds=statistics.median(alike))
+        result = part.result._replace(seconds=statistics.median(alike))
         parts.append(replace(part, result=result))
     return replace(last, parts=parts)
 

@@ -41,7 +41,7 @@ class Region:
     config: Config
     executables: dict[Shape, Executable] = field(default_factory=dict, init=False)
     shapes: dict[Shape, None] = field(default_factory=dict, init=False)
-    _checked: dict[tuple[int, ...], Shape] = field(default_factory=dict, init=False, repr=False)
+    _checked: dict[tuple, Shape] = field(default_factory=dict, init=False, repr=False)
 
     @functools.cached_property
     def image(self) -> WeightImage:
@@ -172,12 +172,24 @@ class Region:
             lowest code, or disagrees with another about batch or length; or if real lengths do not
             fit.
         """
+        form = tuple([(name, given.shape, given.dtype) for name, given in inputs.items()])
+        if form not in self._checked:
+            self._checked[form] = self._formed(inputs)
+        shape = self._checked[form]
+        for name, given in inputs.items():
+            _check_codes(self.name, self.graph.values[name], given)
+        for dim, real in (lengths or {}).items():
+            self._check_lengths(shape, dim, real)
+        return shape
+
+    def _formed(self, inputs: Mapping[str, np.ndarray]) -> Shape:
+        """The shape of inputs that have the types and widths of the graph's and agree."""
         self._check_names("input", inputs, self.graph.inputs)
         rows: dict[str, int] = {}
         batch = 0
         for name in self.graph.inputs:
             value, given = self.graph.values[name], inputs[name]
-            _check_rows(self.name, value, given)
+            _check_form(self.name, value, given)
             batch = batch or len(given)
             expected = rows.setdefault(value.dim, given.shape[1])
             if (len(given), given.shape[1]) != (batch, expected):
@@ -185,13 +197,7 @@ class Region:
                     f"{self.name}: input {name} is {len(given)} x {given.shape[1]} rows, "
                     f"the others are {batch} x {expected}"
                 )
-        key = (batch, *rows.values())
-        if key not in self._checked:
-            self._checked[key] = self.shape(batch, rows)
-        shape = self._checked[key]
-        for dim, real in (lengths or {}).items():
-            self._check_lengths(shape, dim, real)
-        return shape
+        return self.shape(batch, rows)
 
     def _check_lengths(self, shape: Shape, dim: str, real: object) -> None:
         if dim not in shape.lengths:
@@ -219,7 +225,7 @@ class Region:
                 raise ProgramError(f"{self.name} has no {what} {name}")
 
 
-def _check_rows(region: str, value: Value, given: np.ndarray) -> None:
+def _check_form(region: str, value: Value, given: np.ndarray) -> None:
     dtype = dtype_of(value)
     if given.dtype != dtype:
         raise ProgramError(f"{region}: input {value.name} is {given.dtype}, must be {dtype}")
@@ -228,8 +234,12 @@ def _check_rows(region: str, value: Value, given: np.ndarray) -> None:
             f"{region}: input {value.name} has shape {list(given.shape)}, "
             f"must be [batch, length, {value.width}]"
         )
-    if given.min() < -value.limit:
+
+
+def _check_codes(region: str, value: Value, given: np.ndarray) -> None:
+    lowest = np.minimum.reduce(given, axis=None)
+    if lowest < -value.limit:
         raise ProgramError(
-            f"{region}: input {value.name} holds {given.min()}, "
-            f"{dtype} operands are {-value.limit} to {value.limit}"
+            f"{region}: input {value.name} holds {lowest}, "
+            f"{given.dtype} operands are {-value.limit} to {value.limit}"
         )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +23,7 @@ from transept.host.runtime.region import Region
 __all__ = ["Result", "Session"]
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """Outputs int16 or int8 [batch, length, width], and how they came about.
 
     report: counters, and executable: what ran, None where no instructions did; device: where it

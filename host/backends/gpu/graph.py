@@ -6,7 +6,7 @@ import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ def _guarded(
     @functools.wraps(method)
     def guarded(self: GpuGraph, /, *args: Given.args, **named: Given.kwargs) -> Found:
         try:
-            if _current(self.device):
+            if self._alone:
                 return method(self, *args, **named)
             with torch.cuda.device(self.device):
                 return method(self, *args, **named)
@@ -82,6 +82,15 @@ def _guarded(
     return guarded
 
 
+class Serving(NamedTuple):
+    """What serves inputs of some shapes: a run, lengths if every row is real, and rows of each
+    output."""
+
+    run: CapturedRun
+    whole: Lengths
+    rows: Mapping[str, int]
+
+
 class GpuGraph:
     """A graph prepared for a GPU; without one, kernels are interpreted."""
 
@@ -90,8 +99,9 @@ class GpuGraph:
     ) -> None:
         self.device = device or torch.device("cpu" if INTERPRETED else "cuda")
         self._graph, self._timeout = graph, timeout
+        self._alone = self.device.type != "cuda" or torch.cuda.device_count() == 1
         self._runs: OrderedDict[Shape, CapturedRun] = OrderedDict()  # by bucket
-        self._serving: dict[tuple, tuple[CapturedRun, Shape]] = {}  # by shapes of the inputs
+        self._serving: dict[tuple, Serving] = {}  # by shapes of the inputs
         self._load()
 
     @_guarded
@@ -108,7 +118,7 @@ class GpuGraph:
         OutOfMemoryError, DeviceLostError
             As ``run``.
         """
-        self.captured(shape).prepare(_all(shape, lengths))
+        self.captured(shape).prepare(_lengths(shape.rows, lengths))
 
     @_guarded
     def run(
@@ -123,18 +133,17 @@ class GpuGraph:
         DeviceLostError
             If the GPU fails, or does not answer in time.
         """
-        run, shape = self._serves(inputs)
-        found = run.run(inputs, _all(shape, lengths))
-        values, rows = self._graph.values, shape.lengths
-        return {name: y[:, : rows[values[name].dim]] for name, y in found.items()}
+        run, whole, rows = self._serves(inputs)
+        return run.run(inputs, _lengths(whole, lengths), rows)
 
-    def _serves(self, inputs: Mapping[str, np.ndarray]) -> tuple[CapturedRun, Shape]:
-        """The run that serves inputs, and their shape."""
-        key = tuple((name, x.shape) for name, x in inputs.items())
+    def _serves(self, inputs: Mapping[str, np.ndarray]) -> Serving:
+        key = tuple([(name, x.shape) for name, x in inputs.items()])
         if key not in self._serving:
-            rows = {self._graph.values[name].dim: x.shape[1] for name, x in inputs.items()}
+            values = self._graph.values
+            rows = {values[name].dim: x.shape[1] for name, x in inputs.items()}
             shape = Shape(len(next(iter(inputs.values()))), rows)
-            self._serving[key] = self.captured(shape), shape
+            taken = {name: rows[values[name].dim] for name in self._graph.outputs}
+            self._serving[key] = Serving(self.captured(shape), shape.rows, taken)
         return self._serving[key]
 
     def forget(self) -> None:
@@ -168,18 +177,11 @@ class GpuGraph:
         return found
 
 
-def _current(device: torch.device) -> bool:
-    """Whether kernels go to this device anyway."""
-    if device.type != "cuda":
-        return True
-    return torch.cuda.current_device() == (device.index or 0)
-
-
-def _all(shape: Shape, lengths: Lengths | None) -> dict[str, list[int]]:
-    """Real rows of every sequence and dimension."""
-    if lengths is None:
-        return shape.rows
-    return {dim: list(lengths.get(dim, rows)) for dim, rows in shape.rows.items()}
+def _lengths(whole: Lengths, some: Lengths | None) -> Lengths:
+    """Real rows of every sequence and dimension: all, where they are not named."""
+    if not some:
+        return whole
+    return {dim: list(some.get(dim, rows)) for dim, rows in whole.items()}
 
 
 class CapturedRun:
@@ -246,8 +248,11 @@ class CapturedRun:
             self._graphs[key] = capture(lambda: self.launch(moves))
         return self._graphs[key]
 
-    def run(self, inputs: Mapping[str, np.ndarray], lengths: Lengths) -> dict[str, np.ndarray]:
-        """Outputs [batch, rows of the bucket, width] for inputs with as many rows or fewer."""
+    def run(
+        self, inputs: Mapping[str, np.ndarray], lengths: Lengths, rows: Mapping[str, int]
+    ) -> dict[str, np.ndarray]:
+        """So many rows of the outputs [batch, rows, width], for inputs with as many rows as the
+        bucket or fewer."""
         for name, x in inputs.items():
             to = self._given[name]
             to[:, : x.shape[1]] = x
@@ -258,7 +263,7 @@ class CapturedRun:
         if self._done is not None:
             self._done.record()
             wait_until(self._done.query, self._timeout)
-        return {name: y.copy() for name, y in self._taken.items()}
+        return {name: y[:, : rows[name]].copy() for name, y in self._taken.items()}
 
 
 def _transfer(x: torch.Tensor, y: torch.Tensor) -> Launch:

@@ -27,7 +27,7 @@ def timed(placed, seconds, cycles=None):
         report = part.result.report
         if report is not None and cycles is not None:
             report = dataclasses.replace(report, cycles=cycles)
-        result = dataclasses.replace(part.result, seconds=taken, report=report)
+        result = part.result._replace(seconds=taken, report=report)
         parts.append(dataclasses.replace(part, result=result))
     return dataclasses.replace(placed, parts=parts)
 
