@@ -10,6 +10,7 @@ its last result is visible, it gives one token to every engine named in ``signal
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -134,15 +135,28 @@ class Field:
 
     def check(self, value: int) -> int:
         """Return ``value`` as unsigned bits; ValueError if it does not fit."""
-        values = 1 << self.width
-        low = -values // 2 if self.signed else 0
-        if not low <= value < low + values:
-            raise ValueError(f"field {self.name}={value} is outside {low} to {low + values - 1}")
-        return value & (values - 1)
+        if not self.least <= value <= self.most:
+            raise ValueError(f"field {self.name}={value} is outside {self.least} to {self.most}")
+        return value & self.mask
+
+    @functools.cached_property
+    def mask(self) -> int:
+        """All its bits."""
+        return (1 << self.width) - 1
+
+    @functools.cached_property
+    def least(self) -> int:
+        """Its smallest value."""
+        return -(1 << (self.width - 1)) if self.signed else 0
+
+    @functools.cached_property
+    def most(self) -> int:
+        """Its largest value."""
+        return self.least + self.mask
 
     def extract(self, bits: int) -> int:
         """The value of the field whose bits are the lowest ones of ``bits``."""
-        value = bits & ((1 << self.width) - 1)
+        value = bits & self.mask
         if self.signed and value >> (self.width - 1):
             value -= 1 << self.width
         return self.enum(value) if self.enum else value
@@ -455,6 +469,7 @@ _WAIT_LOW = _OPCODE.width
 _SIGNAL_LOW = _WAIT_LOW + _WAIT.width
 
 
+@functools.cache
 def _mask(engines: frozenset[Engine]) -> int:
     return sum(1 << engine for engine in engines)
 
@@ -482,7 +497,10 @@ def encode(instruction: Instruction) -> bytes:
     bits = int(opcode)
     bits |= _mask(instruction.wait) << _WAIT_LOW | _mask(instruction.signal) << _SIGNAL_LOW
     for name, (field, low) in places.items():
-        bits |= field.check(int(operands[name])) << low
+        value = int(operands[name])
+        # most fields are zero in most instructions
+        if value:
+            bits |= field.check(value) << low
     return bits.to_bytes(INSTRUCTION_BYTES, "little")
 
 

@@ -4,9 +4,9 @@ reads, and whose turn of a ring comes first."""
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from transept.golden.isa import Engine
 from transept.host.compiler.hazards import Region
 from transept.host.compiler.tasks import Buffer, Task
 
@@ -22,10 +22,10 @@ class Dependence(NamedTuple):
     data: bool
 
 
-@dataclass
-class _Access:
+class _Access(NamedTuple):
     region: Region
     task: int
+    engine: Engine
     write: bool
 
 
@@ -71,9 +71,8 @@ class _Analysis:
             if not (access.write or is_write) or not region.overlaps(access.region):
                 continue
             # within one engine, reads and writes happen in order; what is written must be there
-            other = self._tasks[access.task].engine
             data = access.write and not is_write
-            _join(found, access.task, other != engine or data, data)
+            _join(found, access.task, access.engine != engine or data, data)
 
     def _turn(self, index: int, found: dict[int, tuple[bool, bool]], buffer: Buffer) -> None:
         """The first use of a buffer comes after all uses of the one whose place it takes."""
@@ -87,7 +86,7 @@ class _Analysis:
         accesses = self._accesses[place]
         if is_write:
             accesses[:] = [a for a in accesses if not region.covers(a.region)]
-        accesses.append(_Access(region, index, is_write))
+        accesses.append(_Access(region, index, self._tasks[index].engine, is_write))
 
 
 def _join(found: dict[int, tuple[bool, bool]], task: int, complete: bool, data: bool) -> None:

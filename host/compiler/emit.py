@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from transept.golden.config import Config
 from transept.golden.isa import AMode, Engine, Memory, Opcode, OutMode, Window
@@ -76,8 +75,7 @@ def emit(
     return emitter.assembly, emitter.patches
 
 
-@dataclass(frozen=True)
-class _Stationary:
+class _Stationary(NamedTuple):
     """One block of a column in the stationary scratchpad; ``n``: word of the result."""
 
     n: int

@@ -172,5 +172,6 @@ def _forget(region: Region, latest: _Latest) -> None:
     if region.stride:
         latest.pop(region, None)
         return
-    for other in [other for other in latest if region.covers(other)]:
+    start, stop = region.start, region.stop
+    for other in [other for other in latest if start <= other.start and other.stop <= stop]:
         del latest[other]

@@ -10,7 +10,6 @@ follows.
 from __future__ import annotations
 
 import bisect
-import dataclasses
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,8 +39,7 @@ class Streamed(NamedTuple):
     start: int
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """When a task runs: start and end of its engine's work, and when its result is visible.
 
     load: when LOAD begins with the weights of a product; streamed: every block of them, those of
@@ -267,9 +265,7 @@ class _Scheduler:
             streamed, end, self._free[Engine.LOAD] = self._weights.stream(
                 task, cycles.busy, slot.start, load, self._free[Engine.STORE]
             )
-            slot = dataclasses.replace(
-                slot, end=end, visible=end + cycles.drain, streamed=tuple(streamed)
-            )
+            slot = slot._replace(end=end, visible=end + cycles.drain, streamed=tuple(streamed))
         if task.engine == Engine.STORE and self._free[Engine.LOAD] > slot.start:
             self._free[Engine.LOAD] += self._cycles[index].busy
         self._slots[index] = slot

@@ -12,7 +12,7 @@ from transept.host.compiler.tasks import Product, Task
 __all__ = ["LoadStep", "Step", "TaskStep", "program_order"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class TaskStep:
     """The instructions of one task. Of products that share their weights, ``slots`` are all: they
     take turns block by block, this step is block ``block`` of each."""
@@ -21,7 +21,7 @@ class TaskStep:
     block: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class LoadStep:
     """The load of one block of weights; ``step``: what uses it."""
 

@@ -8,6 +8,7 @@ the other, and ``order`` finds a better one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from transept.golden.isa import AMode, Engine, Memory, OutMode, RowScale, Window
 from transept.golden.ops import Add, Attention, Linear, Norm
@@ -64,16 +65,14 @@ class Buffer:
             self.ring.buffers.append(self)
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """Words of a buffer that a task touches; the region counts from the buffer's first word."""
 
     buffer: Buffer
     region: Region
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """Rows of a value in a buffer, ``stride`` words apart; ``stats`` holds the maximum of each."""
 
     buffer: Buffer

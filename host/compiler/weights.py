@@ -11,6 +11,7 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,8 +36,7 @@ def block_tiles(ring_words: int, tile: int) -> int:
     return max(1, min(LARGEST_BLOCK, (ring_words // BLOCKS - RECORD_BYTES) // tile))
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Consecutive words of window WEIGHTS, from byte ``offset``."""
 
     offset: int

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transept.golden.config import Config
+from transept.sim.build import QUICK
 from transept.sim.cache import cache_dir
 from transept.sim.cocotb_runner import LIMIT_S, parameters, run_bench
 
@@ -35,14 +36,20 @@ def waves(name: str) -> Path | None:
 
 
 def prove(
-    design: wiring.Component, block: str, cfg: Config, *, limit_s: int = LIMIT_S, **facts: Any
+    design: wiring.Component,
+    block: str,
+    cfg: Config,
+    *,
+    limit_s: int = LIMIT_S,
+    speed: str = QUICK,
+    **facts: Any,
 ) -> int:
     """Run the cocotb tests of ``<block>_bench`` on a design; returns how many passed."""
     values = {"config": dataclasses.asdict(cfg), "seed": seed(), **facts}
     where = waves(f"{block}_{cfg.name}")
-    return run_bench(
-        design, block, f"{block}_bench", values, seed=seed(), waves=where, limit_s=limit_s
-    )
+    bench = f"{block}_bench"
+    limits = {"limit_s": limit_s, "speed": speed}
+    return run_bench(design, block, bench, values, seed=seed(), waves=where, **limits)
 
 
 def config() -> Config:

@@ -5,6 +5,7 @@ from gemm_system import GemmSystem
 from settings import prove
 
 from transept.golden.config import PYNQ_Z2, TINY
+from transept.sim.build import FAST
 
 #: Tests of the bench that do not depend on a seed.
 FIXED = 7
@@ -24,10 +25,10 @@ def test_pynq_z2():
 
 @pytest.mark.slow
 def test_tiny_at_length():
-    check(TINY, seeds=40, batches=10)
+    check(TINY, seeds=40, batches=10, speed=FAST)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_pynq_z2_at_length():
-    check(PYNQ_Z2, seeds=3, batches=3, limit_s=6000)
+    check(PYNQ_Z2, seeds=3, batches=3, limit_s=6000, speed=FAST)

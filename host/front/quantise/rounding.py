@@ -18,8 +18,6 @@ __all__ = ["Feedback", "feedback", "round_weights"]
 
 #: Added to the diagonal, as a share of its mean: for directions that calibration did not see.
 DAMPING = 0.01
-#: Input channels whose errors are added up at once.
-ROUNDED_TOGETHER = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +55,22 @@ def round_weights(weight: np.ndarray, known: Feedback) -> np.ndarray:
 
         q_j = round(w_j + sum over i < j of (w_i - q_i) share_ij)
 
-    Nothing is known of a channel that was always zero: it is rounded to the nearest.
+    Nothing is known of a channel that was always zero: it is rounded to the nearest. The errors of
+    the first half of some channels reach the second half at once, and so on in each half.
     """
     ordered = np.ascontiguousarray(weight[:, known.order].T, np.float32)
-    errors = np.empty_like(ordered)
-    for start in range(0, len(ordered), ROUNDED_TOGETHER):
-        block = slice(start, start + ROUNDED_TOGETHER)
-        wanted = ordered[block] + known.share[:start, block].T @ errors[:start]
-        for j, row in enumerate(wanted, start):
-            row += known.share[start:j, j] @ errors[start:j]
-            errors[j] = ordered[j] - np.clip(np.rint(row), -INT8, INT8)
+    wanted, errors = ordered.copy(), np.empty_like(ordered)
+
+    def settle(start: int, stop: int) -> None:
+        if stop - start == 1:
+            errors[start] = ordered[start] - np.rint(wanted[start]).clip(-INT8, INT8)
+            return
+        middle = (start + stop) // 2
+        settle(start, middle)
+        wanted[middle:stop] += known.share[start:middle, middle:stop].T @ errors[start:middle]
+        settle(middle, stop)
+
+    settle(0, len(ordered))
     rounded = np.empty_like(weight)
     rounded[:, known.order] = (ordered - errors).T
     return np.rint(rounded)

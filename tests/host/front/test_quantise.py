@@ -6,9 +6,8 @@ import torch
 from torch.nn import functional
 
 from transept.golden.numerics.requantise import activation
-from transept.host.front.quantise import rounding
 from transept.host.front.quantise.grids import int24, multipliers, power_of_two
-from transept.host.front.quantise.rounding import feedback, round_weights
+from transept.host.front.quantise.rounding import Feedback, feedback, round_weights
 from transept.host.front.quantise.tables import fit_table
 
 FUNCTIONS = {
@@ -94,13 +93,17 @@ def test_feedback_is_that_of_gptq():
     assert (round_weights(weight, known) == rounded).mean() > 0.98  # float32 rounds a few otherwise
 
 
-def test_blocks_of_channels_change_nothing(monkeypatch):
+def test_rounding_follows_its_formula():
+    """Weights and shares of few bits, so that sums are exact in any order."""
     rng = np.random.default_rng(2)
-    weight, x = rng.normal(0, 20, (5, 70)), torch.as_tensor(rng.normal(size=(200, 70)))
-    known = feedback(x.T @ x)
-    together = round_weights(weight, known)
-    monkeypatch.setattr(rounding, "ROUNDED_TOGETHER", 70)
-    assert (round_weights(weight, known) == together).all()
+    weight, share = rng.integers(-2100, 2100, (5, 70)) / 16, rng.integers(-3, 4, (70, 70)) / 8
+    order, wanted, rounded = rng.permutation(70), weight.copy(), np.empty_like(weight)
+    for i, channel in enumerate(order):
+        rounded[:, channel] = np.clip(np.rint(wanted[:, channel]), -127, 127)
+        error = weight[:, channel] - rounded[:, channel]
+        wanted[:, order[i + 1 :]] += np.outer(error, share[i, i + 1 :])
+    known = Feedback(order, share.astype(np.float32))
+    assert (round_weights(weight, known) == rounded).all()
 
 
 def test_without_moments_rounding_is_to_the_nearest():
