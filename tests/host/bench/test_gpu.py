@@ -87,6 +87,11 @@ def test_a_launch_is_compiled_before_it_is_timed(monkeypatch):
     assert runs == [0]
 
 
+def test_rows_of_both_ends_are_compared(card):
+    assert gpu._some(9).tolist() == [0, 1, 7, 8]
+    assert gpu._some(3).tolist() == [0, 2]
+
+
 # --- linear layers
 def spread(*size, **options):
     """From -8 to 8 in equal steps."""
