@@ -2,13 +2,24 @@
 
 import dataclasses
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 import transformers
+from small_models import Words
 
 from transept.golden.config import PYNQ_Z2, TINY
-from transept.host.models import SentenceEncoder, TextModel, load_text_model
+from transept.host import models
+from transept.host.models import (
+    Prepared,
+    SentenceEncoder,
+    TextModel,
+    load_function,
+    load_text_model,
+    prepare_function,
+)
 
 FACTS = {
     "hidden_size": 16,
@@ -68,3 +79,161 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **FACTS}))
     with pytest.raises(ValueError, match=f"{tmp_path} has no tokenizer: no file tokenizer.json"):
         load_text_model(str(tmp_path))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="is neither 'minilm' nor a folder"):
+        load_text_model(str(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_is_a_model_with_its_tokenizer(tmp_path):
+    saved = text_model("bert").module.encoder
+    saved.save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one"]))
+    model = load_text_model(str(tmp_path))
+    ids, mask = model.tokens(["one two"], 5)
+    assert (ids.tolist(), mask.tolist()) == ([[2, 4, 1, 3, 0]], [[1, 1, 1, 1, 0]])
+    assert model.name == str(tmp_path)
+    assert not model.module.training
+    assert model.module.encoder.config._attn_implementation == "eager"
+    found = dict(model.module.encoder.named_parameters())
+    assert all(torch.equal(found[name], value) for name, value in saved.named_parameters())
+
+
+def test_sentences_are_unit_vectors_of_the_mean_of_their_tokens():
+    ids, mask = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[1, 1, 0], [1, 0, 0]])
+    hidden = torch.tensor([[[2.0, 0.0], [4.0, 8.0], [9.0, 9.0]], [[0.0, 5.0], [7.0, 1.0], [1, 1]]])
+
+    class Encoder(torch.nn.Module):
+        def forward(self, input_ids, attention_mask):
+            assert (input_ids is ids, attention_mask is mask) == (True, True)
+            return SimpleNamespace(last_hidden_state=hidden)
+
+    found = SentenceEncoder(Encoder())(ids, mask)
+    assert torch.allclose(found, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
+
+
+# --- a model of words
+@pytest.fixture
+def worded():
+    linears = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 10))
+    linears.config = SimpleNamespace(max_position_embeddings=99)
+    return TextModel("worded", SentenceEncoder(linears), Words())
+
+
+def test_tokens_are_cut_and_padded(worded):
+    ids, mask = worded.tokens(["a bb ccc", "dddd"], 4)
+    assert ids.tolist() == [[1, 11, 12, 2], [1, 14, 2, 0]]
+    assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    assert worded.longest(["a bb ccc", "dddd"], 20) == 5
+    assert worded.longest(["a bb ccc", "dddd"], 4) == 4
+
+
+def test_ranges_are_those_of_prose_and_of_single_tokens(worded, monkeypatch):
+    """Measured once for each configuration; single tokens are spread over 1,000."""
+    monkeypatch.setattr(models, "calibration_texts", lambda: ["a", "bb", "ccc", "dd", "e", "ff"])
+    monkeypatch.setattr(models, "measure_ranges", lambda *found: found)
+    module, batches, config = worded.ranges(TINY)
+    assert (module, config) == (worded.module, TINY)
+    assert [tuple(ids.shape) for ids, _ in batches] == [(4, 128), (2, 128), *[(4, 128)] * 4]
+    assert [row[:3] for ids, _ in batches[:2] for row in ids.tolist()] == [
+        [1, 10 + length, 2] for length in (1, 2, 3, 2, 1, 2)
+    ]
+    single = torch.cat([ids for ids, _ in batches[2:]]).tolist()
+    assert single == [[1, *[(2 * n + 1) * 1000 // 32] * 126, 2] for n in range(16)]
+    assert all(mask.all() for _, mask in batches[2:])
+    assert worded.ranges(TINY)[1] is batches
+    assert worded.ranges(PYNQ_Z2)[2] == PYNQ_Z2
+
+
+def test_cycles_are_those_of_the_linear_layers(worded):
+    assert worded.cycles(TINY, 5, 3) == 5 * 3 * (6 * 8 + 8 * 10) // 16
+    assert worded.positions == 99
+    del worded.module.encoder.config.max_position_embeddings
+    assert worded.positions == sys.maxsize
+
+
+def test_texts_are_compiled_for_their_number_and_length(worded, monkeypatch):
+    asked = []
+    monkeypatch.setattr(TextModel, "ranges", lambda model, config: ("ranges", config))
+    monkeypatch.setattr(
+        models, "compile", lambda *found, **options: asked.append((found, options)) or "program"
+    )
+    texts = ["a bb", "a bb ccc", "a"]
+    found = worded.prepare(texts, TINY, tokens=4, key_filter="causal")
+    assert (found.name, found.program, found.texts) == ("worded", "program", tuple(texts))
+    assert found.notes == ("text 1 has 5 tokens, cut to 4",)
+    assert found.inputs[0].tolist() == [[1, 11, 12, 2], [1, 11, 12, 2], [1, 11, 2, 0]]
+    (((module, (ids, mask)), options),) = asked
+    assert module is worded.module
+    assert (ids.tolist(), mask.sum().item()) == ([[1, 17, 2, 0]] * 3, 9)
+    assert options == {"config": TINY, "calibration": ("ranges", TINY), "key_filter": "causal"}
+    with pytest.raises(ValueError, match="sequence length 100 exceeds 99 of worded"):
+        worded.compile(TINY, tokens=100, batch=1)
+
+
+def test_work_of_a_program_is_that_of_its_regions():
+    program = SimpleNamespace(explain=lambda: {"regions": [{"macs": 3}, {"macs": 4}]})
+    assert Prepared("x", program, ()).macs == 7
+
+
+# --- module:function
+class Halved(torch.nn.Module):
+    seen = None
+
+    def forward(self, x):
+        Halved.seen = (self.training, torch.is_grad_enabled())
+        return x / 2
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the function ``my_model:f`` returns."""
+
+    def tell(result):
+        monkeypatch.setitem(sys.modules, "my_model", SimpleNamespace(f=lambda: result))
+
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    return tell
+
+
+def test_a_function_gives_a_module_and_its_example(told):
+    x = torch.ones(2)
+    module = Halved()
+    told((module, [x]))
+    for _ in range(2):
+        assert load_function("my_model:f") == (module, (x,))
+    assert Halved.seen == (False, False)
+    assert sys.path.count("") == 1
+
+
+def test_a_function_is_compiled_on_its_example(told, monkeypatch):
+    x, module = torch.ones(2), Halved()
+    told((module, (x,)))
+    monkeypatch.setattr(models, "compile", lambda *found, **options: (found, options))
+    found = prepare_function("my_model:f", TINY, "causal")
+    assert (found.name, found.inputs) == ("my_model:f", (x,))
+    assert found.program == ((module, (x,)), {"config": TINY, "key_filter": "causal"})
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ((3, (torch.ones(1),)), r"my_model:f must return \(torch.nn.Module, .*\), not tuple"),
+        ((Halved(), (), ()), r"must return .*, not tuple"),
+        ([Halved(), ()], r"must return .*, not list"),
+        ((Halved(), {}), "example inputs of my_model:f must be a tuple of tensors, not dict"),
+        ((Halved(), [torch.ones(1), None]), "example input 1 of .* must be a tensor, not NoneType"),
+    ],
+)
+def test_what_a_function_must_not_return(told, result, message):
+    told(result)
+    with pytest.raises(ValueError, match=message):
+        load_function("my_model:f")
+
+
+@pytest.mark.parametrize("name", [":f", "my_model:", ":"])
+def test_names_of_functions_are_whole(name):
+    with pytest.raises(ValueError, match="is not module:function"):
+        load_function(name)
