@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from transept.host import files
 from transept.host.files import check_writable, whole_file
 
 #: Writes a long file where no file may have more than 1,000 bytes, as on a full disk.
@@ -111,3 +112,19 @@ def test_what_cannot_be_written_is_refused_before(tmp_path):
         check_writable(tmp_path)
     with pytest.raises(ValueError, match=r"no folder .*no for x"):
         check_writable(tmp_path / "no" / "x")
+
+
+def test_a_folder_without_permission_is_refused_before(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(files.os, "access", lambda folder, mode: asked.append((folder, mode)))
+    with pytest.raises(ValueError, match=f"no permission to write x in {tmp_path}"):
+        check_writable(tmp_path / "x")
+    assert asked == [(tmp_path, os.W_OK)]
+    check_writable(Path(os.devnull))
+
+
+def test_what_another_writer_has_begun_is_no_place(tmp_path):
+    (tmp_path / f".file.{os.getpid()}.part").touch()
+    with pytest.raises(FileExistsError):
+        write(tmp_path / "file")
+    assert not (tmp_path / "file").exists()
