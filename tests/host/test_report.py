@@ -62,6 +62,173 @@ def test_markup_in_cells_is_text(terminal):
     assert "[red]a[/blue]" in words(lines())
 
 
+@pytest.fixture
+def shown(terminal):
+    """What is printed on 70 columns, without empty lines, rules as one sign."""
+    lines = terminal(70)
+    return lambda: [
+        line.replace("─" * len(line.strip()), "─").replace("█" * 60, "[60]")
+        for line in lines()
+        if line
+    ]
+
+
+def test_a_table_of_rows(shown):
+    """Numbers are on the right; the unit of a heading is in the words of its key."""
+    common = {"ok": True, "none": None, "big": 10_000.0}
+    report.show_rows(
+        "numbers",
+        [
+            {"what_it_is": "a", "count": 12345, "share": 0.123456} | common,
+            {"what_it_is": "long [x]", "count": 1, "share": -123456.7}
+            | {"ok": False, "none": 2.0, "big": 9999.4},
+        ],
+    )
+    assert shown() == [
+        "numbers",
+        " what it is  count    share  ok none    big",
+        " ─",
+        " a          12,345   0.1235 yes    - 10,000",
+        " long [x]        1 -123,457  no    2   9999",
+    ]
+
+
+def test_a_turned_table(shown):
+    report.show_rows("wide", [{"key": "x"} | {f"number_{n}": 10**9 for n in range(6)}])
+    assert shown() == [
+        *("wide", " key                  x", " ─"),
+        *(f" number {n} 1,000,000,000" for n in range(6)),
+    ]
+
+
+def test_columns_are_widened_from_the_left_as_far_as_there_is_room():
+    columns = [["a bb", "ccc"], ["", ""], ["dddd eeee", "f"]]
+    assert report._fit(columns, 14) == ([4, 0, 6], True)
+    assert report._fit(columns, 12) == ([4, 0, 4], True)
+    assert report._fit(columns, 11) == ([3, 0, 4], True)
+    assert report._fit(columns, 10) == ([3, 0, 4], False)
+    assert report._fit(columns, 99) == ([4, 0, 9], True)
+
+
+def test_two_matrices_are_side_by_side(shown):
+    report.matrix("similar", [[1, 0.5], [0.25, 1]], [[1, 0.75], [0.125, 1]], ("one", "other"))
+    assert shown() == [
+        "similar",
+        "  one 0      1 other 0      1",
+        " ─",
+        " 1.0000 0.5000  1.0000 0.7500",
+        " 0.2500 1.0000  0.1250 1.0000",
+    ]
+
+
+def test_parts_of_a_bar_have_their_shares(shown):
+    report.cycle_bar((("one", 50, "green"), ("two", 24, "red")), 100)
+    report.cycle_bar((("none", 0, "green"),), 0)
+    assert shown() == ["█" * (30 + 14), "█ one 50.0%  █ two 24.0%", "█ none 0.0%"]
+
+
+def test_json_ends_with_a_line(tmp_path):
+    report.write_json(tmp_path / "x", {"a": [1]})
+    assert (tmp_path / "x").read_text() == '{\n  "a": [\n    1\n  ]\n}\n'
+    report.write_json(None, 3)
+
+
+def test_errors_are_one_line_on_standard_error(capsys):
+    report.show_error("no  such\n [thing]")
+    assert capsys.readouterr() == ("", "error: no such [thing]\n")
+
+
+STALLS = {"TOKEN": 20, "ACCUMULATOR": 3, "FILTER": 2, "WEIGHTS": 40, "SCRATCHPAD": 5}
+RUN = {
+    **{"texts": ["one [a]", "two" * 40], "cosine": [0.99, 0.98765432], "cosine_min": 0.98},
+    **{"similarity": [[1, 0.5], [0.5, 1]], "similarity_float32": [[1, 0.75], [0.75, 1]]},
+    **{"mismatches_vs_emulator": 1, "mismatches_vs_golden": 2, "macs_share": 0.5, "regions": 3},
+    **{"devices": ["cpu", "rtl"], "notes": ["cut [b]"], "cycles": 123456, "utilisation": 0.25},
+    **{"bytes_read": 1234, "bytes_written": 5678, "wall_seconds": 1.26, "simulated_khz": 98.7},
+    **{"array_cycles": 61728, "stalls": {"GEMM": STALLS}},
+    "layers": [
+        {"name": "e.0.attention", "device": "rtl", "cycles": 150, "macs": 1200, "reason": "r"},
+        {"name": "e.1.attention", "device": "rtl", "cycles": 50, "macs": 1200, "reason": "r"},
+        {"name": "fft", "device": "torch", "cycles": None, "macs": None, "reason": "op: [x]"},
+    ],
+}
+#: Of a run, after its cosines.
+COMPARED = [
+    "mismatches: 1 against the emulator, 2 against the golden model",
+    "50.0% of the multiply-accumulates in 3 regions or parts of them, on",
+    "cpu, rtl",
+    "note: cut [b]",
+]
+LAYERS = [
+    "what ran where",
+    " part      layers device cycles utilisation reason",
+    " ─",
+    " attention      2 rtl       200       75.0% r",
+    " fft            1 torch       -           - op: [x]",
+]
+
+
+def test_the_report_of_a_run_of_texts(shown):
+    report.show_model(RUN, TINY, "board")
+    assert shown() == [
+        "similarity",
+        " accelerator 0      1 float32 0      1",
+        " ─",
+        "        1.0000 0.5000    1.0000 0.7500",
+        "        0.5000 1.0000    0.7500 1.0000",
+        "cosine to float32 0.99000  one [a]",
+        f"cosine to float32 0.98765  {'two' * 14}",
+        *COMPARED,
+        "123,456 cycles = 1.23 ms at 100 MHz, 25.0% of the array's peak, memory",
+        "board (6.4 bytes a cycle)",
+        "1,234 bytes read, 5,678 written; simulated in 1.3 s (99 kHz)",
+        "[60]",
+        "█ GEMM 49.8%  █ attention 0.2%  █ vector 0.0%  █ memory 0.0%  █",
+        "pipeline 49.9%",
+        *LAYERS,
+    ]
+
+
+def test_the_report_of_a_run_of_something_else(terminal, shown):
+    report.show_model(RUN | {"texts": [], "cycles": None}, TINY, "default")
+    assert shown() == ["cosine to float32 0.98000 at least, of 2 rows", *COMPARED, *LAYERS]
+
+
+def test_one_text_is_similar_to_no_other(terminal):
+    lines = terminal(40)
+    report.show_model(RUN | {"texts": ["two" * 40], "cosine": [1], "cycles": 0}, TINY, "default")
+    found = lines()
+    assert found[:2] == ["cosine to float32 1.00000", ("two" * 40)[:20]]
+
+
+def test_without_a_simulation_there_is_no_speed(shown):
+    report._show_cycles({**RUN, "simulated_khz": None}, TINY, "default")
+    assert shown()[1:3] == [
+        "default (12.8 bytes a cycle)",
+        "1,234 bytes read, 5,678 written; simulated in 1.3 s",
+    ]
+
+
+def test_a_placement_has_its_parts_and_what_else_it_would_take(shown, monkeypatch):
+    found = {
+        **{"region": "r", "alone_ms": {"cpu": 3.0, "rtl": 12345.6}, "least": True},
+        **{"predicted_ms": 1.5, "measured_ms": 2.5, "bound_ms": 0.5},
+    }
+    monkeypatch.setattr(report, "summary", lambda *asked: asked == ("region", 2e6) and found)
+    monkeypatch.setattr(
+        report, "part_rows", lambda *asked: asked == ("region", 2e6) and [{"elsewhere_ms": {}}]
+    )
+    monkeypatch.setattr(
+        report, "with_columns", lambda rows: [{"part": "some operators", "ms": len(rows)}]
+    )
+    rows = ["placement of r", " part           ms", " ─", " some operators  1"]
+    alone = "alone: cpu 3 ms, rtl 12,346 ms; no plan is below 0.5 ms"
+    for least, more in ((True, " (no other parts take less)"), (False, "")):
+        found["least"] = least
+        report.show_placement(["region"], 2e6)
+        assert shown() == [*rows, f"predicted 1.5 ms{more}, measured 2.5 ms", alone]
+
+
 def test_parts_are_never_cut_and_what_is_long_wraps(terminal):
     lines = terminal(80)
     layer = {"device": "rtl", "cycles": 1_772_268, "macs": 10**8}
