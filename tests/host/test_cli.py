@@ -73,25 +73,6 @@ def _this_module_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "my_models", sys.modules[__name__])
 
 
-@pytest.fixture
-def transept_command(monkeypatch, capfd, tmp_path):
-    """Run ``transept ...`` in an empty folder: (exit status, output, lines of error)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "beside", raising=False)  # of another test's folder
-
-    def call(*arguments, exits=True):
-        monkeypatch.setattr(sys, "argv", ["transept", *map(str, arguments)])
-        if not exits:
-            return cli.main()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capfd.readouterr()
-        return caught.value.code, out, err.splitlines()
-
-    return call
-
-
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help(command):
     result = CliRunner().invoke(app.app, [*command, "--help"])
