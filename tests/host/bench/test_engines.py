@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from drawings import Drawing
 from graphs import post_norm, random_inputs
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -97,3 +98,32 @@ def test_bars_have_the_colour_of_their_operator():
 def test_operators_beyond_the_colours_take_them_again():
     names = [f"operator {n}" for n in range(20)]
     assert list(engines.palette(names)) == names
+
+
+DRAWING = """
+broken_barh([[0 10] [20 10]], [-0.4 0.8], color=red, linewidth=0)
+broken_barh([[10 5]], [-0.4 0.8], color=blue, linewidth=0)
+broken_barh([[3 1]], [0.6 0.8], color=#bbbbbb, linewidth=0)
+set_yticks([0 1], {LOAD, GEMM})
+set_ylim(1.5, -0.5)
+set_xlim(5, 40)
+xaxis.set_major_formatter({x:,.0f})
+set_xlabel(cycle)
+"""
+
+
+def test_a_whole_drawing():
+    work = {"LOAD": [("one", 0, 10), ("two", 10, 15), ("one", 20, 30)], "GEMM": [("stray", 3, 4)]}
+    drawing = Drawing()
+    engines.draw_engines(drawing, work, {"one": "red", "two": "blue"}, (5, 40))
+    assert drawing == DRAWING
+
+
+def test_a_legend_is_below_the_figure():
+    figure = Figure()
+    engines.legend(figure, {"one": "#ff0000"}, 2)
+    (legend,) = figure.legends
+    assert [to_hex(patch.get_facecolor()) for patch in legend.get_patches()] == [
+        *("#ff0000", engines.OTHER)
+    ]
+    assert (legend._ncols, legend._outside_loc, legend.get_frame_on()) == (2, "lower", False)

@@ -1,12 +1,16 @@
 """The picture of a run: what is drawn where, and what cannot be drawn."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from drawings import Drawing
 from matplotlib.figure import Figure
 from torch import nn
 
 import transept
 from transept.golden.config import TINY
+from transept.host.bench import plot
 from transept.host.bench.model import bench_model
 from transept.host.bench.plot import _roofline, check_plot, engine_cycles, plot_model
 from transept.host.models import Prepared
@@ -82,3 +86,79 @@ def test_the_point_of_the_roofline(result):
     assert reached == result["macs"] / result["cycles"]
     (note,) = axes.texts
     assert note.get_text() == f"{reached / TINY.macs:.1%} of the array"
+
+
+RUN = {
+    **{"macs": 4096, "bytes_read": 200, "bytes_written": 56, "cycles": 512},
+    "timeline": [
+        {"cycles": 100, "engines": {"GEMM": [0.5, 1.0], "LOAD": [0.125, 0.25]}},
+        {"cycles": 50, "engines": {"GEMM": [0.75]}},
+    ],
+    "busy": {"GEMM": 256, "LOAD": 128},
+    "stalls": {"GEMM": {"TOKEN": 64, "WEIGHTS": 32}, "LOAD": {"TOKEN": 16}},
+}
+#: Roofline, timeline and stalls of the run.
+DRAWINGS = (
+    """
+loglog([0.25 1.18921 5.65685 26.9087 128], [2 9.51366 16 16 16], color=black)
+plot([16], [8], o, color=tab:blue)
+annotate(50.0% of the array, [16 8], xytext=[8 -14], textcoords=offset points)
+set_xlabel(multiply-accumulates per byte of memory traffic)
+set_ylabel(multiply-accumulates per cycle)
+set_title(roofline of tiny, 8 bytes a cycle)
+grid(which=both, alpha=0.3)
+""",
+    """
+bar([25 75], [-0.45 -0.9], 50, bottom=0.9, color=tab:blue)
+bar([25 75], [-0.1125 -0.225], 50, bottom=1.9, color=tab:blue)
+axvline(100, color=black, linewidth=0.5)
+bar([125], [-0.675], 50, bottom=0.9, color=tab:blue)
+bar([], [], 50, bottom=1.9, color=tab:blue)
+axvline(150, color=black, linewidth=0.5)
+set_yticks([0.45 1.45], [GEMM LOAD])
+invert_yaxis()
+set_xlim(0, 150)
+set_xlabel(cycle)
+set_title(share of each slice in which the engine works)
+""",
+    """
+barh([GEMM LOAD], [0.4375 0.25], left=[0 0], color=tab:blue, label=works)
+barh([GEMM LOAD], [0.125 0.03125], left=[0.4375 0.25], color=tab:red, label=waits: token)
+barh([GEMM LOAD], [0.0625 0], left=[0.5625 0.28125], color=tab:orange, label=waits: weights)
+invert_yaxis()
+set_xlabel(share of all cycles)
+legend(fontsize=small, ncols=3)
+""",
+)
+
+
+def test_a_whole_picture(monkeypatch, tmp_path):
+    """Its three parts, its size, and that it is closed."""
+    assert plot.POINTS == 200
+    monkeypatch.setattr(plot, "POINTS", 4)
+    parts, done = [Drawing() for _ in DRAWINGS], []
+
+    class Picture:
+        def savefig(self, path, format):
+            done.append(format)
+            path.touch()
+
+    def subplots(*shape, **options):
+        done.append((shape, options))
+        return Picture(), parts
+
+    pyplot = SimpleNamespace(subplots=subplots, close=done.append)
+    monkeypatch.setattr(plot, "_pyplot", lambda: pyplot)
+    plot_model(RUN, TINY, 8, tmp_path / "x.svg")
+    assert tuple(parts) == DRAWINGS
+    sizes = {"figsize": (9, 11), "height_ratios": (3, 2, 2), "layout": "constrained"}
+    assert done == [((3, 1), sizes), "svg", "all"]
+
+
+def test_reasons_take_the_colours_in_turn():
+    names = [f"R{n}" for n in range(8)]
+    stalls = {"GEMM": dict.fromkeys(names, 1) | {"TOKEN": 1}}
+    drawing = Drawing()
+    plot._stalls(drawing, {"busy": {"GEMM": 10}, "stalls": stalls, "cycles": 10})
+    found = [line.split("color=")[1].split(",")[0] for line in drawing.lines[:10]]
+    assert found == [plot.BUSY, *plot.WAITS, *plot.WAITS[:3]]

@@ -1,6 +1,7 @@
 """Rooflines: what limits, and what is reached."""
 
 import pytest
+from drawings import Drawing
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -66,3 +67,38 @@ def test_all_is_within_the_axes(axes):
 def test_numbers_of_the_axes_are_written_out(axes):
     for axis in (axes.xaxis, axes.yaxis):
         assert axis.get_major_formatter()(2048.0) == "2,048"
+
+
+DRAWING = """
+plot([2 16 128], [32 256 256], -, color=black, linewidth=1, label=wide)
+plot([2 16 128], [16 128 128], --, color=black, linewidth=1, label=narrow)
+plot([64], [250], o, color=#0072b2, label=one, simulated)
+annotate(b, [64 250], textcoords=offset points, fontsize=small, xytext=[5 -11], ha=left)
+plot([4], [60], ^, color=#0072b2, label=one, modelled)
+annotate(a, [4 60], textcoords=offset points, fontsize=small, xytext=[5 -11], ha=left)
+plot([8], [50], s, color=#e69f00, label=two, measured)
+annotate(c, [8 50], textcoords=offset points, fontsize=small, xytext=[-3 7], ha=right)
+plot([8], [50], s, color=#009e73, label=three, measured)
+annotate(d, [8 50], textcoords=offset points, fontsize=small, xytext=[5 -11], ha=left)
+set_xscale(log, base=2)
+set_yscale(log, base=2)
+xaxis.set_major_formatter({x:,.0f})
+yaxis.set_major_formatter({x:,.0f})
+set_xlim(2, 128)
+set_ylim(8, 512)
+grid(alpha=0.3)
+legend(loc=lower right, fontsize=small)
+"""
+
+
+def test_a_whole_drawing():
+    points = [
+        *(Point("a", 4, 60, "modelled", "one"), Point("b", 64, 250, "simulated", "one")),
+        *(Point("c", 8, 50, "measured", "two"), Point("d", 8, 50, "measured", "three")),
+    ]
+    drawing = Drawing()
+    draw_roofline(drawing, [Roof("wide", 256, 16), Roof("narrow", 128, 8)], points)
+    assert drawing == DRAWING
+    drawing = Drawing()
+    draw_roofline(drawing, ROOFS, [Point("low", 32, 4, "measured", "one")])
+    assert {"set_xlim(8, 64)", "set_ylim(2, 512)"} <= set(drawing.lines)

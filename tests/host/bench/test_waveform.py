@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawings import Drawing
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
@@ -89,3 +90,51 @@ def test_lines_are_named_from_top_to_bottom():
     assert bottom > 1 > 0 > top
     assert axes.get_xlim() == (10, 16)
     assert axes.get_xlabel() == "cycle"
+
+
+DRAWING = """
+set_yticks([0 1 2], [bit bus mute])
+set_ylim(2.6, -0.6)
+set_xlim(11, 14)
+tick_params(axis=y, length=0)
+grid(axis=x, color=#dddddd, linewidth=0.6)
+set_axisbelow(True)
+set_xlabel(cycle)
+figure.draw_without_rendering()
+stairs([0.32 0.32 0.32 -0.32 -0.32], [10 11 12 13 14 15],
+baseline=None, color=#333333, linewidth=1.2)
+axhline(1, color=#999999, linewidth=0.8, zorder=1)
+fill([11 11.12 12.88 13 12.88 11.12], [1 0.68 0.68 1 1.32 1.32], facecolor=white, zorder=2)
+fill([11 11.12 12.88 13 12.88 11.12], [1 0.68 0.68 1 1.32 1.32],
+facecolor=[#e69f00 0.35], edgecolor=#333333, linewidth=0.6, zorder=3)
+text(12, 1, 5, fontsize=7, ha=center, va=center, zorder=4, clip_on=True)
+fill([13 13.12 13.88 14 13.88 13.12], [1 0.68 0.68 1 1.32 1.32], facecolor=white, zorder=2)
+fill([13 13.12 13.88 14 13.88 13.12], [1 0.68 0.68 1 1.32 1.32],
+facecolor=[#0072b2 0.35], edgecolor=#333333, linewidth=0.6, zorder=3)
+text(13.5, 1, 7, fontsize=7, ha=center, va=center, zorder=4, clip_on=True)
+axhline(2, color=#999999, linewidth=0.8, zorder=1)
+fill([13 13.12 13.88 14 13.88 13.12], [2 1.68 1.68 2 2.32 2.32], facecolor=white, zorder=2)
+fill([13 13.12 13.88 14 13.88 13.12], [2 1.68 1.68 2 2.32 2.32],
+facecolor=[#0072b2 0.35], edgecolor=#333333, linewidth=0.6, zorder=3)
+"""
+
+
+def test_a_whole_drawing():
+    """The first and the last number of the bus lie outside of what is drawn."""
+    values = np.array([9, 5, 5, 7, 12])
+    bus = Bus("bus", values, values > 0, np.array([0, 1, 1, 9, 0]), held=True)
+    mute = Bus("mute", values, np.arange(5) == 3, 0 * values, shown=False)
+    drawing = Drawing(2.0)
+    lines = [Bit("bit", np.arange(5) > 2), bus, mute]
+    draw_waveform(drawing, lines, range(10, 15), range(11, 14))
+    assert drawing == DRAWING
+
+
+@pytest.mark.parametrize(("width", "shown"), [(2.167, ["12345"]), (2.175, ["12345", "123456"])])
+def test_a_digit_takes_its_share_of_the_paper(width, shown):
+    """Three cycles on 78 points; digits are 4.34 wide."""
+    values = np.array([12345, 123456, 1234567])
+    drawing = Drawing(width)
+    draw_waveform(drawing, [Bus("bus", values, values > 0, 0 * values)], range(3))
+    found = [line.split(", ")[2] for line in drawing.lines if line.startswith("text")]
+    assert found == shown
