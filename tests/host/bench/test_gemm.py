@@ -1,5 +1,7 @@
 """One static GEMM against an int64 NumPy product, and its cycles."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from emulation import emulate
@@ -8,8 +10,10 @@ from hypothesis import strategies as st
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.graph import GraphError
+from transept.host.bench import gemm as module
 from transept.host.bench.gemm import DEFAULT_SHAPES, bench_gemm, check_shape
-from transept.host.bench.product import gemm, reference
+from transept.host.bench.product import OUT_SHIFT, _requantisation, gemm, reference
+from transept.host.runtime.session import Session
 
 #: Cycles on the RTL, memory ``default``: what the first compiler's own program took, or less.
 CYCLES = {
@@ -120,3 +124,99 @@ def test_weights_that_fit_are_read_once():
     program = len(product.executable.instructions)
     assert row["bytes_read"] == product.region.weights.size + 256 * 256 + program
     assert row["mismatches"] == 0
+
+
+# --- figures
+@pytest.mark.parametrize(
+    ("shape", "good"),
+    [
+        ("65536x1020x4", False),
+        ("65536x4x4", True),
+        ("65537x4x4", False),
+        ("1x1020x1020", True),
+        ("1x1021x4", False),
+        ("1x4x1021", False),
+        ("1x1x1", True),
+        ("0x1x1", False),
+        ("1x0x1", False),
+        ("1x1x0", False),
+    ],
+)
+def test_limits_of_a_shape(monkeypatch, shape, good):
+    """Up to 255 tiles of 4, and to 2**24 cycles here."""
+    assert module.MAX_CYCLES == 1 << 25
+    monkeypatch.setattr(module, "MAX_CYCLES", 65536 * 254)
+    if good:
+        check_shape(TINY, shape)
+    else:
+        with pytest.raises(ValueError, match=r"is outside 1 to|needs 16,711,680 cycles or more"):
+            check_shape(TINY, shape)
+
+
+def test_part_of_a_tile_takes_its_cycles(monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "check_cycles", lambda *told: asked.append(told))
+    check_shape(TINY, "7x9x13")
+    assert asked == [("7x9x13", 7 * 3 * 4, TINY, 1 << 25)]
+
+
+@pytest.mark.parametrize("device", ["rtl", "emulator"])
+def test_figures_of_a_product(monkeypatch, device):
+    """Two elements are made to differ."""
+    results, operands = [], []
+    run = Session.run
+
+    def watched(session, region, inputs):
+        results.append(run(session, region, inputs))
+        return results[-1]
+
+    def wrong(a, b, product):
+        operands.append((a, b))
+        c = reference(a, b, product)
+        c[0, 0] += 1
+        c[-1, -1] -= 1
+        return c
+
+    monkeypatch.setattr(Session, "run", watched)
+    monkeypatch.setattr(module, "reference", wrong)
+    found, again = bench_gemm(TINY, ["9x70x31"] * 2, device=device, seed=5, rate=3.5)
+    report, ((a, b), _) = results[0].report, operands
+    product = gemm(TINY, 9, b)
+    moved = product.region.weights.size
+    moved += sum(tensor.nbytes for tensor in product.executable.tensors.values())
+    cycles = report.cycles if device == "rtl" else None
+    assert found == {
+        **{"shape": "9x70x31", "cycles": cycles, "ideal_cycles": -(-9 * 70 * 31 // 16)},
+        "utilisation": cycles and 9 * 70 * 31 / 16 / cycles,
+        "memory_bound_cycles": -(-moved * 2 // 7),
+        **{"bytes_read": report.bytes_read, "bytes_written": report.bytes_written},
+        "mismatches": 2,
+    }
+    assert again == found
+    assert (a.shape, b.shape) == ((9, 31), (31, 70))
+    assert (b.min(), b.max()) == (-127, 127)
+    drawn = np.random.default_rng(5).integers(-127, 128, (9, 31))
+    assert (a == drawn).all()
+
+
+def test_where_no_product_runs_there_is_a_reason(monkeypatch):
+    def run(session, region, inputs):
+        session.notes[:] = ["no", "way"]
+        return SimpleNamespace(report=None)
+
+    monkeypatch.setattr(Session, "run", run)
+    with pytest.raises(RuntimeError, match=r"^no; way$"):
+        bench_gemm(TINY, ["4x4x4"], device="emulator", seed=1, rate=1.0)
+
+
+@pytest.mark.parametrize(
+    ("k", "row_shift"), [(2, 15), (4, 15), (5, 15), (20, 16), (64, 16), (768, 18), (4080, 19)]
+)
+def test_three_standard_deviations_of_a_product_are_127(k, row_shift):
+    """Of the accumulator, whose products have a standard deviation of 127**2 / 3."""
+    multiplier = round(2.0 ** (row_shift + OUT_SHIFT) / (127 * k**0.5))
+    assert _requantisation(k) == (multiplier, row_shift)
+
+
+def test_the_multiplier_of_the_smallest_product_is_clipped():
+    assert _requantisation(1) == (0xFFFF, 15)
