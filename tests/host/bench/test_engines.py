@@ -1,6 +1,7 @@
 """Engines over time: planned and observed work, by operator."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 from drawings import Drawing
@@ -9,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from transept.golden.config import TINY
-from transept.golden.isa import Engine
+from transept.golden.isa import Engine, Instruction, Opcode
 from transept.host.bench import engines
 from transept.host.compiler.compile import schedule_of
 from transept.host.runtime.region import Region
@@ -127,3 +128,39 @@ def test_a_legend_is_below_the_figure():
         *("#ff0000", engines.OTHER)
     ]
     assert (legend._ncols, legend._outside_loc, legend.get_frame_on()) == (2, "lower", False)
+
+
+def test_work_begins_behind_the_wait_for_tokens():
+    """Neighbours of one operator are one bar, unless a cycle lies between them."""
+    program = [Instruction(Opcode.MATMUL, {})] * 3 + [Instruction(Opcode.LOAD, {})]
+    program.insert(1, Instruction(Opcode.END, {}))
+    executable = SimpleNamespace(labels=["a", "", "a", "b", "c"], decoded=lambda: program)
+    pieces = [
+        timeline.Slice("GEMM", "token", 0, 4, 0),
+        timeline.Slice("GEMM", "busy", 4, 6, 0),
+        timeline.Slice("GEMM", "weights", 6, 9, 0),
+        timeline.Slice("GEMM", "busy", 9, 12, 1),
+        timeline.Slice("GEMM", "busy", 12, 20, 2),
+        timeline.Slice("LOAD", "busy", 1, 3, 0),
+        timeline.Slice("elsewhere", "busy", 0, 20, 0),
+    ]
+    found = engines.observed(executable, pieces)
+    bars = {"LOAD": [("c", 1, 3)], "GEMM": [("a", 4, 12), ("b", 12, 20)]}
+    assert found == {engine.name: bars.get(engine.name, []) for engine in Engine}
+    pieces[3] = timeline.Slice("GEMM", "busy", 10, 12, 1)
+    apart = [("a", 4, 9), ("a", 10, 12), ("b", 12, 20)]
+    assert engines.observed(executable, pieces)["GEMM"] == apart
+    assert engines.observed(executable, pieces, 1)["GEMM"] == bars["GEMM"]
+
+
+def test_a_plan_has_the_slots_of_every_engine():
+    def slot(label, start, end, engine=Engine.GEMM):
+        task = SimpleNamespace(engine=engine, label=label)
+        return SimpleNamespace(task=task, start=start, end=end, streamed=[])
+
+    schedule = SimpleNamespace(
+        slots=[slot("a", 0, 4), slot("a", 5, 6), slot("b", 0, 3, Engine.STORE)]
+    )
+    bars = {"GEMM": [("a", 0, 4), ("a", 5, 6)], "STORE": [("b", 0, 3)]}
+    assert engines.planned(schedule) == {e.name: bars.get(e.name, []) for e in Engine}
+    assert engines.planned(schedule, 1)["GEMM"] == [("a", 0, 6)]
