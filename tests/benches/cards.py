@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from transept.host.bench.encoder import Encoder
 
-__all__ = ["SMALL", "Clock", "on_the_cpu", "ticks"]
+__all__ = ["SMALL", "Clock", "on_the_cpu", "spread", "ticks"]
 
 SMALL = Encoder("small", 2, 16, 2, 24)
 
@@ -43,6 +43,12 @@ def on_the_cpu(monkeypatch, cards=1):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
     with _OnTheCpu():
         yield done
+
+
+def spread(*size, **options):
+    """In place of random numbers: from -8 to 8 in equal steps."""
+    size = torch.Size(size if isinstance(size[0], int) else size[0])
+    return torch.linspace(-8, 8, size.numel()).reshape(size)
 
 
 def ticks(monkeypatch, times):

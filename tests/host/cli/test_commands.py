@@ -14,6 +14,7 @@ from transept.golden.config import PRESETS, TINY, preset
 from transept.golden.isa import INSTRUCTION_BYTES
 from transept.host.cli import cache, test
 from transept.host.compiler.cut import Shape
+from transept.host.doctor import Check
 from transept.host.placement.costs import DeviceCosts
 from transept.sim.cache import Entry
 
@@ -130,6 +131,20 @@ def test_what_was_compiled_is_counted(transept_command, stand_in, tmp_path):
     )
     told = {"tokens": 8, "batch": 2, "key_filter": "causal"}
     assert calls == [("prepare", "m", preset("pynq_z2_board"), told), Path("file")]
+
+
+def test_the_doctor_ends_with_what_is_missing(transept_command, stand_in, tables):
+    checks = [Check("a", "all", "1.2"), Check("b", "some", "missing", "get it")]
+    stand_in(f"{CLI}.doctor.examine", lambda: checks)
+    code, _, lines = transept_command("doctor")
+    assert (code, lines) == (1, ["error: missing: b (get it)"])
+    rows = [
+        {"what": "a", "for": "all", "found": "1.2", "remedy": ""},
+        {"what": "b", "for": "some", "found": "missing", "remedy": "get it"},
+    ]
+    assert tables == [("transept doctor", rows)]
+    del checks[1]
+    assert transept_command("doctor")[::2] == (0, [])
 
 
 def test_devices_and_configurations(transept_command, stand_in, tables):
