@@ -2,7 +2,6 @@
 
 import inspect
 
-import pytest
 import torch
 from cards import SMALL
 
@@ -51,9 +50,3 @@ def test_a_graph_is_calibrated_on_noise_that_is_always_the_same(monkeypatch):
     assert all(map(torch.equal, model.parameters(), same.parameters()))
     assert [graph.values[name].width for name in (*graph.inputs, *graph.outputs)] == [16, 16]
     assert inspect.signature(encoder_graph).parameters["tokens"].default == 128
-
-
-@pytest.mark.parametrize("layers", [1, 3])
-def test_an_encoder_has_its_layers(layers):
-    _, graph = encoder_graph(type(SMALL)("x", layers, 16, 2, 24), 4)
-    assert sum(type(op).__name__ == "Attention" for op in graph.ops) == layers

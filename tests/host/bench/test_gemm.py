@@ -179,24 +179,23 @@ def test_figures_of_a_product(monkeypatch, device):
 
     monkeypatch.setattr(Session, "run", watched)
     monkeypatch.setattr(module, "reference", wrong)
-    found, again = bench_gemm(TINY, ["9x70x31"] * 2, device=device, seed=5, rate=3.5)
+    found, again = bench_gemm(TINY, ["9x30x13"] * 2, device=device, seed=5, rate=3.5)
     report, ((a, b), _) = results[0].report, operands
     product = gemm(TINY, 9, b)
     moved = product.region.weights.size
     moved += sum(tensor.nbytes for tensor in product.executable.tensors.values())
     cycles = report.cycles if device == "rtl" else None
     assert found == {
-        **{"shape": "9x70x31", "cycles": cycles, "ideal_cycles": -(-9 * 70 * 31 // 16)},
-        "utilisation": cycles and 9 * 70 * 31 / 16 / cycles,
+        **{"shape": "9x30x13", "cycles": cycles, "ideal_cycles": -(-9 * 30 * 13 // 16)},
+        "utilisation": cycles and 9 * 30 * 13 / 16 / cycles,
         "memory_bound_cycles": -(-moved * 2 // 7),
         **{"bytes_read": report.bytes_read, "bytes_written": report.bytes_written},
         "mismatches": 2,
     }
     assert again == found
-    assert (a.shape, b.shape) == ((9, 31), (31, 70))
-    assert (b.min(), b.max()) == (-127, 127)
-    drawn = np.random.default_rng(5).integers(-127, 128, (9, 31))
-    assert (a == drawn).all()
+    rng = np.random.default_rng(5)
+    assert (a == rng.integers(-127, 128, (9, 13))).all()
+    assert (b == rng.integers(-127, 128, (13, 30))).all()
 
 
 def test_where_no_product_runs_there_is_a_reason(monkeypatch):

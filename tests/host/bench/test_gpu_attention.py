@@ -68,12 +68,12 @@ def test_a_head_has_its_own_parameters():
 
 
 def test_the_last_head_of_the_first_sequence_is_compared(card):
-    work = gpu._Heads(2, 3, 128, 16)
+    work = gpu._Heads(2, 2, 64, 16)
     work.run(CHOICES[0])()
     assert work.mismatches() == 0
-    for sequence, row, column in [(0, 0, 32), (0, 1, 47), (0, 127, 40), (0, 126, 41)]:
+    for sequence, row, column in [(0, 0, 16), (0, 1, 31), (0, 63, 24), (0, 62, 25)]:
         work.out[sequence, row, column] += 1
-    for sequence, row, column in [(0, 2, 32), (0, 125, 47), (0, 0, 31), (1, 0, 32), (1, 127, 47)]:
+    for sequence, row, column in [(0, 2, 16), (0, 61, 31), (0, 0, 15), (1, 0, 16), (1, 63, 31)]:
         work.out[sequence, row, column] += 1
     assert work.mismatches() == 4
 
