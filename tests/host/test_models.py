@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -86,7 +87,25 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         load_text_model(str(tmp_path))
 
 
-@pytest.mark.filterwarnings("ignore")
+def test_a_model_is_loaded_without_a_word(tmp_path, monkeypatch):
+    """Neither warnings nor the bars of transformers are the user's concern."""
+    (tmp_path / "config.json").touch()
+    (tmp_path / "vocab.txt").touch()
+    logs = transformers.utils.logging
+    logs.set_verbosity_info()
+    logs.enable_progress_bar()
+    for name in ("AutoModel", "AutoTokenizer"):
+        kind = SimpleNamespace(
+            from_pretrained=lambda folder, **_: (
+                warnings.warn("old", stacklevel=1) or torch.nn.Identity()
+            )
+        )
+        monkeypatch.setattr(transformers, name, kind)
+    load_text_model(str(tmp_path))
+    assert logs.get_verbosity() == logs.ERROR
+    assert not logs.is_progress_bar_enabled()
+
+
 def test_a_folder_is_a_model_with_its_tokenizer(tmp_path):
     saved = text_model("bert").module.encoder
     saved.save_pretrained(tmp_path)
