@@ -100,7 +100,7 @@ def test_a_model_is_loaded_without_a_word(tmp_path, monkeypatch):
                 warnings.warn("old", stacklevel=1) or torch.nn.Identity()
             )
         )
-        monkeypatch.setattr(transformers, name, kind)
+        monkeypatch.setattr(f"transformers.{name}", kind)
     load_text_model(str(tmp_path))
     assert logs.get_verbosity() == logs.ERROR
     assert not logs.is_progress_bar_enabled()
