@@ -13,6 +13,7 @@ from transept.golden.config import TINY
 from transept.golden.isa import Engine, Instruction, Opcode
 from transept.host.bench import model as module
 from transept.host.bench.model import array_cycles, bench_model, layer_cycles, long_texts
+from transept.host.devices.rtl import RtlDevice
 from transept.host.models import Prepared, TextModel
 from transept.sim.build import accelerator_verilog
 
@@ -73,6 +74,24 @@ def test_cosines_are_of_rows():
     want = torch.tensor([[[4.0, 3.0], [2.0, 0.0]], [[5.0, 0.0], [-1.0, -1.0]]])
     assert module._cosines(got, want).tolist() == pytest.approx([0.96, 1, 0, -1])
     assert module._cosines(torch.tensor(2.0), torch.tensor(-3.0)).tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("device", "executable", "report", "timeline"),
+    [
+        ("rtl", None, 1, True),
+        ("rtl", 1, None, True),
+        ("emulator", 1, 1, True),
+        ("rtl", 1, 1, False),
+    ],
+)
+def test_what_has_no_timeline_is_not_measured(device, executable, report, timeline):
+    opened = RtlDevice.__new__(RtlDevice) if device == "rtl" else SimpleNamespace()
+    opened.simulation = SimpleNamespace(keeps_timeline=timeline)
+    measured = module._Measured()
+    result = SimpleNamespace(executable=executable, report=report)
+    measured(SimpleNamespace(result=result), SimpleNamespace(opened=opened))
+    assert measured == module._Measured({}, None, [])
 
 
 # --- reports
