@@ -101,6 +101,13 @@ def test_a_turned_table(shown):
     ]
 
 
+def test_a_table_is_rather_wider_than_the_terminal_than_without_digits(terminal):
+    lines = terminal(8)
+    report.show_rows("wide", [{"a": 123456, "b": 1234567}, {"a": 1, "b": 2}])
+    heading, rule = "       a         b", f" {'─' * 17}"
+    assert lines()[2:6] == [heading, rule, " 123,456 1,234,567", "       1         2"]
+
+
 def test_columns_are_widened_from_the_left_as_far_as_there_is_room():
     columns = [["a bb", "ccc"], ["", ""], ["dddd eeee", "f"]]
     assert report._fit(columns, 14) == ([4, 0, 6], True)

@@ -48,7 +48,7 @@ def test_the_first_layer_begins_with_the_run():
 def test_shares_are_of_slices_in_which_an_engine_is_busy(monkeypatch):
     def pieces(changes, cycles):
         assert (changes, cycles) == ("changes", 8)
-        tracks = [("GEMM", 0, 1, "busy"), ("GEMM", 1, 2, "token"), ("LOAD", 7, 8, "busy")]
+        tracks = [("GEMM", 0, 2, "busy"), ("GEMM", 2, 3, "token"), ("LOAD", 7, 8, "busy")]
         tracks += [("GEMM", 3, 7, "busy"), ("STORE", 0, 8, "token")]
         names = ("track", "start", "stop", "state")
         return [SimpleNamespace(**dict(zip(names, piece, strict=True))) for piece in tracks]
@@ -57,7 +57,7 @@ def test_shares_are_of_slices_in_which_an_engine_is_busy(monkeypatch):
     monkeypatch.setattr(module, "SLICES", 4)
     monkeypatch.setattr(module, "slices", pieces)
     assert module._shares("changes", 8) == {
-        "GEMM": [0.5, 0.5, 1.0, 0.5],
+        "GEMM": [1.0, 0.5, 1.0, 0.5],
         "LOAD": [0.0, 0.0, 0.0, 0.5],
         "STORE": [0.0] * 4,
     }
