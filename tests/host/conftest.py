@@ -1,10 +1,10 @@
-"""The command line as a function."""
+"""The command line as a function, and what is printed on terminals of several widths."""
 
 import sys
 
 import pytest
 
-from transept.host import cli
+from transept.host import cli, report
 
 
 @pytest.fixture
@@ -24,3 +24,25 @@ def transept_command(monkeypatch, capfd, tmp_path):
         return caught.value.code, out, err.splitlines()
 
     return call
+
+
+@pytest.fixture
+def terminal(monkeypatch, capsys):
+    """Sets its width; returns a function that gives the lines printed."""
+
+    def resize(width):
+        monkeypatch.setattr(report.console, "width", width)
+        return lambda: [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+    return resize
+
+
+@pytest.fixture
+def shown(terminal):
+    """What is printed on 70 columns, without empty lines, rules as one sign."""
+    lines = terminal(70)
+    return lambda: [
+        line.replace("─" * len(line.strip()), "─").replace("█" * 60, "[60]")
+        for line in lines()
+        if line
+    ]
