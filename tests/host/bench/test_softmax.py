@@ -88,6 +88,7 @@ def test_the_emulator_knows_no_cycles(monkeypatch):
     monkeypatch.setattr(
         softmax, "softmax_rows", lambda x, top: shapes.append(x.shape) or rows_of(x, top)
     )
+    assert softmax.DRAM_BYTES == 1 << 22
     scores = np.random.default_rng(0).integers(-900, 900, (40, 64))
     config = TINY.replace(name="other", max_rows=32)
     unit = softmax._unit(config, scores, "emulator", {"seed": 1})
