@@ -115,6 +115,7 @@ ERRORS = [
     ("bench compile --json no/x", 1, "no folder no for x"),
     ("synth --json no/x", 1, "no folder no for x"),
     ("calibrate --device cpu --tokens 4 --json no/x", 1, "no folder no for x"),
+    ("bench gpu --json no/x", 1, "no folder no for x"),
     ("bench gpu", 1, "needs a CUDA device, torch finds none"),
     ("bench accuracy --texts nothing.txt", 1, "no file nothing.txt"),
     ("bench accuracy --count 0", 2, "--count"),
