@@ -24,6 +24,16 @@ def test_what_is_measured():
     assert (cpu.MINILM, cpu.SHAPES, cpu.ROUNDS) == ((384, 12, 1536, 6), ((128, 1), (32, 4)), 9)
 
 
+def test_sequences_of_an_encoder_do_not_see_each_other():
+    torch.manual_seed(0)
+    model, x = cpu._encoder(16, 2, 32, 3), torch.randn(3, 5, 16)
+    assert torch.allclose(model(x)[1:2], model(x[1:2]), atol=1e-6)
+    layer = model.layers[2]
+    assert (layer.self_attn.num_heads, layer.linear1.out_features) == (2, 32)
+    assert len(model.layers) == 3
+    assert not model.training
+
+
 def test_figures_of_an_encoder(monkeypatch):
     """Of the backend's elements three are made to differ."""
 
@@ -44,7 +54,12 @@ def test_figures_of_an_encoder(monkeypatch):
         assert real.shape == y.shape
         return [8.0, 2.0, 6.0]
 
-    shapes = []
+    def imported(model, x, config):
+        shapes.append(tuple(x.shape))
+        return import_model(model, x, config)
+
+    shapes, import_model = [], cpu.import_model
+    monkeypatch.setattr(cpu, "import_model", imported)
     monkeypatch.setattr(cpu, "CpuGraph", Wrong)
     monkeypatch.setattr(cpu, "_medians", medians)
     torch.manual_seed(5)
@@ -55,7 +70,7 @@ def test_figures_of_an_encoder(monkeypatch):
         }
         for work in ("8 x 1 tokens", "5 x 2 tokens")
     ]
-    assert shapes == [[(1, 8, 16)]] * 2 + [[(2, 5, 16)]] * 2
+    assert shapes == [(1, 8, 16), *[[(1, 8, 16)]] * 2, *[[(2, 5, 16)]] * 2]
     assert torch.initial_seed() == 0
 
 
