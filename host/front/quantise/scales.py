@@ -56,7 +56,7 @@ class Scales:
         self._group_of = group_of
         sums = self._sums()
         for key, values in self._members.items():
-            self._free(key, values, sums)
+            self._free(key, values)
         self._balance(sums)
         for key in sums:
             for value in self._members[key]:
@@ -124,7 +124,7 @@ class Scales:
         return np.max(np.stack(largest), axis=0)
 
     # --- grids of one group
-    def _free(self, key: str, values: Sequence[str], sums: dict[str, list[str]]) -> None:
+    def _free(self, key: str, values: Sequence[str]) -> None:
         """The scale of a group that no sum reads; exponents of one that sums read, before they
         are brought within the reach of shifts."""
         largest = self._largest[key]
