@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transept.golden.config import Config
 from transept.host.front.matcher import Matcher
-from transept.host.front.matches import AttentionMatch, LinearMatch, Match, NormMatch
+from transept.host.front.matches import AttentionMatch, LinearMatch, Match
 
 __all__ = ["limits"]
 
@@ -30,8 +30,6 @@ def _reason(op: Match, config: Config) -> str | None:
         return f"{config.name} has no vector unit"
     if width > geometry.max_hidden:
         return f"rows of {width} elements exceed {geometry.max_hidden} of {config.name}"
-    if isinstance(op, NormMatch) and width < 2:
-        return f"rows have {width} element"
     return None
 
 

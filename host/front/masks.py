@@ -117,15 +117,12 @@ def _rule(match: AttentionMatch, kept: torch.Tensor, lengths: list[int]) -> KeyF
     t, s = kept.shape[1:]
     distance = torch.arange(t)[:, None] - torch.arange(s)
     real = kept & _real_rows(match, t, lengths)[:, :, None]
-    if not real.any() or t == 1:
+    if not real.any() or _agrees(match, kept, lengths, Dense()):
         return Dense()
     before = int(distance.expand_as(real)[real].max())
     after = int((-distance).expand_as(real)[real].max())
-    longest = max(lengths)
-    if after <= 0 and longest > 1 and before >= longest - 1:
+    if after <= 0 and before >= max(lengths) - 1:
         return Causal()
-    if before >= longest - 1 and after >= longest - 1:
-        return Dense()
     most = (1 << REACH_BITS) - 1
     return Window(min(max(before, 0), most), min(max(after, 0), most))
 

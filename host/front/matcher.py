@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import fx
 
-from transept.host.front.export import Values, attribute, float_tensor
+from transept.host.front.export import Values, float_tensor
 from transept.host.front.matches import Boundary, Match
 from transept.host.front.names import Names
 from transept.host.front.patterns.attention import match_attention
@@ -151,7 +151,3 @@ class Matcher:
                 codes, width = view.codes, view.width
             self.boundaries[name] = Boundary(node, codes, codes.numel() // width, width)
         return name
-
-    def attribute(self, path: str) -> torch.Tensor:
-        """A parameter or buffer."""
-        return attribute(self.module, path)

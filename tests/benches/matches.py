@@ -1,15 +1,41 @@
-"""Operators as patterns find them, of given constants, without the torch graph around them."""
+"""Operators as patterns find them: of given constants alone, or in the graph of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from transept.host.front.export import Arguments, export, run
+from transept.host.front.matcher import Matcher
 from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, NormMatch
 
-__all__ = ["add", "attention", "linear", "norm"]
+__all__ = ["Calls", "add", "attention", "linear", "matched", "norm"]
+
+
+class Calls(torch.nn.Module):
+    """A function as a model, with its parameters."""
+
+    def __init__(self, function: Callable[..., Any], **parameters: torch.Tensor) -> None:
+        super().__init__()
+        self.function = function
+        for name, value in parameters.items():
+            self.register_buffer(name, value)
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """What the function makes of the inputs, and of the parameters by name."""
+        return self.function(*inputs, **dict(self.named_buffers()))
+
+
+def matched(
+    model: torch.nn.Module | Callable[..., Any], *inputs: torch.Tensor, **choices: Any
+) -> Matcher:
+    """What patterns find in a model, or in a function."""
+    model = model if isinstance(model, torch.nn.Module) else Calls(model)
+    arguments = Arguments(inputs, {})
+    module = export(model, arguments)
+    return Matcher(module, run(module, arguments), **choices)
 
 
 def _common(name: str, inputs: Sequence[str], outputs: Sequence[str] | None) -> dict[str, Any]:

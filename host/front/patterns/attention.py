@@ -141,11 +141,11 @@ def _baddbmm(m: Matcher, node: fx.Node, core: _Core) -> bool:
 def _added(m: Matcher, node: fx.Node, core: _Core) -> bool:
     """Scores and a mask, in either order."""
     for scores, mask in (operands(node)[:2], operands(node)[1::-1]):
-        before = list(core.masks), core.scale
+        before = list(core.masks), core.scale, set(core.nodes)
         if isinstance(mask, fx.Node) and _scores(m, scores, core):
             core.masks.append(Mask(mask, "add"))
             return True
-        core.masks, core.scale = before
+        core.masks, core.scale, core.nodes = before
     return False
 
 
@@ -249,10 +249,13 @@ def _build(
     if bias is not None:
         m.reasons[node] = f"what is added to its scores ({bias.node.name}) is a bias, no mask"
         return None
+    scale = core.scale * q.factor * k.factor
+    if scale <= 0:
+        m.reasons[node] = f"its scores are multiplied by {scale:g}"
+        return None
     e = v.columns.shape[1]
     width = heads * e
     codes = q.rows[q.batch][..., None] * width + (q.head * e)[:, None, None] + torch.arange(e)
-    scale = core.scale * q.factor * k.factor
     inputs, columns = (q.value, k.value, v.value), (q.columns, k.columns, v.columns)
     found = AttentionMatch(
         name=_name(m, node),

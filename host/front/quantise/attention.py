@@ -32,7 +32,7 @@ def quantise_attention(
     most_keys: of a sequence, bounds the sums of ``p . v``."""
     share, d = op.heads // op.kv_heads, len(q) // op.heads
     per_head = q[::d] * np.repeat(k[::d], share)
-    real = np.abs(per_head * op.scale) * math.log2(math.e) * (1 << SCORE_BITS)
+    real = per_head * op.scale * math.log2(math.e) * (1 << SCORE_BITS)
     room = math.floor(math.log2(PRODUCT_LIMIT / (INT8**2 * d * real.max())))
     score_multiplier, score_shift = multipliers(real * 2.0**room)
     # row shifts are 6 bits, and a product that never fills 25 bits loses nothing

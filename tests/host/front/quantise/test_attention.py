@@ -29,7 +29,7 @@ def test_every_constant_of_an_attention():
     """Four heads of two elements, two of them to each of keys and values."""
     q, k = np.array([0.5, 0.25, 0.125, 1.0]) / 64, np.array([0.5, 1.0]) / 64
     v, out = np.array([1.0, 2, 3, 4, 5, 6]) / 128, np.array([1.0, 2, 3, 4, 5, 6] * 2) / 4096
-    op = attention(4, 2, scale=-0.25, filter=Window(1, 2))
+    op = attention(4, 2, scale=0.25, filter=Window(1, 2))
     found = quantised(op, q.repeat(2), k.repeat(2), v, out)
     assert (found.name, found.inputs, found.outputs) == (
         *("attention", ("q", "k", "v"), ("attention",)),
