@@ -215,3 +215,51 @@ def test_scores_filled_with_what_keys_survive_are_no_mask():
     assert program.explain()["attention_on"] == 0
     got, want = program.run(x, mask), model(x, mask)
     assert functional.cosine_similarity(got, want, dim=-1).min() > 0.99
+
+
+class Across(nn.Module):
+    """Queries of one sequence, keys of another."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x, memory):
+        return self.attention(x, memory, memory, need_weights=False)[0]
+
+
+def test_more_keys_than_queries_are_dense_in_any_number():
+    torch.manual_seed(0)
+    model = Across().eval()
+    program = transept.compile(
+        model, (torch.randn(1, 2, 16), torch.randn(1, 5, 16)), config=PYNQ_Z2
+    )
+    assert rule(program) == Dense()
+    longer = torch.randn(1, 4, 16), torch.randn(1, 9, 16)
+    program.run(*longer)
+    assert "ran in float" not in str(program.notes)
+
+
+class Both(nn.Module):
+    """Two attentions over the same keys, each with its own mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.linears = nn.ModuleList(nn.Linear(HIDDEN, HIDDEN) for _ in "qkv")
+
+    def forward(self, x, *masks):
+        q, k, v = (linear(x).unflatten(-1, (2, -1)).transpose(1, 2) for linear in self.linears)
+        return sum(functional.scaled_dot_product_attention(q, k, v, mask) for mask in masks)
+
+
+def test_masks_over_the_same_keys_have_the_same_lengths():
+    torch.manual_seed(0)
+    model, x = Both().eval(), torch.randn(2, TOKENS, HIDDEN)
+    program = transept.compile(model, (x, padding(16, 9), padding(16, 9)), config=PYNQ_Z2)
+    assert program.explain()["attention_on"] == 2
+    program.run(x, padding(16, 4), padding(16, 4))
+    assert "ran in float" not in str(program.notes)
+    program.run(x, padding(16, 4), padding(16, 5))
+    (note,) = program.notes
+    assert note.startswith("ran in float with torch: masks of attention")
+    assert note.endswith(" and of an attention before it differ")
