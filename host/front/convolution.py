@@ -66,7 +66,7 @@ def convolutions_to_linears(module: fx.GraphModule) -> None:
 def _rewrite(module: fx.GraphModule, node: fx.Node) -> None:
     x, weight, bias, stride, padding, dilation, groups = _arguments(node)
     whole = getattr(x.meta.get("val"), "ndim", 0) == _CONVOLUTIONS[node.target]
-    if not whole or groups != 1 or weight.op != "get_attr" or isinstance(padding, str):
+    if not whole or groups != 1 or weight.op != "get_attr":
         return
     kernel = list(operator.attrgetter(str(weight.target))(module).shape[2:])
     window = (kernel, stride, padding, dilation)
@@ -93,9 +93,8 @@ def _arguments(node: fx.Node) -> list[Any]:
     values = [given.get(position, default) for position, default in enumerate(defaults)]
     for position in (3, 4, 5):
         value = values[position]
-        if not isinstance(value, str):
-            value = [value] if isinstance(value, int) else list(value)
-            values[position] = value * dims if len(value) == 1 else value
+        value = [value] if isinstance(value, int) else list(value)
+        values[position] = value * dims if len(value) == 1 else value
     return values
 
 

@@ -23,7 +23,13 @@ aten = torch.ops.aten
 _LINEAR_MODULES = ("Linear", "Conv1D", "Conv1d", "Conv2d", "NonDynamicallyQuantizableLinear")
 _PRODUCTS = {aten.mm.default, aten.bmm.default, aten.matmul.default, aten.linear.default}
 _BIASED = {aten.addmm.default, aten.baddbmm.default}
-_CONVOLUTIONS = {aten.conv1d.default, aten.conv2d.default, aten.convolution.default}
+_CONVOLUTIONS = {
+    aten.conv1d.default,
+    aten.conv1d.padding,
+    aten.conv2d.default,
+    aten.conv2d.padding,
+    aten.convolution.default,
+}
 #: Operators that only move elements, beside those of ``views``.
 _STILL = ("cat", "dropout", "expand_as", "patches", "stack")
 _SOFTMAX = {aten.softmax.int, aten._softmax.default}

@@ -11,12 +11,13 @@ from transept.golden.config import TINY
 from transept.host.front.limits import limits
 
 
-def limited(tokens=3, hidden=8, blocks=(), geometry=(), filters=None):
+def limited(tokens=3, hidden=8, blocks=(), geometry=(), filters=TINY.filters):
     """Reasons for an encoder layer on ``TINY`` with changes."""
     layer = nn.TransformerEncoderLayer(hidden, 2, 8, batch_first=True)
     config = dataclasses.replace(
         TINY,
         name="small",
+        filters=filters,
         blocks=dataclasses.replace(TINY.blocks, **dict(blocks)),
         geometry=dataclasses.replace(TINY.geometry, **dict(geometry)),
     )
@@ -32,7 +33,8 @@ def test_everything_else_fits():
 def test_a_block_that_is_not_built():
     vector = ("norm1", "norm2", "model.sum", "model.sum~2")
     assert limited(blocks={"norm": False}) == dict.fromkeys(vector, "small has no vector unit")
-    assert limited(blocks={"attention": False}) == {
+    none = dataclasses.replace(TINY.filters, names=())
+    assert limited(blocks={"attention": False}, filters=none) == {
         "self_attn.attention": "small has no attention core"
     }
 

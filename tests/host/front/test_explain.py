@@ -1,0 +1,135 @@
+"""What a program says of itself: every number and reason of some models."""
+
+import pytest
+import torch
+from matches import matched
+from torch import nn
+from torch.nn import functional
+
+import transept
+from transept.golden.config import TINY
+from transept.host.front.explain import node_macs
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+X = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(2))
+SEQUENCES, KERNEL = torch.randn(2, 4, 10), torch.randn(6, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "macs"),
+    [
+        (lambda x: x @ x.transpose(1, 2), 2 * 6 * 6 * 16),
+        (lambda x: torch.bmm(x, x.transpose(1, 2)), 2 * 6 * 6 * 16),
+        (lambda x: torch.mm(x[0], x[1].T), 6 * 6 * 16),
+        (lambda x: functional.linear(x, x[0, :5]), 2 * 6 * 5 * 16),
+        (lambda x: torch.addmm(x[0, :, :6], x[0], x[1].T), 6 * 6 * 16),
+        (lambda x: torch.baddbmm(x[:, :, :6], x, x.transpose(1, 2)), 2 * 6 * 6 * 16),
+        (lambda x: functional.conv1d(x, x.new_ones(3, 2, 5), groups=3), 2 * 3 * 12 * 2 * 5),
+        (lambda x: functional.conv1d(x, x.new_ones(4, 6, 3), padding="same"), 2 * 4 * 16 * 6 * 3),
+        (lambda x: functional.conv2d(x[None], x.new_ones(3, 2, 3, 5)), 3 * 4 * 12 * 2 * 3 * 5),
+        (
+            lambda x: functional.conv2d(x[None], x.new_ones(3, 2, 3, 3), padding="same"),
+            3 * 6 * 16 * 2 * 3 * 3,
+        ),
+        (
+            lambda x: functional.scaled_dot_product_attention(x[:, :3], x, x[..., :7]),
+            2 * 3 * 6 * (16 + 7),
+        ),
+        (lambda x: x.exp().sum(-1).softmax(-1) * 3, 0),
+        (lambda x: x.topk(2)[0], 0),
+    ],
+)
+def test_every_multiplication_counts(function, macs):
+    matcher = matched(function, X)
+    assert sum(node_macs(node, matcher.values) for node in matcher.module.graph.nodes) == macs
+
+
+class Mixed(nn.Module):
+    """A bit of everything that torch keeps, among what it does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.embedding = nn.Linear(16, 8), nn.Linear(16, 8), nn.Embedding(5, 4)
+        self.grouped = nn.Conv1d(6, 6, 3, groups=2)
+        self.same = nn.Conv1d(6, 6, 3, padding="same")
+        self.convolution = nn.Conv1d(6, 4, 5)
+        self.unused = nn.Linear(3, 3)
+
+    def forward(self, x):
+        q, torchs = self.a(x), x.cumsum(1)
+        biased = (q @ q.transpose(1, 2) + torchs[:, :, :6].cumsum(1)).softmax(-1) @ q
+        return (
+            self.embedding(x[..., 0].abs().long()),
+            self.b(torchs).cumsum(1).softmax(-1).sum(-1),
+            torch.baddbmm(torchs, torchs[:, :, :6], torchs).cumprod(1),
+            torch.cat([self.grouped(x), torch.stack([x, x])[0]], -1),
+            self.same(x),
+            biased.cumsum(1),
+            self.convolution(x),
+            torchs.topk(2)[0],
+        )
+
+
+def test_everything_that_is_told_of_a_model():
+    torch.manual_seed(0)
+    found = transept.compile(Mixed().eval(), X, config=TINY).explain()
+    cycles = [region.pop("predicted_cycles") for region in found["regions"]]
+    assert found["predicted_cycles"] == sum(cycles) > len(cycles) * 100
+    bias = "what is added to its scores (cumsum_1) is a bias, no mask"
+    nothing = "nothing to multiply, and no region that it belongs to"
+    entries = [
+        (4968, "grouped and 1 more", "conv1d", "no pattern takes it"),
+        (1152, "matmul and 1 more", "matmul", bias),
+        (1152, "baddbmm", "baddbmm", "no pattern takes it"),
+        (0, "cumsum and 8 more", "cumsum, abs, softmax, sum, cumprod, topk", nothing),
+        (0, "add and 1 more", "add, softmax", bias),
+        (0, "embedding", "embedding", "a lookup, nothing to multiply"),
+    ]
+    keys = ("macs", "name", "operator", "reason")
+    on = (2 * 6 * 16 * 8, 2 * 6 * 16 * 8, 2 * 4 * 12 * 6 * 5)
+    del found["predicted_cycles"]
+    assert found == {
+        "linears_total": 5,
+        "linears_on": 3,
+        "attention_total": 1,
+        "attention_on": 0,
+        "macs_share": sum(on) / (sum(on) + 4968 + 1152 + 1152),
+        "regions": [
+            {"name": name, "operators": [name], "macs": macs}
+            for name, macs in zip(("a", "b", "convolution"), on, strict=True)
+        ],
+        "fallback": [dict(zip(keys, entry, strict=True)) for entry in entries],
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "attentions"),
+    [
+        (lambda x: (x @ x.mT).softmax(-1).clone() @ x, 1),
+        (lambda x: functional.dropout((x @ x.mT).softmax(-1), 0.1, False)[None][0] @ x, 1),
+        (lambda x: torch.baddbmm(x, (x @ x.mT).softmax(-1), x), 1),
+        (lambda x: (x @ x.mT).softmax(-1).exp() @ x, 0),
+        (lambda x: (x @ x.mT).softmax(-1), 0),
+        (lambda x: functional.scaled_dot_product_attention(x[0], x[0], x[0]), 1),
+    ],
+    ids=["product", "dropout", "sum", "function between", "no product", "torch's"],
+)
+def test_an_attention_is_a_softmax_before_a_product(function, attentions):
+    torch.manual_seed(0)
+
+    class Beside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(16, 4)
+
+        def forward(self, x):
+            return self.linear(x), function(x.sin().cumsum(1))
+
+    found = transept.compile(Beside().eval(), X, config=TINY).explain()
+    assert found["attention_total"] == attentions
+
+
+def test_a_layer_alone_is_the_whole_model():
+    found = transept.compile(nn.Linear(16, 8), X, config=TINY).explain()
+    assert (found["linears_total"], found["linears_on"], found["macs_share"]) == (1, 1, 1.0)
+    assert [region["name"] for region in found["regions"]] == ["linear"]
