@@ -100,8 +100,8 @@ def _arguments(node: fx.Node) -> list[Any]:
 
 def _flattened(module: fx.GraphModule, path: str) -> str:
     """The path of a weight as a matrix [out, in * kernel], kept beside it."""
-    parent, _, _ = path.rpartition(".")
+    parent, _, name = path.rpartition(".")
     owner = operator.attrgetter(parent)(module) if parent else module
     weight = operator.attrgetter(path)(module)
-    owner.register_buffer("weight_matrix", weight.detach().flatten(1), persistent=False)
-    return f"{parent}.weight_matrix" if parent else "weight_matrix"
+    owner.register_buffer(f"{name}_matrix", weight.detach().flatten(1), persistent=False)
+    return f"{path}_matrix"

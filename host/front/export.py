@@ -18,6 +18,9 @@ from transept.host.front.errors import ExportError
 
 __all__ = ["Arguments", "Values", "attribute", "export", "float_tensor", "run"]
 
+#: What export places before a cast; it would be one more reader of a value.
+_CHECK = torch.ops.aten._assert_tensor_metadata.default
+
 #: The value of every node of one run.
 Values = dict[fx.Node, Any]
 
@@ -129,6 +132,8 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
             module.training = True
     _check_writes(model, exported)
     module = exported.module()
+    for node in module.graph.find_nodes(op="call_function", target=_CHECK):
+        module.graph.erase_node(node)
     convolutions_to_linears(module)
     module.graph.eliminate_dead_code()
     module.recompile()

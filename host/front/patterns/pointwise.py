@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from transept.host.front.export import Values
+from transept.host.front.export import Values, float_tensor
 from transept.host.front.nodes import operands
 from transept.host.front.views import MOVING, SAME, is_fixed
 
@@ -94,6 +94,8 @@ def _chain(source: fx.Node, values: Values) -> dict[fx.Node, None]:
 def _continues(node: fx.Node, chain: dict[fx.Node, None], values: Values) -> bool:
     value, operand = values.get(node), values[next(iter(chain))]
     if not isinstance(value, torch.Tensor) or value.numel() != operand.numel():
+        return False
+    if node.target in SAME and not float_tensor(value):  # a cast to integers rounds
         return False
     moves = node.target in MOVING or node.target in SAME or node.target is aten.dropout.default
     if not (moves or _kind(node) in _POINTWISE):

@@ -127,6 +127,10 @@ MODELS = {
         lambda m, x: m.b(m.a(x).view(6, 8)[:, None].transpose(0, 1)),
         [["model: a.input -> b", "a.input -> a", "a -> b"]],
     ),
+    "casts inside": (
+        lambda m, x: m.b(m.a(x).double().float()),
+        [["model: a.input -> b", "a.input -> a", "a -> b"]],
+    ),
     "no product": (lambda m, x: m.n(x), [["n: n.input -> n", "n.input -> n"]]),
     "norms alone": (
         lambda m, x: (m.n(x), m.b(x.cumsum(1))),
