@@ -128,7 +128,6 @@ def _depths(matcher: Matcher, cuts: frozenset[str]) -> dict[str, int]:
     producers = {out: op for op in matcher.matches for out in op.outputs}
     of_node: dict[fx.Node, int] = {}
     depths: dict[str, int] = {}
-    ready = {op.name: op for op in matcher.matches}
 
     def node_depth(node: fx.Node) -> int:
         if node not in of_node:
@@ -155,8 +154,6 @@ def _depths(matcher: Matcher, cuts: frozenset[str]) -> dict[str, int]:
 
     for node in matcher.module.graph.nodes:  # in order, so that no recursion goes deep
         node_depth(node)
-    for op in ready.values():
-        op_depth(op)
     return depths
 
 
@@ -192,9 +189,6 @@ class _Builder:
         read = {value for op in ops for value in op.inputs} | set(outputs)
         ops = [op for op in ops if read & set(op.outputs)]
         rows = {name: len(source.index) for name, source in self._sources.items()}
-        for op in ops:  # derived and renamed values
-            for value in (*op.inputs, *op.outputs):
-                rows.setdefault(value, len(self._sources[value].index))
         return FloatRegion(
             name="",
             ops=ops,

@@ -23,12 +23,9 @@ def match_add(m: Matcher, node: fx.Node) -> AddMatch | None:
     """``y + x`` of which an operator defines at least one."""
     if node.target is not aten.add.Tensor or node.kwargs:
         return None
-    y, x = (m.rows(part) for part in operands(node)[:2])
-    if (
-        y is None
-        or x is None
-        or m.values[operands(node)[0]].shape != m.values[operands(node)[1]].shape
-    ):
+    first, second = operands(node)
+    y, x = m.rows(first), m.rows(second)
+    if y is None or x is None or m.values[first].shape != m.values[second].shape:
         return None
     if str(y.value).startswith("%") and str(x.value).startswith("%"):
         return None

@@ -112,6 +112,12 @@ def test_heads_of_one_sequence_have_one_mask():
             key_lengths(match, [wrong])
 
 
+def test_two_heads_of_one_sequence_have_one_mask():
+    match = one_head(2, 2, "keep", leading=(2,), slices=torch.tensor([0, 0]))
+    assert describe(match, {0: torch.ones(2, 2, 2, dtype=torch.bool)}) == Dense()
+    assert describe(match, {0: torch.stack([kept(2, 2, 1, 1), kept(2, 2, 1, 0)])}) is None
+
+
 def test_rows_behind_a_sequence_may_see_anything_if_they_are_its_keys():
     """Queries of another sequence all count."""
     seen = torch.tensor([[True, False, False], [True, True, False], [False, True, False]])

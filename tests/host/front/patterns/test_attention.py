@@ -138,21 +138,21 @@ def test_dropout_that_is_always_on_is_torchs():
     assert found(lambda q, k, v: sdpa(q, k, v, dropout_p=0.5), *HEADS) == (None, [])
 
 
-QUERIES, SHARED = drawn(1, 4, 3, 4), drawn(1, 2, 3, 4)
+QUERIES, SHARED = drawn(1, 6, 3, 4), drawn(1, 2, 3, 4)
 
 
 @pytest.mark.parametrize(
     "function",
     [
         lambda q, k, v: sdpa(q, k, v, enable_gqa=True),
-        lambda q, k, v: sdpa(q, *(part.repeat_interleave(2, 1) for part in (k, v))),
+        lambda q, k, v: sdpa(q, *(part.repeat_interleave(3, 1) for part in (k, v))),
     ],
     ids=["by torch", "repeated"],
 )
 def test_queries_may_share_keys_and_values(function):
     match, _ = found(function, QUERIES, SHARED, SHARED)
-    assert (match.heads, match.kv_heads, match.slices.tolist()) == (4, 2, [0] * 4)
-    assert [len(part) for part in match.columns] == [4, 2, 2]
+    assert (match.heads, match.kv_heads, match.slices.tolist()) == (6, 2, [0] * 6)
+    assert [len(part) for part in match.columns] == [6, 2, 2]
 
 
 def test_all_queries_may_share_keys_and_values():
@@ -163,9 +163,9 @@ def test_all_queries_may_share_keys_and_values():
 @pytest.mark.parametrize(
     ("function", "inputs"),
     [
-        (  # query heads 0 and 2 share, not 0 and 1
+        (  # query heads 0, 2 and 4 share, not 0, 1 and 2
             lambda q, k, v: sdpa(
-                q, *(x[:, None].expand(1, 2, 2, 3, 4).reshape(1, 4, 3, 4) for x in (k, v))
+                q, *(x[:, None].expand(1, 3, 2, 3, 4).reshape(1, 6, 3, 4) for x in (k, v))
             ),
             (QUERIES, SHARED, SHARED),
         ),
