@@ -34,11 +34,8 @@ def quantise_attention(
     per_head = q[::d] * np.repeat(k[::d], share)
     real = per_head * op.scale * math.log2(math.e) * (1 << SCORE_BITS)
     room = math.floor(math.log2(PRODUCT_LIMIT / (INT8**2 * d * real.max())))
-    score_multiplier, score_shift = multipliers(real * 2.0**room)
-    # row shifts are 6 bits, and a product that never fills 25 bits loses nothing
-    row_shift = min(15 + room, 40)
-    if row_shift != 15 + room:
-        score_multiplier, score_shift = multipliers(real * 2.0 ** (row_shift - 15))
+    row_shift = min(15 + room, 40)  # 6 bits; a product that never fills 25 bits loses nothing
+    score_multiplier, score_shift = multipliers(real * 2.0 ** (row_shift - 15))
     by_query_head = np.repeat(v.reshape(op.kv_heads, -1), share, axis=0).flatten()
     per_level = by_query_head / out_scale * 2.0**OUT_SHIFT  # the context is acc / row sum of this
     largest = INT8 * LEVELS * most_keys * per_level.max()

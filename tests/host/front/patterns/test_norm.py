@@ -89,7 +89,9 @@ NONE = {
     "no root": lambda x, w: w * (x * x.pow(2).mean(-1, keepdim=True).add(0.25).reciprocal()),
     "no weights": lambda x, w: x * mean_square(x),
     "one weight": lambda x, w: w[:1] * (x * mean_square(x)),
-    "a matrix of weights": lambda x, w: w.expand(3, 8).clone() * (x * mean_square(x)),
+    "a matrix of weights": lambda x, w: (
+        w.expand(8, 8).clone() * ((y := x[:, [0] * 8]) * mean_square(y))
+    ),
     "weights of an input": lambda x, w: x * (x * mean_square(x)),
 }
 
