@@ -24,6 +24,7 @@ class Given(tuple):
 
     __slots__ = ()
     __eq__ = object.__eq__
+    __ne__ = object.__ne__
     __hash__ = object.__hash__
 
     def arguments(self) -> Iterator[Arguments]:

@@ -615,6 +615,14 @@ def test_gradients_are_torchs(told):
     assert told() == ["graph 0/0 runs with torch: it is to be differentiated; see torch.no_grad"]
 
 
+def test_one_result_that_is_differentiated_is_enough(told):
+    model, fixed = mlp(), mlp(seed=2).requires_grad_(False)
+    with torch.enable_grad():
+        got = compiled(lambda x: (fixed(x), model(x)))(X)
+    assert [part.requires_grad for part in got] == [False, True]
+    assert "it is to be differentiated" in told()[0]
+
+
 def test_weights_that_need_no_gradients_need_no_context():
     model = mlp().requires_grad_(False)
     with torch.enable_grad():
