@@ -194,6 +194,4 @@ class _Rewriter:
         if binding.index not in self._calls:
             operands = tuple(self._copies[n] for n in self._operands_of(binding))
             self._calls[binding.index] = self._graph.call_module(f"region{binding.index}", operands)
-        result = self._graph.call_function(operator.getitem, (self._calls[binding.index], index))
-        result.meta = dict(node.meta)
-        return result
+        return self._graph.call_function(operator.getitem, (self._calls[binding.index], index))
