@@ -211,6 +211,13 @@ def test_values_must_be_finite():
         transept.compile(mlp(), X, config=TINY, calibration=[(x,)])
 
 
+def test_calibration_is_of_the_examples_kind():
+    with pytest.raises(
+        ExportError, match=r"^input 0 is int64\[6, 16\], the example was float32\[6, 16\]$"
+    ):
+        transept.compile(mlp(), X, config=TINY, calibration=[X, X.long()])
+
+
 def test_an_example_of_zeros():
     model, _ = load("encoder, post-norm")
     program = transept.compile(model, torch.zeros(1, 4, 32), config=PYNQ_Z2)

@@ -46,6 +46,8 @@ def test_elements_are_followed(name):
     [
         (lambda x, n: x * 3, 3.0),
         (lambda x, n: x / 4, 0.25),
+        (lambda x, n: torch.ops.aten.mul.Scalar(x, 3), 3.0),
+        (lambda x, n: torch.ops.aten.div.Scalar(x, 4), 0.25),
         (lambda x, n: x * n, 0.5),
         (lambda x, n: x / (2 * n), 1.0),
         (lambda x, n: (x[0] * 3 / 4) * -2, -1.5),

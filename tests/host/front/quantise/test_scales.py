@@ -146,7 +146,7 @@ def test_sums_of_one_value_are_15_shifts_apart_at_most():
 def test_a_value_is_lost_below_64_steps(reach, lost):
     """A grid is at least as coarse as the sum, here of steps of 8."""
     ops = add(outputs=["out"]), linear([[1.0, 1.0]], x="y", name="next")
-    found = scales(*ops, y=[reach, 1.0], x=[1.0, 1], out=[2.0**24, 0], next=[1.0])
+    found = scales(*ops, y=[reach, 0.0], x=[1.0, 1], out=[2.0**24, 0], next=[1.0])
     assert found.exponents["y"].tolist() == [3, 3]
     assert found.lost(ops[0]) == lost
 
