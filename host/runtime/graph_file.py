@@ -209,8 +209,9 @@ def _write_filter(rule: filters.KeyFilter, place: str, arrays: ArrayWriter) -> d
 def _read_filter(node: Node, arrays: ArrayReader) -> filters.KeyFilter:
     parts = node.fields("kind", "parameter")
     rule = filters.FILTERS[parts["kind"].choice(filters.FILTERS)]
+    parameter = parts["parameter"].integer(0, WORD - 1)
     try:
-        return rule.decode(parts["parameter"].integer(0, WORD - 1))
+        return rule.decode(parameter)
     except ValueError as error:
         raise ProgramError(f"{node.where}: {error}") from None
 

@@ -1,6 +1,5 @@
 """Program files: what goes in comes out, and nothing else gets in."""
 
-import hashlib
 import json
 import os
 import stat
@@ -11,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from graphs import mlp, post_norm, random_inputs
+from graphs import random_inputs
+from program_files import ABSENT, EXPLANATION, MAGIC, edited, made, parts, rebuilt, sealed
 
 from transept.golden import isa
 from transept.golden.config import CONTRACT_VERSION, TINY
-from transept.golden.filters import Window
 from transept.golden.isa import INSTRUCTION_BYTES, Opcode
 from transept.host.runtime import file
 from transept.host.runtime.errors import ProgramError
@@ -23,28 +22,7 @@ from transept.host.runtime.file import FORMAT, check, load, save
 from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
 
-MAGIC = f"{FORMAT}\n".encode()
 SECONDS, BYTES = 1, 32 << 20
-EXPLANATION = {
-    "linears_total": 3,
-    "linears_on": 2,
-    "attention_total": 1,
-    "attention_on": 1,
-    "macs_share": 0.75,
-    "predicted_cycles": 10_000,
-    "regions": [{"name": "encoder", "operators": ["norm0"], "macs": 5, "predicted_cycles": 9_000}],
-    "fallback": [{"name": "head", "operator": "sin", "macs": 0, "reason": "no pattern"}],
-}
-
-
-def made():
-    """An encoder for two shapes, and a chain."""
-    encoder = Region("encoder", post_norm(1, 16, 2, [32, 24], Window(20, 3)), TINY)
-    for batch, rows in ((2, 9), (1, 16)):
-        encoder.executable(encoder.shape(batch, {"rows": rows}))
-    chain = Region("chain", mlp(2, [10, 24, 7], bits=8), TINY)
-    chain.executable(chain.shape(1, {"rows": 5}))
-    return [encoder, chain]
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +35,6 @@ def data(regions, tmp_path_factory):
     path = tmp_path_factory.mktemp("program") / "program"
     save(path, TINY, regions, EXPLANATION)
     return path.read_bytes()
-
-
-def parts(data):
-    """Manifest and arrays of a file."""
-    body = data[len(MAGIC) + 32 :]
-    length = int.from_bytes(body[:8], "little")
-    manifest = json.loads(body[8 : 8 + length])
-    arrays = {k: v.copy() for k, v in safetensors.numpy.load(body[8 + length :]).items()}
-    return manifest, arrays
-
-
-def sealed(text, container, length=None):
-    """A file with a digest that fits."""
-    body = (len(text) if length is None else length).to_bytes(8, "little") + text + container
-    return MAGIC + hashlib.sha256(body).digest() + body
-
-
-def rebuilt(manifest, arrays):
-    return sealed(json.dumps(manifest).encode(), safetensors.numpy.save(arrays))
 
 
 @pytest.fixture
@@ -273,7 +232,6 @@ def test_containers_that_are_none(data, refused):
 
 
 # --- edits with a digest that fits
-ABSENT = object()
 ENCODER, CHAIN = "regions.0.", "regions.1."
 VALUES, OPS = ENCODER + "graph.values.", ENCODER + "graph.operators."
 NORM, LINEAR, ATTENTION, UP = (OPS + f"{n}." for n in (0, 1, 4, 7))
@@ -528,27 +486,6 @@ EDITS = [
     ("explanation.regions.0.more", 1, r"regions\[0\] has an unknown field 'more'"),
     ("explanation.fallback.0.reason", "x" * 5000, "must be a text of 1 to 4000"),
 ]
-
-
-def edited(data, path, value):
-    manifest, arrays = parts(data)
-    *way, last = (int(part) if part.isdigit() else part for part in path.split("."))
-    place = manifest
-    for part in way:
-        place = place[part]
-    if value is ABSENT:
-        del place[last]
-    elif callable(value):
-        name = place[last]
-        arrays["edited"] = value(arrays[name])
-        place[last] = "edited"
-        if name not in json.dumps(manifest).split('"'):
-            del arrays[name]
-    elif isinstance(place, list) and last == len(place):
-        place.append(value)
-    else:
-        place[last] = value
-    return rebuilt(manifest, arrays)
 
 
 @pytest.mark.parametrize(("path", "value", "message"), EDITS)
