@@ -6,9 +6,14 @@ from graphs import GraphBuilder, mlp, random_inputs
 
 from transept.golden import registers
 from transept.golden.config import CONTRACT_VERSION, PYNQ_Z2, TINY
-from transept.golden.isa import Engine, Window
+from transept.golden.isa import Window
 from transept.golden.registers import ErrorCode, Stall, Unit
-from transept.host.devices.base import Allocator, Buffer, DeviceError, OutOfMemoryError
+from transept.host.devices.base import (
+    Allocator,
+    Buffer,
+    DeviceError,
+    OutOfMemoryError,
+)
 from transept.host.devices.emulator import DRAM_BASE, EmulatorDevice
 from transept.host.runtime.driver import RESET_POLLS, Driver
 from transept.host.runtime.errors import ProgramError
@@ -290,25 +295,3 @@ def test_registers_that_are_not_there():
         device.read(0xFFC)
     with pytest.raises(KeyError, match="there is no writable register at 0x0"):
         device.write(0, 1)
-
-
-def test_the_report_counts(region):
-    _, report = run(EmulatorDevice(TINY), region)
-    assert report.bytes_read > region.weights.size
-    assert report.bytes_written == 10 * 12  # words of four
-    assert set(report.busy) == {engine.name for engine in Engine}
-    assert set(report.tallies) == {op.name for op in region.graph.ops}
-
-
-def test_counters_have_64_bits(region):
-    class Counting(EmulatorDevice):
-        def read(self, offset):
-            names = {
-                registers.offset(f"{name}_{half}"): half for name in COUNTERS for half in HALVES
-            }
-            return HALVES.get(names.get(offset), super().read(offset))
-
-    COUNTERS, HALVES = ("RUN_CYCLES", "ARRAY_CYCLES", "BYTES_READ"), {"LO": 0xFEDC_0001, "HI": 5}
-    _, report = run(Counting(TINY), region)
-    wanted = 5 << 32 | 0xFEDC_0001
-    assert (report.cycles, report.array_cycles, report.bytes_read) == (wanted,) * 3

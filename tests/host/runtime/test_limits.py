@@ -136,6 +136,9 @@ def test_on_chip_memories_of_the_largest_size_are_read(data, tmp_path, monkeypat
     monkeypatch.setattr(graph_file, "LARGEST_MEMORY", elements - 1)
     message = f"fields.memories.act_banks has {elements} elements, at most {elements - 1} are"
     refuse(path, data, message)
+    monkeypatch.setattr(graph_file, "LARGEST_MEMORY", 4 * 6000 - 1)
+    message = "fields.memories.stat_words has 24000 elements, at most 23999 are"
+    refuse(path, edited(data, "config.fields.memories.stat_words", 6000), message)
 
 
 def test_windows_of_the_largest_size_are_read(data, tmp_path, monkeypatch):
