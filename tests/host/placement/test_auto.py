@@ -7,7 +7,7 @@ from graphs import mlp, random_inputs
 from placements import SHAPE, costs
 
 from transept.golden.config import TINY
-from transept.host.devices.base import DeviceLostError
+from transept.host.devices.base import DeviceError, DeviceLostError
 from transept.host.devices.emulator import EmulatorDevice
 from transept.host.placement import auto
 from transept.host.placement.auto import Placement
@@ -207,3 +207,77 @@ def test_a_simulation_is_a_device_once_it_is_built(built, monkeypatch):
     found = auto.available(TINY)
     assert ("rtl" in found) == built
     assert "cpu" in found
+
+
+@pytest.mark.parametrize(
+    ("interpreted", "error", "found"),
+    [
+        (False, None, ["gpu", "cpu"]),
+        (True, None, ["cpu"]),
+        (False, DeviceError("no card"), ["cpu"]),
+        (False, ImportError("no torch"), ["cpu"]),
+    ],
+)
+def test_a_card_is_a_device_and_its_interpreter_is_none(interpreted, error, found, monkeypatch):
+    def check_card():
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr("transept.host.backends.gpu.check_card", check_card)
+    monkeypatch.setattr("transept.host.kernels.INTERPRETED", interpreted)
+    monkeypatch.setattr("transept.sim.build.is_built", lambda config: False)
+    assert auto.available(TINY) == found
+
+
+# --- what a user says
+def test_devices_of_pins_are_chosen_from_too(monkeypatch):
+    monkeypatch.setattr(auto, "available", lambda config: ["gpu", "cpu"])
+    pins = {"a": "rtl", "b": "cpu", "c": "rtl"}
+    assert Placement(pins=pins).candidates(TINY) == ["gpu", "cpu", "rtl"]
+    assert Placement(("golden",), pins).candidates(TINY) == ["golden", "rtl", "cpu"]
+    assert Placement().candidates(TINY) == ["gpu", "cpu"]
+
+
+def test_a_scheduler_is_made_as_it_was_told():
+    graph = mlp(1, [16, 16, 16])
+    save_costs({name: costs(graph, 0) for name in ("cpu", "emulator", "rtl")}, TINY)
+    opened = []
+
+    def session(name, **options):
+        opened.append((name, options))
+        return name
+
+    told = Placement(
+        ("cpu",),
+        pins={"linear0": "emulator"},
+        memory={"cpu": 5},
+        fallback=False,
+        options={"emulator": {"seed": 3}},
+    )
+    made = auto.scheduler(TINY, told, regions(graph), session)
+    assert [made.session(name) for name in ("cpu", "emulator")] == ["cpu", "emulator"]
+    assert opened == [
+        ("cpu", {"fallback": False}),
+        ("emulator", {"fallback": False, "seed": 3}),
+    ]
+    assert list(made._costs) == ["cpu", "emulator"]
+    assert (made._pins, made._memory, made._fallback) == (told.pins, told.memory, False)
+    assert auto.scheduler(TINY, Placement(("cpu",)), regions(graph), session)._fallback
+
+
+def test_only_devices_of_which_something_is_missing_are_measured(monkeypatch):
+    graph = mlp(1, [16, 16, 16])
+    known = {name: costs(graph, 0) for name in ("cpu", "golden", "emulator")}
+    asked = []
+
+    def calibrate(works, devices, config, *, clock, progress):
+        asked.append((len(works), works[0].shape, devices, config, clock, progress))
+        return {name: costs(graph, 1) for name in devices}
+
+    monkeypatch.setattr(auto, "calibrate", calibrate)
+    save_costs({name: found for name, found in known.items() if name != "golden"}, TINY)
+    found = costs_of(graph, "cpu", "golden", "emulator", clock=1e3)
+    assert asked == [(1, SHAPE, ["golden", "emulator"], TINY, 1e3, print)]
+    assert list(found) == ["cpu", "golden", "emulator"]
+    assert found == known | {name: costs(graph, 1) for name in ("golden", "emulator")}
+    assert load_costs(TINY) == known | {"golden": costs(graph, 1)}

@@ -3,12 +3,15 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 from graphs import GraphBuilder, mlp, post_norm
 from placements import SHAPE, chain, costs
 
 from transept.golden.config import TINY
+from transept.golden.ops import Add
 from transept.host.backends.base import Outcome
+from transept.host.compiler.cut import Shape
 from transept.host.placement import calibrate as module
 from transept.host.placement.calibrate import calibrate, random_inputs
 from transept.host.placement.costs import signature
@@ -143,6 +146,11 @@ def test_runs_are_measured_in_turns(monkeypatch):
     assert order == [2, 1] * (module.ROUNDS + 1)
     assert found == [2.0, 3.0]
     order.clear()
+    monkeypatch.setattr(module, "ENOUGH", 45.0)
+    module._measured(Session(TINY, "cpu"), works)
+    assert len(order) > 2 * (module.FEWEST + 1)
+    assert len(order) < 2 * (module.ROUNDS + 1)
+    order.clear()
     monkeypatch.setattr(module, "ENOUGH", 5.0)
     module._measured(Session(TINY, "cpu"), works)
     assert len(order) == 2 * (module.FEWEST + 1)
@@ -175,6 +183,67 @@ def test_a_slow_link_is_seen(monkeypatch):
     works = [Work(chain([8, 8, 12]), SHAPE)]
     assert module._processor(works, Session(TINY, "gpu")).bytes_per_second == pytest.approx(50)
     assert module._processor(works, Session(TINY, "cpu")).bytes_per_second == module.SHARED
+
+
+def test_what_is_measured_to_know_a_device(monkeypatch):
+    """Sums of one row that takes nothing, and of rows that are mostly transfer, where there is a
+    link; every device without a fallback."""
+    asked = []
+
+    def measured(session, works):
+        asked.append((session.device, session._fallback, [work.shape.lengths for work in works]))
+        return [0.5 + 2 * work.moved / 1e6 for work in works]
+
+    monkeypatch.setattr(module, "_measured", measured)
+    monkeypatch.setattr(module, "_cycles", lambda work, config: float(work.moved))
+    told, work = [], Work(chain([8, 8]), SHAPE)
+    found = calibrate([work], ["cpu", "gpu", "rtl"], TINY, progress=told.append)
+    assert told == ["calibrating cpu", "calibrating gpu", "calibrating rtl"]
+    small, large, short, long = ({"rows": rows} for rows in (1, 4096, 16, 512))
+    own = [SHAPE.lengths] * 2
+    assert asked == [
+        ("cpu", False, [small]),
+        ("cpu", False, own),
+        ("gpu", False, [small]),
+        ("gpu", False, [large]),
+        ("gpu", False, own),
+        ("rtl", False, [short, long]),
+    ]
+    small = 2 * 3 * 16 * 2 / 1e6
+    assert found["cpu"].launch == pytest.approx(0.5 + small)
+    assert found["gpu"].bytes_per_second == pytest.approx(1e6 / 2)
+    assert found["rtl"].launch == pytest.approx(0.5)
+    assert [costs.bytes_per_second for costs in found.values()][::2] == [1e12, 1e12]
+
+
+def test_a_link_that_takes_no_time_still_has_a_rate(monkeypatch):
+    monkeypatch.setattr(module, "_measured", lambda session, works: [5.0] * len(works))
+    found = module._processor([Work(chain([8, 8]), SHAPE)], Session(TINY, "gpu"))
+    assert found.bytes_per_second == pytest.approx((4096 * 1024 - 16) * 3 * 2 * 1e9)
+
+
+def test_a_sum_is_one_addition():
+    work = module._sum(3, 20)
+    assert work.shape == Shape(1, {"rows": 3})
+    assert work.moved == 3 * 3 * 20 * 2
+    (add,) = work.graph.ops
+    y, x = (np.arange(60).reshape(1, 3, 20).astype(np.int16) for _ in range(2))
+    assert isinstance(add, Add)
+    assert work.graph.evaluate({"y": y, "x": x}).keys() == {"sum"}
+
+
+def test_how_long_measurements_go_on():
+    assert (module.ROUNDS, module.ENOUGH, module.FEWEST) == (15, 5.0, 3)
+    assert (module.SMALL, module.LARGE) == ((1, 16), (4096, 1024))
+    assert (module.SHORT, module.LONG) == ((16, 64), (512, 64))
+    assert LEAST_SHARE == 0.02
+
+
+@pytest.mark.parametrize(
+    ("device", "clock", "yes"), [("rtl", 1e6, 1), ("rtl", None, 0), ("cpu", 1e6, 0)]
+)
+def test_cycles_at_a_clock_are_for_accelerators(device, clock, yes):
+    assert module.clocked(device, clock) is bool(yes)
 
 
 # --- accelerators

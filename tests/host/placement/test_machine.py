@@ -2,6 +2,9 @@
 
 import json
 import re
+import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 from graphs import mlp
@@ -99,3 +102,50 @@ def test_costs_of_another_machine_are_not_used(monkeypatch, about):
 def test_the_machine_has_its_threads(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 77)
     assert machine()["threads"] == "77"
+
+
+def test_the_machine_is_told(monkeypatch):
+    cpuinfo = "processor : 0\nmodel name\t: A Chip: @ 3 GHz \nflags : x\nmodel name : Another\n"
+    monkeypatch.setattr(Path, "read_text", lambda self: cpuinfo)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {1, 5, 6} if process == 0 else {})
+    monkeypatch.setattr("torch.get_num_threads", lambda: 7)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "A GPU")
+    versions = {"torch": "2.0", "numpy": "1.0"}
+
+    def version(package):
+        if package not in versions:
+            raise PackageNotFoundError(package)
+        return versions[package]
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    assert machine() == {
+        "processor": "A Chip: @ 3 GHz",
+        "cores": "3",
+        "threads": "7",
+        "gpu": "A GPU",
+        "torch": "2.0",
+        "triton": "",
+        "numpy": "1.0",
+    }
+
+
+def test_a_machine_without_what_tells(monkeypatch):
+    def unreadable(self):
+        raise OSError("no such file")
+
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "1")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "riscv")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = machine()
+    assert (found["processor"], found["threads"], found["gpu"]) == ("riscv", "1", "")
+
+
+def test_costs_are_kept_in_the_cache_as_a_file(cache):
+    path = costs_path(TINY)
+    assert (path.parent, path.suffix) == (cache / "costs", ".json")
+    save_costs({"cpu": KNOWN}, TINY)
+    assert list(json.loads(path.read_text())) == ["version", "machine", "date", "devices"]
+    assert read_costs(path) == {"cpu": KNOWN}

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from graphs import mlp, post_norm, pre_norm, random_inputs
+from graphs import cross, mlp, post_norm, pre_norm, random_inputs
 from placements import SHAPE, chain, costs, two_chains
 
 from transept.golden.config import TINY
@@ -203,6 +203,7 @@ def test_parts_that_nothing_runs_beside_run_in_the_callers_thread():
     assert set(sessions.threads) == {threading.current_thread()}
     begun = [part.start for part in placed.parts]
     assert 0 <= begun[0] < begun[1] < begun[2]
+    assert placed.begun + begun[2] <= time.perf_counter()
 
 
 def test_no_device_is_left_at_work_when_something_is_raised():
@@ -259,3 +260,39 @@ def test_a_graph_of_one_part_runs_as_the_whole_region():
     inputs = random_inputs(graph, 2, 8)
     (part,) = scheduler.run(region, inputs).parts
     assert part.region is region
+
+
+def test_a_part_is_a_region_of_its_own():
+    """With the lengths of its dimensions; the same one in every run."""
+    graph = cross(1, 8, 2, 8)
+    region = Region("region", graph, TINY)
+    lengths = {"rows": [5, 2], "memory": [3, 7]}
+    inputs = random_inputs(graph, 2, {"rows": 5, "memory": 7})
+    shape = region.check(inputs, lengths)
+    known = {name: costs(graph, i, shape=shape) for i, name in enumerate(("golden", "cpu"))}
+    pins = {op.name: "cpu" if i < 2 else "golden" for i, op in enumerate(graph.ops)}
+    scheduler = Scheduler(Sessions().__getitem__, known, pins=pins)
+    first, second = (scheduler.run(region, inputs, lengths) for _ in range(2))
+    for name, y in graph.evaluate(inputs, lengths).items():
+        assert np.array_equal(first.outputs[name], y)
+    assert scheduler.plan(region, shape) is first.plan is second.plan
+    parts = sorted(first.parts, key=lambda part: part.planned.first)
+    for part in parts:
+        dims = {dim.name for dim in part.region.graph.dims}
+        assert part.region.name == f"region[{part.planned.first}:{part.planned.end}]"
+        assert part.lengths == {dim: lengths[dim] for dim in dims}
+        assert part.inputs.keys() == set(part.region.graph.inputs)
+        assert part.region is scheduler.part_region(region, part.planned)
+        assert part.region.config is TINY
+    assert any(part.lengths.keys() == {"memory"} for part in parts)
+    assert {part.region for part in second.parts} == {part.region for part in parts}
+
+
+def test_what_moved_is_noted():
+    graph = chain([10, 24, 16, 12])
+    sessions = Sessions(lambda device: DeviceError("it broke") if device == "emulator" else None)
+    pins = {"linear0": "golden", "linear1": "emulator", "linear2": "emulator"}
+    known = {name: costs(graph, 0) for name in ("emulator", "golden")}
+    check(graph, scheduler := Scheduler(sessions.__getitem__, known, pins=pins))
+    message = "linear1 and what follows it on emulator moved to golden: it broke"
+    assert scheduler.notes == [message]

@@ -107,6 +107,10 @@ def test_rows_are_in_the_order_of_the_graph():
 def test_the_median_of_runs():
     placed = run(mlp(1, [10, 24, 7]), ("cpu", "golden"))
     count = len(placed.parts)
-    runs = [timed(placed, [seconds] * count) for seconds in (5.0, 1.0, 2.0)]
+    runs = [
+        dataclasses.replace(timed(placed, [seconds] * count), begun=begun)
+        for begun, seconds in enumerate((5.0, 1.0, 2.0))
+    ]
+    assert median_run(runs).begun == 2
     assert [part.result.seconds for part in median_run(runs).parts] == [2.0] * count
     assert median_run(runs).plan == placed.plan
