@@ -90,14 +90,20 @@ def test_what_is_behind_a_cut():
     seconds = {op.name: 2.0**i for i, op in enumerate(graph.ops)}
     cuts = list(range(6))
     problem = Problem(graph, cuts, ["a"], None, seconds, lambda a, b: 100 * a + b, {})
+
+    def told(place):
+        facts = zip(place.readers, place.tails, strict=True)
+        return dict(zip(place.live, facts, strict=True))
+
     place = _Place.at(problem, 2)
-    assert (place.cut, place.live, place.readers) == (2, {z: 0, y: 1}, (3, 3))
-    assert place.tails == (8 + 16, 8 + 16)
-    assert set(place.sources) == {(), (0, 1)}
-    assert (place.work, place.weights) == (4 + 8 + 16, 205)
+    assert told(place) == {z: (3, 8 + 16), y: (3, 8 + 16)}
+    assert sorted(place.live.values()) == [0, 1]
+    assert sorted(map(len, place.sources)) == [0, 2]
+    assert (place.cut, place.work, place.weights) == (2, 4 + 8 + 16, 205)
     assert place.earliest([3.0, 5.0]) == 0.0
     last = _Place.at(problem, 4)
-    assert (last.readers, last.tails, last.sources) == ((4, 4), (16, 16), ((0, 1),))
+    assert told(last) == {graph.ops[3].sum: (4, 16), w: (4, 16)}
+    assert [set(source) for source in last.sources] == [{0, 1}]
     assert last.earliest([3.0, 5.0]) == 5.0
     assert _Place.at(problem, 5).earliest([]) == 0.0
 
