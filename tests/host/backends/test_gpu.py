@@ -75,7 +75,8 @@ def test_layers_that_are_requantised_otherwise_are_not():
 
 # --- buckets and memory
 @pytest.mark.parametrize(
-    ("length", "rows"), [(1, 16), (16, 16), (17, 32), (65, 80), (129, 144), (500, 512), (590, 600)]
+    ("length", "rows"),
+    [(1, 16), (16, 16), (17, 32), (65, 80), (129, 144), (257, 288), (500, 512), (590, 600)],
 )
 def test_a_bucket_has_up_to_an_eighth_more_rows(length, rows):
     graph = GRAPHS["mlp"]()
