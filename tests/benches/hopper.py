@@ -144,6 +144,18 @@ KERNELS = {
     "attention of few keys in whole tiles": lambda: attend_short(whole=True),
 }
 
+#: Instructions that kernels ask for by name.
+ASKED_FOR = {
+    "waits": "griddepcontrol.wait",
+    "lets wait": "griddepcontrol.launch_dependents",
+    "multiplies": "madc.hi.s32",
+    "rounds": "fma.rz.f32",
+    "sums": "dp4a.s32.s32",
+    "stores": "@p st.global.b32",
+}
+
 if __name__ == "__main__":
     for name, make in KERNELS.items():
-        print(f"{name}: {len(make().asm['cubin'])} bytes", flush=True)
+        found = make().asm
+        asked = [what for what, instruction in ASKED_FOR.items() if instruction in found["ptx"]]
+        print(f"{name}: {', '.join(asked)}: {len(found['cubin'])} bytes", flush=True)
