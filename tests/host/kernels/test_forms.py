@@ -132,6 +132,7 @@ def test_constants_of_scores():
     apart = scores([1 << 15], [15], 14)
     assert (apart.merged, apart.clip, apart.half.tolist()) == (False, True, [0])
     assert apart.parameters.tolist() == [[1 << 15], [15]]
+    assert not scores([1 << 15, 65535], [12, 3], 30).merged  # one is too loud for 25 bits
 
 
 def test_scores_are_clipped_if_the_largest_product_may_saturate():
@@ -223,12 +224,13 @@ def test_blocks_that_reach_a_threshold():
     """Blocks of 2 rows of one element: the product of sums over 16. Blocks that some key lacks are
     kept, those without any are not."""
     op = types.SimpleNamespace(block=2, heads=2, kv_heads=1, filter=TileThreshold(1))
-    q = torch.tensor([[[4, 1], [4, 1], [0, 9]]], dtype=torch.int8)
+    q = torch.tensor([[[4, 1], [4, 1], [0, 9]]], dtype=torch.int8).repeat(2, 1, 1)
     k = torch.tensor([[[1], [1], [1], [0], [99], [99], [99], [99]]], dtype=torch.int8)
-    keys = torch.tensor([5], dtype=torch.int32)
+    k, keys = k.repeat(2, 1, 1), torch.tensor([5, 4], dtype=torch.int32)
     found = threshold_tiles(op, q, k, keys, 2, 4)
     first, second = [[1, 0, 1, 0], [0, 0, 1, 0]], [[0, 0, 1, 0], [1, 0, 1, 0]]
-    assert found.fine.tolist() == [[first, second]]
+    shorter = [[1, 0, 0, 0], [0, 0, 0, 0]], [[0, 0, 0, 0], [1, 0, 0, 0]]
+    assert found.fine.tolist() == [[first, second], [*shorter]]
     assert (found.fine.dtype, found.block) == (torch.int8, 2)
-    assert found.count.tolist() == [[[2, 1], [1, 2]]]
-    assert found.tiles.tolist() == [[[[0, 1], [1, 0]], [[1, 0], [0, 1]]]]
+    assert found.count.tolist() == [[[2, 1], [1, 2]], [[1, 0], [0, 1]]]
+    assert found.tiles[0].tolist() == [[[0, 1], [1, 0]], [[1, 0], [0, 1]]]

@@ -4,9 +4,9 @@ import re
 
 import pytest
 from graphs import post_norm
-from program_files import EXPLANATION, edited
+from program_files import EXPLANATION, edited, parts, rebuilt
 
-from transept.golden.config import TINY
+from transept.golden.config import CONTRACT_VERSION, TINY
 from transept.golden.isa import Window
 from transept.host.compiler.tensors import window_bytes
 from transept.host.runtime import executable_file, file, graph_file
@@ -156,3 +156,59 @@ def test_windows_of_the_largest_size_are_read(data, tmp_path, monkeypatch):
     load(path)
     monkeypatch.setattr(executable_file, "LARGEST_WINDOW", largest - 1)
     refuse(path, data, f"instructions has {largest} bytes, at most {largest - 1} fit")
+
+
+#: Arrays of an executable that are changed, and what is said of them.
+ARRAYS = [
+    ("patches", lambda a: put(a, (0, 4), 1 << 24), "scale 16777216, outside -16777216 to 16777215"),
+    ("patches", lambda a: put(a, (0, 4), ~(1 << 24)), "has scale -16777217, outside -16777216 to"),
+    (
+        "patches",
+        lambda a: put(a, (0, 5), 1 << 24),
+        "offset 16777216, outside -16777216 to 167",
+    ),
+    ("patches", lambda a: put(a, (0, 5), -(1 << 24)), "keys"),
+    ("patches", lambda a: a[:, :, None], r"has shape \[\d+, 6, 1\], must be \[n, 6\]$"),
+    ("patches", lambda a: put(a, (0, 1), -1), "patches has operand -1, outside 0 to 0"),
+    ("patches", lambda a: put(a, (0, 2), -1), "patches has dimension -1, outside 0 to 0"),
+    ("patches", lambda a: put(a, (0, 3), -1), "patches has sequence -1, outside 0 to 0"),
+    ("labels", lambda a: a[:, None], r"labels has shape \[\d+, 1\] for \d+ instructions$"),
+    ("labels", lambda a: put(a, 0, 1 << 20), r"labels has label 1048576, outside 0 to \d+$"),
+    ("instructions", lambda a: a[None], r"has \d+ bytes, must be a multiple of 32$"),
+]
+
+
+def put(array, place, value):
+    """The array with one element changed."""
+    array = array.copy()
+    array[place] = value
+    return array
+
+
+@pytest.mark.parametrize(("name", "change", "message"), ARRAYS)
+def test_arrays_of_an_executable_are_checked(data, tmp_path, name, change, message):
+    refuse(tmp_path / "program", edited(data, RUN + name, change), message)
+
+
+def test_a_patch_of_an_unknown_instruction_is_told(data, tmp_path):
+    """Before instructions are verified."""
+    manifest, arrays = parts(data)
+    run = manifest["regions"][0]["executables"][0]
+    first = int(arrays[run["patches"]][0, 0])
+    arrays[run["instructions"]][32 * first] = 99
+    message = f"patches: instruction {first} has no known opcode$"
+    refuse(tmp_path / "program", rebuilt(manifest, arrays), message)
+
+
+def test_what_check_says_in_full(data, tmp_path):
+    path = tmp_path / "program"
+    path.write_bytes(data)
+    (region,) = load(path).regions
+    (executable,) = region.executables.values()
+    count, cycles = len(executable.instructions) // 32, executable.predicted_cycles
+    assert file.check(path) == [
+        f"format transept-program-2, {len(data):,} bytes, SHA-256 {data[19:51].hex()}",
+        f"contract {CONTRACT_VERSION}, configuration tiny ({TINY.digest:08x})",
+        f"region region: 10 operators, {region.weights.size:,} bytes of weights, v0 to v10",
+        f"region region of 1 x 4 rows: {count} instructions verified, {cycles:,} cycles predicted",
+    ]

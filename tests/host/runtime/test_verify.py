@@ -1,16 +1,20 @@
 """Executables that would run, but not do all that they should."""
 
 import dataclasses
+import types
 
+import numpy as np
 import pytest
+from bench import instruction
 from graphs import GraphBuilder
 
 from transept.golden import isa
 from transept.golden.config import TINY
 from transept.golden.isa import Opcode, Window
+from transept.host.compiler.cut import Shape
 from transept.host.runtime.errors import ProgramError
 from transept.host.runtime.region import Region
-from transept.host.runtime.verify import check_executable
+from transept.host.runtime.verify import _probes, _written, check_executable
 
 
 @pytest.fixture
@@ -68,3 +72,30 @@ def test_stores_to_another_window_do_not_count(region, executable):
 def test_a_store_beyond_its_window(region, executable):
     broken = with_stores(executable, lambda store: {"offset": 1 << 20})
     refused(region, broken, r"instruction \d+ \(STORE\): window IO: .* exceeds its limit")
+
+
+def test_words_that_are_written():
+    """Rows of words, with others between them or none; wide elements are two words."""
+    stores = [
+        {"rows": 2, "words": 2, "pitch": 4, "offset": 4},
+        {"rows": 1, "words": 1, "pitch": 1, "offset": 68, "window": Window.SCRATCH},
+        {"rows": 2, "words": 1, "pitch": 2, "offset": 40, "wide": 1},
+        {"rows": 1, "words": 1, "pitch": 1, "offset": 64},
+    ]
+    program = [instruction(Opcode.STORE, **{"window": Window.IO, **store}) for store in stores]
+    program.insert(2, instruction(Opcode.LOAD, window=Window.IO, rows=1, words=1))
+    program = isa.encode_program(program)
+    made = types.SimpleNamespace(io_bytes=69, instructions=program)
+    found = _written(made, 4)
+    assert np.flatnonzero(found).tolist() == [1, 2, 5, 6, 10, 11, 12, 13, 16]
+    assert len(found) == 18
+
+
+def test_lengths_that_are_tried():
+    """All rows, one, and other ones for neighbours."""
+    shape = Shape(4, {"rows": 3, "keys": 2})
+    assert list(_probes(shape)) == [
+        {"rows": [3, 3, 3, 3], "keys": [2, 2, 2, 2]},
+        {"rows": [1, 1, 1, 1], "keys": [1, 1, 1, 1]},
+        {"rows": [3, 2, 1, 3], "keys": [2, 1, 2, 1]},
+    ]
