@@ -65,6 +65,7 @@ def test_several_cards_share_the_sequences(monkeypatch, interpreted, threads):
     """An interpreter takes one kernel at a time."""
     monkeypatch.setattr("transept.host.kernels.INTERPRETED", interpreted)
     monkeypatch.setattr(gpu, "check_card", lambda: None)
+    monkeypatch.setattr(gpu, "cards", lambda count: [torch.device("cpu")] * count)
     found = open_backend("gpu", TINY, cards=3, timeout=5.0).prepared(GRAPH)
     assert isinstance(found, SequenceParallelGraph)
     assert [prepared._timeout for prepared in found._prepared] == [5.0] * 3
