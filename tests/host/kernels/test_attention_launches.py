@@ -1,13 +1,16 @@
 """How attentions are launched on a card: programs, tiles, constants, which kernel."""
 
+import types
+
 import pytest
 import torch
 from launches import boxes, numbers, recorded
 
-from transept.golden.filters import Causal, TileThreshold, Window
+from transept.golden.filters import Causal, Dense, TileThreshold, Window
 from transept.golden.numerics.softmax import FLOAT_LEVELS
 from transept.host.bench.gpu import attention_op
 from transept.host.kernels.attention import AttentionBlocks, AttentionKernel
+from transept.host.kernels.attention_short import is_short
 from transept.host.kernels.tiles import KeptTiles
 
 CPU = torch.device("cpu")
@@ -167,3 +170,43 @@ def test_programs_that_hold_all_keys_share_the_queries(
         "launch_pdl": 2 * queries <= 512,
     }
     assert launch["sums_ptr"].shape == (2, 4, programs, 32)
+
+
+# --- which kernel
+def rows_of(width, dtype=torch.int8, spare=0, first=0, length=8):
+    """[1, length, width] in rows of ``spare`` columns more, from column ``first`` on."""
+    return torch.zeros(1, length, width + spare, dtype=dtype)[..., first : first + width]
+
+
+SHORT = {"filter": Dense(), "heads": 2, "kv_heads": 2, "merged": True, "up": 0}
+FEW = {"q": rows_of(64), "k": rows_of(64), "v": rows_of(64), "out": rows_of(64, torch.int16)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "short"),
+    [
+        ({}, True),
+        ({"filter": Causal()}, False),
+        ({"k": rows_of(64, length=512)}, True),
+        ({"k": rows_of(64, length=513)}, False),
+        ({"merged": False}, False),
+        ({"up": -1}, False),
+        ({"q": rows_of(48)}, False),
+        ({"v": rows_of(48)}, False),
+        ({"heads": 1, "kv_heads": 1, "q": rows_of(128), "v": rows_of(32)}, True),
+        ({"q": rows_of(64, spare=4, first=4)}, True),
+        ({"q": rows_of(64, spare=2)}, False),
+        ({"v": rows_of(64, spare=2)}, False),
+        ({"v": rows_of(64, spare=4, first=2)}, False),
+        ({"k": rows_of(64, spare=1, first=1)}, True),
+        ({"out": rows_of(64, torch.int16, spare=2, first=2)}, True),
+        ({"out": rows_of(64, torch.int16, spare=1)}, False),
+        ({"out": rows_of(64, torch.int16, spare=2, first=1)}, False),
+    ],
+)
+def test_what_few_keys_are(changes, short):
+    """Up to 512 that all are seen, in words, with roundings that merge."""
+    facts = types.SimpleNamespace(**{**SHORT, **changes})
+    rows = [{**FEW, **changes}[name] for name in ("q", "k", "v", "out")]
+    context = types.SimpleNamespace(up=lambda keys: facts.up)
+    assert is_short(facts, *rows, facts, context) is short

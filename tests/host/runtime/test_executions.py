@@ -107,6 +107,13 @@ def test_a_program_without_an_explanation_has_an_empty_one(region):
     assert Program(TINY, [region]).explain() == {}
 
 
+def test_what_is_open_is_not_shown(region):
+    program = Program(TINY, [region])
+    program.session("emulator")
+    assert "_sessions" not in repr(program)
+    assert "_schedulers" not in repr(program)
+
+
 # --- options of compile
 def test_a_configuration_is_a_name_or_one():
     with pytest.raises(ValueError, match=r"^config is a int, not a name or a Config$"):
