@@ -158,6 +158,8 @@ def test_results_are_nobody_elses():
             r"v0 has shape \[2, 3, 5\], must",
         ),
         (lambda x: x | {"v0": x["v0"][:, :0]}, None, r"v0 has shape \[2, 0, 6\]"),
+        (lambda x: x | {"v0": x["v0"][0]}, None, r"v0 has shape \[3, 6\], must be \[batch, le"),
+        (lambda x: x | {"v0": x["v0"][..., None]}, None, r"v0 has shape \[2, 3, 6, 1\], must"),
         (
             lambda x: x | {"v0": np.where(x["v0"] < 0, LOWEST, x["v0"])},
             None,
@@ -172,6 +174,13 @@ def test_what_does_not_fit_is_refused(change, lengths, message):
     graph = mlp(1, [6, 10, 4])
     with pytest.raises(GraphError, match=message):
         CpuGraph(graph).run(change(random_inputs(graph, 2, 3)), lengths)
+
+
+def test_what_just_fits_is_taken():
+    graph = mlp(1, [6, 10, 4])
+    given = random_inputs(graph, 2, 3)
+    given["v0"][0] = -32767
+    same_bits(graph, given, {"rows": [1, 3]})
 
 
 def test_inputs_of_any_layout():
