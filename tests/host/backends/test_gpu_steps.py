@@ -15,13 +15,14 @@ CPU = torch.device("cpu")
 
 
 class Notes:
-    """A tuner that takes the last candidate and notes what it was asked."""
+    """A tuner that tries the first candidate, takes the last, and notes what it was asked."""
 
     def __init__(self):
         self.asked = []
 
     def fastest(self, kind, candidates, run):
         self.asked.append((kind, candidates))
+        run(candidates[0])
         return candidates[-1]
 
 
@@ -45,12 +46,20 @@ def moved(monkeypatch):
 
 
 def launched(step, graph):
-    """The step's kernel replaced, its launches made in some memory and started."""
+    """The step's kernel replaced, its launches made in some memory and started: as they were tried,
+    but for the sizes of tiles, and for sequences that have all their keys."""
     memory, tuner = Memory(graph, Shape(2, {"rows": 5}), CPU), Notes()
-    step._kernel = Called(getattr(step._kernel, "weights", None))
-    for launch in list(step.launches(memory, tuner)):
+    step._kernel = kernel = Called(getattr(step._kernel, "weights", None))
+    launches = list(step.launches(memory, tuner))
+    tried, kernel.calls = kernel.calls, []
+    for launch in launches:
         launch()
-    return memory, step._kernel.calls, tuner.asked
+    for (args, named), (_, candidates) in zip(tried, tuner.asked, strict=True):
+        taken, options = kernel.calls[0]
+        assert args == taken
+        whole = {"whole": True} if "whole" in options else {}
+        assert named == {**options, "blocks": candidates[0], **whole}
+    return memory, kernel.calls, tuner.asked
 
 
 def test_layers_beside_each_other():
