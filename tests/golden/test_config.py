@@ -19,6 +19,45 @@ def blocks(**built):
     return {"blocks": Blocks(**(every | built))}
 
 
+#: Every stored number of the presets, by its section's order.
+STORED = {
+    "tiny": {
+        "geometry": (4, 4, 16, 4, 64, 64, 128),
+        "memories": ((*[192] * 7, 256), 1024, 128, 32),
+        "engines": (2, 2, 2, 8),
+    },
+    "pynq_z2": {
+        "geometry": (16, 4, 128, 4, 1024, 512, 1024),
+        "memories": ((*[1536] * 7, 1024), 6144, 512, 128),
+        "engines": (8, 4, 8, 16),
+    },
+    "pynq_z2_board": {
+        "geometry": (16, 4, 128, 4, 1024, 512, 1024),
+        "memories": ((*[1536] * 7, 1024), 6144, 512, 64),
+        "engines": (8, 4, 8, 16),
+    },
+}
+
+
+def test_presets_are_those_that_are_pinned():
+    for name, sections in STORED.items():
+        config = preset(name)
+        for section, numbers in sections.items():
+            assert dataclasses.astuple(getattr(config, section)) == numbers, name
+        assert config.filters == Filters(
+            names=("dense", "causal", "tile_threshold", "window"), estimate_multipliers=2
+        )
+        assert config.blocks == Blocks(attention=True, activation=True, norm=True)
+        assert (config.name, config.clock_mhz) == (name, 100)
+    assert list(PRESETS) == list(STORED)
+
+
+def test_sizes_that_follow_of_the_presets():
+    names = ("act_words", "key_tiles", "query_blocks", "key_summaries", "axi_bytes", "macs")
+    assert [getattr(TINY, name) for name in names] == [1600, 16, 16, 256, 4, 16]
+    assert [getattr(PYNQ_Z2, name) for name in names] == [11776, 64, 32, 384, 16, 256]
+
+
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
 def test_derived_values(config):
     assert preset(config.name) is config
@@ -44,7 +83,13 @@ def test_digest_names_the_hardware():
         ({"exp_lanes": 8}, "exp_lanes=8 exceeds tile=4"),
         ({"axi_data_bits": 64}, "axi_data_bits=64 must be 32 to 32"),
         ({"axi_data_bits": 16}, "axi_data_bits=16 must be 32 to 32"),
+        (
+            {"axi_data_bits": 1024, "tile": 64, "max_rows": 64},
+            "axi_data_bits=1024 must be 32 to 512",
+        ),
+        ({"dsp_chain": 0}, "dsp_chain=0 must divide tile=4 and be at most 4"),
         ({"dsp_chain": 3}, "dsp_chain=3 must divide tile=4"),
+        ({"dsp_chain": 8, "tile": 8}, "dsp_chain=8 must divide tile=8 and be at most 4"),
         ({"max_rows": 2}, "max_rows must be a power of two >= tile, got 2"),
         ({"max_rows": 24}, "max_rows must be a power of two >= tile, got 24"),
         ({"max_keys": 66}, "max_keys=66 must be a multiple of tile=4"),
@@ -57,6 +102,8 @@ def test_digest_names_the_hardware():
         (filters(), "attention=True with 0 key filters"),
         (blocks(attention=False), "attention=False with 4 key filters"),
         ({"name": "../../evil"}, "name must be an identifier, got '../../evil'"),
+        ({"vector_lanes": 3}, "vector_lanes must be a power of two, got 3"),
+        ({"colour": 1, "banks": 2}, "a configuration has no banks, colour"),
         ({"name": ""}, "name must be an identifier, got ''"),
         ({"name": 3}, "name must be an identifier, got 3"),
     ],
@@ -64,6 +111,34 @@ def test_digest_names_the_hardware():
 def test_impossible_values_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         TINY.replace(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({lanes: 4} for lanes in ("epilogue_lanes", "exp_lanes", "vector_lanes")),
+        *({lanes: 1} for lanes in ("epilogue_lanes", "exp_lanes", "vector_lanes")),
+        {"dsp_chain": 1},
+        {"dsp_chain": 2},
+        {"max_rows": 4},
+        {"max_keys": 4},
+        {"tile": 8, "axi_data_bits": 64},
+        {"tile": 64, "max_rows": 64, "axi_data_bits": 512},
+        filters("dense", multipliers=1),
+        {"queue_depth": 3},
+    ],
+)
+def test_values_at_their_limits_are_taken(changes):
+    config = TINY.replace(**changes)
+    found = dataclasses.asdict(config)
+    flat = {
+        key: value
+        for part in found.values()
+        if isinstance(part, dict)
+        for key, value in part.items()
+    }
+    expected = {key: value for key, value in changes.items() if key != "filters"}
+    assert flat.items() >= expected.items()
 
 
 def test_blocks_bring_opcodes_and_engines():

@@ -3,7 +3,7 @@
 import pytest
 
 from transept.golden import isa, registers
-from transept.golden.config import PRESETS, PYNQ_Z2, TINY, Blocks, Filters
+from transept.golden.config import CONTRACT_VERSION, PRESETS, PYNQ_Z2, TINY, Blocks, Filters
 from transept.golden.registers import Access, ErrorCode, Stall, Unit
 
 
@@ -34,10 +34,62 @@ def test_names_and_offsets_are_those_of_every_configuration():
     assert [(r.name, r.offset) for r in tiny] == [(r.name, r.offset) for r in board]
 
 
-def test_a_driver_finds_the_geometry():
-    facts = {r.name: r.constant for r in registers.table(PYNQ_Z2)}
-    assert (facts["TILE"], facts["ACT_WORDS"]) == (16, PYNQ_Z2.act_words)
-    assert facts["CONFIG"] == PYNQ_Z2.digest
+def test_a_driver_finds_what_the_hardware_is():
+    facts = {r.name: r.constant for r in registers.table(PYNQ_Z2) if r.constant is not None}
+    assert facts == {
+        "ID": 0x5452414E,
+        "CONTRACT": CONTRACT_VERSION,
+        "CONFIG": PYNQ_Z2.digest,
+        "CLOCK_MHZ": 100,
+        "FEATURES": 0x000F000F,
+        "TILE": 16,
+        "ACT_WORDS": 11776,
+        "ACT_BANKS": 8,
+        "STAT_WORDS": 6144,
+        "MAX_ROWS": 128,
+        "ACC_SLOTS": 4,
+        "ROWSTAT_ENTRIES": 512,
+        "MAX_KEYS": 1024,
+        "MAX_TOKENS": 512,
+        "MAX_HIDDEN": 1024,
+        "EPILOGUE_LANES": 8,
+        "EXP_LANES": 4,
+        "VECTOR_LANES": 8,
+        "AXI_DATA_BITS": 128,
+        "QUEUE_DEPTH": 16,
+    }
+
+
+def test_the_watchdog_waits_twice_as_long_as_the_longest_instruction_takes():
+    """A MATMUL of all rows and 255 x 255 tiles."""
+    assert registers.watchdog_default(TINY) == 2 * 16 * 255 * 255
+    assert registers.watchdog_default(PYNQ_Z2) == 2 * 128 * 255 * 255
+
+
+def test_bits_that_a_write_keeps():
+    """All but those that act once; none of what is read only."""
+    names = ("CONTROL", "IRQ", "STATUS", "ERROR", "PROGRAM_OFFSET", "WATCHDOG_LIMIT", "CLIPPED")
+    assert {name: registers.find(name).stored for name in names} == {
+        "CONTROL": 0b100,
+        "IRQ": 0b11,
+        "STATUS": 0,
+        "ERROR": 0,
+        "PROGRAM_OFFSET": 0xFFFFFFFF,
+        "WATCHDOG_LIMIT": 0xFFFFFFFF,
+        "CLIPPED": 0,
+    }
+
+
+def test_numbers_without_a_name_stay_numbers():
+    every = {"window": isa.Window.SCRATCH, "rule": 255}
+    assert registers.decode("ERROR", 0xFFFFFFFF) == {"code": 15, "engine": Unit.CONTROL, **every}
+    assert registers.decode("WATCHDOG", 0xFFFFFFFF) == {
+        "fired": 1,
+        "engine": Unit.CONTROL,
+        "stall": 7,
+        "busy": 0xFFF,
+        "waiting": 0xFFF,
+    }
 
 
 def test_units_are_engines_and_control():
@@ -88,5 +140,6 @@ def test_lookups_refuse_what_does_not_exist():
         registers.offset("NOPE")
     with pytest.raises(KeyError, match="no field 'stop'"):
         registers.encode("CONTROL", stop=1)
-    with pytest.raises(ValueError, match=r"CONTROL\.start=2 needs 1 bits"):
-        registers.encode("CONTROL", start=2)
+    for value in (2, -1):
+        with pytest.raises(ValueError, match=rf"CONTROL\.start={value} needs 1 bits"):
+            registers.encode("CONTROL", start=value)
