@@ -1,0 +1,195 @@
+"""What tasks touch, on chip and in DRAM, and what becomes one instruction."""
+
+import dataclasses
+
+import pytest
+from graphs import GraphBuilder, mlp
+
+from transept.golden.config import TINY
+from transept.golden.isa import AMode, Engine, OutMode, RowScale, Window
+from transept.host.compiler.cut import Shape
+from transept.host.compiler.emit import _merged, _WeightRing
+from transept.host.compiler.hazards import Region
+from transept.host.compiler.layout import Layouts
+from transept.host.compiler.tasks import (
+    ENGINES,
+    Buffer,
+    DramRows,
+    Product,
+    Ring,
+    Rows,
+    Use,
+    whole,
+    written_keys,
+)
+from transept.host.compiler.tensors import Tensor, tensors, window_bytes
+from transept.host.compiler.weights import ColumnTile
+
+A, STATS = Buffer("a", "act", 80), Buffer("a.max", "rowstat", 10)
+ROWS = Rows(A, 8, stats=STATS)
+LINEAR = mlp(1, [16, 16, 4]).ops[0]
+
+
+# --- rows on chip
+def test_rows_and_columns_are_offsets():
+    part = ROWS.row(3).column(2)
+    assert part == Rows(A, 8, 26, STATS, 3)
+    assert part.row(2) == Rows(A, 8, 42, STATS, 5)
+    A.addr, STATS.addr = 100, 20
+    assert (part.addr, part.rowstat, Rows(A, 8).rowstat) == (126, 23, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "region"),
+    [
+        (3, 2, Region("act", 26, 44, 8, 2)),  # 26, 27, 34, 35, 42, 43
+        (3, 7, Region("act", 26, 49, 8, 7)),
+        (3, 8, Region("act", 26, 50)),  # whole rows leave nothing out
+        (1, 2, Region("act", 26, 28)),
+    ],
+)
+def test_words_of_some_columns(rows, words, region):
+    assert ROWS.row(3).column(2).use(rows, words) == Use(A, region)
+
+
+def test_maxima_are_an_entry_a_row():
+    assert ROWS.row(3).maxima(4) == [Use(STATS, Region("rowstat", 3, 7))]
+    assert Rows(A, 8).maxima(4) == []
+    assert whole(A) == Use(A, Region("act", 0, 80))
+
+
+@pytest.mark.parametrize(("key_row", "begun"), [(None, 0), (8, 0), (9, 1), (11, 3)])
+def test_keys_take_their_tile_from_its_first_row_on(key_row, begun):
+    expected = ROWS.row(4 - begun).use(2 + begun, 8)
+    assert written_keys(ROWS.row(4), 2, 8, key_row, tile=4) == expected
+
+
+def test_turns_of_a_ring_are_counted():
+    ring = Ring("keys", 2)
+    buffers = [Buffer(f"k{n}", "stat", 4, 1, ring) for n in range(3)]
+    assert [buffer.turn for buffer in buffers] == [0, 1, 2]
+    assert ring.buffers == buffers
+    assert (A.turn, Buffer("b", "act", 1).addr, A.align) == (0, -1, 1)
+
+
+def test_engines_of_tasks():
+    assert {kind.__name__: engine for kind, engine in ENGINES.items()} == {
+        "LoadRows": Engine.LOAD,
+        "LoadBlock": Engine.LOAD,
+        "StoreRows": Engine.STORE,
+        "Product": Engine.GEMM,
+        "ScoresTask": Engine.GEMM,
+        "ContextTask": Engine.GEMM,
+        "SoftmaxTask": Engine.SOFTMAX,
+        "NormTask": Engine.VECTOR,
+    }
+
+
+# --- rows in DRAM
+@pytest.mark.parametrize("element", [1, 2])
+def test_rows_and_words_in_dram(element):
+    place = DramRows(Window.IO, 64, 48, element)
+    assert place.at(2, 3, tile=4) == DramRows(Window.IO, 160 + 12 * element, 48, element)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "region"),
+    [
+        (3, 5, Region("dram:SCRATCH", 64, 200, 48, 40)),
+        (3, 6, Region("dram:SCRATCH", 64, 208)),
+        (1, 5, Region("dram:SCRATCH", 64, 104)),
+    ],
+)
+def test_bytes_of_rows_in_dram(rows, words, region):
+    assert DramRows(Window.SCRATCH, 64, 48).region(rows, words, tile=4) == region
+
+
+def test_tensors_follow_each_other_in_their_windows():
+    """Inputs and outputs in IO, in this order and once each; what is spilled in SCRATCH."""
+    build = GraphBuilder(1, dims=("rows", "memory"))
+    x, keys = build.value(6), build.value(9, 8, "memory")
+    y = build.linear(x, 10)
+    z = build.linear(y, 5, 8)
+    graph = build.graph([x, keys], [z, x])
+    shape = Shape(3, {"rows": 7, "memory": 2})
+    found = tensors(graph, Layouts(graph, TINY), shape, frozenset({y, z}))
+    assert found == {
+        x: Tensor(x, Window.IO, 0, 21, 1, 6, 16, 16),
+        keys: Tensor(keys, Window.IO, 384, 6, 1, 9, 12, 8),  # behind 21 x 16 bytes
+        z: Tensor(z, Window.IO, 512, 21, 1, 5, 8, 8),  # behind 6 x 12 more
+        y: Tensor(y, Window.SCRATCH, 0, 21, 1, 10, 24, 16),
+    }
+    assert window_bytes(found, Window.IO) == 512 + 21 * 8
+    assert window_bytes(found, Window.SCRATCH) == 21 * 24
+    assert window_bytes(found, Window.WEIGHTS) == 0
+    assert found[keys].rows_from(4) == DramRows(Window.IO, 384 + 4 * 12, 12, 1)
+    assert found[y].rows_from(4) == DramRows(Window.SCRATCH, 4 * 24, 24, 2)
+
+
+def test_rows_of_padded_heads():
+    tensor = Tensor("v", Window.IO, 128, 5, segments=3, width=6, segment_bytes=16, bits=16)
+    assert (tensor.pitch, tensor.nbytes) == (48, 240)
+
+
+# --- products
+def product(first, rows, *, a=ROWS, out_offset=0, columns=((0, ColumnTile(0, 2, 4)),)):
+    out = Rows(Buffer("y", "act", 40), 4) if out_offset is None else OUT.row(out_offset)
+    return Product(
+        label="y", op=LINEAR, columns=list(columns), resident=None, a=a.row(first),
+        out=out.row(first), rows=rows, a_mode=AMode.DYNAMIC, out_mode=OutMode.ACT16,
+    )  # fmt: skip
+
+
+OUT = Rows(Buffer("y", "act", 40), 4)
+
+
+def test_products_join_where_rows_follow_each_other_in_and_out():
+    one = product(0, 3)
+    assert one.joins(product(3, 2))
+    assert product(3, 2).joins(one)
+    assert not one.joins(product(4, 2))
+    assert not one.joins(product(3, 2, out_offset=1))
+    assert not one.joins(product(3, 2, a=ROWS.column(1)))
+    assert not one.joins(product(3, 2, columns=((1, ColumnTile(0, 2, 4)),)))
+    assert not one.joins(dataclasses.replace(product(3, 2), op=dataclasses.replace(LINEAR)))
+
+
+def test_rows_that_were_quantised_come_back_by_their_maximum():
+    dynamic = product(0, 3)
+    raw = dataclasses.replace(dynamic, a_mode=AMode.RAW)
+    assert (dynamic.row_scale, raw.row_scale) == (RowScale.ROW_MAX, RowScale.ONE)
+
+
+@pytest.mark.parametrize(
+    ("parts", "most", "merged"),
+    [
+        ([(3, 2), (0, 3), (5, 4)], 16, [(0, 9)]),
+        ([(3, 2), (0, 3), (5, 4)], 9, [(0, 9)]),
+        ([(3, 2), (0, 3), (5, 4)], 8, [(0, 5), (5, 4)]),
+        ([(0, 3), (4, 2)], 16, [(0, 3), (4, 2)]),
+    ],
+)
+def test_rows_of_one_instruction(parts, most, merged):
+    found = _merged([product(first, rows) for first, rows in parts], most)
+    assert [(task.a, task.out, task.rows) for task in found] == [
+        (ROWS.row(first), OUT.row(first), rows) for first, rows in merged
+    ]
+
+
+def test_rows_that_go_elsewhere_are_an_instruction_of_their_own():
+    found = _merged([product(0, 3), product(3, 2, out_offset=1)], 16)
+    assert [task.rows for task in found] == [3, 2]
+
+
+# --- weights
+def test_blocks_of_weights_take_turns():
+    """10 words from 100 on: none is taken before the oldest one is released."""
+    ring = _WeightRing(100, 110)
+    assert ring.words == 10
+    assert [ring.take(4), ring.take(4), ring.take(4)] == [100, 104, None]
+    ring.release()
+    assert [ring.take(4), ring.take(2)] == [100, None]
+    ring.release()
+    assert ring.take(4) == 104
+    ring.release()
+    assert [ring.take(2), ring.take(4), ring.take(1)] == [108, 100, None]
