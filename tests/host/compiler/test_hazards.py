@@ -82,6 +82,31 @@ def test_the_last_of_several_producers_covers_the_others():
     assert gemm.wait == {Engine.LOAD}
 
 
+@pytest.mark.parametrize(
+    ("start", "stop", "covered"),
+    [(4, 8, True), (5, 7, True), (3, 8, False), (4, 9, False), (8, 9, False), (0, 12, False)],
+)
+def test_what_a_region_covers(start, stop, covered):
+    assert Region("act", 4, 8).covers(Region("act", start, stop)) == covered
+    assert Region("act", 4, 8).covers(Region("act", start, stop, 2, 1)) == covered
+
+
+def test_columns_cover_nothing_but_themselves():
+    column = columns(0, 3, 8, 5)
+    assert column.covers(column)
+    assert not column.covers(columns(0, 2, 8, 5))
+    assert not column.covers(Region("act", 0, 3))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 4), (8, 12)])
+def test_regions_that_touch_do_not_overlap(start, stop):
+    middle, other = Region("act", 4, 8), Region("act", start, stop)
+    assert not middle.overlaps(other)
+    assert middle.overlaps(other._replace(start=start - 1, stop=stop + 1))
+    assert middle.overlaps(Region("act", 7, 12))
+    assert middle.overlaps(Region("act", 0, 5))
+
+
 def columns(start, width, stride, rows):
     return Region("act", start, start + (rows - 1) * stride + width, stride, width)
 

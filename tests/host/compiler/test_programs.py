@@ -48,7 +48,17 @@ def twice_the_same():
     return build.graph([first], [build.add(h, total), build.linear(h, 5)])
 
 
+def context_kept():
+    """What attention makes is an output, and read on chip."""
+    build = GraphBuilder(13)
+    first = build.value(16)
+    x = build.norm(first)
+    context = build.attention(*(build.linear(x, 16, 8) for _ in range(3)), 2)
+    return build.graph([first], [context, build.norm(build.linear(context, 16), x)])
+
+
 GRAPHS = SMALL | {
+    "context kept": context_kept,
     "cross": lambda: cross(1, 12, 3, 20),
     "three times": lambda: iterated(12, 8, 2, 12, 3),
     "five times": lambda: iterated(12, 8, 2, 12, 5),
@@ -69,6 +79,7 @@ HARDWARE = {
     "other_banks": {"act_banks": (512, 128, 128, 256, 256)},
     "few_statistics": {"rowstat_entries": 40},
     "small_weights": {"stat_words": 384},
+    "narrow": {"max_hidden": 16},
 }
 
 
@@ -86,6 +97,10 @@ class Case(NamedTuple):
 
 
 PINS = {
+    Case("context kept", "tiny", 1, 7): Pin(2_352, 50, "30397cf0c08c"),
+    Case("context kept", "small", 2, 30): Pin(12_477, 446, "2cdf40668375"),
+    Case("pre-norm", "narrow", 1, 21): Pin(12_618, 295, "b3083599eb16"),
+    Case("post-norm", "narrow", 3, 5): Pin(5_450, 121, "b07e2eea6bbb"),
     Case("window", "small", 2, 30): Pin(15_813, 550, "712f2c2f6752"),
     Case("one key head", "small", 2, 30): Pin(11_472, 281, "7e0f7ce2851e"),
     Case("wide mlp", "tile_8", 5, 6): Pin(16_551, 122, "ebe644022d8a"),

@@ -132,15 +132,14 @@ def test_rows_of_padded_heads():
 
 
 # --- products
-def product(first, rows, *, a=ROWS, out_offset=0, columns=((0, ColumnTile(0, 2, 4)),)):
-    out = Rows(Buffer("y", "act", 40), 4) if out_offset is None else OUT.row(out_offset)
+OUT, COLUMN = Rows(Buffer("y", "act", 40), 4), ColumnTile(0, 2, 4)
+
+
+def product(first, rows, *, a=ROWS, to=0, word=0):
     return Product(
-        label="y", op=LINEAR, columns=list(columns), resident=None, a=a.row(first),
-        out=out.row(first), rows=rows, a_mode=AMode.DYNAMIC, out_mode=OutMode.ACT16,
+        label="y", op=LINEAR, columns=[(word, COLUMN)], resident=None, a=a.row(first),
+        out=OUT.row(to + first), rows=rows, a_mode=AMode.DYNAMIC, out_mode=OutMode.ACT16,
     )  # fmt: skip
-
-
-OUT = Rows(Buffer("y", "act", 40), 4)
 
 
 def test_products_join_where_rows_follow_each_other_in_and_out():
@@ -148,9 +147,9 @@ def test_products_join_where_rows_follow_each_other_in_and_out():
     assert one.joins(product(3, 2))
     assert product(3, 2).joins(one)
     assert not one.joins(product(4, 2))
-    assert not one.joins(product(3, 2, out_offset=1))
+    assert not one.joins(product(3, 2, to=1))
     assert not one.joins(product(3, 2, a=ROWS.column(1)))
-    assert not one.joins(product(3, 2, columns=((1, ColumnTile(0, 2, 4)),)))
+    assert not one.joins(product(3, 2, word=1))
     assert not one.joins(dataclasses.replace(product(3, 2), op=dataclasses.replace(LINEAR)))
 
 
@@ -177,7 +176,7 @@ def test_rows_of_one_instruction(parts, most, merged):
 
 
 def test_rows_that_go_elsewhere_are_an_instruction_of_their_own():
-    found = _merged([product(0, 3), product(3, 2, out_offset=1)], 16)
+    found = _merged([product(0, 3), product(3, 2, to=1)], 16)
     assert [task.rows for task in found] == [3, 2]
 
 

@@ -1,0 +1,121 @@
+"""Weights in time, the order of instructions, and the figures that both rest on."""
+
+import dataclasses
+
+import pytest
+from graphs import mlp
+
+from transept.golden.config import TINY
+from transept.golden.isa import AMode, OutMode, Window
+from transept.host.compiler import cost, order, place, places, tensors, weights
+from transept.host.compiler.cost import Cost
+from transept.host.compiler.depend import dependences
+from transept.host.compiler.lower import linear
+from transept.host.compiler.order import Schedule, Slot, _shared, _Weights
+from transept.host.compiler.stream import LoadStep, TaskStep, program_order
+from transept.host.compiler.tasks import Buffer, DramRows, Product, Rows, StoreRows
+from transept.host.compiler.weights import ColumnTile
+
+LINEAR = dataclasses.replace(mlp(1, [16, 16, 4]).ops[0], table=None)
+
+
+def product(k_tiles, columns=1):
+    return Product(
+        label="y", op=LINEAR, columns=[(n, ColumnTile(0, k_tiles, 4)) for n in range(columns)],
+        resident=None, a=Rows(Buffer("x", "act", 64), 4), out=Rows(Buffer("y", "act", 64), 4),
+        rows=10, a_mode=AMode.DYNAMIC, out_mode=OutMode.ACT16,
+    )  # fmt: skip
+
+
+def store():
+    rows = Rows(Buffer("z", "act", 4), 4)
+    return StoreRows(label="z", target=DramRows(Window.IO, 0, 8), source=rows, rows=1, words=1)
+
+
+def test_what_orders_and_costs_rest_on():
+    assert (cost.BUS_SHARE, cost.MEMORY_LATENCY, cost.NORM_LATENCY) == (0.8, 45, 90)
+    assert cost.DRAIN == {"gemm": 60, "softmax": 30, "vector": 50}
+    assert cost.ACTIVATION_SHARE == 4
+    assert (order.LOOKAHEAD, order.HOP) == (16, 20)
+    assert (place.SLACK, place.PLENTY) == (400, 4)
+    assert (places.PIECES, places.SMALL_PIECES, places.SMALL_SHARE) == (2, 4, 8)
+    assert places.LOADED_WORDS == 384
+    assert (linear.SHORTEST_PART, linear.WAITING_SHARE, linear.LAST_PIECES) == (4096, 8, 4)
+    assert (weights.LARGEST_BLOCK, weights.BLOCKS, weights.ALIGN, tensors.ALIGN) == (24, 4, 64, 64)
+
+
+# --- weights: blocks of 8, 8 and 9 tiles, 32, 32 and 44 words; 3.2 bytes, 0.8 words a cycle
+def ring(words=200):
+    return _Weights(Cost(TINY), words, TINY.tile)
+
+
+def test_weights_stream_while_the_array_works():
+    assert ring().chunk == 10
+    streamed, end, free = ring().stream(product(25, columns=2), 500, 100, 20, 0)
+    assert streamed == [
+        (20, 60, 100), (60, 100, 180), (100, 155, 260),
+        (155, 195, 350), (195, 235, 430), (235, 290, 510),
+    ]  # fmt: skip
+    assert (end, free) == (600, 290)
+
+
+def test_the_array_waits_for_weights_and_ends_no_sooner_than_its_work():
+    """Half a latency behind the last beat of a block."""
+    streamed, end, free = ring().stream(product(25), 101, 0, 20, 0)
+    assert streamed == [(20, 60, 82), (60, 100, 122), (100, 155, 178)]
+    assert (end, free) == (178 + 36, 155)
+    assert ring().stream(product(25), 101, 500, 20, 0)[1] == 601  # 32 + 32 + 36 is one less
+
+
+def test_a_block_waits_for_the_words_that_it_takes():
+    """The sixth: 172 of 200 words are taken until the array is done with the first block."""
+    held = ring()
+    streamed, end, free = held.stream(product(25, columns=2), 5000, 100, 20, 0)
+    assert streamed[4:] == [(195, 235, 3400), (900, 955, 4200)]
+    assert (end, free) == (5100, 955)
+    assert [held.begin(955, words) for words in (16, 17, 49, 200)] == [955, 1700, 2600, 5100]
+
+
+def test_load_has_half_of_the_memory_while_store_works():
+    assert [_shared(100, 40, other) for other in (90, 100, 110, 140, 200)] == [
+        140,
+        140,
+        150,
+        180,
+        180,
+    ]
+    assert ring().stream(product(25), 100, 1000, 20, 70)[0][0] == (20, 100, 1000)
+
+
+# --- the order of instructions
+def steps(tasks, slots):
+    """(kind of step, number of its task) in the order of the program."""
+    made = program_order(Schedule(slots, dependences(tasks), 0, 0), tasks)
+    return [
+        ("load", tasks.index(step.step.slots[0].task), step.step.block)
+        if isinstance(step, LoadStep)
+        else ("task", tasks.index(step.slots[0].task), step.block)
+        for step in made
+        if isinstance(step, LoadStep | TaskStep)
+    ]
+
+
+def test_instructions_stand_in_the_order_of_their_starts():
+    tasks = [store(), product(2), store()]
+    streamed = (order.Streamed(5, 20, 30), order.Streamed(20, 35, 40))
+    slots = [
+        Slot(tasks[0], 10, 12, 20, 10),
+        Slot(tasks[1], 30, 50, 60, 5, streamed=streamed),
+        Slot(tasks[2], 35, 37, 40, 35),
+    ]
+    assert steps(tasks, slots) == [
+        ("load", 1, 0), ("task", 0, 0), ("load", 1, 1),
+        ("task", 1, 0), ("task", 2, 0), ("task", 1, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("start", [0, 10, 20])
+def test_every_engine_keeps_its_order(start):
+    tasks = [store(), store()]
+    slots = [Slot(tasks[0], 10, 12, 20, 10), Slot(tasks[1], start, start + 2, 40, start)]
+    assert steps(tasks, slots) == [("task", 0, 0), ("task", 1, 0)]
