@@ -223,16 +223,13 @@ class _Family:
 
     def _heads(self, wanted: int) -> int:
         """So many heads if their keys and values leave room for weights, else 0."""
-        words = max(
-            (
-                sum(self._layouts[name].words for name in (op.k, op.v))
-                * (self._total(op.k) + self._config.tile)
-                for op in self._attentions
-            ),
-            default=0,
-        )
         if not self._attentions:
             return wanted if wanted == HEADS[0] else 0
+        words = max(
+            sum(self._layouts[name].words for name in (op.k, op.v))
+            * (self._total(op.k) + self._config.tile)
+            for op in self._attentions
+        )
         limit = self._config.memories.stat_words * STATIONARY_SHARE
         return wanted if wanted * words <= limit or wanted == 1 else 0
 

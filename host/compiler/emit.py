@@ -223,7 +223,6 @@ class _Emitter:
                 block = _Stationary(n, 0, column.k_tiles, True, buffer.addr, column.words)
                 self._matmul(task, column.k_tiles, block)
             return
-        self._load_waiting()
         block = self._loaded.pop(step)
         tasks = [slot.task for slot in step.slots]
         for merged in _merged(tasks, self._config.geometry.max_rows):  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ class TaskStep:
     take turns block by block, this step is block ``block`` of each."""
 
     slots: tuple[Slot, ...]
-    block: int = 0
+    block: int
 
 
 @dataclass(eq=False)

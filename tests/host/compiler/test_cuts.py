@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from emulation import emulate
-from graphs import GraphBuilder, iterated, mlp, post_norm, random_inputs
+from graphs import GraphBuilder, iterated, mlp, post_norm, pre_norm, random_inputs
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.isa import Memory, Opcode, Window
@@ -122,7 +122,12 @@ def test_weights_that_do_not_fit_are_read_again():
 
 @pytest.mark.parametrize("spill", Spill)
 @pytest.mark.parametrize(
-    "make", [lambda: post_norm(3, 12, 2, [20, 8]), lambda: two_layers(12, 2, 20)]
+    "make",
+    [
+        lambda: post_norm(3, 12, 2, [20, 8]),
+        lambda: two_layers(12, 2, 20),
+        lambda: pre_norm(4, 16, 4, 2, [32]),
+    ],
 )
 def test_every_policy_gives_the_same_bits(make, spill):
     graph = make()

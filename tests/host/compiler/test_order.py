@@ -13,7 +13,7 @@ from transept.host.compiler.depend import dependences
 from transept.host.compiler.lower import linear
 from transept.host.compiler.order import Schedule, Slot, _shared, _Weights
 from transept.host.compiler.stream import LoadStep, TaskStep, program_order
-from transept.host.compiler.tasks import Buffer, DramRows, Product, Rows, StoreRows
+from transept.host.compiler.tasks import Buffer, DramRows, LoadRows, Product, Rows, StoreRows
 from transept.host.compiler.weights import ColumnTile
 
 LINEAR = dataclasses.replace(mlp(1, [16, 16, 4]).ops[0], table=None)
@@ -112,6 +112,26 @@ def test_instructions_stand_in_the_order_of_their_starts():
         ("load", 1, 0), ("task", 0, 0), ("load", 1, 1),
         ("task", 1, 0), ("task", 2, 0), ("task", 1, 1),
     ]  # fmt: skip
+
+
+def test_weights_stand_behind_what_is_loaded_before_them():
+    """Even if a store that stands earlier has to wait for their product."""
+    rows = Rows(Buffer("x", "act", 4), 4)
+    load = LoadRows(label="x", source=DramRows(Window.IO, 0, 8), to=rows, rows=1, words=1)
+    made = product(2)
+    made.writes = [made.out.use(10, 1)]
+    needs = StoreRows(
+        label="y", target=DramRows(Window.IO, 0, 8), source=made.out, rows=10, words=1,
+        reads=made.writes,
+    )  # fmt: skip
+    tasks = [load, made, needs]
+    slots = [
+        Slot(load, 10, 12, 20, 10),
+        Slot(made, 30, 50, 60, 12, streamed=(order.Streamed(12, 20, 30),)),
+        Slot(needs, 8, 9, 90, 8),
+    ]
+    expected = [("task", 0, 0), ("load", 1, 0), ("task", 1, 0), ("task", 2, 0)]
+    assert steps(tasks, slots) == expected
 
 
 @pytest.mark.parametrize("start", [0, 10, 20])

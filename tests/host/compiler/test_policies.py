@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from graphs import GraphBuilder, post_norm, pre_norm
+from graphs import GraphBuilder, mlp, post_norm, pre_norm
 
 from transept.golden.config import TINY
 from transept.host.compiler import compile as compiler
@@ -116,6 +116,28 @@ def test_query_blocks_take_a_bank(changes, length, queries, scores):
     policy = Policy(2, False, Spill.ALL, 1, Sizing(False, 0.05), 1.0)
     cut = choose(graph, config, Shape(2, {"rows": length}), policy)
     assert (cut.queries, cut.scores) == (queries, scores)
+
+
+@pytest.mark.parametrize(("few", "queries"), [(3, 8), (16, 8), (48, 8)])
+def test_query_blocks_suit_the_longest_sequences(few, queries):
+    """Of two attentions: 16 key tiles of at most 48 queries, whichever has them."""
+    build = GraphBuilder(1, dims=("few", "rows"))
+    made = [[build.value(8, 8, dim) for _ in "qkv"] for dim in ("few", "rows")]
+    outputs = [build.attention(*rows, 2) for rows in made]
+    graph = build.graph([name for rows in made for name in rows], outputs)
+    policy = Policy(1, False, Spill.NONE, 2, Sizing(False, 0.4), 1.0)
+    cut = choose(graph, TINY, Shape(1, {"few": few, "rows": 48 if few < 48 else 3}), policy)
+    assert (cut.queries, cut.scores) == (queries, 2)
+
+
+def test_without_attention_heads_are_no_choice():
+    graph, shape = mlp(1, [8, 8]), Shape(1, {"rows": 5})
+    found = [
+        choose(graph, TINY, shape, Policy(1, False, Spill.NONE, heads, Sizing(False, 0.4), 1.0))
+        for heads in (2, 1)
+    ]
+    assert found[0].heads == 2
+    assert found[1] is None
 
 
 @pytest.mark.parametrize(("stat_words", "heads"), [(512, 2), (384, 2), (380, None)])

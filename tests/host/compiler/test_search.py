@@ -195,8 +195,16 @@ def test_weights_that_take_nine_tenths_may_stay(monkeypatch):
         with pytest.raises(CompileError, match="there is no way to cut 1 x 9 on other"):
             compile_graph(graph, config, shape)
     assert [options["resident"] for _, options in asked] == [True, False]
-    assert {options["chained"] for _, options in asked} == {False}
     assert [sizes[:2] for sizes, _ in asked] == [(1, 9)] * 2
+
+
+@pytest.mark.parametrize(("attentions", "chained"), [(1, False), (2, True), (3, True)])
+def test_attentions_that_follow_each_other_are_chained(monkeypatch, attentions, chained):
+    asked = []
+    monkeypatch.setattr(compiler, "policies", lambda *_, **options: asked.append(options) or [])
+    with pytest.raises(CompileError):
+        compile_graph(iterated(1, 8, 2, 12, attentions), TINY, Shape(1, {"rows": 9}))
+    assert [options["chained"] for options in asked] == [chained]
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -253,10 +253,11 @@ def test_products_of_rows_that_follow_each_other_are_one():
     assert len(steps) == 3  # rows, weights, both products
 
 
-def test_products_of_too_many_rows_are_two():
+@pytest.mark.parametrize(("rows", "shared"), [(4, True), (5, False), (8, False)])
+def test_products_of_too_many_rows_are_two(rows, shared):
     x, y = Buffer("x", "act", 80), Buffer("y", "act", 20)
-    tasks = [load(x, 20), multiply(x, y, 12), multiply(x, y, 8, first=12)]
-    assert not any(slot.shares for slot in schedule(tasks, TINY).slots)
+    tasks = [load(x, 20), multiply(x, y, 12), multiply(x, y, rows, first=12)]
+    assert any(slot.shares for slot in schedule(tasks, TINY).slots) == shared
 
 
 # --- memories
