@@ -24,6 +24,7 @@ __all__ = [
     "post_norm",
     "pre_norm",
     "random_inputs",
+    "read_again",
     "uneven",
 ]
 
@@ -263,6 +264,17 @@ def norms_in_front(
         h, x = build.norm_and_sum(build.linear(context, hidden), x)
         h, x = build.norm_and_sum(build.linear(build.linear(h, width, table=True), hidden), x)
     return build.graph([first], [h])
+
+
+def read_again(seed: int, hidden: int, heads: int) -> Graph:
+    """Attentions whose operands are added once more to what comes behind later ones."""
+    build = GraphBuilder(seed)
+    first = build.value(hidden)
+    x = start = build.linear(build.norm(first), hidden)
+    for _ in range(2):
+        q, k, v = (build.linear(x, hidden, 8) for _ in range(3))
+        x = build.norm(build.linear(build.attention(q, k, v, heads), hidden), start)
+    return build.graph([first], [build.add(x, first)])
 
 
 def mlp(seed: int, widths: Sequence[int], bits: int = 16) -> Graph:

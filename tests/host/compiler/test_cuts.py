@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from emulation import emulate
-from graphs import GraphBuilder, iterated, mlp, post_norm, pre_norm, random_inputs
+from graphs import GraphBuilder, iterated, mlp, post_norm, pre_norm, random_inputs, read_again
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.isa import Memory, Opcode, Window
@@ -149,6 +149,11 @@ def two_layers(width, heads, inner):
     for _ in range(2):
         x = build.layer(x, heads, inner)
     return build.graph([first], [x])
+
+
+@pytest.mark.parametrize("length", [3, 21])
+def test_nothing_overwrites_what_is_read_again(length):
+    compiled(read_again(14, 16, 2), TINY, 1, length)
 
 
 def test_what_is_spilled():

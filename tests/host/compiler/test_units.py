@@ -280,6 +280,13 @@ def test_nothing_opens_that_could_keep_the_earliest_task_from_running():
     assert occupancy.room(2, 40) == 100  # x and y are in use until then
 
 
+@pytest.mark.parametrize("words", [700, 701])
+def test_a_task_leaves_room_for_those_before_it(words):
+    x, z = Buffer("x", "act", 900), Buffer("z", "act", words)
+    occupancy = Occupancy([load(x), load(z)], TINY, 0, 1.0)
+    assert occupancy.room(1, 10) == (10 if words == 700 else None)
+
+
 def test_room_opens_as_buffers_close():
     x, z = Buffer("x", "act", 900), Buffer("z", "act", 900)
     tasks = [load(x), load(z)]
