@@ -127,6 +127,7 @@ def test_elements_of_an_array():
 
 def test_decode_and_encode_are_inverse():
     value = registers.encode("ERROR", code=ErrorCode.WINDOW, engine=Unit.STORE, window=3, rule=7)
+    assert (value, registers.encode("ERROR")) == (0x00070341, 0)
     fields = registers.decode("ERROR", value)
     names = {"code": ErrorCode.WINDOW, "engine": Unit.STORE, "window": isa.Window.SCRATCH}
     assert fields == names | {"rule": 7}

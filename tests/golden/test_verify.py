@@ -12,7 +12,7 @@ from illegal import illegal, legal, skeleton
 from transept.golden import isa
 from transept.golden.config import PYNQ_Z2, TINY, Blocks, Filters
 from transept.golden.emulator import Emulator, EmulatorError
-from transept.golden.isa import Filter, Opcode, Window
+from transept.golden.isa import Engine, Filter, Instruction, Opcode, Window
 from transept.golden.verify import verify
 
 KINDS = {kind.name: kind for kind in illegal(TINY)}
@@ -92,6 +92,31 @@ def test_a_filter_that_is_not_built(kind):
     ]
     texts = [f.text for f in verify(isa.encode_program(program), some, {})]
     assert texts == [f"filter {kind.name} is not built in some"] * (kind != Filter.CAUSAL)
+
+
+CROWDS = {
+    "opcode": (b"\x63" + bytes(31), TINY, "unknown opcode"),
+    "block": (isa.encode(instruction(Opcode.SOFTMAX)), BARE, "is not built"),
+    "reserved": (b"\x02" + bytes(30) + b"\x80", TINY, "reserved bits"),
+    "masks": (b"\x02\x00\x00\x80" + bytes(28), TINY, "names engines"),
+    "rule": (isa.encode(instruction(Opcode.LOAD)), TINY, "rows=0"),
+    "window": (isa.encode(instruction(Opcode.LOAD)), TINY, "is not set"),
+    "order": (isa.encode(instruction(Opcode.SOFTMAX)), TINY, "holds nothing"),
+}
+
+
+@pytest.mark.parametrize("kind", CROWDS)
+def test_of_each_kind_the_first_hundred_are_told(kind):
+    code, config, says = CROWDS[kind]
+    told = [f.index for f in verify(code * 102, config, {}) if says in f.text]
+    assert told == list(range(100))
+
+
+def test_of_tokens_the_first_wrong_one_is_told():
+    """More would follow of it."""
+    wait = isa.encode(Instruction(Opcode.NORM, instruction(Opcode.NORM).operands, {Engine.LOAD}))
+    told = [f for f in verify(wait * 3, TINY, {}) if "token" in f.text]
+    assert [(f.index, f.text) for f in told] == [(0, "waits for a token that LOAD has not given")]
 
 
 def test_a_window_that_is_not_set():

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from graphs import GraphBuilder, mlp, post_norm, pre_norm
+from graphs import GraphBuilder, mlp, post_norm, pre_norm, read_again
 
 from transept.golden.config import TINY
 from transept.host.compiler import compile as compiler
@@ -98,6 +98,20 @@ def test_row_blocks_fill_their_share_of_the_scratchpad(graph, batch, length, gro
             assert cut.rows == wanted, (spill, loose)
             assert (cut.group, cut.heads, cut.fill, cut.resident) == (group, 2, 0.9, False)
             assert (cut.queries, cut.scores) == (length, group)
+
+
+@pytest.mark.parametrize(
+    ("graph", "rows"),
+    [
+        (pre_norm(4, 16, 4, 2, [32]), (4, 8, 8)),  # all that the first segment makes is stored
+        (read_again(1, 16, 2), (8, 8, 8, 8, 8)),  # one of two results
+    ],
+    ids=["pre-norm", "read again"],
+)
+def test_blocks_without_weights_have_two_tiles_and_one_on_the_way_to_dram(graph, rows):
+    config, shape = TINY.replace(name="roomy", **ROOMY), Shape(1, {"rows": 45})
+    policy = Policy(1, True, Spill.ALL, 2, Sizing(False, 0.95), 1.0)
+    assert choose(graph, config, shape, policy).rows == rows
 
 
 @pytest.mark.parametrize(
