@@ -59,7 +59,19 @@ def context_kept():
     return build.graph([first], [context, y, build.norm(y, x)])
 
 
+def memory_from_dram():
+    """Queries are projected from rows on chip, keys and values from those of an input."""
+    build = GraphBuilder(15, dims=("rows", "memory"))
+    first, memory = build.value(12), build.value(16, dim="memory")
+    x = build.norm(first)
+    q, k, v = (build.linear(rows, 12, 8) for rows in (x, memory, memory))
+    return build.graph(
+        [first, memory], [build.norm(build.linear(build.attention(q, k, v, 2), 12), x)]
+    )
+
+
 GRAPHS = SMALL | {
+    "memory from DRAM": memory_from_dram,
     "context kept": context_kept,
     "read again": lambda: read_again(14, 16, 2),
     "cross": lambda: cross(1, 12, 3, 20),
@@ -100,6 +112,7 @@ class Case(NamedTuple):
 
 
 PINS = {
+    Case("memory from DRAM", "tiny", 1, 21): Pin(4_704, 121, "78e69a5f65f0"),
     Case("read again", "tiny", 1, 7): Pin(4_680, 102, "5ddbdde19a2e"),
     Case("context kept", "tiny", 1, 7): Pin(2_352, 51, "0db3b5deda79"),
     Case("context kept", "small", 2, 30): Pin(12_759, 452, "4e8462a0dcce"),

@@ -137,6 +137,11 @@ def test_blocks_of_a_column(k_tiles, largest):
         assert (block.offset, block.words) == (128 + start * 16, 4 * tiles + last)
 
 
+def test_blocks_have_a_tile_at_least_and_24_at_most():
+    words = (0, 47, 63, 64, 200, 415, 416, 1024)
+    assert [block_tiles(n, 4) for n in words] == [1, 1, 1, 2, 10, 23, 24, 24]
+
+
 def test_four_blocks_fit_the_ring():
     for words in (64, 200, 1024, 6144):
         tiles = block_tiles(words, 4)
@@ -164,8 +169,9 @@ def test_scale_and_offset_of_a_patch():
         compile_graph(post_norm(1, 8, 2, [12]), TINY, Shape(1, {"rows": 9})).decoded()
     )
     index = next(n for n, i in enumerate(isa.decode_program(image)) if i.opcode == Opcode.SCORES)
-    patch = Patch(index, "keys", "rows", 0, scale=3, offset=5)
-    assert isa.decode_program(link(image, [patch], {"rows": [7]}))[index].keys == 26
+    for options, keys in (({}, 7), ({"scale": 3, "offset": 5}, 26)):
+        patch = Patch(index, "keys", "rows", 0, **options)
+        assert isa.decode_program(link(image, [patch], {"rows": [7]}))[index].keys == keys
 
 
 @pytest.mark.parametrize(
