@@ -274,8 +274,6 @@ class _Scheduler:
         if task.engine == Engine.GEMM:
             again = slot.shares and self._products
             self._products = [*again, slot] if again else [slot]
-            if not isinstance(task, Product):
-                self._products = []
         self._occupancy.take(index, slot.end, slot.visible, self._now())
         for after, dependence in self._after[index]:
             self._missing[after] -= 1

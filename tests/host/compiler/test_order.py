@@ -12,8 +12,9 @@ from transept.host.compiler.cost import Cost
 from transept.host.compiler.depend import dependences
 from transept.host.compiler.lower import linear
 from transept.host.compiler.order import Schedule, Slot, _shared, _Weights
+from transept.host.compiler.place import _conflicts
 from transept.host.compiler.stream import LoadStep, TaskStep, program_order
-from transept.host.compiler.tasks import Buffer, DramRows, LoadRows, Product, Rows, StoreRows
+from transept.host.compiler.tasks import Buffer, DramRows, LoadRows, Product, Rows, StoreRows, whole
 from transept.host.compiler.weights import ColumnTile
 
 LINEAR = dataclasses.replace(mlp(1, [16, 16, 4]).ops[0], table=None)
@@ -139,3 +140,23 @@ def test_every_engine_keeps_its_order(start):
     tasks = [store(), store()]
     slots = [Slot(tasks[0], 10, 12, 20, 10), Slot(tasks[1], start, start + 2, 40, start)]
     assert steps(tasks, slots) == [("task", 0, 0), ("task", 1, 0)]
+
+
+# --- banks
+@pytest.mark.parametrize(("start", "end", "cycles"), [(20, 40, 10), (5, 12, 2), (0, 90, 20)])
+def test_buffers_are_in_conflict_while_the_array_streams_one_of_them(start, end, cycles):
+    """Those of the activation scratchpad that others read meanwhile."""
+    made, other = product(2), store()
+    made.reads = [made.a.use(10, 2)]
+    x, z, select = made.a.buffer, other.source.buffer, Buffer("select", "select", 1)
+    other.reads = [other.source.use(1, 1), made.a.use(1, 1), whole(select)]
+    slots = [Slot(made, 10, 30, 40, 10), Slot(other, start, end, end, start)]
+    assert _conflicts([TaskStep((slot,), 0) for slot in slots]) == {x: {z: cycles}, z: {x: cycles}}
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 10), (30, 40)])
+def test_what_ends_before_the_array_begins_is_in_no_conflict(start, end):
+    made, other = product(2), store()
+    made.reads, other.reads = [made.a.use(10, 2)], [other.source.use(1, 1)]
+    slots = [Slot(made, 10, 30, 40, 10), Slot(other, start, end, end, start)]
+    assert not _conflicts([TaskStep((slot,), 0) for slot in slots])

@@ -441,6 +441,7 @@ def test_a_ring_has_no_more_slots_than_buffers(buffers, slots):
         (64, 8, False, 1),
         (64, 8, True, 4),
         (900, 3, True, 3),
+        (2049, 4, False, 4),
     ],
 )
 def test_columns_that_leave_together_fit_a_share_of_the_scratchpad(rows, words, last, pieces):
