@@ -144,6 +144,13 @@ def test_query_blocks_suit_the_longest_sequences(few, queries):
     assert (cut.queries, cut.scores) == (queries, 2)
 
 
+def test_one_head_is_always_worth_a_try():
+    """Even if its keys and values take more than three quarters: 4 x 36 of 0.75 x 180 words."""
+    config, shape = TINY.replace(name="other", stat_words=180), Shape(1, {"rows": 32})
+    policy = Policy(1, False, Spill.NONE, 1, Sizing(False, 0.4), 1.0)
+    assert choose(post_norm(1, 16, 2, [16]), config, shape, policy).heads == 1
+
+
 def test_without_attention_heads_are_no_choice():
     graph, shape = mlp(1, [8, 8]), Shape(1, {"rows": 5})
     found = [
