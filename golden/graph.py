@@ -130,8 +130,8 @@ class Operator(Protocol):
     ) -> dict[str, Array]:
         """The outputs, int64[batch, length, width]; NumPy or torch, as ``arrays`` are."""
 
-    def macs(self, rows: Sequence[int]) -> int:
-        """Multiply-accumulates for sequences of so many real rows each."""
+    def macs(self, *rows: Sequence[int]) -> int:
+        """Multiply-accumulates for sequences of so many real rows each; rows: of every input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +209,10 @@ class Graph:
 
     def macs(self, lengths: Lengths) -> dict[str, int]:
         """Multiply-accumulates of every operator, for sequences of so many real rows each."""
-        return {op.name: op.macs(lengths[self.values[op.inputs[0]].dim]) for op in self.ops}
+        return {
+            op.name: op.macs(*(lengths[self.values[name].dim] for name in op.inputs))
+            for op in self.ops
+        }
 
     def evaluate(
         self, inputs: Mapping[str, Array], lengths: Lengths | None = None

@@ -188,7 +188,8 @@ class Attention:
         )
         return xp.reshape(xp.permute_dims(context, (1, 0, 2)), (level.shape[1], -1))
 
-    def macs(self, rows: Sequence[int]) -> int:
+    def macs(self, *rows: Sequence[int]) -> int:
         """Scores and context of every head, all keys of a sequence computed."""
         d = len(self.context.multiplier) // self.heads
-        return sum(2 * n * n * d * self.heads for n in rows)
+        queries, keys, _ = rows
+        return sum(2 * t * s * d * self.heads for t, s in zip(queries, keys, strict=True))

@@ -52,6 +52,6 @@ class Add:
         parameters = parameters_like(y, self.parameters)
         return {self.sum: rounded_sum(residual_sum(y, arrays[self.x], parameters), parameters)}
 
-    def macs(self, rows: Sequence[int]) -> int:
+    def macs(self, *rows: Sequence[int]) -> int:
         """None on the array."""
         return 0

@@ -115,6 +115,6 @@ class Linear:
             y = saturate(y, bits)
         return {self.y: y}
 
-    def macs(self, rows: Sequence[int]) -> int:
+    def macs(self, *rows: Sequence[int]) -> int:
         """One for each weight and row."""
-        return sum(rows) * self.weight.size
+        return sum(rows[0]) * self.weight.size

@@ -78,7 +78,7 @@ class Norm:
             results[self.sum] = rounded_sum(z, parameters)
         return results
 
-    def macs(self, rows: Sequence[int]) -> int:
+    def macs(self, *rows: Sequence[int]) -> int:
         """None on the array."""
         return 0
 

@@ -41,7 +41,7 @@ def features(graph: Graph, shape: Shape, op: Operator) -> list[float]:
     attention, activations of a linear layer."""
     values = [graph.values[name] for name in (*op.inputs, *op.outputs)]
     elements = [shape.batch * shape.lengths[value.dim] * value.width for value in values]
-    macs = op.macs(shape.rows[graph.values[op.inputs[0]].dim])
+    macs = op.macs(*(shape.rows[graph.values[name].dim] for name in op.inputs))
     other = 0.0
     if isinstance(op, Attention):
         queries, keys = (shape.lengths[graph.values[name].dim] for name in (op.q, op.k))

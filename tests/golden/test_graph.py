@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from graphs import GraphBuilder, mlp, post_norm, pre_norm, random_inputs
+from graphs import GraphBuilder, cross, mlp, post_norm, pre_norm, random_inputs
 
 from transept.golden.filters import Causal, TileThreshold, Window
 from transept.golden.graph import Dim, Graph, GraphError, State, Value
 from transept.golden.numerics.softmax import LEVELS
+from transept.golden.ops import Attention
 
 
 def evaluated(graph, batch=2, length=9, lengths=None):
@@ -175,3 +176,11 @@ def test_work_is_counted_by_real_rows():
     assert found["linear1"] == 8 * 16 * 16
     assert found["attention4"] == 2 * 16 * (25 + 9)
     assert sum(graph.macs({"rows": [8]}).values()) == 8 * (4 * 256 + 2 * 512) + 2 * 64 * 16
+
+
+def test_queries_meet_the_keys_of_other_rows():
+    graph = cross(1, 16, 2, 32)
+    queries, keys = graph.dims
+    (attention,) = (op for op in graph.ops if isinstance(op, Attention))
+    found = graph.macs({queries.name: [5, 3], keys.name: [7, 2]})
+    assert found[attention.name] == 2 * 16 * (5 * 7 + 3 * 2)
