@@ -125,10 +125,13 @@ class Clock:
 
 
 def test_runs_are_measured_in_turns(monkeypatch):
-    """The median of rounds in which everything runs once; the first of each does not count."""
+    """The median of rounds in which everything runs once, the first work once before; the first of
+    each does not count."""
     graph = chain([8, 8, 12])
     works = [Work(graph, SHAPE), Work(graph, SHAPE).part(0, 1)]
-    order, times = [], itertools.chain([9.0] * 2, itertools.cycle([1.0, 3.0, 2.0, 4.0, 9.0, 1.0]))
+    order = []
+    rounds = itertools.cycle([7.0, 1.0, 3.0, 7.0, 2.0, 4.0, 7.0, 9.0, 1.0])
+    times = itertools.chain([9.0] * 2, rounds)
 
     class Backend:
         def prepare(self, region, shape, lengths):
@@ -143,17 +146,16 @@ def test_runs_are_measured_in_turns(monkeypatch):
     monkeypatch.setattr("time.perf_counter", Clock())
     monkeypatch.setattr(module, "ENOUGH", 1e9)
     found = module._measured(Session(TINY, "cpu"), works)
-    assert order == [2, 1] * (module.ROUNDS + 1)
+    assert order == [2, 1] + [2, 2, 1] * module.ROUNDS
     assert found == [2.0, 3.0]
     order.clear()
-    monkeypatch.setattr(module, "ENOUGH", 45.0)
+    monkeypatch.setattr(module, "ENOUGH", 80.0)
     module._measured(Session(TINY, "cpu"), works)
-    assert len(order) > 2 * (module.FEWEST + 1)
-    assert len(order) < 2 * (module.ROUNDS + 1)
+    assert 2 + 3 * module.FEWEST < len(order) < 2 + 3 * module.ROUNDS
     order.clear()
     monkeypatch.setattr(module, "ENOUGH", 5.0)
     module._measured(Session(TINY, "cpu"), works)
-    assert len(order) == 2 * (module.FEWEST + 1)
+    assert len(order) == 2 + 3 * module.FEWEST
 
 
 def test_inputs_fit_and_differ():
