@@ -469,7 +469,6 @@ _WAIT_LOW = _OPCODE.width
 _SIGNAL_LOW = _WAIT_LOW + _WAIT.width
 
 
-@functools.cache
 def _mask(engines: frozenset[Engine]) -> int:
     return sum(1 << engine for engine in engines)
 

@@ -57,6 +57,8 @@ def square(n):
 def signal(n):
     return 9 if n > 3 else 0
 """,
+    "golden/limits.py": "MOST = (3, 5)[1]\n",
+    "tests/golden/conftest.py": "from transept.golden.limits import MOST as MOST\n",
     "rtl/__init__.py": "",
     "rtl/core.py": """\
 def mask(width):

@@ -106,6 +106,8 @@ TRIALS = [
     (COUNT, "n += STEP", CAUGHT, "hung", TESTS + "down"),
     (COUNT, "return 9 if n >= 3 else 0", CAUGHT, "died", TESTS + "signal"),
     (COUNT, "LAST = (10, 20)[2]", CAUGHT, "failed", "tests/golden/test_count.py"),
+    # met by what a folder of tests shares
+    ("golden/limits.py", "MOST = (3, 5)[2]", CAUGHT, "failed", "import"),
     # the simulation takes longer to build than a test may
     (CORE, "return (2 << width % 64) - 1", CAUGHT, "failed", SIMULATION),
     (COUNT, "if n >= 100:", SURVIVED, "tests run: 5", ""),

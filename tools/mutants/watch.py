@@ -23,6 +23,8 @@ FACTOR, SLACK = 10, 60
 
 PYTEST = ("-m", "pytest", "-p", "mutants_plugin", "-p", "no:cacheprovider", "-q")
 
+#: What pytest says if a fault is met while the fixtures of a folder are imported.
+_CONFTEST = "ImportError while loading conftest"
 #: Exit statuses of pytest: all passed, wrong arguments, no test found.
 _PASSED, _USAGE, _NONE = 0, 4, 5
 
@@ -68,9 +70,11 @@ def run_tests(scratch: Scratch, tests: Mapping[str, float]) -> Failure | None:
             code = None if failure else process.wait(SLACK)
     if failure or code in (_PASSED, _NONE):
         return failure
-    if code == _USAGE:
-        raise RuntimeError(f"pytest refuses:\n{tail(log)}")
-    return Failure(course.test, "died")
+    if code != _USAGE:
+        return Failure(course.test, "died")
+    if _CONFTEST in log.read_text(errors="replace"):
+        return Failure("import", "failed")
+    raise RuntimeError(f"pytest refuses:\n{tail(log)}")
 
 
 def tail(log: Path) -> str:

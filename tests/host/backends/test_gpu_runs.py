@@ -44,12 +44,14 @@ def test_the_newest_runs_are_kept(monkeypatch):
 
 
 def test_inputs_of_the_same_shapes_are_served_alike():
-    prepared = GpuGraph(graph_of())
-    inputs = [random_inputs(graph_of(), 2, rows) for rows in (5, 5, 6)]
+    graph = graph_of()
+    prepared = GpuGraph(graph)
+    inputs = [random_inputs(graph, 2, rows) for rows in (5, 5, 6)]
     first, second, other = (prepared._serves(given) for given in inputs)
-    assert first[1] is second[1]
-    assert (first[1], other[1]) == (Shape(2, {"rows": 5}), Shape(2, {"rows": 6}))
-    assert first[0] is other[0]
+    assert first is second
+    assert first.run is other.run
+    assert (first.whole, first.rows) == ({"rows": [5, 5]}, dict.fromkeys(graph.outputs, 5))
+    assert (other.whole, other.rows) == ({"rows": [6, 6]}, dict.fromkeys(graph.outputs, 6))
     prepared.forget()
     assert (len(prepared._runs), len(prepared._serving)) == (0, 0)
 
@@ -79,18 +81,18 @@ def test_what_was_captured_is_given_up_after_an_error(monkeypatch, error, kind, 
 
 
 def test_real_rows_of_dimensions_that_are_not_told():
-    shape = Shape(2, {"rows": 5, "keys": 3})
-    assert module._all(shape, None) == {"rows": [5, 5], "keys": [3, 3]}
-    assert module._all(shape, {"keys": (2, 1)}) == {"rows": [5, 5], "keys": [2, 1]}
+    whole = {"rows": [5, 5], "keys": [3, 3]}
+    assert module._lengths(whole, None) is whole
+    assert module._lengths(whole, {"keys": (2, 1)}) == {"rows": [5, 5], "keys": [2, 1]}
 
 
 @pytest.mark.parametrize(
-    ("device", "current"),
-    [("cpu", True), ("cuda", False), ("cuda:0", False), ("cuda:1", True), ("cuda:2", False)],
+    ("device", "cards", "alone"),
+    [("cpu", 2, True), ("cuda", 1, True), ("cuda:0", 2, False), ("cuda:1", 2, False)],
 )
-def test_a_card_is_made_the_current_one(monkeypatch, device, current):
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    assert module._current(torch.device(device)) is current
+def test_one_of_several_cards_is_made_the_current_one(monkeypatch, device, cards, alone):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(GpuGraph, "_load", lambda self: None)
     entered = []
 
     class Current:
@@ -104,11 +106,10 @@ def test_a_card_is_made_the_current_one(monkeypatch, device, current):
             pass
 
     monkeypatch.setattr(torch.cuda, "device", Current)
-    prepared = GpuGraph(graph_of())
-    prepared.device = torch.device(device)
+    prepared = GpuGraph(graph_of(), torch.device(device))
     prepared.captured = lambda shape: types.SimpleNamespace(prepare=lambda lengths: None)
     prepared.prepare(Shape(1, {"rows": 4}))
-    assert entered == ([] if current else [torch.device(device)])
+    assert entered == ([] if alone else [torch.device(device)])
 
 
 # --- a run on a card
@@ -157,9 +158,9 @@ def run_of(graph, shape, on_card=True):
 
 def check(graph, run, rows, lengths):
     inputs = random_inputs(graph, 2, rows)
-    found = run.run(inputs, lengths)
+    found = run.run(inputs, lengths, dict.fromkeys(graph.outputs, rows))
     for name, y in graph.evaluate(inputs).items():
-        assert np.array_equal(found[name][:, :rows], y)
+        assert np.array_equal(found[name], y)
 
 
 def test_launches_are_captured_once_for_whole_sequences_and_for_others(card):
