@@ -25,6 +25,7 @@ def test_texts_are_those_that_fill_the_tokens_best(monkeypatch):
     three_quarters = "abcdefghi..." * 3
     texts = [words[9], "1 2 3 4 5 6", words[1], words[4], words[2], three_quarters, words[3]]
     monkeypatch.setattr(module, "passages", lambda: texts)
+    assert module.CHARACTERS_PER_TOKEN == 7
     model = TextModel("words", None, Words())
     full = [words[4], words[3], words[9]]
     assert long_texts(model, 5, 2) == full[:1] + full[1:2]
