@@ -379,7 +379,8 @@ class GemmPrograms:
             if output is None:
                 self.fresh()
                 self._place("act", a.s_addr + a.rows * a.s_stride - self.act)
-                self._place("rowstat", max(a.rowstat, a.sums) + a.rows - self.rowstat)
+                # the maxima of scores are read no more, and lie in front of the sums
+                self.free["rowstat"] = a.rowstat
         return [
             instruction(
                 Opcode.CONTEXT,

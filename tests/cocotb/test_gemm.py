@@ -1,6 +1,9 @@
 """The whole GEMM engine against the emulator: every word of every memory, and its pace."""
 
+import random
+
 import pytest
+from gemm_programs import GemmPrograms
 from gemm_system import GemmSystem
 from settings import prove
 
@@ -13,6 +16,18 @@ FIXED = 7
 
 def check(cfg, *, seeds, **facts):
     assert prove(GemmSystem(cfg), "gemm", cfg, seeds=seeds, **facts) == 2 * seeds + FIXED
+
+
+@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+def test_results_of_random_attentions_have_room(cfg):
+    for seed in range(60):
+        programs = GemmPrograms(cfg, random.Random(seed))
+        for _ in range(3):
+            programs.fresh()
+            shape = programs.attention()
+            for instruction in programs.context(shape):
+                results, sums = instruction.out_rowstat, instruction.p_rowstat
+                assert abs(results - sums) >= shape.rows
 
 
 def test_tiny():
