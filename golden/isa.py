@@ -496,10 +496,7 @@ def encode(instruction: Instruction) -> bytes:
     bits = int(opcode)
     bits |= _mask(instruction.wait) << _WAIT_LOW | _mask(instruction.signal) << _SIGNAL_LOW
     for name, (field, low) in places.items():
-        value = int(operands[name])
-        # most fields are zero in most instructions
-        if value:
-            bits |= field.check(value) << low
+        bits |= field.check(int(operands[name])) << low
     return bits.to_bytes(INSTRUCTION_BYTES, "little")
 
 

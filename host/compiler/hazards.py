@@ -172,6 +172,5 @@ def _forget(region: Region, latest: _Latest) -> None:
     if region.stride:
         latest.pop(region, None)
         return
-    start, stop = region.start, region.stop
-    for other in [other for other in latest if start <= other.start and other.stop <= stop]:
+    for other in [other for other in latest if region.covers(other)]:
         del latest[other]

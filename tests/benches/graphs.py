@@ -25,6 +25,8 @@ __all__ = [
     "pre_norm",
     "random_inputs",
     "read_again",
+    "read_sums",
+    "twice_the_same",
     "uneven",
 ]
 
@@ -221,6 +223,28 @@ def cross(seed: int, hidden: int, heads: int, inner: int) -> Graph:
     x = build.norm(build.linear(build.attention(q, k, v, heads), hidden), x)
     x = build.norm(build.linear(build.linear(x, inner, table=True), hidden), x)
     return build.graph([first, memory], [x])
+
+
+def read_sums(seed: int) -> Graph:
+    """Sums that norms keep, read by linear layers, whose row maxima the vector unit must find, and
+    by what adds to them."""
+    build = GraphBuilder(seed)
+    first = x = build.value(16)
+    outputs = []
+    for _ in range(2):
+        h, x = build.norm_and_sum(build.linear(x, 16), x)
+        outputs.append(build.linear(x, 7))
+        x = build.add(h, x)
+    return build.graph([first], [*outputs, x])
+
+
+def twice_the_same(seed: int) -> Graph:
+    """A norm and a sum of a value and itself."""
+    build = GraphBuilder(seed)
+    first = build.value(16)
+    x = build.linear(first, 16)
+    h, total = build.norm_and_sum(x, x)
+    return build.graph([first], [build.add(h, total), build.linear(h, 5)])
 
 
 def attention_alone(

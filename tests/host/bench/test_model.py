@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_models import Words
+from small_models import TwoRegions, Words
 from torch import nn
 
 import transept
@@ -96,18 +96,6 @@ def test_what_has_no_timeline_is_not_measured(device, executable, report, timeli
 
 
 # --- reports
-class TwoRegions(nn.Module):
-    """Between its linear layers stands what only torch knows."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.a, self.b = nn.Linear(8, 24), nn.Linear(24, 8)
-
-    def forward(self, x):
-        return self.b(torch.fft.fft(self.a(x)).real)
-
-
 @pytest.fixture(scope="module")
 def prepared():
     x = torch.randn(1, 16, 8, generator=torch.Generator().manual_seed(1))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from drawings import Drawing
 from matplotlib.figure import Figure
-from torch import nn
+from small_models import TwoRegions
 
 import transept
 from transept.golden.config import TINY
@@ -14,18 +14,6 @@ from transept.host.bench import plot
 from transept.host.bench.model import bench_model
 from transept.host.bench.plot import _roofline, check_plot, engine_cycles, plot_model
 from transept.host.models import Prepared
-
-
-class TwoRegions(nn.Module):
-    """Between its linear layers stands what only torch knows."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.a, self.b = nn.Linear(8, 24), nn.Linear(24, 8)
-
-    def forward(self, x):
-        return self.b(torch.fft.fft(self.a(x)).real)
 
 
 @pytest.fixture(scope="module")

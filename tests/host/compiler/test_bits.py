@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from emulation import emulate
 from graphs import (
-    GraphBuilder,
     attention_alone,
     cross,
     iterated,
@@ -14,6 +13,8 @@ from graphs import (
     post_norm,
     pre_norm,
     random_inputs,
+    read_sums,
+    twice_the_same,
     uneven,
 )
 
@@ -22,28 +23,6 @@ from transept.golden.filters import Causal, TileThreshold, Window
 from transept.host.compiler.compile import compile_cut
 from transept.host.compiler.errors import CompileError
 from transept.host.runtime.region import Region
-
-
-def read_sums(seed):
-    """Sums that norms keep, read by linear layers, whose row maxima the vector unit must find."""
-    build = GraphBuilder(seed)
-    first = x = build.value(16)
-    outputs = []
-    for _ in range(2):
-        h, x = build.norm_and_sum(build.linear(x, 16), x)
-        outputs.append(build.linear(x, 7))
-        x = build.add(h, x)
-    return build.graph([first], [*outputs, x])
-
-
-def twice_the_same(seed):
-    """A norm and a sum of a value and itself."""
-    build = GraphBuilder(seed)
-    first = build.value(16)
-    x = build.linear(first, 16)
-    h, total = build.norm_and_sum(x, x)
-    return build.graph([first], [build.add(h, total), build.linear(h, 5)])
-
 
 SMALL = TINY.replace(name="small", act_banks=(96,) * 4, stat_words=512)
 #: Other hardware that must not change a bit.

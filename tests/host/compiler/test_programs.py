@@ -18,6 +18,8 @@ from graphs import (
     post_norm,
     pre_norm,
     read_again,
+    read_sums,
+    twice_the_same,
     uneven,
 )
 
@@ -26,27 +28,6 @@ from transept.golden.filters import Causal, TileThreshold
 from transept.host.compiler.compile import compile_graph
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.weights import WeightImage
-
-
-def read_sums():
-    """Sums that norms keep, read by linear layers and by what adds to them."""
-    build = GraphBuilder(9)
-    first = x = build.value(16)
-    outputs = []
-    for _ in range(2):
-        h, x = build.norm_and_sum(build.linear(x, 16), x)
-        outputs.append(build.linear(x, 7))
-        x = build.add(h, x)
-    return build.graph([first], [*outputs, x])
-
-
-def twice_the_same():
-    """A norm and a sum of a value and itself."""
-    build = GraphBuilder(10)
-    first = build.value(16)
-    x = build.linear(first, 16)
-    h, total = build.norm_and_sum(x, x)
-    return build.graph([first], [build.add(h, total), build.linear(h, 5)])
 
 
 def context_kept():
@@ -83,8 +64,8 @@ GRAPHS = SMALL | {
     "uneven": lambda: uneven(11, [(8, 2, 20), (18, 3, 7)]),
     "attention alone": lambda: attention_alone(10, 12, 2, TileThreshold(500)),
     "wide mlp": lambda: mlp(7, [60, 90, 50]),
-    "sums": read_sums,
-    "twice": twice_the_same,
+    "sums": lambda: read_sums(9),
+    "twice": lambda: twice_the_same(10),
 }
 HARDWARE = {
     "tiny": {},
