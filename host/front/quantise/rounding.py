@@ -56,9 +56,10 @@ def round_weights(weight: np.ndarray, known: Feedback) -> np.ndarray:
         q_j = round(w_j + sum over i < j of (w_i - q_i) share_ij)
 
     Nothing is known of a channel that was always zero: it is rounded to the nearest. The errors of
-    the first half of some channels reach the second half at once, and so on in each half.
+    the first half of some channels reach the second half at once, and so on in each half. Sums are
+    float64, so that their order, which differs between machines, rounds hardly a weight otherwise.
     """
-    ordered = np.ascontiguousarray(weight[:, known.order].T, np.float32)
+    ordered = np.ascontiguousarray(weight[:, known.order].T, np.float64)
     wanted, errors = ordered.copy(), np.empty_like(ordered)
 
     def settle(start: int, stop: int) -> None:
