@@ -92,7 +92,6 @@ class _Emitter:
         self.assembly = Assembly()
         self.patches: list[Patch] = []
         self._ring = _WeightRing(reserve, config.memories.stat_words)
-        self._chunk = block_tiles(self._ring.words, config.tile)
         self._blocks_of: dict[Product, list[tuple[int, ColumnTile, int, int, Block]]] = {}
         self._waiting: deque[TaskStep] = deque()  # blocks of weights whose turn has come
         self._loaded: dict[TaskStep, _Stationary] = {}
@@ -207,10 +206,9 @@ class _Emitter:
     def _blocks(self, task: Product) -> list[tuple[int, ColumnTile, int, int, Block]]:
         """Every block of every column: (word of the result, column, first tile, tiles, words)."""
         if task not in self._blocks_of:
+            tiles = block_tiles(self._ring.words, self._tile, fine=task.fine)
             self._blocks_of[task] = [
-                (n, column, *block)
-                for n, column in task.columns
-                for block in column.blocks(self._chunk)
+                (n, column, *block) for n, column in task.columns for block in column.blocks(tiles)
             ]
         return self._blocks_of[task]
 

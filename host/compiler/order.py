@@ -21,7 +21,7 @@ from transept.host.compiler.depend import Dependence, dependences
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.memories import Occupancy, stationary_reserve
 from transept.host.compiler.tasks import Product, Task
-from transept.host.compiler.weights import block_tiles
+from transept.host.compiler.weights import Block, ColumnTile, block_tiles
 
 __all__ = ["Schedule", "Slot", "Streamed", "schedule"]
 
@@ -70,7 +70,7 @@ class _Weights:
 
     def __init__(self, cost: Cost, words: int, tile: int) -> None:
         self._cost, self._words = cost, words
-        self.chunk = block_tiles(words, tile)
+        self._tile = tile
         self._waiting: deque[tuple[int, int]] = deque()  # (consumed at, words)
         self._held = 0
 
@@ -84,12 +84,16 @@ class _Weights:
             at = max(at, consumed)
         return at
 
+    def blocks(self, task: Product, column: ColumnTile) -> list[tuple[int, int, Block]]:
+        """The blocks in which a column of a product arrives, as ``ColumnTile.blocks``."""
+        return column.blocks(block_tiles(self._words, self._tile, fine=task.fine))
+
     def stream(
         self, task: Product, busy: int, start: int, free: int, storing: int
     ) -> tuple[list[Streamed], int, int]:
         """Bring the blocks of a product that starts then: (every block, end of the product, end of
         LOAD). free: when LOAD is; storing: until when STORE is busy."""
-        blocks = [block for _, column in task.columns for block in column.blocks(self.chunk)]
+        blocks = [block for _, column in task.columns for block in self.blocks(task, column)]
         at, tiles = start, sum(k_tiles for _, k_tiles, _ in blocks)
         streamed = []
         for _, k_tiles, block in blocks:
@@ -251,7 +255,7 @@ class _Scheduler:
         """Words of the first block of weights, 0 if none are streamed."""
         if not isinstance(task, Product) or task.resident is not None:
             return 0
-        return task.columns[0][1].blocks(self._weights.chunk)[0][2].words
+        return self._weights.blocks(task, task.columns[0][1])[0][2].words
 
     def _arrives(self, index: int, load: int) -> int:
         """When enough of the first block is on chip for the array to begin, if it has weights."""

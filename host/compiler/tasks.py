@@ -211,7 +211,8 @@ class Product(Task):
     """Some columns of a linear layer for some rows.
 
     columns: (word of ``out``, column); resident: a buffer for each of them, None if their weights
-    are streamed. Row maxima are collected if ``out`` keeps them. key_row: as in ``LoadRows``.
+    are streamed, in smaller blocks if ``fine``. Row maxima are collected if ``out`` keeps them.
+    key_row: as in ``LoadRows``.
     """
 
     op: Linear
@@ -223,6 +224,7 @@ class Product(Task):
     a_mode: AMode
     out_mode: OutMode
     key_row: int | None = None
+    fine: bool = False
 
     def joins(self, other: Product) -> bool:
         """Whether the rows of ``other`` come before or behind its own, in and out: one instruction

@@ -25,15 +25,17 @@ from transept.host.compiler.layout import Layouts, Segments
 
 __all__ = ["Block", "ColumnTile", "WeightImage", "block_tiles"]
 
-#: Tiles of one weight block at most, and blocks that fit the ring at least.
-LARGEST_BLOCK, BLOCKS = 24, 4
+#: Tiles of one weight block at most, and blocks that fit the ring at least. At the beginning and
+#: the end of a program, where nothing else is done while a block arrives, blocks are smaller.
+LARGEST_BLOCK, FINE_BLOCK, BLOCKS = 48, 24, 4
 #: Every column and block starts at a multiple of this: bursts of DRAM like it.
 ALIGN = 64
 
 
-def block_tiles(ring_words: int, tile: int) -> int:
+def block_tiles(ring_words: int, tile: int, *, fine: bool) -> int:
     """Tiles of one weight block: it is one LOAD, and at least four fit the ring."""
-    return max(1, min(LARGEST_BLOCK, (ring_words // BLOCKS - RECORD_BYTES) // tile))
+    largest = FINE_BLOCK if fine else LARGEST_BLOCK
+    return max(1, min(largest, (ring_words // BLOCKS - RECORD_BYTES) // tile))
 
 
 class Block(NamedTuple):

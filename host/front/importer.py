@@ -69,6 +69,7 @@ class ImportedModel:
         self._filter = key_filter
         self._exports: dict[tuple, fx.GraphModule] = {}
         self._frames: dict[tuple, tuple[Choices, Frame]] = {}  # while it is decided what stays
+        self._quantiser: tuple[Frame, Ranges, Quantiser] | None = None  # the latest one
         self._bound: dict[tuple, _Bound] = {}
         self._rules: dict[str, KeyFilter] = {}  # what the masks of the example say
         self._facts: dict[str, str] = {}  # what operators compute on the example
@@ -154,19 +155,24 @@ class ImportedModel:
 
     def _regions(self, found: Frame) -> list[Region]:
         """A region of each float one, the same as before if its operators are the same."""
-        quantiser: Quantiser | None = None
         regions = []
         known = {signature(region.graph): region for region in self.regions}
         for float_region in found.regions:
             key = float_region.signature
             if key not in known:
-                if quantiser is None:
-                    quantiser = Quantiser(found.regions, self.ranges, self.config, self._filter)
-                graph = quantiser.graph(float_region)
+                graph = self._quantiser_of(found).graph(float_region)
                 known[key] = Region(float_region.name, graph, self.config)
                 self.regions.append(known[key])
             regions.append(known[key])
         return regions
+
+    def _quantiser_of(self, found: Frame) -> Quantiser:
+        """The quantiser of a frame, with what calibration has seen by now."""
+        known = self._quantiser
+        if known is None or known[0] is not found or known[1] is not self.ranges:
+            made = Quantiser(found.regions, self.ranges, self.config, self._filter)
+            self._quantiser = known = found, self.ranges, made
+        return known[2]
 
     # --- deciding
     def settle(self) -> None:
@@ -181,6 +187,7 @@ class ImportedModel:
             if not self._unfit(self.calibrated()):
                 self.bound(self.example)
                 self._frames.clear()
+                self._quantiser = None
                 return
         raise UnsupportedModelError(f"no cut of the model fits {self.config.name}")
 
@@ -206,10 +213,9 @@ class ImportedModel:
 
     def _plain(self, found: Frame) -> bool:
         """Whether an activation turned out to be none that a table can be."""
-        quantiser = Quantiser(found.regions, self.ranges, self.config, self._filter)
         bad = {
             name: table.error
-            for name, table in quantiser.scales.tables.items()
+            for name, table in self._quantiser_of(found).scales.tables.items()
             if table.error > TABLE_ERROR or not self.config.blocks.activation
         }
         if bad:

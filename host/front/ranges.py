@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -32,7 +33,7 @@ class Ranges:
     def __init__(self, inputs: Sequence[Arguments], plain: Iterable[str] = ()) -> None:
         self.inputs, self.plain = tuple(inputs), frozenset(plain)
         self._largest: dict[str, torch.Tensor] = {}
-        self._moments: dict[str, torch.Tensor] = {}
+        self._moments: dict[tuple[str, ...], torch.Tensor] = {}  # by the layers of one operand
 
     def add(self, name: str, rows: torch.Tensor) -> None:
         """See the rows [n, width] of a value."""
@@ -43,11 +44,14 @@ class Ranges:
         seen = self._largest.get(name)
         self._largest[name] = largest if seen is None else torch.maximum(seen, largest)
 
-    def add_moments(self, name: str, moments: torch.Tensor) -> None:
-        """See ``x^T x``, float64[k, k], of the rows that enter a linear layer."""
-        name = base_name(name)
-        seen = self._moments.get(name)
-        self._moments[name] = moments if seen is None else seen + moments
+    def add_moments(self, names: Iterable[str], rows: torch.Tensor) -> None:
+        """See the rows float32[n, k] that enter linear layers; all that have the same operand."""
+        layers = tuple(dict.fromkeys(base_name(name) for name in names))
+        seen = self._moments.get(layers)
+        if seen is None:
+            self._moments[layers] = rows.T @ rows
+        else:
+            seen.addmm_(rows.T, rows)
 
     def covers(self, regions: Iterable[FloatRegion]) -> bool:
         """Whether calibration saw every value of these regions."""
@@ -73,9 +77,11 @@ class Ranges:
         return np.maximum(largest, SMALLEST)
 
     def moments(self, name: str) -> torch.Tensor | None:
-        """float64[k, k], the sum of ``x^T x`` over all rows that entered the layer; None if k is
-        too large for it."""
-        return self._moments.get(base_name(name))
+        """float32[k, k], the sum of ``x^T x`` over all rows that entered the layer, the same tensor
+        for layers that always had the same operand; None if k is too large for it."""
+        layer = base_name(name)
+        found = [moments for layers, moments in self._moments.items() if layer in layers]
+        return functools.reduce(torch.add, found) if found else None
 
 
 def observe(regions: Iterable[FloatRegion], values: Values, ranges: Ranges) -> None:
@@ -87,20 +93,18 @@ def observe(regions: Iterable[FloatRegion], values: Values, ranges: Ranges) -> N
             rows = _rows(source, values)
             keep = real.get(spaces.dims.get(name, ""))
             ranges.add(name, rows if keep is None else rows[keep])
-        moments: dict[str, torch.Tensor] = {}
+        readers: dict[str, list[str]] = {}  # linear layers by their operand
         for op in region.ops:
             if not isinstance(op, LinearMatch):
                 continue
             x = op.inputs[0]
-            keep = real[spaces.dims[x]]
             if op.activation is not None:
-                ranges.add(f"{op.name}.before", _rows(region.before[op.name], values)[keep])
-            if op.weight.shape[1] > MOST_CHANNELS:
-                continue
-            if x not in moments:
-                rows = _rows(region.sources[x], values)[keep]
-                moments[x] = (rows.T @ rows).double()
-            ranges.add_moments(op.name, moments[x])
+                before = _rows(region.before[op.name], values)
+                ranges.add(f"{op.name}.before", before[real[spaces.dims[x]]])
+            if op.weight.shape[1] <= MOST_CHANNELS:
+                readers.setdefault(x, []).append(op.name)
+        for x, names in readers.items():
+            ranges.add_moments(names, _rows(region.sources[x], values)[real[spaces.dims[x]]])
 
 
 def _rows(source: Source, values: Values) -> torch.Tensor:

@@ -106,6 +106,7 @@ def _task(
         a_mode=AMode.DYNAMIC if dynamic else AMode.RAW,
         out_mode=out_mode,
         key_row=key_row,
+        fine=scope.places.fine,
         reads=reads,
         writes=[written, *out.maxima(rows)],
     )

@@ -10,6 +10,7 @@ from torch import fx
 from transept.host.front.matches import Boundary, LinearMatch
 from transept.host.front.nodes import operands
 from transept.host.front.patterns.pointwise import find_pointwise
+from transept.host.front.views import Rows
 
 if TYPE_CHECKING:
     from transept.host.front.matcher import Matcher
@@ -29,9 +30,7 @@ def match_linear(m: Matcher, node: fx.Node) -> LinearMatch | None:
     rows = m.rows(x)
     if rows is None or len(rows.elements) != weight.shape[1]:
         return None
-    # weights of the value's own elements: views may permute or leave out some of them
-    placed = torch.zeros(weight.shape[0], rows.width)
-    placed.index_add_(1, rows.elements, weight * rows.factor)
+    placed = weight if rows.whole else _placed(weight, rows)
     path = m.parameter(weights)
     width = weight.shape[0]
     bias = torch.zeros(width) if bias is None else bias.reshape(-1).expand(width)
@@ -60,6 +59,12 @@ def match_linear(m: Matcher, node: fx.Node) -> LinearMatch | None:
         weights=path,
         product=Boundary(node, before, len(rows.rows), width),
     )
+
+
+def _placed(weight: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Weights of the value's own elements: views may permute or leave out some of them."""
+    placed = torch.zeros(weight.shape[0], rows.width)
+    return placed.index_add_(1, rows.elements, weight * rows.factor)
 
 
 def _parts(

@@ -34,12 +34,13 @@ def quantise_linear(
 
     A row's own scale is the maximum of its int16 elements, found at run time.
     """
-    real = op.weight.double().numpy() * in_scale / out_scale[:, None]
-    step = np.maximum(np.abs(real).max(1), 1e-12) / INT8
-    steps = real / step[:, None]
-    weight = (np.rint(steps) if known is None else round_weights(steps, known)).astype(np.int8)
+    steps = op.weight.double().numpy() * in_scale
+    steps /= out_scale[:, None]
+    step = np.maximum(np.maximum(steps.max(1), -steps.min(1)), 1e-12) / INT8
+    steps /= step[:, None]
+    weight = np.rint(steps).astype(np.int8) if known is None else round_weights(steps, known)
     per_row = step / INT8  # times the row maximum
-    bound = INT8 * np.abs(weight.astype(np.int64)).sum(1)  # largest possible accumulator
+    bound = INT8 * np.abs(weight).sum(1, dtype=np.int64)  # largest possible accumulator
     row_shift = largest_shift(bound * per_row * 2.0**OUT_SHIFT, PRODUCT_LIMIT, 0, 40)
     multiplier, shift = multipliers(per_row * 2.0 ** (row_shift + OUT_SHIFT))
     bias = int24(op.bias.double().numpy() / out_scale * 2.0**OUT_SHIFT)

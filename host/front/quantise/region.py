@@ -46,7 +46,7 @@ class Quantiser:
         self._ranges, self._config, self._filter = ranges, config, key_filter
         self.scales = Scales([op for region in regions for op in region.ops], ranges)
         self._done: dict[tuple, Any] = {}
-        self._latest: tuple[torch.Tensor, Feedback] | None = None
+        self._latest: tuple[torch.Tensor, str, Feedback] | None = None
 
     def graph(self, region: FloatRegion) -> Graph:
         """The quantised graph of one region.
@@ -114,14 +114,12 @@ class Quantiser:
 
     def _feedback(self, op: LinearMatch) -> Feedback | None:
         """Of the operand of a linear layer; neighbours with the same operand share it."""
-        moments = self._ranges.moments(op.name)
+        moments, x = self._ranges.moments(op.name), op.inputs[0]
         if moments is None:
             return None
-        scale = torch.as_tensor(self.scales.scale[op.inputs[0]])
-        moments = moments / torch.outer(scale, scale)
-        if self._latest is None or not torch.equal(self._latest[0], moments):
-            self._latest = moments, feedback(moments)
-        return self._latest[1]
+        if self._latest is None or self._latest[0] is not moments or self._latest[1] != x:
+            self._latest = moments, x, feedback(moments, self.scales.scale[x])
+        return self._latest[2]
 
     def _attention(self, op: AttentionMatch) -> Attention:
         scales = [self.scales.scale[name] for name in (*op.inputs, *op.outputs)]

@@ -24,54 +24,59 @@ DAMPING = 0.01
 class Feedback:
     """Which channel makes good what; layers with the same operand share it.
 
-    order: the channels, in which they are rounded; share: float32[k, k], of the error of the i-th
-    channel in this order that the j-th takes, for i < j.
+    order: the channels, the last of which is rounded first; share: float32[k, k], of the error of
+    the i-th channel in this order that the j-th takes, for i > j.
     """
 
     order: np.ndarray
     share: np.ndarray
 
 
-def feedback(moments: torch.Tensor) -> Feedback:
-    """moments: float64[k, k], the sum of ``x^T x`` over calibration's rows x.
+def feedback(moments: torch.Tensor, scale: np.ndarray) -> Feedback:
+    """moments: float32[k, k], the sum of ``x^T x`` over calibration's rows x; scale: one step of
+    each of its channels.
 
-    Channels are rounded in the order of falling second moment. In this order the moments are
-    ``S D S^T`` with a diagonal D and an upper S, ones on its diagonal: the shares. It is the lower
-    Cholesky factor of the moments in reverse order, turned around.
+    Channels are rounded in the order of falling second moment, in steps. Turned around, they are
+    ``S D S^T`` with a diagonal D and a lower S, ones on its diagonal: the shares.
     """
-    diagonal = moments.diagonal()
-    order = diagonal.argsort(descending=True)
-    backwards = order.flip(0)
-    turned = moments.float()[backwards][:, backwards]
-    turned.diagonal().add_(max(float(diagonal.mean()) * DAMPING, 1e-12))
-    lower = torch.linalg.cholesky(turned)
-    return Feedback(order.numpy(), (lower / lower.diagonal()).flip(0, 1).numpy())
+    steps = torch.as_tensor(scale)
+    diagonal = moments.diagonal() / steps**2
+    order = diagonal.argsort(stable=True)
+    ordered = moments[order[:, None], order]
+    ordered /= steps[order].float()
+    ordered /= steps[order, None].float()
+    ordered.diagonal().add_(max(float(diagonal.mean()) * DAMPING, 1e-12))
+    share = torch.linalg.cholesky(ordered)
+    share /= share.diagonal().clone()
+    return Feedback(order.numpy(), share.numpy())
 
 
 def round_weights(weight: np.ndarray, known: Feedback) -> np.ndarray:
-    """Integers q within +-127 with a small ``sum |(q - weight) x|^2`` over calibration's rows x.
+    """int8[n, k] q within +-127 with a small ``sum |(q - weight) x|^2`` over calibration's rows x.
 
-    weight: float[n, k] in steps. In the order of ``known``::
+    weight: float64[n, k] in steps. In the order of ``known``, from its end::
 
-        q_j = round(w_j + sum over i < j of (w_i - q_i) share_ij)
+        q_j = round(w_j + sum over i > j of (w_i - q_i) share_ij)
 
     Nothing is known of a channel that was always zero: it is rounded to the nearest. The errors of
-    the first half of some channels reach the second half at once, and so on in each half. Sums are
+    the last half of some channels reach the first half at once, and so on in each half. Sums are
     float64, so that their order, which differs between machines, rounds hardly a weight otherwise.
     """
-    ordered = np.ascontiguousarray(weight[:, known.order].T, np.float64)
-    wanted, errors = ordered.copy(), np.empty_like(ordered)
+    columns = torch.from_numpy(weight).T.contiguous()  # NumPy transposes word by word
+    ordered = columns.numpy()[known.order]
+    wanted, rounded = ordered.copy(), np.empty(ordered.shape, np.int8)
 
     def settle(start: int, stop: int) -> None:
         if stop - start == 1:
-            errors[start] = ordered[start] - np.rint(wanted[start]).clip(-INT8, INT8)
+            rounded[start] = nearest = np.rint(wanted[start]).clip(-INT8, INT8)
+            ordered[start] -= nearest  # its error
             return
         middle = (start + stop) // 2
-        settle(start, middle)
-        wanted[middle:stop] += known.share[start:middle, middle:stop].T @ errors[start:middle]
         settle(middle, stop)
+        wanted[start:middle] += known.share[middle:stop, start:middle].T @ ordered[middle:stop]
+        settle(start, middle)
 
     settle(0, len(ordered))
-    rounded = np.empty_like(weight)
-    rounded[:, known.order] = (ordered - errors).T
-    return np.rint(rounded)
+    found = np.empty_like(rounded)
+    found[known.order] = rounded
+    return np.ascontiguousarray(found.T)

@@ -100,6 +100,15 @@ def test_long_sums_are_split_in_chains():
     assert {i.k_tiles for i in products} == {50 // 3, 50 // 3 + 1}  # of at most 24 tiles
 
 
+def test_blocks_between_the_first_and_the_last_product_are_larger():
+    executable = compiled(mlp(1, [12, 240, 12]), TINY, 1, 5)
+    tiles: dict[str, set[int]] = {}
+    for instruction, label in zip(executable.decoded(), executable.labels, strict=True):
+        if instruction.opcode == Opcode.MATMUL:
+            tiles.setdefault(label, set()).add(instruction.k_tiles)
+    assert sorted(map(max, tiles.values())) == [3, 20, 30]  # of 60, the last product's in three
+
+
 def test_weights_that_fit_are_read_once():
     once, often = (compiled(iterated(1, 8, 2, 12, times), TINY, 2, 6) for times in (1, 8))
     for executable in (once, often):

@@ -42,7 +42,8 @@ def test_what_orders_and_costs_rest_on():
     assert (places.PIECES, places.SMALL_PIECES, places.SMALL_SHARE) == (2, 4, 8)
     assert places.LOADED_WORDS == 384
     assert (linear.SHORTEST_PART, linear.WAITING_SHARE, linear.LAST_PIECES) == (4096, 8, 4)
-    assert (weights.LARGEST_BLOCK, weights.BLOCKS, weights.ALIGN, tensors.ALIGN) == (24, 4, 64, 64)
+    assert (weights.LARGEST_BLOCK, weights.FINE_BLOCK, weights.BLOCKS) == (48, 24, 4)
+    assert (weights.ALIGN, tensors.ALIGN) == (64, 64)
 
 
 # --- weights: blocks of 8, 8 and 9 tiles, 32, 32 and 44 words; 3.2 bytes, 0.8 words a cycle
@@ -51,7 +52,6 @@ def ring(words=200):
 
 
 def test_weights_stream_while_the_array_works():
-    assert ring().chunk == 10
     streamed, end, free = ring().stream(product(25, columns=2), 500, 100, 20, 0)
     assert streamed == [
         (20, 60, 100), (60, 100, 180), (100, 155, 260),

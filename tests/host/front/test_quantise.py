@@ -67,7 +67,7 @@ def test_rounding_makes_good_what_all_rows_share():
     """Rows that are nearly the same: to the nearest, their errors add up; together, they do not."""
     rng = np.random.default_rng(0)
     weight, x = rng.normal(0, 20, (8, 96)), rng.normal(1, 0.05, (500, 96))
-    rounded = round_weights(weight, feedback(torch.as_tensor(x.T @ x)))
+    rounded = round_weights(weight, feedback(torch.as_tensor(x.T @ x).float(), np.ones(96)))
     assert (rounded == np.rint(rounded)).all()
     assert np.abs(rounded).max() <= 127
     nearest, together = (np.square((q - weight) @ x.T).mean() for q in (np.rint(weight), rounded))
@@ -79,14 +79,16 @@ def test_feedback_is_that_of_gptq():
     rng = np.random.default_rng(1)
     weight = rng.normal(0, 20, (6, 70))
     x = torch.as_tensor(rng.normal(size=(200, 70)) * rng.uniform(0.2, 2, 70))
-    moments = x.T @ x
-    known = feedback(moments)
-    assert (np.diff(moments.diagonal().numpy()[known.order]) <= 0).all()
+    scale = rng.uniform(0.5, 2, 70)
+    known = feedback((x.T @ x).float(), scale)
+    x /= torch.as_tensor(scale)
+    moments, order = x.T @ x, known.order[::-1].copy()
+    assert (np.diff(moments.diagonal().numpy()[order]) <= 0).all()
     damped = moments + 0.01 * moments.diagonal().mean() * torch.eye(70)
-    inverse = torch.linalg.inv(damped[known.order][:, known.order])
+    inverse = torch.linalg.inv(damped[order][:, order])
     factor = torch.linalg.cholesky(inverse, upper=True).numpy()
-    left, rounded = weight[:, known.order].copy(), np.empty_like(weight)
-    for i, channel in enumerate(known.order):
+    left, rounded = weight[:, order].copy(), np.empty_like(weight)
+    for i, channel in enumerate(order):
         rounded[:, channel] = np.rint(left[:, i])
         error = (left[:, i] - rounded[:, channel]) / factor[i, i]
         left[:, i:] -= np.outer(error, factor[i, i:])
@@ -98,17 +100,17 @@ def test_rounding_follows_its_formula():
     rng = np.random.default_rng(2)
     weight, share = rng.integers(-2100, 2100, (5, 70)) / 16, rng.integers(-3, 4, (70, 70)) / 8
     order, wanted, rounded = rng.permutation(70), weight.copy(), np.empty_like(weight)
-    for i, channel in enumerate(order):
+    for i, channel in reversed(list(enumerate(order))):
         rounded[:, channel] = np.clip(np.rint(wanted[:, channel]), -127, 127)
         error = weight[:, channel] - rounded[:, channel]
-        wanted[:, order[i + 1 :]] += np.outer(error, share[i, i + 1 :])
+        wanted[:, order[:i]] += np.outer(error, share[i, :i])
     known = Feedback(order, share.astype(np.float32))
     assert (round_weights(weight, known) == rounded).all()
 
 
 def test_without_moments_rounding_is_to_the_nearest():
     weight = np.random.default_rng(3).normal(0, 9, (4, 6))
-    known = feedback(torch.zeros(6, 6, dtype=torch.float64))
+    known = feedback(torch.zeros(6, 6), np.ones(6))
     assert (round_weights(weight, known) == np.rint(weight)).all()
 
 

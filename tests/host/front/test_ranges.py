@@ -37,9 +37,14 @@ def test_what_is_not_finite_is_no_range(bad):
 def test_moments_of_all_uses_of_a_layer_add_up():
     found = Ranges((), plain=["a"])
     assert found.moments("x") is None
-    found.add_moments("x", torch.eye(2))
-    found.add_moments("x#2", 3 * torch.ones(2, 2))
+    found.add_moments(["x", "y"], torch.eye(2))
+    assert found.moments("x") is found.moments("y")
+    found.add_moments(["x#2", "y"], torch.ones(3, 2))
+    assert found.moments("x") is found.moments("y")
     assert found.moments("x#9").tolist() == [[4, 3], [3, 4]]
+    found.add_moments(["y"], 2 * torch.eye(2))
+    assert found.moments("x").tolist() == [[4, 3], [3, 4]]
+    assert found.moments("y").tolist() == [[8, 3], [3, 8]]
     assert (found.inputs, found.plain) == ((), frozenset({"a"}))
 
 
@@ -99,7 +104,7 @@ def test_rows_of_padding_are_left_out(mask, rows):
     assert np.allclose(found.moments("first"), x.T @ x, atol=1e-5)
     for name in ("query", "key", "value"):
         assert np.allclose(found.moments(f"attention.{name}"), y.T @ y, atol=1e-5)
-    assert found.moments("first").dtype == torch.float64
+    assert found.moments("first").dtype == torch.float32
 
 
 def test_moments_of_too_many_channels_are_not_kept(monkeypatch):
