@@ -27,6 +27,8 @@ TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model")
 CALIBRATION_BATCH = 4
 CALIBRATION_TOKENS = 128
 REPEATED_TOKENS = 16  # calibration sequences of one token
+#: Words of the short calibration sequences, tokens of each, and how many run together.
+BEGINNINGS, BEGINNING_TOKENS, BEGINNING_BATCH = (1, 2, 4, 7), 16, 16
 
 #: Tokens; no text has so many.
 LONGEST = 1 << 20
@@ -103,17 +105,25 @@ class TextModel:
         return max(len(row) for row in ids)
 
     def ranges(self, config: Config) -> Ranges:
-        """Calibration on docstrings of the standard library and on sequences of one token; the same
-        for every shape."""
+        """Calibration on docstrings of the standard library, on their beginnings, and on sequences
+        of one token; the same for every shape."""
         if config.digest not in self._ranges:
             texts = calibration_texts()
             inputs = [
                 self.tokens(texts[start : start + CALIBRATION_BATCH], CALIBRATION_TOKENS)
                 for start in range(0, len(texts), CALIBRATION_BATCH)
             ]
-            calibration = [*inputs, *self._repeated()]
+            calibration = [*inputs, *self._beginnings(texts), *self._repeated()]
             self._ranges[config.digest] = measure_ranges(self.module, calibration, config)
         return self._ranges[config.digest]
+
+    def _beginnings(self, texts: Sequence[str]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Sequences of a few words: tokens attend to the special ones there as in no long text."""
+        cut = [" ".join(text.split()[:words]) for words in BEGINNINGS for text in texts]
+        return [
+            self.tokens(cut[start : start + BEGINNING_BATCH], BEGINNING_TOKENS)
+            for start in range(0, len(cut), BEGINNING_BATCH)
+        ]
 
     def _repeated(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Sequences of one token each, evenly spread over the vocabulary: rows that agree."""

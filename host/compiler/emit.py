@@ -206,7 +206,7 @@ class _Emitter:
     def _blocks(self, task: Product) -> list[tuple[int, ColumnTile, int, int, Block]]:
         """Every block of every column: (word of the result, column, first tile, tiles, words)."""
         if task not in self._blocks_of:
-            tiles = block_tiles(self._ring.words, self._tile, fine=task.fine)
+            tiles = block_tiles(self._ring.words, self._tile, task.rows, fine=task.fine)
             self._blocks_of[task] = [
                 (n, column, *block) for n, column in task.columns for block in column.blocks(tiles)
             ]

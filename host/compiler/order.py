@@ -86,7 +86,7 @@ class _Weights:
 
     def blocks(self, task: Product, column: ColumnTile) -> list[tuple[int, int, Block]]:
         """The blocks in which a column of a product arrives, as ``ColumnTile.blocks``."""
-        return column.blocks(block_tiles(self._words, self._tile, fine=task.fine))
+        return column.blocks(block_tiles(self._words, self._tile, task.rows, fine=task.fine))
 
     def stream(
         self, task: Product, busy: int, start: int, free: int, storing: int

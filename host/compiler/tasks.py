@@ -211,7 +211,7 @@ class Product(Task):
     """Some columns of a linear layer for some rows.
 
     columns: (word of ``out``, column); resident: a buffer for each of them, None if their weights
-    are streamed, in smaller blocks if ``fine``. Row maxima are collected if ``out`` keeps them.
+    are streamed; fine: as in ``block_tiles``. Row maxima are collected if ``out`` keeps them.
     key_row: as in ``LoadRows``.
     """
 

@@ -25,16 +25,20 @@ from transept.host.compiler.layout import Layouts, Segments
 
 __all__ = ["Block", "ColumnTile", "WeightImage", "block_tiles"]
 
-#: Tiles of one weight block at most, and blocks that fit the ring at least. At the beginning and
-#: the end of a program, where nothing else is done while a block arrives, blocks are smaller.
-LARGEST_BLOCK, FINE_BLOCK, BLOCKS = 48, 24, 4
+#: Blocks of weights that fit the ring at least.
+BLOCKS = 4
+#: Tiles of a block at most; for less than two tiles of rows, which are soon done with a block, so
+#: that instructions are not too many; but not at the beginning and the end of a program, where
+#: nothing else is done while a block arrives.
+LARGEST_BLOCK, FEW_ROWS_BLOCK = 24, 48
 #: Every column and block starts at a multiple of this: bursts of DRAM like it.
 ALIGN = 64
 
 
-def block_tiles(ring_words: int, tile: int, *, fine: bool) -> int:
-    """Tiles of one weight block: it is one LOAD, and at least four fit the ring."""
-    largest = FINE_BLOCK if fine else LARGEST_BLOCK
+def block_tiles(ring_words: int, tile: int, rows: int, *, fine: bool) -> int:
+    """Tiles of one weight block at most, for products of so many rows: it is one LOAD, and at least
+    four fit the ring. fine: at the beginning or the end of a program."""
+    largest = FEW_ROWS_BLOCK if rows < 2 * tile and not fine else LARGEST_BLOCK
     return max(1, min(largest, (ring_words // BLOCKS - RECORD_BYTES) // tile))
 
 

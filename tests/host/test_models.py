@@ -149,19 +149,23 @@ def test_tokens_are_cut_and_padded(worded):
     assert worded.longest(["a bb ccc", "dddd"], 4) == 4
 
 
-def test_ranges_are_those_of_prose_and_of_single_tokens(worded, monkeypatch):
+def test_ranges_are_those_of_prose_its_beginnings_and_single_tokens(worded, monkeypatch):
     """Measured once for each configuration; single tokens are spread over 1,000."""
-    monkeypatch.setattr(models, "calibration_texts", lambda: ["a", "bb", "ccc", "dd", "e", "ff"])
+    monkeypatch.setattr(models, "calibration_texts", lambda: ["a", "bb", "ccc", "dd", "e", "f gg"])
     monkeypatch.setattr(models, "measure_ranges", lambda *found: found)
     module, batches, config = worded.ranges(TINY)
     assert (module, config) == (worded.module, TINY)
-    assert [tuple(ids.shape) for ids, _ in batches] == [(4, 128), (2, 128), *[(4, 128)] * 4]
-    assert [row[:3] for ids, _ in batches[:2] for row in ids.tolist()] == [
-        [1, 10 + length, 2] for length in (1, 2, 3, 2, 1, 2)
-    ]
-    single = torch.cat([ids for ids, _ in batches[2:]]).tolist()
-    assert single == [[1, *[(2 * n + 1) * 1000 // 32] * 126, 2] for n in range(16)]
-    assert all(mask.all() for _, mask in batches[2:])
+    prose, beginnings, single = batches[:2], batches[2:4], batches[4:]
+    assert [tuple(ids.shape) for ids, _ in prose] == [(4, 128), (2, 128)]
+    assert [tuple(ids.shape) for ids, _ in beginnings] == [(16, 16), (8, 16)]
+    assert [tuple(ids.shape) for ids, _ in single] == [(4, 128)] * 4
+    rows = [row[:4] for ids, _ in (*prose, *beginnings) for row in ids.tolist()]
+    short = [[1, 10 + length, 2, 0] for length in (1, 2, 3, 2, 1)]
+    whole, first = [1, 11, 12, 2], [1, 11, 2, 0]  # the last text, and one word of it
+    assert rows == [*short, whole, *short, first, *[*short, whole] * 3]
+    ids = torch.cat([ids for ids, _ in single]).tolist()
+    assert ids == [[1, *[(2 * n + 1) * 1000 // 32] * 126, 2] for n in range(16)]
+    assert all(mask.all() for _, mask in single)
     assert worded.ranges(TINY)[1] is batches
     assert worded.ranges(PYNQ_Z2)[2] == PYNQ_Z2
 

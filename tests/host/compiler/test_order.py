@@ -42,7 +42,7 @@ def test_what_orders_and_costs_rest_on():
     assert (places.PIECES, places.SMALL_PIECES, places.SMALL_SHARE) == (2, 4, 8)
     assert places.LOADED_WORDS == 384
     assert (linear.SHORTEST_PART, linear.WAITING_SHARE, linear.LAST_PIECES) == (4096, 8, 4)
-    assert (weights.LARGEST_BLOCK, weights.FINE_BLOCK, weights.BLOCKS) == (48, 24, 4)
+    assert (weights.LARGEST_BLOCK, weights.FEW_ROWS_BLOCK, weights.BLOCKS) == (24, 48, 4)
     assert (weights.ALIGN, tensors.ALIGN) == (64, 64)
 
 

@@ -139,13 +139,18 @@ def test_blocks_of_a_column(k_tiles, largest):
 
 def test_blocks_have_a_tile_at_least_and_48_at_most():
     words = (0, 47, 63, 64, 200, 415, 416, 799, 800, 1024)
-    assert [block_tiles(n, 4, fine=True) for n in words] == [1, 1, 1, 2, 10, 23, 24, 24, 24, 24]
-    assert [block_tiles(n, 4, fine=False) for n in words] == [1, 1, 1, 2, 10, 23, 24, 47, 48, 48]
+    assert [block_tiles(n, 4, 1, fine=True) for n in words] == [1, 1, 1, 2, 10, 23, 24, 24, 24, 24]
+    assert [block_tiles(n, 4, 1, fine=False) for n in words] == [1, 1, 1, 2, 10, 23, 24, 47, 48, 48]
+
+
+def test_blocks_of_many_rows_are_smaller():
+    assert [block_tiles(6144, 16, n, fine=False) for n in (1, 31, 32, 128)] == [48, 48, 24, 24]
+    assert block_tiles(6144, 128, 1, fine=False) == 11  # of four in the ring
 
 
 def test_four_blocks_fit_the_ring():
     for words in (64, 200, 1024, 6144):
-        tiles = block_tiles(words, 4, fine=False)
+        tiles = block_tiles(words, 4, 1, fine=False)
         assert tiles == 1 or 4 * (4 * tiles + 8) <= words
 
 
