@@ -28,6 +28,9 @@ __all__ = ["RTL", "calibrate", "clocked", "random_inputs"]
 RTL = "rtl"
 #: Rounds, whose median counts; and seconds after which fewer will do, but not too few.
 ROUNDS, ENOUGH, FEWEST = 15, 5.0, 3
+#: Seconds between two rounds: as torch works between two runs of a region, caches cool down and
+#: threads fall asleep.
+PAUSE = 3e-3
 #: Rows and width of a sum that takes nothing but a launch, and of one that is mostly transfer.
 SMALL, LARGE = (1, 16), (4096, 1024)
 #: The same for a simulation, which is slow: its clock, and what it needs to start.
@@ -94,8 +97,8 @@ def _processor(works: Sequence[Work], session: Session) -> DeviceCosts:
 
 
 def _measured(session: Session, works: Sequence[Work]) -> list[float]:
-    """Median seconds of each, run in turns: caches hold what they hold in a run of the first one,
-    which is itself run twice, as one run follows another, and the second time counts."""
+    """Median seconds of each, run in turns: the first as in a program, after a pause, and for the
+    others caches hold what they hold in a run of the first one."""
     jobs = [
         (Region("calibration", work.graph, session.config), random_inputs(work.graph, work.shape))
         for work in works
@@ -105,7 +108,7 @@ def _measured(session: Session, works: Sequence[Work]) -> list[float]:
     rounds: list[list[float]] = []
     start = time.perf_counter()
     while len(rounds) < FEWEST or (len(rounds) < ROUNDS and time.perf_counter() - start < ENOUGH):
-        session.run(*jobs[0])
+        time.sleep(PAUSE)
         rounds.append([session.run(*job).seconds for job in jobs])
     return [statistics.median(taken) for taken in zip(*rounds, strict=True)]
 

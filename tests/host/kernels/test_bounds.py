@@ -90,22 +90,22 @@ def test_norms_and_sums_are_alone(yard, width):
 
 
 def test_products_are_alone(yard):
-    """Of 5 rows and 20 columns in tiles of 16."""
+    """Of 5 rows and 20 columns in tiles of 16 and 32, with sums of 40 in tiles of 32."""
     op = linear_op(20, 40)
     kernel = LinearKernel([op], 16, DEVICE)
     x = yard.rows(5, 48, INT8)
     x[:, 40:] = 0
     multiplier, maxima = (yard.rows(5, 1, INT32, 0, fill) for fill in (20_000, 0))
     y = yard.rows(5, 24, INT16, 0)
-    blocks = Blocks(16, 32, 16)
+    blocks = Blocks(16, 32, 32)  # a GPU multiplies 32 columns at least
     kernel(Rows(x, multiplier[:, 0]), y, dynamic=True, maxima=maxima[:, 0], blocks=blocks)
-    acc = x[:, :40].long() @ torch.as_tensor(op.weight).long().T
+    acc = x[:, :40].long().cpu() @ torch.as_tensor(op.weight).long().T
     channel = op.channel
     v = acc * torch.as_tensor(channel.multiplier) + (1 << torch.as_tensor(channel.shift) >> 1)
     v = v >> torch.as_tensor(channel.shift)
     z = v * 20_000 + (1 << op.row_shift >> 1) >> op.row_shift
     wanted = z + torch.as_tensor(channel.bias) + (1 << op.out_shift >> 1) >> op.out_shift
-    assert torch.equal(y[:, :20].long(), wanted.clamp(-32767, 32767))
+    assert torch.equal(y[:, :20].long().cpu(), wanted.clamp(-32767, 32767))
     assert torch.equal(maxima[:, 0].long(), y[:, :20].long().abs().amax(1))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from graphs import cross, mlp, post_norm, pre_norm, random_inputs
 
 from transept.golden.config import TINY
@@ -16,6 +17,7 @@ from transept.golden.ops import Attention, Linear
 from transept.host.backends.cpu import CpuGraph
 from transept.host.backends.golden import GoldenGraph
 from transept.host.devices.base import DeviceError
+from transept.host.kernels import INTERPRETED
 from transept.host.parallel.sequences import SequenceParallelGraph
 from transept.host.parallel.shards import shares, stages
 from transept.host.parallel.tensor import TensorParallelGraph, _cut
@@ -146,6 +148,7 @@ def test_sequences_on_several_devices(devices, batch):
         assert np.array_equal(found[name], y)
 
 
+@pytest.mark.skipif(not INTERPRETED and torch.cuda.device_count() < 2, reason="one card")
 def test_the_gpu_takes_several_cards():
     graph: Graph = GRAPHS["mlp"]()
     region, inputs = Region("region", graph, TINY), random_inputs(graph, 3, 4)
