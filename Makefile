@@ -1,12 +1,15 @@
-# make setup | test | test-slow | notebooks | mutants | demo | docs | lint
+# make setup | board | test | test-slow | notebooks | mutants | demo | docs | lint
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup test test-slow notebooks mutants demo docs lint clean
+BOARD := .venv-board
+BOARD_STAMP := $(BOARD)/.installed
 
-setup: $(STAMP)
+.PHONY: setup board test test-slow notebooks mutants demo docs lint clean
+
+setup: $(STAMP) $(BOARD_STAMP)
 
 $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -15,11 +18,20 @@ $(STAMP): pyproject.toml setup.py
 	$(VENV)/bin/pip install --quiet -e '.[torch,sim,demo,gpu,notebooks,dev]'
 	touch $(STAMP)
 
-test: $(STAMP) lint
+# pynq wants another NumPy than torch
+board: $(BOARD_STAMP)
+
+$(BOARD_STAMP): pyproject.toml setup.py
+	$(PYTHON) -m venv $(BOARD)
+	$(BOARD)/bin/pip install --quiet --upgrade pip
+	$(BOARD)/bin/pip install --quiet -e '.[board]'
+	touch $(BOARD_STAMP)
+
+test: $(STAMP) $(BOARD_STAMP) lint
 	$(VENV)/bin/python -m transept.host.cli doctor
 	$(VENV)/bin/pytest -m 'not slow' -n auto --dist worksteal
 
-test-slow: $(STAMP)
+test-slow: $(STAMP) $(BOARD_STAMP)
 	$(VENV)/bin/pytest -m slow
 	$(NOTEBOOKS)
 
@@ -51,8 +63,8 @@ lint: $(STAMP) .types
 .types: Makefile
 	mkdir -p .types/transept
 	ln -sfn ../../transept/__init__.py .types/transept/__init__.py
-	for layer in golden rtl sim host; do ln -sfn ../../$$layer .types/transept/$$layer; done
+	for layer in golden rtl bitstreams sim host; do ln -sfn ../../$$layer .types/transept/$$layer; done
 	touch .types
 
 clean:
-	rm -rf $(VENV) .cache .types build
+	rm -rf $(VENV) $(BOARD) .cache .types build

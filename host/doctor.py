@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from transept.golden.config import PRESETS
 from transept.host.devices.base import DeviceError
 from transept.sim import build, tools
+from transept.sim.board.python import board_python
 from transept.sim.tools import COCOTB, COMPILATION, ELABORATION, SYNTHESIS, WAVES, Tool
 
 __all__ = ["GPU", "PACKAGES", "Check", "device_states", "examine"]
@@ -30,7 +31,7 @@ GPU = (*TORCH[:1], *_extra("gpu", "GPU kernels", "triton"))
 
 #: Every Python package that some part needs.
 PACKAGES = (
-    *_extra("", "every part", "numpy", "array-api-compat", "safetensors"),
+    *_extra("", "every part", "numpy", "array-api-compat"),
     *_extra("", "the command line", "typer", "rich"),
     *TORCH,
     GPU[-1],
@@ -42,7 +43,7 @@ PACKAGES = (
     *SYNTHESIS,
     *_extra("notebooks", "notebooks", "ipykernel", "nbclient", "nbformat", "nbval"),
     *WAVES,
-    *_extra("dev", "tests", "pytest", "pytest-timeout", "hypothesis"),
+    *_extra("dev", "tests", "pytest", "pytest-timeout", "hypothesis", "safetensors"),
     Tool("pytest-xdist", "tests", "pip install", "'transept[dev]'", module="xdist"),
 )
 PROGRAMS = tuple(tool for tool in COMPILATION if not tool.module)
@@ -74,7 +75,16 @@ def examine() -> list[Check]:
     version = ".".join(map(str, sys.version_info[:3]))
     newer = f"install Python {'.'.join(map(str, PYTHON))} or newer"
     python = Check("python", "every part", version, newer if sys.version_info < PYTHON else "")
-    return [python, *(_check(tool) for tool in (*PROGRAMS, *PACKAGES))]
+    return [python, *(_check(tool) for tool in (*PROGRAMS, *PACKAGES)), _board()]
+
+
+def _board() -> Check:
+    """pynq, which has a Python of its own."""
+    try:
+        return Check("pynq", "boards, real and simulated", board_python())
+    except tools.ToolMissing as error:
+        remedy = str(error).partition("; run: ")[2] or str(error)
+        return Check("pynq", "boards, real and simulated", "missing", remedy)
 
 
 def device_states() -> dict[str, str]:

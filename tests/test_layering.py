@@ -1,4 +1,4 @@
-"""golden knows nobody; rtl knows golden; sim knows rtl and golden; host knows golden and sim."""
+"""golden knows nobody; rtl and bitstreams know golden; sim knows these; host knows all but rtl."""
 
 import ast
 from pathlib import Path
@@ -9,8 +9,9 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "golden": set(),
     "rtl": {"golden"},
-    "sim": {"golden", "rtl"},
-    "host": {"golden", "sim"},
+    "bitstreams": {"golden"},
+    "sim": {"golden", "rtl", "bitstreams"},
+    "host": {"golden", "bitstreams", "sim"},
 }
 #: Where torch may be imported when a module is: nothing that a board needs to run a program.
 WITH_TORCH = (

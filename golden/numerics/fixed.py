@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from array_api_compat import array_namespace
+from transept.golden.numerics.namespaces import array_namespace
 
 __all__ = [
     "Array",

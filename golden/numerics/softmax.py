@@ -11,10 +11,9 @@ repeated token, rounding to nearest would lose or double all of them.
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace, device
-
 from transept.golden.numerics import tables
 from transept.golden.numerics.fixed import Array
+from transept.golden.numerics.namespaces import array_namespace, device
 from transept.golden.numerics.polynomial import evaluate
 from transept.golden.numerics.requantise import ACCUMULATOR_BITS
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from transept.golden.filters import Dense, KeyFilter, QueryBlock, kept_tiles, key_sums
 from transept.golden.graph import GraphError, Lengths, Value
 from transept.golden.isa import Opcode
 from transept.golden.layouts import CHANNEL_RECORD
 from transept.golden.numerics.fixed import Array, product
+from transept.golden.numerics.namespaces import array_namespace
 from transept.golden.numerics.polynomial import reciprocal
 from transept.golden.numerics.requantise import ONE, ChannelParameters, requantise
 from transept.golden.numerics.softmax import MASKED, levels

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from transept.golden.graph import GraphError, Lengths, Value
 from transept.golden.isa import Opcode
 from transept.golden.layouts import CHANNEL_RECORD
 from transept.golden.numerics.fixed import Array, product, saturate
+from transept.golden.numerics.namespaces import array_namespace
 from transept.golden.numerics.requantise import (
     ONE,
     ROW_MAX_FLOOR,

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from transept.golden import isa
 from transept.golden.graph import GraphError
 from transept.golden.isa import Opcode
 from transept.golden.layouts import HEADER_RECORD, SEGMENT_RECORD, RecordField
 from transept.golden.numerics.fixed import Array
+from transept.golden.numerics.namespaces import array_namespace
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable
 
 __all__ = ["check_numbers", "check_record", "check_table", "like", "parameters_like"]

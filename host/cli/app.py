@@ -11,10 +11,12 @@ from transept.golden.config import CONTRACT_VERSION
 from transept.host import report
 from transept.host.cli import (
     bench,
+    board_sim,
     cache,
     calibrate,
     compile,
     demo,
+    deploy,
     devices,
     disasm,
     doctor,
@@ -48,8 +50,10 @@ for command in (
     synth.synth,
     cache.cache,
     calibrate.calibrate,
+    board_sim.board_sim,
+    deploy.deploy,
 ):
-    app.command(command.__name__)(command)
+    app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(bench.app, name="bench")
 
 DEBUG = "TRANSEPT_DEBUG"

@@ -19,7 +19,7 @@ from transept.host.compiler.executable import Executable
 from transept.host.compiler.lowering import lower
 from transept.host.compiler.order import Schedule, schedule
 from transept.host.compiler.place import place
-from transept.host.compiler.segments import segments
+from transept.host.compiler.segments import beginning
 from transept.host.compiler.stream import Step, program_order
 from transept.host.compiler.tasks import Task
 from transept.host.compiler.tensors import Tensor
@@ -248,17 +248,9 @@ class _Compiler:
 
 
 def _beginning(graph: Graph) -> Graph:
-    """The graph up to its third attention, if it has more."""
-    attentions = [i for i, op in enumerate(graph.ops) if isinstance(op, Attention)]
-    if len(attentions) <= PROBE + 1:
-        return graph
-    third = next(p for p in segments(graph) if graph.ops[attentions[PROBE]] in p.ops)
-    end = min(graph.ops.index(op) for op in third.ops)
-    ops = graph.ops[:end]
-    defined = [name for op in ops for name in op.outputs]
-    needed = {name for op in graph.ops[end:] for name in op.inputs} | set(graph.outputs)
-    outputs = tuple(name for name in defined if name in needed)
-    return Graph(graph.dims, graph.values, graph.inputs, outputs, ops)
+    """The graph up to its third attention, if it has another one behind that."""
+    attentions = sum(isinstance(op, Attention) for op in graph.ops)
+    return beginning(graph, PROBE) if attentions > PROBE + 1 else graph
 
 
 def tally_numbers(graph: Graph) -> dict[str, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Attention, Linear
 
-__all__ = ["AttentionSegment", "RowSegment", "Segment", "segments"]
+__all__ = ["AttentionSegment", "RowSegment", "Segment", "beginning", "segments"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,3 +67,17 @@ def _attention(graph: Graph, op: Attention) -> AttentionSegment:
         return producer if isinstance(producer, Linear) and alone else None
 
     return AttentionSegment(op, projection(op.q), projection(op.k), projection(op.v))
+
+
+def beginning(graph: Graph, attentions: int) -> Graph:
+    """The graph up to the segment of the attention that follows so many; itself if none does."""
+    found = [i for i, op in enumerate(graph.ops) if isinstance(op, Attention)]
+    if len(found) <= attentions:
+        return graph
+    following = next(p for p in segments(graph) if graph.ops[found[attentions]] in p.ops)
+    end = min(graph.ops.index(op) for op in following.ops)
+    ops = graph.ops[:end]
+    defined = [name for op in ops for name in op.outputs]
+    needed = {name for op in graph.ops[end:] for name in op.inputs} | set(graph.outputs)
+    outputs = tuple(name for name in defined if name in needed)
+    return Graph(graph.dims, graph.values, graph.inputs, outputs, ops)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
+from transept.host.runtime.container import read_container, write_container
 from transept.host.runtime.errors import ProgramError
 from transept.host.runtime.manifest import Node
 
 __all__ = ["ArrayReader", "ArrayWriter"]
-
-#: Types by their names in the container.
-DTYPES = {"U8": np.uint8, "I8": np.int8, "I64": np.int64, "F64": np.float64}
 
 
 class ArrayWriter:
@@ -44,7 +39,7 @@ class ArrayWriter:
 
     def encoded(self) -> bytes:
         """All of them in a safetensors container."""
-        return safetensors.numpy.save(self._arrays)
+        return write_container(self._arrays)
 
 
 class ArrayReader:
@@ -53,22 +48,12 @@ class ArrayReader:
     Raises
     ------
     ProgramError
-        If it is no safetensors container, or has another type than those of ``DTYPES``.
+        If it is no safetensors container, or has other types than those of ``container.DTYPES``.
     """
 
     def __init__(self, data: bytes, where: str) -> None:
         self._where = where
-        try:
-            found: list[tuple[str, Mapping]] = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-        except safetensors.SafetensorError as error:
-            raise ProgramError(f"{where} has no arrays: {error}") from None
-        self._arrays: dict[str, np.ndarray] = {}
-        for name, entry in found:
-            if entry["dtype"] not in DTYPES:
-                known = ", ".join(DTYPES)
-                raise ProgramError(f"array {name} is {entry['dtype']}, must be one of {known}")
-            flat = np.frombuffer(entry["data"], DTYPES[entry["dtype"]])
-            self._arrays[name] = flat.reshape(entry["shape"])
+        self._arrays = read_container(data, where)
         self._unused = set(self._arrays)
 
     def take(self, node: Node, dtype: type | None = None) -> np.ndarray:

@@ -34,6 +34,7 @@ COMMANDS = [
         for name in ("doctor", "devices", "demo", "run", "compile", "disasm", "trace", "verilog")
     ),
     *([name] for name in ("explain", "verify", "test", "synth", "cache", "calibrate", "bench")),
+    *([name] for name in ("board-sim", "deploy")),
     *(
         ["bench", name]
         for name in ("gemm", "compile", "cpu", "gpu", "softmax", "model", "accuracy", "sim")

@@ -7,13 +7,12 @@ import pytest
 from transept.host import doctor
 from transept.host.backends import gpu
 from transept.host.devices.base import DeviceError
-from transept.sim.tools import Tool
+from transept.sim.tools import Tool, ToolMissing
 
 #: Name, purpose, what ``pip install`` installs, and the module where it has another name.
 PACKAGES = """\
 numpy: every part: transept: numpy
 array-api-compat: every part: transept: array_api_compat
-safetensors: every part: transept: safetensors
 typer: the command line: transept: typer
 rich: the command line: transept: rich
 torch: compiling models: 'transept[torch]': torch
@@ -36,6 +35,7 @@ pywellen: waveforms: 'transept[notebooks]': pywellen
 pytest: tests: 'transept[dev]': pytest
 pytest-timeout: tests: 'transept[dev]': pytest_timeout
 hypothesis: tests: 'transept[dev]': hypothesis
+safetensors: tests: 'transept[dev]': safetensors
 pytest-xdist: tests: 'transept[dev]': xdist"""
 
 
@@ -54,12 +54,24 @@ def test_what_is_there_has_its_version_and_what_is_not_a_remedy(monkeypatch):
     )
     monkeypatch.setattr(doctor, "PROGRAMS", tools[:1])
     monkeypatch.setattr(doctor, "PACKAGES", tools[1:])
-    python, numpy, other = doctor.examine()
+    python, numpy, other, _ = doctor.examine()
     version = ".".join(map(str, sys.version_info[:3]))
     assert python == doctor.Check("python", "every part", version)
     assert numpy == doctor.Check("numpy", "sums", tools[0].found)
     assert other == doctor.Check("other", "more", "missing", "pip install 'it[more]'")
     assert (python.ok, numpy.ok, other.ok) == (True, True, False)
+
+
+def test_boards_have_a_python_of_their_own(monkeypatch):
+    monkeypatch.setattr(doctor, "board_python", lambda: "/a/python")
+    what = ("pynq", "boards, real and simulated")
+    assert doctor.examine()[-1] == doctor.Check(*what, "/a/python")
+
+    def absent():
+        raise ToolMissing("pynq missing; run: make board, or more")
+
+    monkeypatch.setattr(doctor, "board_python", absent)
+    assert doctor.examine()[-1] == doctor.Check(*what, "missing", "make board, or more")
 
 
 @pytest.mark.parametrize(("version", "ok"), [((3, 10, 0), True), ((3, 9, 9), False)])

@@ -223,7 +223,7 @@ def test_containers_that_are_none(data, refused):
     text = json.dumps(manifest).encode()
     container = safetensors.numpy.save(arrays)
     refused(sealed(text, b""), "manifest has no arrays")
-    refused(sealed(text, container[:-1]), "manifest has no arrays")
+    refused(sealed(text, container[:-1]), r"array .* lies at \d+ to \d+, must begin at \d+ and end")
     refused(sealed(text, (1 << 60).to_bytes(8, "little") + container[8:]), "has no arrays")
     other = container.replace(b'"F64"', b'"U64"', 1)
     refused(sealed(text, other), "is U64, must be one of U8, I8, I64, F64")

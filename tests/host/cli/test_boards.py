@@ -1,0 +1,139 @@
+"""``board-sim`` and ``deploy``: what they make, what they start, and what they say."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from boards import board_of, served
+
+from transept.bitstreams.overlay import find_overlay, simulated_overlay
+from transept.golden.config import TINY
+from transept.host.cli import board_sim, deploy
+from transept.host.deploy.package import read_package
+
+#: A model in a folder of its own.
+MODEL = """
+import torch
+
+def model():
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 12, batch_first=True).eval()
+    return layer, (torch.randn(1, 5, 8),)
+"""
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """Boards have the small accelerator; a model of one layer lies in the working folder."""
+    found = board_of(TINY)
+    for module in (deploy, board_sim):
+        monkeypatch.setattr(module, "board", lambda name: found)
+    (tmp_path / "tiny_layer.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tiny_layer", raising=False)
+    return found
+
+
+def test_there_must_be_a_host_or_a_folder(transept_command):
+    code, _, lines = transept_command("deploy", "minilm")
+    assert (code, lines) == (
+        1,
+        ["error: no --host to deploy to, and no --output to keep the package in"],
+    )
+
+
+def test_an_unknown_board_is_told(transept_command):
+    code, _, lines = transept_command("deploy", "minilm", "--board", "z3", "-o", "out")
+    assert code == 2
+    assert "'z3'" in lines[0]
+
+
+def test_a_package_for_the_board_itself(transept_command, tiny, tmp_path):
+    code, out, _ = transept_command("deploy", "tiny_layer:model", "-o", "out")
+    assert code == 0
+    package = read_package(tmp_path / "out")
+    assert re.search(r"package for pynq_z2: 7 files, [\d,]+ bytes", out)
+    assert "out: copy it to the board, and run there: python3 transept.zip ." in out
+    assert package.overlay.manifest.config_digest == TINY.digest
+
+
+def test_a_layer_on_a_served_board(transept_command, tiny):
+    """With a program file made before, and an overlay of its own."""
+    with served() as host:
+        code, out, lines = transept_command(
+            "deploy", "tiny_layer:model", "--host", host, "--json", "a.json"
+        )
+        assert (code, lines) == (0, []), lines
+        told = [line for line in out.splitlines() if ": right" in line or ": failed" in line]
+        assert [line.partition(":")[0] for line in told] == [
+            "package", "files", "identification", "memory, by the host",
+            "memory, by the accelerator", "one tile", "one layer", "the example",
+        ]  # fmt: skip
+        assert all("cycles" in line for line in told[4:])
+        found = json.loads(Path("a.json").read_text())
+        assert (found["board"], found["host"], len(found["steps"])) == ("pynq_z2", host, 8)
+        assert (
+            transept_command("compile", "tiny_layer:model", "--config", "tiny", "-o", "a.tsp")[0]
+            == 0
+        )
+        code, out, _ = transept_command("deploy", "a.tsp", "--host", host)
+        assert code == 0
+        assert "random inputs: right" in out
+
+
+def test_what_fails_on_the_board_is_the_error(transept_command, tiny):
+    with served("--stuck", "3") as host:
+        code, out, lines = transept_command("deploy", "tiny_layer:model", "--host", host)
+    assert code == 1
+    assert "memory, by the host: failed" in out
+    assert lines[0].startswith("error: memory, by the host: data bit 3 of 64 is stuck at 1: ")
+
+
+def test_programs_of_other_configurations_are_refused(transept_command, tiny):
+    assert transept_command("compile", "tiny_layer:model", "-o", "a.tsp")[0] == 0
+    code, _, lines = transept_command("deploy", "a.tsp", "-o", "out")
+    assert (code, lines) == (1, ["error: a.tsp is for pynq_z2, the board has tiny"])
+
+
+def test_an_overlay_of_another_board_is_refused(transept_command, tiny, tmp_path):
+    simulated_overlay(tmp_path / "overlay", dataclasses.replace(tiny, name="other"), "")
+    code, _, lines = transept_command("deploy", "x:y", "-o", "out", "--overlay", "overlay")
+    assert code == 1
+    assert lines[0].endswith(".bit is for other, not for pynq_z2")
+
+
+def test_a_client_that_dies_is_told(tmp_path):
+    code = "import sys; print('{\"step\": 1}'); print('no room'); sys.exit(7)"
+    lines = deploy._lines([sys.executable, "-c", code])
+    assert next(lines) == {"step": 1}
+    with pytest.raises(RuntimeError, match=r"^the client ended with 7: no room$"):
+        next(lines)
+
+
+def test_a_board_is_served_by_pynqs_python(transept_command, tiny, monkeypatch, tmp_path):
+    started = []
+
+    def run(command, env):
+        started.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(board_sim.subprocess, "run", run)
+    code, out, _ = transept_command("board-sim", "--overlay", "o", "--host", "0.0.0.0")
+    assert code == 3
+    overlay = find_overlay(tmp_path / "o", "pynq_z2")
+    assert f"overlay o/{overlay.bitfile.name}" in out
+    assert "0.0.0.0: whoever reaches it may use the board" in out
+    (command,) = started
+    assert command[1:] == [
+        "-m", "transept.sim.board", "--board", "pynq_z2", "--host", "0.0.0.0", "--memory", "board",
+    ]  # fmt: skip
+    monkeypatch.setattr(board_sim.subprocess, "run", interrupted)
+    assert transept_command("board-sim")[0] == 0
+
+
+def interrupted(command, env):
+    raise KeyboardInterrupt
