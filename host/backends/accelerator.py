@@ -13,7 +13,7 @@ from transept.host.backends.base import Outcome
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.executable import Executable
 from transept.host.devices.base import PAGE, Device, DeviceLostError, OutOfMemoryError
-from transept.host.devices.catalogue import check_options, open_device
+from transept.host.devices.catalogue import BOARD, check_options, open_device
 from transept.host.runtime.driver import Driver, Loaded
 from transept.host.runtime.region import Region
 from transept.host.runtime.verify import check_executable
@@ -25,11 +25,12 @@ LEAST_DRAM, SPARE = 16 << 20, 2
 
 
 class AcceleratorBackend:
-    """Runs regions on the named accelerator: ``rtl`` or ``emulator``.
+    """Runs regions on the named accelerator: ``rtl``, ``emulator`` or ``pynq``.
 
     The device is opened when the first region runs. Weights are copied to it once, and stay. Its
     DRAM is twice what the regions that have run need; when another one, or a larger shape, does not
-    fit any more, the device is opened again with more. With option ``dram_bytes`` it has that size.
+    fit any more, the device is opened again with more. With option ``dram_bytes`` it has that size,
+    and a board has what it has.
     An executable is verified before it starts for the first time.
 
     Raises
@@ -105,7 +106,7 @@ class AcceleratorBackend:
             try:
                 return self._driver, self._load(self._driver, region, executable)
             except OutOfMemoryError:
-                if "dram_bytes" in self._options:
+                if "dram_bytes" in self._options or self._name == BOARD:
                     raise
         self._driver = self._open()
         self._loaded.clear()
@@ -120,7 +121,7 @@ class AcceleratorBackend:
     def _open(self) -> Driver:
         """A new device with DRAM for every region that has run here."""
         size = max(LEAST_DRAM, SPARE * sum(_bytes(region) for region in self._regions))
-        options = {"dram_bytes": size, **self._options}
+        options = ({} if self._name == BOARD else {"dram_bytes": size}) | self._options
         return Driver(open_device(self._name, self._config, **options))
 
 

@@ -12,13 +12,13 @@ from transept.host.backends.accelerator import AcceleratorBackend
 from transept.host.backends.base import Backend, GraphBackend
 from transept.host.backends.golden import GoldenGraph
 from transept.host.devices.base import DeviceError
-from transept.host.devices.catalogue import ACCELERATORS, check_options
+from transept.host.devices.catalogue import ACCELERATORS, BOARD, check_options
 
 __all__ = ["BACKENDS", "CPU", "GOLDEN", "GPU", "check_backend", "open_backend"]
 
 CPU, GPU, GOLDEN = "cpu", "gpu", "golden"
-#: Every name: accelerators, processors, and the specification.
-BACKENDS = (*ACCELERATORS, GPU, CPU, GOLDEN)
+#: Every name: accelerators, processors, the specification, and a board.
+BACKENDS = (*ACCELERATORS, GPU, CPU, GOLDEN, BOARD)
 #: Of processors, by name.
 OPTIONS: dict[str, tuple[str, ...]] = {GPU: ("timeout", "cards"), CPU: (), GOLDEN: ()}
 
@@ -33,7 +33,7 @@ def check_backend(name: str, options: Mapping[str, Any]) -> None:
     """
     if name not in BACKENDS:
         raise ValueError(f"no device {name!r}, there is {', '.join(BACKENDS)}")
-    if name in ACCELERATORS:
+    if name in (*ACCELERATORS, BOARD):
         check_options(name, dict(options))
         return
     for option in options:
@@ -53,7 +53,7 @@ def open_backend(name: str, config: Config, **options: Any) -> Backend:
         If this machine does not have it.
     """
     check_backend(name, options)
-    if name in ACCELERATORS:
+    if name in (*ACCELERATORS, BOARD):
         return AcceleratorBackend(name, config, **options)
     if name == GPU:
         return _gpu(options)

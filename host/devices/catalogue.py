@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from typing import Any
 
 from transept.golden.config import Config
 from transept.host.devices.base import Device
 
-__all__ = ["ACCELERATORS", "check_options", "open_device"]
+__all__ = ["ACCELERATORS", "BOARD", "check_options", "open_device"]
 
-#: Names of the devices that run instructions.
-ACCELERATORS = ("rtl", "emulator")
+#: Names of the devices that run instructions here, in memory that grows with what they run, and of
+#: a board, whose memory is what it is.
+ACCELERATORS, BOARD = ("rtl", "emulator"), "pynq"
 
 
 def _makers(name: str) -> list[Any]:
@@ -25,7 +27,11 @@ def _makers(name: str) -> list[Any]:
         from transept.sim.native import NativeSimulation
 
         return [RtlDevice, NativeSimulation]
-    raise ValueError(f"no accelerator {name!r}, there is {' and '.join(ACCELERATORS)}")
+    if name == BOARD:
+        from transept.host.devices.pynq import PynqDevice
+
+        return [PynqDevice]
+    raise ValueError(f"no accelerator {name!r}, there is {', '.join((*ACCELERATORS, BOARD))}")
 
 
 def check_options(name: str, options: dict[str, Any]) -> None:
@@ -36,6 +42,8 @@ def check_options(name: str, options: dict[str, Any]) -> None:
     ValueError
         If there is no such device, or it has no such option.
     """
+    if name == BOARD and importlib.util.find_spec("pynq") is None:
+        raise ValueError("pynq is not installed here; see docs/board.md")
     known = {
         parameter.name
         for maker in _makers(name)

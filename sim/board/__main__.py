@@ -21,11 +21,16 @@ def main() -> None:
     parser.add_argument("--dram-mib", type=int, default=64)
     parser.add_argument("--stuck", type=int, help="a bit of every 64 of memory that is always 1")
     parser.add_argument("--corrupts", help="files below this folder are written wrongly")
+    parser.add_argument("--contract", type=int, help="contract version that the logic tells")
     options = parser.parse_args()
     machine = Machine(
         board(options.board),
         dram_bytes=options.dram_mib << 20,
-        defects=Defects(stuck=options.stuck, corrupts=options.corrupts),
+        defects=Defects(
+            stuck=options.stuck,
+            corrupts=options.corrupts,
+            constants={} if options.contract is None else {"CONTRACT": options.contract},
+        ),
         open_logic=functools.partial(NativeSimulation, memory=options.memory),
     )
     try:

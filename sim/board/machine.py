@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -43,12 +43,14 @@ class Defects:
     """What is wrong with a board.
 
     stuck: bit of every 64-bit word of memory that is always ``stuck_at``; corrupts: files below
-    this folder are written with one bit wrong.
+    this folder are written with one bit wrong; constants: what registers of the logic read as, by
+    name, as those of other hardware would.
     """
 
     stuck: int | None = None
     stuck_at: int = 1
     corrupts: str | None = None
+    constants: Mapping[str, int] = field(default_factory=dict)
 
 
 class Machine:
@@ -80,6 +82,9 @@ class Machine:
         self._open_logic = open_logic
         self._logic: NativeSimulation | None = None
         self._registers: dict[int, int] = _clocks() if board.family == Family.ZYNQ_7000 else {}
+        self._constants = {
+            registers.offset(name): value for name, value in self.defects.constants.items()
+        }
         self._buffers: dict[str, tuple[int, int]] = {}  # first byte and size
         self._numbers = itertools.count()
         self._failure = ""
@@ -142,7 +147,8 @@ class Machine:
             offset = self._offset(address)
             if offset is None:
                 return self._registers.get(address, 0)
-            return self._ask(lambda logic: logic.read32(offset))
+            found = self._ask(lambda logic: logic.read32(offset))
+            return self._constants.get(offset, found)
 
     def write32(self, address: int, value: int) -> None:
         """Write a register; as ``read32``."""

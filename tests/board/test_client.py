@@ -132,6 +132,7 @@ def last(found):
     [
         (("--stuck", "13"), "memory, by the host", "data bit 13 of 64 is stuck at 1: "),
         (("--corrupts", "/home"), "files", "/home/xilinx/transept/transept_pynq_z2_"),
+        (("--contract", "2"), "identification", "pynq: contract version is 0x00000002, this dri"),
     ],
 )
 def test_a_defect_of_the_board_is_named(options, step, error, package):
@@ -307,3 +308,34 @@ def test_minilms_first_layer_on_the_full_size_accelerator(tmp_path):
         found = steps(host, package.folder)
     assert [(step, error) for step, error, _ in found] == [(step, "") for step in STEPS[:7]]
     assert found[-1][2] < 330_000
+
+
+RUN = """
+import json, sys, warnings, numpy as np, pynq
+warnings.simplefilter("ignore")
+import transept
+program = transept.load(sys.argv[1])
+(region,) = program.regions
+graph = region.graph
+rng = np.random.default_rng(0)
+sizes = {n: (1, 5, graph.values[n].width) for n in graph.inputs}
+inputs = {n: rng.integers(-100, 100, size).astype(np.int16) for n, size in sizes.items()}
+golden = program.run_region(region, inputs, device="golden").result
+board = {"device": "pynq", "bitfile": sys.argv[2]}
+found = [program.run_region(region, inputs, **board).result for _ in "ab"]
+same = [all(np.array_equal(golden.outputs[n], f.outputs[n]) for n in graph.outputs) for f in found]
+opened = program.session(**board).opened
+opened._ip.write = lambda *_: 1 / 0  # no more gets through
+lost = program.run_region(region, inputs, **board).result
+same.append(all(np.array_equal(golden.outputs[n], lost.outputs[n]) for n in graph.outputs))
+print(json.dumps([same, [f.device for f in (*found, lost)], program.notes]))
+"""
+
+
+def test_programs_run_on_a_board_as_on_any_device(host, package, overlay):
+    """The same bits; and where the board fails, another device goes on."""
+    same, devices, notes = client(host, RUN, package / "program.tsp", overlay.bitfile)
+    assert same == [True, True, True]
+    assert devices == ["pynq", "pynq", "cpu"]
+    (note,) = notes
+    assert note.startswith("it ran on cpu: pynq: write of register ")

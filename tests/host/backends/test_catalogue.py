@@ -28,7 +28,7 @@ def without(monkeypatch, *packages):
 
 
 def test_every_device_has_its_options():
-    assert BACKENDS == ("rtl", "emulator", "gpu", "cpu", "golden")
+    assert BACKENDS == ("rtl", "emulator", "gpu", "cpu", "golden", "pynq")
     for name, options in {"gpu": {"timeout": 1, "cards": 2}, "emulator": {"seed": 1}}.items():
         check_backend(name, options)
     messages = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transept.host.devices.base import PAGE, Allocator, OutOfMemoryError
-from transept.host.devices.catalogue import ACCELERATORS, check_options, open_device
+from transept.host.devices.catalogue import ACCELERATORS, BOARD, check_options, open_device
 
 
 def test_buffers_are_in_the_first_gap():
@@ -36,10 +36,12 @@ def test_a_buffer_is_zeroed_and_no_other_is():
 
 
 def test_options_are_those_of_the_device():
-    assert ACCELERATORS == ("rtl", "emulator")
+    assert (ACCELERATORS, BOARD) == (("rtl", "emulator"), "pynq")
     with pytest.raises(ValueError, match=r"^device emulator has no option 'config', there are dr"):
         check_options("emulator", {"seed": 1, "config": 2})
     with pytest.raises(ValueError, match=r"'options', there are backpressure, dram_base, dram_by"):
         check_options("rtl", {"progress": None, "memory": "board", "options": 1})
     with pytest.raises(ValueError, match=r"has no option 'sed', there are dram_bytes, seed$"):
         open_device("emulator", None, sed=1)
+    with pytest.raises(ValueError, match=r"^pynq is not installed here; see docs/board\.md$"):
+        check_options("pynq", {"bitfile": "a.bit"})

@@ -281,7 +281,7 @@ def test_unknown_devices_and_options_are_refused(device, options, message):
 
 
 def test_the_catalogue_knows_accelerators_alone():
-    with pytest.raises(ValueError, match="no accelerator 'cpu', there is rtl and emulator"):
+    with pytest.raises(ValueError, match="no accelerator 'cpu', there is rtl, emulator, pynq"):
         catalogue.open_device("cpu", TINY)
 
 

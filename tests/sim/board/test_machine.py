@@ -146,6 +146,13 @@ def test_a_bit_is_stuck_at_zero(opened):
     assert machine.read(buffer) == (b"\xff\xfd" + b"\xff" * 6) * 2
 
 
+def test_registers_may_tell_of_other_hardware(opened, tmp_path):
+    machine = opened(defects=Defects(constants={"CONTRACT": 2}))
+    program(machine, tmp_path)
+    assert machine.read32(at("CONTRACT")) == 2
+    assert machine.read32(at("CONFIG")) == TINY.digest
+
+
 def test_files_are_corrupted_below_a_folder(opened):
     machine = opened(defects=Defects(corrupts="/home"))
     for path in ("/home/a", "/tmp/a"):
