@@ -8,9 +8,11 @@ board, set ``PYNQ_REMOTE_DEVICES`` to its address before.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError  # the built-in one since 3.11
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pynq
@@ -20,7 +22,8 @@ from transept.bitstreams.boards import VLNV
 from transept.bitstreams.overlay import read_manifest
 from transept.golden import registers
 from transept.golden.config import Config
-from transept.host.devices.base import Buffer, DeviceError, OutOfMemoryError
+from transept.host.devices.base import Buffer, DeviceError, DeviceLostError, OutOfMemoryError
+from transept.host.devices.worker import Worker
 
 __all__ = ["Accelerator", "AcceleratorOverlay", "PynqDevice"]
 
@@ -31,6 +34,10 @@ PAGE = 4096
 FIRST_NAP, LONGEST_NAP = 20e-6, 2e-3
 #: Seconds in which the counter of cycles must move while a program runs.
 PATIENCE = 20.0
+#: Seconds in which a board must answer, and bytes of memory that travel in each of them at least.
+ANSWER, BYTES_PER_SECOND = 30.0, 1 << 20
+
+Answer = TypeVar("Answer")
 
 
 class Accelerator(pynq.DefaultIP):
@@ -77,14 +84,15 @@ def _name_clocks() -> None:
 
 class PynqDevice:
     """The accelerator of an overlay, which is loaded first; ``wait`` polls, for a remote board has
-    no interrupts.
+    no interrupts. Calls of pynq have no time limit of their own.
 
     bitfile: with ``.hwh`` and ``.json`` beside it.
 
     Raises
     ------
     DeviceError
-        If the overlay has no accelerator, or is for another configuration.
+        If the overlay has no accelerator, or is for another configuration; DeviceLostError, by
+        every method too, if the board does not answer.
     """
 
     name = "pynq"
@@ -98,8 +106,9 @@ class PynqDevice:
                 f"({manifest.config_digest:08x}), the program is for {config.name} "
                 f"({config.digest:08x})"
             )
-        self.overlay = AcceleratorOverlay(bitfile)
-        self._ip = self.overlay.accelerator
+        self._worker, self._lost = Worker("board"), ""
+        loaded = self._ask("overlay", lambda: AcceleratorOverlay(bitfile))
+        self.overlay, self._ip = loaded, loaded.accelerator
         self._buffers: dict[int, Any] = {}  # by their physical address
 
     def __enter__(self) -> PynqDevice:
@@ -113,20 +122,31 @@ class PynqDevice:
     ) -> None:
         self.release_all()
 
+    def _ask(self, what: str, call: Callable[[], Answer], nbytes: int = 0) -> Answer:
+        """What pynq answers; whatever it raises is an error of the device. One that has not
+        answered once is not asked again."""
+        seconds = ANSWER + nbytes / BYTES_PER_SECOND
+        if self._lost:
+            raise DeviceLostError(f"{self.name}: {what}: {self._lost}")
+        try:
+            return self._worker.call(call, seconds)
+        except DeviceError:
+            raise
+        except FutureTimeoutError:
+            self._lost = f"the board has not answered for {seconds:.0f} s"
+            raise DeviceLostError(f"{self.name}: {what}: {self._lost}") from None
+        except Exception as error:
+            raise DeviceError(f"{self.name}: {what}: {error}") from None
+
     # --- registers
     def read(self, offset: int) -> int:
         """The value of a register."""
-        try:
-            return int(self._ip.read(offset))
-        except Exception as error:  # whatever the way to a remote board has
-            raise DeviceError(f"{self.name}: read of register {offset:#05x}: {error}") from None
+        return self._ask(f"read of register {offset:#05x}", lambda: int(self._ip.read(offset)))
 
     def write(self, offset: int, value: int) -> None:
         """Write a register."""
-        try:
-            self._ip.write(offset, int(value))  # no NumPy integer gets through
-        except Exception as error:
-            raise DeviceError(f"{self.name}: write of register {offset:#05x}: {error}") from None
+        plain = int(value)  # no NumPy integer gets through
+        self._ask(f"write of register {offset:#05x}", lambda: self._ip.write(offset, plain))
 
     # --- memory
     def allocate(self, nbytes: int) -> Buffer:
@@ -140,43 +160,42 @@ class PynqDevice:
         # what is smaller than a page may lie anywhere
         size = -(-nbytes // PAGE) * PAGE
         try:
-            held = pynq.allocate((size,), "u1")
-            address = int(held.physical_address)
-        except (RuntimeError, MemoryError) as error:
+            held = self._ask("allocation", lambda: pynq.allocate((size,), "u1"))
+            address = self._ask("allocation", lambda: int(held.physical_address))
+        except DeviceLostError:
+            raise
+        except DeviceError as error:
             raise OutOfMemoryError(f"buffer of {nbytes} bytes: {error}") from None
         if not address or address + size > ADDRESSES or address % PAGE:
             raise OutOfMemoryError(
                 f"buffer of {nbytes} bytes lies at {address:#x}, must start on a page below "
                 f"{ADDRESSES:#x}"
             )
-        held[:] = 0
-        held.flush()
         self._buffers[address] = held
-        return Buffer(address, np.asarray(held)[:nbytes])
+        buffer = Buffer(address, np.asarray(held)[:nbytes])
+        held[:] = 0
+        self.flush(buffer)
+        return buffer
 
     def release(self, buffer: Buffer) -> None:
         """Give a buffer back."""
-        self._buffers.pop(buffer.address).freebuffer()
+        self._ask("release", self._buffers.pop(buffer.address).freebuffer)
 
     def release_all(self) -> None:
         """Give back every buffer."""
         while self._buffers:
-            self._buffers.popitem()[1].freebuffer()
+            self._ask("release", self._buffers.popitem()[1].freebuffer)
 
     # a remote board takes a part of a buffer for its beginning: only whole ones are moved
     def flush(self, buffer: Buffer) -> None:
         """Make the host's writes visible to the device."""
-        try:
-            self._buffers[buffer.address].flush()
-        except Exception as error:
-            raise DeviceError(f"{self.name}: {buffer.nbytes} bytes to memory: {error}") from None
+        held = self._buffers[buffer.address]
+        self._ask(f"{buffer.nbytes} bytes to memory", held.flush, buffer.nbytes)
 
     def invalidate(self, buffer: Buffer) -> None:
         """Make the device's writes visible to the host."""
-        try:
-            self._buffers[buffer.address].invalidate()
-        except Exception as error:
-            raise DeviceError(f"{self.name}: {buffer.nbytes} bytes from memory: {error}") from None
+        held = self._buffers[buffer.address]
+        self._ask(f"{buffer.nbytes} bytes from memory", held.invalidate, buffer.nbytes)
 
     # --- waiting
     def wait(self, timeout_cycles: int) -> bool:

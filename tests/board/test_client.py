@@ -261,7 +261,8 @@ print(json.dumps(told))
 
 def test_what_a_board_refuses_is_an_error(host, overlay):
     memory, read, write, *rest = client(host, TRAPS, overlay.bitfile)
-    assert memory.startswith(f"OutOfMemoryError: buffer of {1 << 30} bytes: there is no buffer")
+    begins = f"OutOfMemoryError: buffer of {1 << 30} bytes: pynq: allocation: there is no buffer"
+    assert memory.startswith(begins)
     assert read.startswith("DeviceError: pynq: read of register 0xff0: ")
     assert (
         write == "DeviceError: pynq: write of register 0x000: write of register 0x000: response 2"
@@ -277,6 +278,31 @@ def test_a_board_that_dies_is_an_error(overlay):
     assert told[0].startswith("DeviceError: pynq: read of register 0x000: ")
 
 
+def test_a_board_that_is_frozen_is_lost(overlay):
+    """Its process is stopped; the client has one second of patience, and ends."""
+    code = TRAPS.partition("attempt(lambda: device.allocate")[0] + FREEZE
+    with served() as host:
+        pids = subprocess.run(["pgrep", "-f", host], capture_output=True, text=True).stdout
+        told = client(host, code, overlay.bitfile, pids.split()[0])
+    lost = "the board has not answered for 1 s"
+    assert told == [
+        f"DeviceLostError: pynq: read of register 0x000: {lost}",
+        f"DeviceLostError: pynq: allocation: {lost}",
+    ]
+
+
+FREEZE = """
+import os, signal
+from transept.host.devices import pynq as module
+module.ANSWER = 1.0
+os.kill(int(sys.argv[2]), signal.SIGSTOP)
+attempt(lambda: device.read(0))
+attempt(lambda: device.allocate(10))
+print(json.dumps(told))
+sys.stdout.flush()
+os.kill(int(sys.argv[2]), signal.SIGKILL)
+os._exit(0)
+"""
 KILL = """
 import os, signal, time
 os.kill(int(sys.argv[2]), signal.SIGKILL)
