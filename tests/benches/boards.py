@@ -15,7 +15,7 @@ from transept.golden.config import TINY
 from transept.sim.board.python import board_python
 from transept.sim.build import accelerator_library, accelerator_verilog
 
-__all__ = ["board_of", "client", "overlay_of", "served", "steps"]
+__all__ = ["board_of", "client", "overlay_of", "process_of", "served", "steps"]
 
 LIMIT_S = 300
 
@@ -41,6 +41,7 @@ def served(*options):
             try:
                 told = process.stdout.readline()
                 assert told.startswith("pynq_z2 at unix:"), told
+                Path(folder, "b.pid").write_text(str(process.pid))
                 yield host
             finally:
                 process.terminate()
@@ -52,6 +53,11 @@ def _alone():
     with Path(tempfile.gettempdir(), "transept-pynq.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def process_of(host):
+    """The number of the process that serves a board."""
+    return int(Path(host.removeprefix("unix:") + ".pid").read_text())
 
 
 def client(host, code, *arguments):

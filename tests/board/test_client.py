@@ -4,10 +4,9 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import subprocess
 
 import pytest
-from boards import board_of, client, overlay_of, served, steps
+from boards import board_of, client, overlay_of, process_of, served, steps
 from graphs import post_norm, random_inputs
 
 from transept.bitstreams.bitfile import write_bitfile
@@ -273,8 +272,7 @@ def test_what_a_board_refuses_is_an_error(host, overlay):
 def test_a_board_that_dies_is_an_error(overlay):
     code = TRAPS.partition("attempt(lambda: device.allocate")[0] + KILL
     with served() as host:
-        pids = subprocess.run(["pgrep", "-f", host], capture_output=True, text=True).stdout
-        told = client(host, code, overlay.bitfile, pids.split()[0])
+        told = client(host, code, overlay.bitfile, process_of(host))
     assert told[0].startswith("DeviceError: pynq: read of register 0x000: ")
 
 
@@ -282,8 +280,7 @@ def test_a_board_that_is_frozen_is_lost(overlay):
     """Its process is stopped; the client has one second of patience, and ends."""
     code = TRAPS.partition("attempt(lambda: device.allocate")[0] + FREEZE
     with served() as host:
-        pids = subprocess.run(["pgrep", "-f", host], capture_output=True, text=True).stdout
-        told = client(host, code, overlay.bitfile, pids.split()[0])
+        told = client(host, code, overlay.bitfile, process_of(host))
     lost = "the board has not answered for 1 s"
     assert told == [
         f"DeviceLostError: pynq: read of register 0x000: {lost}",
