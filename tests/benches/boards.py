@@ -15,7 +15,7 @@ from transept.golden.config import TINY
 from transept.sim.board.python import board_python
 from transept.sim.build import accelerator_library, accelerator_verilog
 
-__all__ = ["board_of", "client", "overlay_of", "process_of", "served", "steps"]
+__all__ = ["alone", "board_of", "client", "overlay_of", "process_of", "served", "steps"]
 
 LIMIT_S = 300
 
@@ -48,7 +48,7 @@ def served(*options):
 
 
 @contextmanager
-def _alone():
+def alone():
     """pynq keeps what it knows of the board beside its modules: one client at a time."""
     with Path(tempfile.gettempdir(), "transept-pynq.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -62,7 +62,7 @@ def process_of(host):
 
 def client(host, code, *arguments):
     """What a client prints that runs this code, as JSON; its first line imports pynq."""
-    with _alone():
+    with alone():
         done = subprocess.run(
             [board_python(), "-c", code, *map(str, arguments)],
             env=os.environ | {"PYNQ_REMOTE_DEVICES": host},
@@ -78,7 +78,7 @@ def steps(host, package, *options):
     """Every step of a deployment from a package's own runtime: (step, error, cycles)."""
     command = [board_python(), package / "transept.zip", package, "--host", host, *options]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    with _alone():
+    with alone():
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=LIMIT_S, env=environment
         )

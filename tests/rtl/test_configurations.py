@@ -80,6 +80,7 @@ def cells(cfg):
     return text.count("\n  cell ")
 
 
+@pytest.mark.slow
 def test_fewer_blocks_are_fewer_cells():
     count = {cfg.name: cells(cfg) for cfg in (TINY, *CONFIGS.values())}
     assert count["gemm_alone"] < count["no_attention"] < count["dense_alone"] < count["tiny"]

@@ -70,6 +70,7 @@ def test_models_at_full_size(name):
     assert torch.equal(results[1], results[2])
 
 
+@pytest.mark.slow
 def test_minilm_at_full_size():
     """Six layers, 128 tokens, real weights and text: RTL = emulator = torch, close to float32."""
     model = load_text_model("minilm")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from boards import board_of, served
+from boards import alone, board_of, served
 
 from transept.bitstreams.overlay import find_overlay, simulated_overlay
 from transept.golden.config import TINY
@@ -63,7 +63,7 @@ def test_a_package_for_the_board_itself(transept_command, tiny, tmp_path):
 
 def test_a_layer_on_a_served_board(transept_command, tiny):
     """With a program file made before, and an overlay of its own."""
-    with served() as host:
+    with served() as host, alone():
         code, out, lines = transept_command(
             "deploy", "tiny_layer:model", "--host", host, "--json", "a.json"
         )
@@ -86,7 +86,7 @@ def test_a_layer_on_a_served_board(transept_command, tiny):
 
 
 def test_what_fails_on_the_board_is_the_error(transept_command, tiny):
-    with served("--stuck", "3") as host:
+    with served("--stuck", "3") as host, alone():
         code, out, lines = transept_command("deploy", "tiny_layer:model", "--host", host)
     assert code == 1
     assert "memory, by the host: failed" in out
