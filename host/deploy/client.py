@@ -60,9 +60,9 @@ def deploy(folder: Path, *, remote: bool, tested: bool = True) -> Iterator[Findi
 
 def _check_board(package: Package) -> None:
     """DeviceError if the overlay is for simulation and the board is real, or the reverse."""
-    import pynq
+    from transept.host.devices.pynq import connected
 
-    name = str(pynq.Device.active_device.name)
+    name = str(connected().name)
     simulated = name.endswith("simulated")
     if simulated != (package.overlay.manifest.tool == SIMULATED):
         kinds = ("real", "simulated")

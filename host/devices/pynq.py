@@ -34,10 +34,28 @@ PAGE = 4096
 FIRST_NAP, LONGEST_NAP = 20e-6, 2e-3
 #: Seconds in which the counter of cycles must move while a program runs.
 PATIENCE = 20.0
+#: Times that a board is looked for.
+ATTEMPTS = 2
 #: Seconds in which a board must answer, and bytes of memory that travel in each of them at least.
 ANSWER, BYTES_PER_SECOND = 30.0, 1 << 20
 
 Answer = TypeVar("Answer")
+
+
+def connected() -> Any:
+    """pynq's device; a remote one on a busy machine may not answer at once, and pynq waits 5 s.
+
+    Raises
+    ------
+    RuntimeError
+        If none answers.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return pynq.Device.active_device
+        except RuntimeError:
+            del pynq.Device._devices  # else it is taken for found that there is none
+    return pynq.Device.active_device
 
 
 class Accelerator(pynq.DefaultIP):
@@ -107,6 +125,7 @@ class PynqDevice:
                 f"({config.digest:08x})"
             )
         self._worker, self._lost = Worker("board"), ""
+        self._ask("connection", connected)
         loaded = self._ask("overlay", lambda: AcceleratorOverlay(bitfile))
         self.overlay, self._ip = loaded, loaded.accelerator
         self._buffers: dict[int, Any] = {}  # by their physical address

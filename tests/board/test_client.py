@@ -359,6 +359,7 @@ print(json.dumps([same, [f.device for f in (*found, lost)], program.notes]))
 """
 
 
+@pytest.mark.slow
 def test_programs_run_on_a_board_as_on_any_device(host, package, overlay):
     """The same bits; and where the board fails, another device goes on."""
     same, devices, notes = client(host, RUN, package / "program.tsp", overlay.bitfile)
