@@ -68,6 +68,7 @@ def calibrate(
             devices,
             chosen,
             clock=None if clock is None else clock * 1e6,
+            around=ready.program.around(*ready.inputs),
             progress=lambda text: progress.update(progress.task_ids[0], description=text),
         )
     kept = {name: new for name, new in costs.items() if not clocked(name, clock)}

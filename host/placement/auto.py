@@ -67,12 +67,14 @@ def scheduler(
     placement: Placement,
     regions: Sequence[Region],
     session: Callable[..., Session],
+    around: Callable[[], object] = lambda: None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Scheduler:
     """A scheduler for some regions on the devices of this machine. What was never measured is now,
     on the operators of the regions in the shapes that they were made for.
 
-    session: opens a device by its name and options.
+    session: opens a device by its name and options. around: what the program does between two runs
+    of a region, see ``calibrate``.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def scheduler(
     wanted = placement.candidates(config)
     for device in wanted:
         check_backend(device, placement.options.get(device, {}))
-    costs = costs_of(config, placement, wanted, regions, progress)
+    costs = costs_of(config, placement, wanted, regions, around, progress)
     return Scheduler(
         lambda name: session(name, fallback=False, **placement.options.get(name, {})),
         costs,
@@ -100,6 +102,7 @@ def costs_of(
     placement: Placement,
     devices: Sequence[str],
     regions: Sequence[Region],
+    around: Callable[[], object],
     progress: Callable[[str], None],
 ) -> dict[str, DeviceCosts]:
     """What is known of devices; what is not is measured, and kept unless a clock was told."""
@@ -116,7 +119,9 @@ def costs_of(
         if device not in known or not needed <= known[device].samples.keys()
     ]
     if missing:
-        found = calibrate(works, missing, config, clock=placement.clock, progress=progress)
+        found = calibrate(
+            works, missing, config, clock=placement.clock, around=around, progress=progress
+        )
         kept = {name: new for name, new in found.items() if not clocked(name, placement.clock)}
         known |= save_costs(kept, config)
         known |= {name: new for name, new in found.items() if name not in kept}

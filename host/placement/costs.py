@@ -127,6 +127,11 @@ class DeviceCosts:
         return replace(self, samples=earlier.samples | self.samples, _factors={})
 
     @property
+    def total(self) -> float:
+        """Seconds of a launch and of each sample once."""
+        return self.launch + sum(sample.seconds for sample in self.samples.values())
+
+    @property
     def kinds(self) -> set[str]:
         """Kinds of operators of which some was measured."""
         return {sample.kind for sample in self.samples.values()}

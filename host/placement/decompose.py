@@ -49,13 +49,16 @@ def decompose(
 
 
 def _launch(measured: Sequence[_Measured], costs: DeviceCosts) -> float:
-    """Seconds that a cut costs, transfers left out; no part takes less."""
+    """Seconds that a cut costs, transfers left out: no whole takes less, nor any part if noise hides
+    what cuts cost."""
     known = [each for each in measured if len(each.spans) > 1 and math.isfinite(each.cut(costs))]
     if not known:
         return costs.launch
     launch = sum(each.cut(costs) for each in known) / sum(len(each.spans) - 1 for each in known)
+    if launch > 0:
+        return min(launch, *((1 - LEAST_SHARE) * each.without_cuts(costs) for each in known))
     least = min(each.without_transfer(span, costs) for each in known for span in each.spans)
-    return max(0.0, min(launch if launch > 0 else costs.launch, least))
+    return max(0.0, min(costs.launch, least))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,15 +88,23 @@ class _Measured:
         """The same without what goes in and out."""
         return self.of_span(span) - costs.transfer(self.work.part(*span).moved)
 
+    def without_cuts(self, costs: DeviceCosts) -> float:
+        """Seconds of the whole without what goes in and out."""
+        return self.whole - costs.transfer(self.work.moved)
+
     def cut(self, costs: DeviceCosts) -> float:
         """Seconds that all cuts cost together."""
         apart = sum(self.without_transfer(span, costs) for span in self.spans)
-        return apart - (self.whole - costs.transfer(self.work.moved))
+        return apart - self.without_cuts(costs)
 
     def add_to(self, costs: DeviceCosts) -> None:
-        """Add a sample for every operator that is not known."""
+        """Add a sample for every operator that is not known. A part may take less than a mean cut
+        costs: what all parts take is shared, so that the whole is exact."""
+        shares = sum(self._inside(span, costs) for span in self.spans)
+        every = max(self.without_cuts(costs) - costs.launch, LEAST_SHARE * self.whole)
+        factor = every / shares if math.isfinite(every / shares) else 1.0
         for first, end in self.spans:
-            inside = self._inside((first, end), costs)
+            inside = factor * self._inside((first, end), costs)
             alone = [self._inside((i, i + 1), costs) for i in range(first, end)]
             for op, own in zip(self.work.graph.ops[first:end], alone, strict=True):
                 key = signature(self.work.graph, self.work.shape, op)

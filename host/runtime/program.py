@@ -12,6 +12,7 @@ import numpy as np
 from transept.golden.config import Config, preset
 from transept.golden.filters import FILTERS, KeyFilter, parameters
 from transept.golden.graph import Lengths
+from transept.host.backends.catalogue import CPU
 from transept.host.runtime.driver import RunReport
 from transept.host.runtime.errors import ProgramError
 from transept.host.runtime.region import Region
@@ -138,6 +139,7 @@ class Program:
         from transept.host.front.export import Arguments
 
         arguments = Arguments.of(args[0] if len(args) == 1 and isinstance(args[0], dict) else args)
+        chosen = self._scheduler(placement, options, args) if device == AUTO else None
         parts: list[Part] = []
         placed: list[Placed] = []
 
@@ -145,8 +147,8 @@ class Program:
             index: int, inputs: dict[str, np.ndarray], lengths: dict[str, list[int]]
         ) -> dict[str, np.ndarray]:
             region = self.regions[index]
-            if device == AUTO:
-                outputs, found = self._place(region, inputs, lengths, placement, options, placed)
+            if chosen is not None:
+                outputs, found = self._place(chosen, region, inputs, lengths, placed)
             else:
                 part = self.run_region(region, inputs, lengths, device, **options)
                 outputs, found = part.result.outputs, [(part, self.session(device, **options))]
@@ -161,25 +163,50 @@ class Program:
         self.notes += [*notes, *self._saturation()]
         return result
 
-    def _place(
-        self,
-        region: Region,
-        inputs: Mapping[str, np.ndarray],
-        lengths: Lengths,
-        placement: Placement | None,
-        options: dict,
-        placed: list[Placed],
-    ) -> tuple[dict[str, np.ndarray], list[tuple[Part, Session]]]:
-        """Run a region on the devices of a plan; its parts, each with the session that ran it."""
+    def around(self, *args: Any) -> Callable[[], object]:
+        """What a run of the model does outside of its regions, to be called; they give again what
+        they gave first. Nothing, if the program was loaded: it has regions alone."""
+        if self.imported is None:
+            return lambda: None
+        from transept.host.front.export import Arguments
+
+        imported = self.imported
+        arguments = Arguments.of(args[0] if len(args) == 1 and isinstance(args[0], dict) else args)
+        given: dict[int, dict[str, np.ndarray]] = {}
+
+        def runner(
+            index: int, inputs: dict[str, np.ndarray], lengths: dict[str, list[int]]
+        ) -> dict[str, np.ndarray]:
+            if index not in given:
+                part = self.run_region(self.regions[index], inputs, lengths, CPU)
+                given[index] = dict(part.result.outputs)
+            return given[index]
+
+        return lambda: imported.run(arguments, runner)
+
+    def _scheduler(
+        self, placement: Placement | None, options: dict, args: Sequence[Any]
+    ) -> Scheduler:
+        """What places regions as the user wants; measures what was never measured."""
         from transept.host.placement.auto import Placement, scheduler
 
         wanted = placement or Placement()
         key = f"{wanted} {sorted(options)}"
         if key not in self._schedulers:
             self._schedulers[key] = scheduler(
-                self.config, wanted, self.regions, self.session, **options
+                self.config, wanted, self.regions, self.session, self.around(*args), **options
             )
-        chosen = self._schedulers[key]
+        return self._schedulers[key]
+
+    def _place(
+        self,
+        chosen: Scheduler,
+        region: Region,
+        inputs: Mapping[str, np.ndarray],
+        lengths: Lengths,
+        placed: list[Placed],
+    ) -> tuple[dict[str, np.ndarray], list[tuple[Part, Session]]]:
+        """Run a region on the devices of a plan; its parts, each with the session that ran it."""
         found = chosen.run(region, inputs, lengths)
         placed.append(found)
         self.notes += chosen.notes
@@ -230,9 +257,8 @@ class Program:
         lengths = args[1] if len(args) == 2 else None
         placed: list[Placed] = []
         if device == AUTO:
-            outputs, found = self._place(
-                region, integers, lengths or {}, placement, options, placed
-            )
+            chosen = self._scheduler(placement, options, args)
+            outputs, found = self._place(chosen, region, integers, lengths or {}, placed)
             parts = [part for part, _ in found]
         else:
             parts = [self.run_region(region, integers, lengths, device, **options)]

@@ -14,7 +14,7 @@ from transept.host.placement.auto import Placement
 from transept.host.placement.costs import signature
 from transept.host.placement.machine import load_costs, save_costs
 from transept.host.placement.scheduler import Scheduler
-from transept.host.runtime.program import compile
+from transept.host.runtime.program import Program, compile
 from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
 
@@ -113,6 +113,31 @@ def test_a_loaded_program_is_placed_too(program, tmp_path):
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
+def test_what_a_program_does_around_its_regions_runs_between_measurements(monkeypatch):
+    """Once before every round; the regions themselves run once."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(12, 12)
+    model = torch.nn.Sequential(linear, torch.nn.Softplus(), torch.nn.Linear(12, 8)).eval()
+    seen = []
+    model[1].forward = lambda x: torch.sort(x)[0]
+    program = compile(model, X, config=TINY)
+    assert len(program.regions) == 2
+    monkeypatch.setattr(
+        program,
+        "run_region",
+        lambda *args: seen.append("region") or Program.run_region(program, *args),
+    )
+    wanted = program.run(X, device="cpu")
+    seen.clear()
+    around = program.around(X)
+    assert torch.equal(around()[0], wanted)
+    assert torch.equal(around()[0], wanted)
+    assert seen == ["region"] * 2
+    monkeypatch.setattr(program, "around", lambda *args: lambda: seen.append(args))
+    assert torch.equal(program.run(X, device="auto", placement=Placement(DEVICES)), wanted)
+    assert seen.count((X,)) >= 2 * len(DEVICES)
+
+
 # --- costs
 def test_costs_are_measured_once_and_kept(program, monkeypatch):
     program._schedulers.clear()
@@ -130,7 +155,7 @@ def regions(graph, shape=SHAPE):
 
 
 def costs_of(graph, *devices, **told):
-    return auto.costs_of(TINY, Placement(devices, **told), devices, regions(graph), print)
+    return auto.costs_of(TINY, Placement(devices, **told), devices, regions(graph), list, print)
 
 
 def test_an_operator_that_was_never_measured_is_measured():
@@ -270,14 +295,14 @@ def test_only_devices_of_which_something_is_missing_are_measured(monkeypatch):
     known = {name: costs(graph, 0) for name in ("cpu", "golden", "emulator")}
     asked = []
 
-    def calibrate(works, devices, config, *, clock, progress):
-        asked.append((len(works), works[0].shape, devices, config, clock, progress))
+    def calibrate(works, devices, config, *, clock, around, progress):
+        asked.append((len(works), works[0].shape, devices, config, clock, around, progress))
         return {name: costs(graph, 1) for name in devices}
 
     monkeypatch.setattr(auto, "calibrate", calibrate)
     save_costs({name: found for name, found in known.items() if name != "golden"}, TINY)
     found = costs_of(graph, "cpu", "golden", "emulator", clock=1e3)
-    assert asked == [(1, SHAPE, ["golden", "emulator"], TINY, 1e3, print)]
+    assert asked == [(1, SHAPE, ["golden", "emulator"], TINY, 1e3, list, print)]
     assert list(found) == ["cpu", "golden", "emulator"]
     assert found == known | {name: costs(graph, 1) for name in ("golden", "emulator")}
     assert load_costs(TINY) == known | {"golden": costs(graph, 1)}
