@@ -26,8 +26,8 @@ from transept.host.runtime.session import Session
 __all__ = ["RTL", "calibrate", "clocked", "random_inputs"]
 
 RTL = "rtl"
-#: Of so many measurements of a device, apart in time, the one with the least sum counts: what else a
-#: machine does slows it down for seconds.
+#: Of so many measurements of a device, apart in time, the one with the least sum counts: what else
+#: a machine does slows it down for seconds.
 PASSES = 3
 #: Rounds, whose median counts; and seconds after which fewer will do, but not too few.
 ROUNDS, ENOUGH, FEWEST = 15, 5.0, 3

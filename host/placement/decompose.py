@@ -49,8 +49,8 @@ def decompose(
 
 
 def _launch(measured: Sequence[_Measured], costs: DeviceCosts) -> float:
-    """Seconds that a cut costs, transfers left out: no whole takes less, nor any part if noise hides
-    what cuts cost."""
+    """Seconds that a cut costs, transfers left out: no whole takes less, nor any part if noise
+    hides what cuts cost."""
     known = [each for each in measured if len(each.spans) > 1 and math.isfinite(each.cut(costs))]
     if not known:
         return costs.launch
