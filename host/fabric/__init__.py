@@ -1,0 +1,1 @@
+"""Real fabric: mapped netlists, their delays, static timing, and place and route."""

