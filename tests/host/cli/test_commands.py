@@ -206,6 +206,22 @@ def test_resources_are_shown_beside_their_limits(transept_command, stand_in, tab
     assert json.loads(Path("x").read_text()) == found
 
 
+def test_the_clock_is_shown_by_model_and_paths_by_block(transept_command, stand_in, tables):
+    path = {"ns": 9.5, "levels": 3, "fanout": 7, "from": "a", "to": "b", "block": "c", "steps": []}
+    nets = {"nominal": "0.62 + 0.17 * log2(fan-out)"}
+    found = {"longest_ns": {"nominal": 9.5}, "period_ns": 8.0, "late": {"nominal": 4}}
+    found |= {"paths": [path], "method": {"nets_ns": nets}}
+    calls = stand_in(f"{CLI}.timing.estimate", found)
+    assert transept_command("timing", "--config", "tiny", "--paths", "5", "--json", "x")[0] == 0
+    assert calls == [("estimate", preset("tiny"), 5)]
+    (model,) = tables[0][1]
+    assert model["longest_ns"] == 9.5
+    assert model["mhz"] == 1000 / 9.5
+    assert model["ends above 8 ns"] == 4
+    assert tables[1][1] == [{"ns": 9.5, "levels": 3, "fanout": 7, "from": "a", "to": "b"}]
+    assert json.loads(Path("x").read_text()) == found
+
+
 @pytest.mark.parametrize(
     ("options", "seed", "waves"), [([], "1", "0"), (["--seed", "7", "--waves"], "7", "1")]
 )

@@ -1,0 +1,155 @@
+"""Longest paths of netlists small enough to add up by hand."""
+
+import numpy as np
+import pytest
+
+from transept.host.fabric.delays import CORNERS, NetDelay
+from transept.host.fabric.graph import build_graph
+from transept.host.fabric.netlist import Cell, Netlist
+from transept.host.fabric.sta import analyse
+
+#: Sums stay easy: 1 ns for a net, and 1 more for each doubling of its ends.
+PLAIN = NetDelay(1, 1)
+CLOCK = 0
+
+
+def make(kind, name, out="O", parameters=None, **pins):
+    pins = {port: nets if isinstance(nets, tuple) else (nets,) for port, nets in pins.items()}
+    return Cell(name, kind, parameters or {}, pins, frozenset({out} & set(pins)))
+
+
+def flop(name, d, q, **pins):
+    return make("FDRE", name, "Q", C=CLOCK, D=d, Q=q, **pins)
+
+
+def netlist(*cells, inputs=(), outputs=()):
+    return Netlist(
+        cells, {f"i{net}": (net,) for net in inputs}, {f"o{net}": (net,) for net in outputs}
+    )
+
+
+def longest(*cells, **ports):
+    return analyse(build_graph(netlist(*cells, **ports)), PLAIN).longest
+
+
+def test_two_flip_flops_and_a_net():
+    assert longest(flop("a", None, 1), flop("b", 1, 2)) == pytest.approx(0.303 + 1)
+
+
+def test_a_net_costs_more_with_its_ends():
+    cells = [flop("a", None, 1), *(flop(f"b{i}", 1, 10 + i) for i in range(4))]
+    assert longest(*cells) == pytest.approx(0.303 + 3)
+
+
+def test_a_lut_reaches_its_own_flip_flop_for_nothing():
+    cells = [flop("a", None, 1), make("LUT1", "l", I0=1, O=2), flop("b", 2, 3)]
+    assert longest(*cells) == pytest.approx(0.303 + 1 + 0.124)
+    held = [*cells[:2], flop("b", None, 3, CE=2)]
+    assert longest(*held) == pytest.approx(0.303 + 1 + 0.124 + 1 + 0.109)
+
+
+def test_the_slower_of_two_ways_counts():
+    cells = [
+        flop("a", None, 1),
+        make("LUT1", "l", I0=1, O=2),
+        make("LUT2", "m", I0=1, I1=2, O=3),
+        flop("b", None, 4, R=3),
+    ]
+    # the net of a has two ends
+    assert longest(*cells) == pytest.approx(0.303 + 2 + 0.124 + 1 + 0.124 + 1 + 0.404)
+
+
+def test_a_carry_chain_passes_from_slice_to_slice():
+    first = make("CARRY4", "c", "CO", S=(2, None, None, None), CO=(None, None, None, 3))
+    second = make("CARRY4", "d", "O", CI=3, O=(None, None, None, 4))
+    cells = [flop("a", None, 1), make("LUT1", "l", I0=1, O=2), first, second, flop("b", 4, 5)]
+    expected = 0.303 + 1 + 0.124 + 0.508 + 0.313 + 1
+    assert longest(*cells) == pytest.approx(expected)
+
+
+def test_cascades_of_multipliers_cost_no_net():
+    registers = dict.fromkeys(("CREG", "DREG", "ADREG", "MREG"), "0")
+    registers |= {"USE_DPORT": "FALSE", "USE_MULT": "MULTIPLY"}
+    head = registers | {"AREG": "1", "BREG": "1", "PREG": "0"}
+    tail = registers | {"AREG": "1", "BREG": "1", "PREG": "1"}
+    cells = [
+        make("DSP48E1", "h", "PCOUT", head, CLK=CLOCK, PCOUT=(1, 2)),
+        make("DSP48E1", "t", "P", tail, CLK=CLOCK, PCIN=(1, 2), P=(3, 4)),
+    ]
+    assert longest(*cells) == pytest.approx(4.206 + 1.4)
+
+
+def test_memories_start_and_end_paths():
+    cells = [
+        make("RAM32M", "m", "DOA", WCLK=CLOCK, ADDRA=(1, 2), DOA=(3, 4)),
+        flop("a", None, 1),
+        make("RAMB18E1", "r", "DOADO", {"DOA_REG": "0", "DOB_REG": "0"}, ADDRARDADDR=3, DOADO=5),
+        flop("b", 5, 6),
+    ]
+    by_address = 0.303 + 1 + 0.124 + 1 + 0.566
+    assert longest(*cells) == pytest.approx(max(by_address, 1.19 + 1 + 0.566, 2.454 + 1))
+
+
+def test_ports_stand_for_registers_outside():
+    cells = [make("LUT2", "l", I0=1, I1=2, O=3)]
+    assert longest(*cells, inputs=(1, 2), outputs=(3,)) == pytest.approx(1 + 0.124 + 1)
+
+
+def test_the_clock_is_no_path():
+    cells = [make("BUFG", "g", I=9, O=CLOCK), flop("a", None, 1)]
+    assert longest(*cells, inputs=(9,)) == 0
+
+
+def test_the_way_has_its_cells_and_times():
+    graph = build_graph(
+        netlist(
+            flop("a", None, 1),
+            make("LUT1", "l", I0=1, O=2),
+            flop("b", 2, 3),
+            flop("c", None, 4, R=2),
+        )
+    )
+    timing = analyse(graph, PLAIN)
+    way = timing.way(int(timing.required.argmax()))
+    names = [graph.cells[graph.driver[net]].name for net in way.nets]
+    assert (names, graph.cells[way.start].name, graph.cells[way.end].name) == (
+        *(["a", "l"], "a", "c"),
+    )
+    assert way.pin == "R"
+    assert way.times == pytest.approx((0.303, 1.427))
+    assert way.ns == pytest.approx(1.427 + 2 + 0.404)
+
+
+def test_only_chosen_registers_start():
+    cells = [flop("a", None, 1), make("LUT1", "l", I0=1, O=2), flop("b", None, 3)]
+    graph = build_graph(netlist(*cells, flop("c", 2, 4), flop("d", 3, 5)))
+    starts = np.array([graph.cells[cell].name == "b" for cell in graph.launch_cell])
+    timing = analyse(graph, PLAIN, starts)
+    assert timing.longest == pytest.approx(1.303)
+    unreached = [graph.cells[cell].name for cell in graph.end_cell].index("c")
+    with pytest.raises(ValueError, match="nothing arrives at c"):
+        timing.way(unreached)
+
+
+def test_worse_nets_make_longer_paths():
+    graph = build_graph(netlist(flop("a", None, 1), flop("b", 1, 2)))
+    found = [analyse(graph, net).longest for net in CORNERS.values()]
+    assert found == pytest.approx([0.723, 0.923, 1.153])
+
+
+def test_circular_logic_is_named():
+    cells = [make("LUT2", "l", I0=1, I1=3, O=2), make("LUT1", "m", I0=2, O=3)]
+    with pytest.raises(ValueError, match=r"circular logic through (l|m)"):
+        build_graph(netlist(*cells, inputs=(1,)))
+
+
+def test_two_drivers_are_named():
+    cells = [make("LUT1", "l", I0=1, O=2), make("LUT1", "m", I0=1, O=2)]
+    with pytest.raises(ValueError, match="net 2 is driven by l and m"):
+        build_graph(netlist(*cells, inputs=(1,)))
+
+
+def test_an_input_without_a_delay_is_named():
+    cells = [make("LUT1", "l", I0=1, O=2), make("SRL16E", "s", "Q", X=2, Q=3)]
+    with pytest.raises(ValueError, match="input X of SRL16E s has no delay"):
+        build_graph(netlist(*cells, inputs=(1,)))

