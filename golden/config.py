@@ -19,6 +19,7 @@ __all__ = [
     "PYNQ_Z2_BOARD",
     "ROWSTAT_BITS",
     "TINY",
+    "ULX3S",
     "Blocks",
     "Config",
     "Engines",
@@ -340,7 +341,36 @@ PYNQ_Z2 = Config(
 #: The same accelerator on one 64-bit port of the processing system, as the board has it.
 PYNQ_Z2_BOARD = PYNQ_Z2.replace(name="pynq_z2_board", axi_data_bits=64)
 
-PRESETS = {cfg.name: cfg for cfg in (TINY, PYNQ_Z2, PYNQ_Z2_BOARD)}
+#: 8x8 INT8 MACs for the ECP5-85F of a ULX3S board, with all of their memory on the chip.
+ULX3S = Config(
+    name="ulx3s",
+    geometry=Geometry(
+        tile=8,
+        dsp_chain=4,
+        max_rows=64,
+        acc_slots=2,
+        max_keys=256,
+        max_tokens=256,
+        max_hidden=512,
+    ),
+    memories=Memories(
+        act_banks=(512,) * 8,
+        stat_words=2048,
+        rowstat_entries=256,
+        axi_data_bits=64,
+    ),
+    engines=Engines(
+        epilogue_lanes=2,
+        exp_lanes=2,
+        vector_lanes=2,
+        queue_depth=8,
+    ),
+    filters=Filters(names=("dense", "causal"), estimate_multipliers=1),
+    blocks=_EVERY_BLOCK,
+    clock_mhz=25,
+)
+
+PRESETS = {cfg.name: cfg for cfg in (TINY, PYNQ_Z2, PYNQ_Z2_BOARD, ULX3S)}
 
 
 def preset(name: str) -> Config:

@@ -36,7 +36,16 @@ STORED = {
         "memories": ((*[1536] * 7, 1024), 6144, 512, 64),
         "engines": (8, 4, 8, 16),
     },
+    "ulx3s": {
+        "geometry": (8, 4, 64, 2, 256, 256, 512),
+        "memories": ((512,) * 8, 2048, 256, 64),
+        "engines": (2, 2, 2, 8),
+    },
 }
+EVERY_FILTER = (("dense", "causal", "tile_threshold", "window"), 2)
+#: What differs in one preset.
+FILTERS = {"ulx3s": (("dense", "causal"), 1)}
+CLOCKS = {"ulx3s": 25}
 
 
 def test_presets_are_those_that_are_pinned():
@@ -45,10 +54,12 @@ def test_presets_are_those_that_are_pinned():
         for section, numbers in sections.items():
             assert dataclasses.astuple(getattr(config, section)) == numbers, name
         assert config.filters == Filters(
-            names=("dense", "causal", "tile_threshold", "window"), estimate_multipliers=2
+            **dict(
+                zip(("names", "estimate_multipliers"), FILTERS.get(name, EVERY_FILTER), strict=True)
+            )
         )
         assert config.blocks == Blocks(attention=True, activation=True, norm=True)
-        assert (config.name, config.clock_mhz) == (name, 100)
+        assert (config.name, config.clock_mhz) == (name, CLOCKS.get(name, 100))
     assert list(PRESETS) == list(STORED)
 
 
