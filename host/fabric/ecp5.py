@@ -74,7 +74,8 @@ def top_verilog(board: Ecp5Board) -> str:
 def build_ecp5(name: str, out: Path, placement: Placement = Placement()) -> dict[str, Any]:
     """Synthesise, place, route and pack; what was built before from the same is found again.
 
-    Writes ``<name>.bit``, ``<name>.json`` (nextpnr's report) and ``<name>.lpf`` to ``out``. See ``result_of`` for the result.
+    Writes ``<name>.bit``, ``<name>.json`` (nextpnr's report) and ``<name>.lpf`` to ``out``;
+    ``result_of`` says what the result is.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from transept.host.fabric.mapped import map_accelerator
 from transept.host.fabric.netlist import Cell, Netlist
 from transept.host.fabric.sta import Way, analyse
 from transept.host.fabric.yosys import synthesiser
+from transept.host.synth import count
 from transept.sim import tools
 
 __all__ = ["REPORTED", "estimate", "timing_report"]
@@ -45,9 +46,10 @@ def estimate(config: Config, paths: int = 20) -> dict[str, Any]:
 def timing_report(netlist: Netlist, period_ns: float, paths: int) -> dict[str, Any]:
     """What static timing finds in a mapped netlist.
 
-    longest_ns: by model of the nets; fmax_mhz: by the nominal one; late: ends whose path is longer
-    than ``period_ns``; paths: the longest of each pair of blocks, by the nominal model, so many of
-    them, each with its cells; method: where every delay is from.
+    longest_ns: by model of the nets; fmax_mhz: by the nominal one; late: of all ``ends`` of paths,
+    those whose path is longer than ``period_ns``; resources: as ``synth.count``; paths: the longest
+    of each pair of blocks, by the nominal model, so many of them, each with its cells; method:
+    where every delay is from.
     """
     graph = build_graph(netlist)
     found = {name: analyse(graph, delay) for name, delay in CORNERS.items()}
@@ -58,6 +60,7 @@ def timing_report(netlist: Netlist, period_ns: float, paths: int) -> dict[str, A
         "period_ns": period_ns,
         "late": {name: int((found[name].required > period_ns).sum()) for name in CORNERS},
         "ends": len(graph.end_pin),
+        "resources": count(Counter(cell.kind for cell in netlist.cells)),
         "paths": _longest_paths(graph, CORNERS[REPORTED], paths),
         "method": _method(),
     }

@@ -51,6 +51,10 @@ def test_the_longest_path_by_model(report):
     assert report["longest_ns"]["optimistic"] < 1.96 < report["longest_ns"]["pessimistic"]
 
 
+def test_cells_are_counted(report):
+    assert report["resources"] == {"dsp": 0, "lut": 2, "ff": 4, "bram36": 0}
+
+
 def test_late_ends_are_counted(report):
     assert (report["period_ns"], report["ends"]) == (1.9, 3)
     assert report["late"] == {"optimistic": 0, "nominal": 1, "pessimistic": 2}
@@ -162,9 +166,9 @@ def test_the_native_synthesiser_is_taken_if_it_is_there(monkeypatch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["tiny", "pynq_z2"])
-def test_the_longest_path_has_not_grown(name):
+def test_longest_path_and_area_have_not_grown(name):
     """Within 5 % of what was committed; a change that is meant is committed with its figure."""
-    measured = json.loads(MEASURED.read_text())[name]
-    found = estimate(preset(name))
-    for model, ns in measured["longest_ns"].items():
-        assert found["longest_ns"][model] == pytest.approx(ns, rel=0.05), model
+    measured, found = json.loads(MEASURED.read_text())[name], estimate(preset(name))
+    for kind in ("longest_ns", "resources"):
+        for what, figure in measured[kind].items():
+            assert found[kind][what] == pytest.approx(figure, rel=0.05), f"{kind} {what}"
