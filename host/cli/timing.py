@@ -45,4 +45,7 @@ def timing(
     shown = ("ns", "levels", "fanout", "from", "to")
     longest = [{key: at[key] for key in shown} for at in result["paths"]]
     report.show_rows("longest paths by block, nominal", longest)
+    steps = result["paths"][0]["steps"] if result["paths"] else []
+    longest = [at | {"beside": ", ".join(at["beside"])} for at in steps]
+    report.show_rows("cells of the longest, with registers beside it", longest)
     report.write_json(json, result)

@@ -25,6 +25,8 @@ REPORTED = "nominal"
 _OUTER = ("core",)
 #: Names of nested modules that make a block.
 _DEPTH = 2
+#: Registers that are told beside a path, for each of its cells.
+_SHOWN = 2
 
 
 def estimate(config: Config, paths: int = 20) -> dict[str, Any]:
@@ -114,10 +116,22 @@ def _shown(graph: Graph, start: str, end: str, way: Way) -> dict[str, Any]:
                 "cell": cell.kind,
                 "fanout": int(graph.fanout[net]),
                 "at": _place(cell) if cell.source or cell.scope else "",
+                "beside": _beside(graph, way, index),
             }
-            for cell, net, time in zip(cells, way.nets, way.times, strict=True)
+            for index, (cell, net, time) in enumerate(zip(cells, way.nets, way.times, strict=True))
         ],
     }
+
+
+def _beside(graph: Graph, way: Way, index: int) -> list[str]:
+    """Registers and memories that enter a cell beside the path: they tell what a LUT decides."""
+    net = way.nets[index]
+    first, count = graph.edge_first[net], graph.edge_count[net]
+    sources = graph.edge_source[first : first + count]
+    found = {graph.driver[source] for source in sources if source not in way.nets}
+    cells = (graph.cells[at] for at in sorted(found))
+    places = dict.fromkeys(_place(cell) for cell in cells if cell.scope or cell.source)
+    return list(places)[:_SHOWN]
 
 
 def _placed(graph: Graph, index: int) -> Cell:

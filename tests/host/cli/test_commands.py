@@ -207,7 +207,9 @@ def test_resources_are_shown_beside_their_limits(transept_command, stand_in, tab
 
 
 def test_the_clock_is_shown_by_model_and_paths_by_block(transept_command, stand_in, tables):
-    path = {"ns": 9.5, "levels": 3, "fanout": 7, "from": "a", "to": "b", "block": "c", "steps": []}
+    path = {"ns": 9.5, "levels": 3, "fanout": 7, "from": "a", "to": "b", "block": "c"}
+    step = {"ns": 0.3, "cell": "FDRE", "fanout": 1, "at": "a", "beside": ["b", "c"]}
+    path["steps"] = [step]
     nets = {"nominal": "0.62 + 0.17 * log2(fan-out)"}
     found = {"longest_ns": {"nominal": 9.5}, "period_ns": 8.0, "late": {"nominal": 4}}
     found |= {"paths": [path], "method": {"nets_ns": nets}}
@@ -219,6 +221,7 @@ def test_the_clock_is_shown_by_model_and_paths_by_block(transept_command, stand_
     assert model["mhz"] == 1000 / 9.5
     assert model["ends above 8 ns"] == 4
     assert tables[1][1] == [{"ns": 9.5, "levels": 3, "fanout": 7, "from": "a", "to": "b"}]
+    assert tables[2][1] == [step | {"beside": "b, c"}]
     assert json.loads(Path("x").read_text()) == found
 
 

@@ -78,10 +78,21 @@ def test_a_path_has_its_cells(report):
     path = report["paths"][0]
     assert (path["levels"], path["fanout"]) == (2, 2)
     assert path["steps"] == [
-        {"ns": 0.3, "cell": "FDRE", "fanout": 1, "at": "gemm.rows.queue rtl/gemm/rows.py:7"},
-        {"ns": 1.05, "cell": "LUT1", "fanout": 2, "at": ""},
-        {"ns": 1.96, "cell": "LUT1", "fanout": 1, "at": ""},
+        {
+            **{"ns": 0.3, "cell": "FDRE", "fanout": 1},
+            **{"at": "gemm.rows.queue rtl/gemm/rows.py:7", "beside": []},
+        },
+        {"ns": 1.05, "cell": "LUT1", "fanout": 2, "at": "", "beside": []},
+        {"ns": 1.96, "cell": "LUT1", "fanout": 1, "at": "", "beside": []},
     ]
+
+
+def test_registers_beside_a_path_are_told():
+    pins = {"I0": (2,), "I1": (4,), "O": (3,)}
+    joined = Cell("m", "LUT2", {}, pins, frozenset({"O"}))
+    cells = (*CELLS[:2], joined, *CELLS[3:])
+    (path, *_) = timing_report(Netlist(cells, {}, {}), 10, 1)["paths"]
+    assert [step["beside"] for step in path["steps"]] == [[], [], ["act rtl/memory/bank.py:5"]]
 
 
 def test_only_so_many_paths_are_told():
