@@ -1,0 +1,162 @@
+"""Block RAM behind the accelerator's own bus masters and the words of the link, all at once."""
+
+import gc
+import random
+import warnings
+
+import pytest
+from amaranth import Module
+from amaranth.hdl import UnusedElaboratable
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, connect, flipped
+from memory_model import put, simulate
+
+from transept.golden.config import PYNQ_Z2, TINY
+from transept.rtl.link.block_memory import DECERR, BlockMemory
+from transept.rtl.link.bridge import word_port
+from transept.rtl.link.uart import divisor
+from transept.rtl.memory.reader import ReadMaster
+from transept.rtl.memory.writer import WriteMaster
+
+SIZE = 1 << 12
+HALF = SIZE // 2
+
+
+class System(wiring.Component):
+    """Both masters on one memory."""
+
+    def __init__(self, cfg):
+        self.reader, self.writer = ReadMaster(cfg), WriteMaster(cfg)
+        self.memory = BlockMemory(cfg, SIZE)
+        super().__init__({"words": In(word_port())})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules += [self.reader, self.writer, self.memory]
+        for master in (self.reader, self.writer):
+            for name, member in master.axi.signature.members.items():
+                inner, outer = getattr(master.axi, name), getattr(self.memory.axi, name)
+                m.d.comb += outer.eq(inner) if member.flow is wiring.Out else inner.eq(outer)
+        connect(m, flipped(self.words), self.memory.words)
+        return m
+
+
+async def ask(ctx, port, address, word=None):
+    """One access of the link: (word read, error)."""
+    ctx.set(port.addr, address // 4)
+    ctx.set(port.write, word is not None)
+    ctx.set(port.data, word or 0)
+    ctx.set(port.valid, 1)
+    ready = 0
+    while not ready:
+        _, _, ready = await ctx.tick().sample(port.ready)
+    ctx.set(port.valid, 0)
+    answer = 0
+    while not answer:
+        _, _, answer, value, error = await ctx.tick().sample(port.answer, port.value, port.error)
+    return value, error
+
+
+async def write(ctx, writer, address, data, beat):
+    await put(ctx, writer.request, {"address": address, "bytes": len(data), "last": 1})
+    for at in range(0, len(data), beat):
+        await put(ctx, writer.data, int.from_bytes(data[at : at + beat], "little"))
+    while not ctx.get(writer.idle):
+        await ctx.tick()
+
+
+async def read(ctx, reader, address, nbytes, beat, rng):
+    await put(ctx, reader.load_request, {"address": address, "bytes": nbytes})
+    got = b""
+    port = reader.load_data
+    while len(got) < nbytes:
+        ctx.set(port.ready, rng.random() < 0.7)
+        _, _, valid, ready, payload = await ctx.tick().sample(port.valid, port.ready, port.payload)
+        if valid and ready:
+            got += payload["data"].to_bytes(beat, "little")
+    ctx.set(port.ready, 0)
+    return got
+
+
+@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+def test_bursts_and_words_keep_out_of_each_others_way(cfg):
+    dut, beat = System(cfg), cfg.axi_bytes
+
+    async def bursts(ctx):
+        rng, held = random.Random(1), bytearray(HALF)
+        await write(ctx, dut.writer, 0, bytes(HALF), beat)
+        for _ in range(12):
+            beats = rng.choice([1, 2, 16, 40])
+            address = rng.randrange(HALF // beat - beats) * beat
+            held[address : address + beats * beat] = data = rng.randbytes(beats * beat)
+            await write(ctx, dut.writer, address, data, beat)
+            beats = rng.choice([1, 2, 16, 40])
+            address = rng.randrange(HALF // beat - beats) * beat
+            got = await read(ctx, dut.reader, address, beats * beat, beat, rng)
+            assert got == held[address : address + beats * beat]
+        assert not ctx.get(dut.reader.error | dut.writer.error)
+
+    async def words(ctx):
+        rng, held = random.Random(2), {}
+        for _ in range(150):
+            address = HALF + 4 * rng.randrange(16)
+            if rng.random() < 0.5 or address not in held:
+                held[address] = rng.getrandbits(32)
+                assert (await ask(ctx, dut.words, address, held[address]))[1] == 0
+            else:
+                assert await ask(ctx, dut.words, address) == (held[address], 0)
+
+    simulate(dut, bursts, words, cycles=20_000)
+
+
+def test_the_link_sees_what_bursts_wrote_and_the_other_way_round():
+    dut, beat = System(TINY), TINY.axi_bytes
+
+    async def bench(ctx):
+        await write(ctx, dut.writer, 8, bytes(range(16)), beat)
+        assert (await ask(ctx, dut.words, 12))[0] == 0x07060504
+        await ask(ctx, dut.words, 12, 0xAABBCCDD)
+        got = await read(ctx, dut.reader, 8, 16, beat, random.Random(1))
+        assert got.hex() == "00010203ddccbbaa08090a0b0c0d0e0f"
+
+    simulate(dut, bench, cycles=1000)
+
+
+def test_what_lies_beyond_the_end_is_an_error_and_stays_untouched():
+    dut, beat = System(TINY), TINY.axi_bytes
+
+    async def bench(ctx):
+        await ask(ctx, dut.words, 0, 7)
+        assert (await ask(ctx, dut.words, SIZE, 9))[1] == 1
+        assert (await ask(ctx, dut.words, SIZE))[1] == 1
+        await write(ctx, dut.writer, SIZE, bytes(8), beat)
+        assert ctx.get(dut.writer.error)
+        assert await ask(ctx, dut.words, 0) == (7, 0)
+        assert not ctx.get(dut.reader.error)
+        await read(ctx, dut.reader, SIZE, 8, beat, random.Random(1))
+        assert ctx.get(dut.reader.error)
+
+    simulate(dut, bench, cycles=1000)
+    assert DECERR == 3
+
+
+@pytest.mark.parametrize("nbytes", [0, 6, 12, 4])
+def test_sizes_that_no_memory_has(nbytes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)  # it never becomes one
+        with pytest.raises(ValueError, match=f"block memory of {nbytes} bytes must be a power"):
+            BlockMemory(TINY, nbytes)
+        gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("clock", "baud", "cycles"), [(25_000_000, 1_000_000, 25), (50_000_000, 3_000_000, 17)]
+)
+def test_cycles_of_a_bit(clock, baud, cycles):
+    assert divisor(clock, baud) == cycles
+
+
+@pytest.mark.parametrize(("clock", "baud"), [(10_000_000, 3_000_000), (25_000_000, 7_000_000)])
+def test_rates_that_drift_are_refused(clock, baud):
+    with pytest.raises(ValueError, match=f"{baud} baud cannot be made from {clock} Hz"):
+        divisor(clock, baud)
