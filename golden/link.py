@@ -242,7 +242,7 @@ class LinkModel:
             self.target.write(kind, address + 4 * i, int.from_bytes(data[4 * i :][:4], "little"))
             for i in range(count)
         ]
-        self._last_write = sequence or None
+        self._last_write = sequence
         self._last_status = Status.OKAY if all(good) else Status.BUS_ERROR
         return Response(self._last_status, sequence)
 

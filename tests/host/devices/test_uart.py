@@ -127,6 +127,26 @@ def test_a_bad_line_costs_time_and_nothing_else(target):
     assert np.array_equal(buffer.array, np.arange(2000, dtype=np.uint8))
 
 
+def test_a_lost_answer_repeats_no_write(target):
+    """Of every request the first answer is lost, for longer than there are sequence numbers."""
+    device, line = open_device(target, answer_s=0.002)
+    feed, target.writes = line._model.feed, []
+    seen = set()
+
+    def once(data):
+        answer = feed(data)
+        if data in seen:
+            return answer
+        seen.clear()
+        seen.add(data)
+        return b""
+
+    line._model.feed = once
+    for value in range(300):
+        device.write(registers.offset("WATCHDOG_LIMIT"), value)
+    assert [word for _, _, word in target.writes] == list(range(300))
+
+
 def test_a_refused_access_is_named(target):
     device, _ = open_device(target)
     with pytest.raises(DeviceError, match="model: read registers at 0xffc: bus error"):

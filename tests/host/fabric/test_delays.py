@@ -126,6 +126,7 @@ def test_the_first_register_of_a_multiplier_counts(on, adder, port, ns):
 
 def test_an_adder_alone_has_no_multiplier():
     assert dsp("PREG", mult="NONE").capture["A"] == 1.958
+    assert dsp("MREG", "PREG", mult="NONE").capture["A"] == 1.958
     assert dsp("AREG", mult="NONE").launch == {"P": 2.215, "PCOUT": 2.411}
 
 

@@ -120,6 +120,14 @@ def test_the_way_has_its_cells_and_times():
     assert way.ns == pytest.approx(1.427 + 2 + 0.404)
 
 
+def test_a_way_starts_where_the_clock_is_later_than_the_address():
+    shift = make("SRL16E", "s", "Q", CLK=CLOCK, A0=1, Q=2)
+    graph = build_graph(netlist(flop("a", None, 1), shift, flop("b", 2, 3)))
+    timing = analyse(graph, PLAIN)
+    assert timing.longest == pytest.approx(1.472 + 1)
+    assert graph.cells[timing.way(int(timing.required.argmax())).start].name == "s"
+
+
 def test_only_chosen_registers_start():
     cells = [flop("a", None, 1), make("LUT1", "l", I0=1, O=2), flop("b", None, 3)]
     graph = build_graph(netlist(*cells, flop("c", 2, 4), flop("d", 3, 5)))
