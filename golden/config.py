@@ -362,9 +362,7 @@ KV260 = PYNQ_Z2.replace(
 #: The same accelerator on one 128-bit port of the processing system, as the board has it.
 KV260_BOARD = KV260.replace(name="kv260_board", axi_data_bits=128)
 
-PRESETS = {
-    cfg.name: cfg for cfg in (TINY, PYNQ_Z2, PYNQ_Z2_BOARD, ULTRA96, KV260, KV260_BOARD)
-}
+PRESETS = {cfg.name: cfg for cfg in (TINY, PYNQ_Z2, PYNQ_Z2_BOARD, ULTRA96, KV260, KV260_BOARD)}
 
 
 def preset(name: str) -> Config:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from amaranth.lib import wiring
 
 __all__ = [
+    "FABRIC",
     "FAST",
     "QUICK",
     "VERILATOR_FLAGS",
     "accelerator_library",
     "accelerator_verilog",
     "compiled",
+    "fabric_verilog",
     "find_verilog",
     "is_built",
     "missing_tools",
@@ -35,7 +37,8 @@ __all__ = [
     "verilate",
 ]
 
-TOP = "accelerator"
+#: Modules of the accelerator as it is simulated, and as a core for an FPGA.
+TOP, FABRIC = "accelerator", "transept_accelerator"
 PACKAGE = Path(__file__).resolve().parent
 HARNESS = tuple(sorted([*PACKAGE.glob("*.cpp"), *PACKAGE.glob("*.h")]))
 
@@ -133,10 +136,21 @@ def find_verilog(config: Config) -> str | None:
     return (folder / f"{TOP}.v").read_text() if folder else None
 
 
-def _verilog_recipe(config: Config) -> Recipe:
+def fabric_verilog(config: Config) -> str:
+    """The Verilog of ``rtl.fabric.Fabric``: the same accelerator as a core for an FPGA."""
+
+    def write(scratch: Path) -> None:
+        from transept.rtl.fabric import Fabric
+
+        (scratch / f"{FABRIC}.v").write_text(to_verilog(Fabric(config), FABRIC, separator="_"))
+
+    return (_verilog_recipe(config, "fabric").make(write) / f"{FABRIC}.v").read_text()
+
+
+def _verilog_recipe(config: Config, kind: str = "verilog") -> Recipe:
     content = content_hash(repr(config), *_rtl_sources())
     return Recipe(
-        "verilog", config.name, content, ELABORATION, lambda: tools.package_versions(ELABORATION)
+        kind, config.name, content, ELABORATION, lambda: tools.package_versions(ELABORATION)
     )
 
 
