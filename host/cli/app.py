@@ -12,6 +12,7 @@ from transept.host import report
 from transept.host.cli import (
     bench,
     board_sim,
+    build,
     cache,
     calibrate,
     compile,
@@ -50,6 +51,7 @@ for command in (
     synth.synth,
     cache.cache,
     calibrate.calibrate,
+    build.build,
     board_sim.board_sim,
     deploy.deploy,
 ):

@@ -28,10 +28,14 @@ CHANNELS = {
     "s_axil_r": "data resp",
 }
 #: Handshakes that the core drives.
-HANDSHAKES = (
-    "m_axi_awvalid m_axi_wvalid m_axi_bready m_axi_arvalid m_axi_rready "
-    "s_axil_awready s_axil_wready s_axil_bvalid s_axil_arready s_axil_rvalid"
-).split()
+HANDSHAKES = tuple(
+    f"{bus}_{name}"
+    for bus, names in {
+        "m_axi": ("awvalid", "wvalid", "bready", "arvalid", "rready"),
+        "s_axil": ("awready", "wready", "bvalid", "arready", "rvalid"),
+    }.items()
+    for name in names
+)
 
 
 class Monitor:
@@ -95,9 +99,8 @@ class Monitor:
     def address(self, letter):
         """Of a burst: at most 16 whole beats, one after the other, in one page of 4 KiB."""
         at, beats = self.pin(f"m_axi_{letter}addr"), self.pin(f"m_axi_{letter}len") + 1
-        facts = [
-            self.pin(f"m_axi_{letter}{n}") for n in "size burst lock cache prot qos id".split()
-        ]
+        names = ("size", "burst", "lock", "cache", "prot", "qos", "id")
+        facts = [self.pin(f"m_axi_{letter}{name}") for name in names]
         assert facts == [CFG.axi_bytes.bit_length() - 1, 1, 0, 3, 0, 0, 0]
         assert beats <= 16
         assert at // 4096 == (at + beats * CFG.axi_bytes - 1) // 4096

@@ -63,7 +63,7 @@ def test_the_processing_system_maps_the_registers(board, system, kind, port, hig
     assert mapped.attrib == {
         "INSTANCE": INSTANCE,
         "MASTERBUSINTERFACE": port,
-        "SLAVEBUSINTERFACE": "S_AXI",
+        "SLAVEBUSINTERFACE": "s_axil",
         "ADDRESSBLOCK": "reg0",
         "MEMTYPE": "REGISTER",
         "BASEVALUE": f"{board.register_base:#x}",
