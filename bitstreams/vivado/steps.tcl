@@ -91,8 +91,8 @@ set boards [get_board_parts -quiet $board_files]
 if {[llength $boards]} {
     set_property board_part [lindex [lsort -dictionary $boards] end] [current_project]
 } else {
-    puts "transept: no board files $board_files: memory and pins of the processing system are as\
-        its boot loader sets them"
+    puts "no board files $board_files: memory and pins of the processing system stay as its boot\
+        loader sets them"
 }
 set_property ip_repo_paths [file join $folder ip] [current_project]
 update_ip_catalog -rebuild

@@ -7,7 +7,7 @@
 
 set ps [cell processing_system7 $system $system_settings]
 apply_bd_automation -rule xilinx.com:bd_rule:processing_system7 -config [list \
-    make_external "FIXED_IO, DDR" apply_board_preset [llength $boards] \
+    make_external "FIXED_IO, DDR" apply_board_preset [expr {[llength $boards] > 0}] \
     Master Disable Slave Disable] $ps
 configure $ps [list \
     PCW_USE_M_AXI_GP0 1 \

@@ -16,7 +16,7 @@ def test_fabric():
         fabric_verilog(TINY), FABRIC, "fabric_bench", facts, seed=settings.seed(), waves=where,
         speed=FAST,
     )  # fmt: skip
-    assert found == 11
+    assert found == 12
 
 
 def test_its_reset_is_known_to_the_tools():
