@@ -58,13 +58,6 @@ class Board:
     ultra_ram: bool = False
 
     def __post_init__(self) -> None:
-        bits = self.config.memories.axi_data_bits
-        if bits not in self.family.port_bits:
-            known = ", ".join(map(str, self.family.port_bits))
-            raise ValueError(
-                f"{self.name}: {self.config.name} has {bits} bits to memory, a port of "
-                f"{self.family.value} has {known}"
-            )
         if self.register_bytes < 1 << registers.ADDRESS_BITS:
             raise ValueError(
                 f"{self.name}: {self.register_bytes} bytes do not hold the registers, "

@@ -56,7 +56,19 @@ def write_project(
     """Write the project; returns its files. What an older one has built in the folder is removed.
 
     verilog: of ``rtl.fabric.Fabric``; core: its module; rtl_tools: what made it, with versions.
+
+    Raises
+    ------
+    ValueError
+        If the processing system has no port to memory as wide as the accelerator's.
     """
+    bits = board.config.memories.axi_data_bits
+    if bits not in board.family.port_bits:
+        known = ", ".join(map(str, board.family.port_bits))
+        raise ValueError(
+            f"{board.name}: {board.config.name} has {bits} bits to memory, a port of "
+            f"{board.family.value} has {known}"
+        )
     if board.ultra_ram:
         verilog = with_ultra_ram(verilog)
     here = Path(__file__).parent

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from transept.bitstreams.boards import BOARDS, INSTANCE, VLNV, Family, board
-from transept.golden.config import KV260, KV260_BOARD, PYNQ_Z2, PYNQ_Z2_BOARD, ULTRA96
+from transept.golden.config import KV260_BOARD, PYNQ_Z2_BOARD, ULTRA96
 
 
 def test_boards_by_value():
@@ -57,21 +57,3 @@ def test_an_unknown_board_is_told():
 def test_registers_have_room(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(BOARDS["pynq_z2"], **changes)
-
-
-@pytest.mark.parametrize(
-    ("name", "config", "message"),
-    [
-        (
-            "pynq_z2", PYNQ_Z2,
-            "pynq_z2: pynq_z2 has 128 bits to memory, a port of processing_system7 has 32, 64",
-        ),
-        (
-            "kv260", KV260,
-            "kv260: kv260 has 256 bits to memory, a port of zynq_ultra_ps_e has 32, 64, 128",
-        ),
-    ],
-)  # fmt: skip
-def test_memory_has_a_port_as_wide(name, config, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        dataclasses.replace(BOARDS[name], config=config)

@@ -13,7 +13,7 @@ from transept.bitstreams.overlay import find_overlay
 from transept.bitstreams.vivado import project
 from transept.bitstreams.vivado.project import listed, quoted, with_ultra_ram, write_project
 from transept.golden import registers
-from transept.golden.config import CONTRACT_VERSION, TINY
+from transept.golden.config import CONTRACT_VERSION, KV260, PYNQ_Z2, TINY
 from transept.sim.build import FABRIC, fabric_verilog
 
 tkinter = pytest.importorskip("tkinter", reason="Python without Tcl")
@@ -274,3 +274,28 @@ def test_banks_of_the_kv260_fill_its_ultra_rams(tmp_path):
     width = 16 * BOARDS["kv260"].config.tile
     assert {-(-words // 4096) for words in memories.act_banks} == {1}
     assert len(memories.act_banks) * -(-width // 72) == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        (
+            "pynq_z2", PYNQ_Z2,
+            "pynq_z2: pynq_z2 has 128 bits to memory, a port of processing_system7 has 32, 64",
+        ),
+        (
+            "kv260", KV260,
+            "kv260: kv260 has 256 bits to memory, a port of zynq_ultra_ps_e has 32, 64, 128",
+        ),
+    ],
+)  # fmt: skip
+def test_memory_has_a_port_as_wide(name, config, message, tmp_path):
+    board = dataclasses.replace(BOARDS[name], config=config)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        write_project(tmp_path / "a", board, "", FABRIC, "")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_every_board_has_a_port_as_wide(board):
+    assert board.config.memories.axi_data_bits in board.family.port_bits

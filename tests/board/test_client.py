@@ -267,6 +267,31 @@ print(json.dumps(told))
 """
 
 
+LEFT = """
+import json, sys, warnings, pynq
+warnings.simplefilter("ignore")
+from transept.golden import registers
+from transept.golden.config import TINY
+from transept.host.devices.pynq import PynqDevice
+def status():
+    found = registers.decode("STATUS", device.read(registers.offset("STATUS")))
+    return [found["idle"], found["error"]]
+told = []
+with PynqDevice(TINY, bitfile=sys.argv[1]) as device:
+    device.write(registers.offset("WINDOW_LIMIT_PROGRAM"), 0)
+    device.write(registers.offset("CONTROL"), registers.encode("CONTROL", start=1))
+    while not status()[1]:
+        pass
+    told.append(status())
+print(json.dumps(told + [status()]))
+"""
+
+
+def test_what_is_left_is_idle(host, overlay):
+    """One that was left busy could still write to memory that others have."""
+    assert client(host, LEFT, overlay.bitfile) == [[0, 1], [1, 0]]
+
+
 def test_what_a_board_refuses_is_an_error(host, overlay):
     memory, read, write, *rest = client(host, TRAPS, overlay.bitfile)
     begins = f"OutOfMemoryError: buffer of {1 << 30} bytes: pynq: allocation: there is no buffer"
