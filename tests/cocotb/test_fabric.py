@@ -1,6 +1,7 @@
 """The core for an FPGA, through its ports alone."""
 
 import dataclasses
+import re
 
 import settings
 
@@ -25,3 +26,17 @@ def test_its_reset_is_known_to_the_tools():
     assert text.count('(* ASYNC_REG = "TRUE" *)\n  reg ') == 1
     assert text.count('(* ASYNC_REG = "TRUE" *)\n  output reset;\n  reg reset = 1\'h1;') == 1
     assert text.count("posedge pin_rst") == 2
+
+
+def test_it_adds_no_logic_to_the_accelerator():
+    """The outer module renames, has constants, and inverts one pin."""
+    text = fabric_verilog(TINY)
+    outer = text[text.index(f"module {FABRIC}(") :].partition("endmodule")[0]
+    sources = set(re.findall(r"^  assign \S+ = (.*);$", outer, re.MULTILINE))
+    computed = {s for s in sources if not re.fullmatch(r"\w+|\\\S+ ?|\d+'h[0-9a-f]+", s)}
+    assert computed == {"~ aresetn"}
+    assert "always" not in outer
+    assert re.findall(r"^  \\?([\w.]+) +\w+ \($", outer, re.MULTILINE) == [
+        f"{FABRIC}.accelerator",
+        f"{FABRIC}.synchroniser",
+    ]
