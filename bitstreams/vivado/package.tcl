@@ -29,8 +29,13 @@ proc interface {name} {
     return $found
 }
 
+# Some are there already, because the names of ports suggest them.
 proc parameter {bus name value} {
-    set_property value $value [ipx::add_bus_parameter $name [interface $bus]]
+    set found [ipx::get_bus_parameters -quiet $name -of_objects [interface $bus]]
+    if {[llength $found] == 0} {
+        set found [ipx::add_bus_parameter $name [interface $bus]]
+    }
+    set_property value $value $found
 }
 
 foreach {bus ports} $buses {
@@ -52,7 +57,7 @@ set map [ipx::add_memory_map s_axil [ipx::current_core]]
 set_property slave_memory_map_ref s_axil [interface s_axil]
 set block [ipx::add_address_block $register_block $map]
 set_property usage register $block
-set_property range $register_bytes $block
+set_property range [expr {$register_bytes}] $block
 set_property width 32 $block
 foreach register $registers {
     lassign $register name offset access text fields

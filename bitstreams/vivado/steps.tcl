@@ -106,6 +106,7 @@ set_property synth_checkpoint_mode None $design
 generate_target all $design
 make_wrapper -files $design -top -import
 set_property top system_wrapper [current_fileset]
+update_compile_order -fileset sources_1
 add_files -fileset constrs_1 -norecurse [file join $folder accelerator.xdc]
 
 # --- synthesis and implementation

@@ -52,6 +52,7 @@ assign_bd_address -offset 0 -range $memory_bytes \
     [get_bd_addr_segs $system/SAXIGP2/HP0_DDR_LOW] -force
 foreach segment [get_bd_addr_segs -quiet $system/SAXIGP2/*] {
     if {![string match */HP0_DDR_LOW $segment]} {
-        exclude_bd_addr_seg -target_address_space [get_bd_addr_spaces $instance/m_axi] $segment
+        exclude_bd_addr_seg -quiet $segment \
+            -target_address_space [get_bd_addr_spaces $instance/m_axi]
     }
 }
