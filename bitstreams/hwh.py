@@ -17,6 +17,13 @@ SYSTEMS = {
     Family.ZYNQ_7000: ("ps7", "xilinx.com:ip:processing_system7:5.5", "M_AXI_GP0"),
     Family.ZYNQ_ULTRASCALE: ("ps8", "xilinx.com:ip:zynq_ultra_ps_e:3.5", "M_AXI_HPM0_FPD"),
 }
+#: Where each family tells how fast a clock of the fabric is.
+_FREQUENCY = {
+    Family.ZYNQ_7000: "PCW_ACT_FPGA{}_PERIPHERAL_FREQMHZ",
+    Family.ZYNQ_ULTRASCALE: "PSU__CRL_APB__PL{}_REF_CTRL__ACT_FREQMHZ",
+}
+#: Share by which a clock may be off: dividers of PLLs do not meet every one.
+_CLOCK_SHARE = 0.02
 #: Clocks of the fabric; the accelerator has the first one. The PLL runs at 1,000 MHz.
 _CLOCKS, _PLL_MHZ = 4, 1000
 #: The port to the registers, and their address block.
@@ -75,13 +82,12 @@ def _clocks(board: Board) -> Iterator[tuple[str, str]]:
             yield f"PCW_FCLK{i}_PERIPHERAL_CLKSRC", "IO PLL"
             yield f"PCW_FCLK{i}_PERIPHERAL_DIVISOR0", str(divisor)
             yield f"PCW_FCLK{i}_PERIPHERAL_DIVISOR1", "1"
-            yield f"PCW_ACT_FPGA{i}_PERIPHERAL_FREQMHZ", f"{board.config.clock_mhz:.6f}"
         else:
             yield f"PSU__FPGA_PL{i}_ENABLE", on
             yield f"PSU__CRL_APB__PL{i}_REF_CTRL__SRCSEL", "IOPLL"
             yield f"PSU__CRL_APB__PL{i}_REF_CTRL__DIVISOR0", str(divisor)
             yield f"PSU__CRL_APB__PL{i}_REF_CTRL__DIVISOR1", "1"
-            yield f"PSU__CRL_APB__PL{i}_REF_CTRL__ACT_FREQMHZ", f"{board.config.clock_mhz:.6f}"
+        yield _FREQUENCY[board.family].format(i), f"{board.config.clock_mhz:.6f}"
 
 
 def _accelerator(parent: Element, board: Board) -> None:
@@ -137,7 +143,7 @@ def check_hwh(text: str, board: Board) -> None:
     Raises
     ------
     ValueError
-        If it has none or several, at another address, or with other registers.
+        If it has none or several, at another address, at another clock, or with other registers.
     """
     try:
         root = ElementTree.fromstring(text)
@@ -153,8 +159,12 @@ def check_hwh(text: str, board: Board) -> None:
         if mapped.get("INSTANCE") == instance and mapped.get("MEMTYPE") == "REGISTER"
     }
     if places != {board.register_base}:
-        told = ", ".join(f"{place:#x}" for place in sorted(places)) or "nowhere"
-        raise ValueError(f"the hand-off has registers at {told}, not at {board.register_base:#x}")
+        where = ", ".join(f"{place:#x}" for place in sorted(places)) or "nowhere"
+        raise ValueError(f"the hand-off has registers at {where}, not at {board.register_base:#x}")
+    told = {found.get("NAME"): found.get("VALUE", "") for found in root.iter("PARAMETER")}
+    clock, wanted_mhz = told.get(_FREQUENCY[board.family].format(0), ""), board.config.clock_mhz
+    if not clock or abs(float(clock) - wanted_mhz) > _CLOCK_SHARE * wanted_mhz:
+        raise ValueError(f"the hand-off has a clock of {clock or 'no'} MHz, not {wanted_mhz}")
     offsets = {element.get("NAME"): _offset(element) for element in found[0].iter("REGISTER")}
     wanted = {register.name: register.offset for register in described(board.config)}
     for name in sorted(wanted.keys() | offsets.keys(), key=str):

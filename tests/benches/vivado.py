@@ -72,9 +72,9 @@ class Cell:
 class Behaviour:
     """What a Vivado is and does.
 
-    slack: worst of setup and hold, total of pulse widths, in ns; fails: a run that does; parts, board_files: those
-    installed; handoff: text of the ``.hwh``; flops: that its synthesis leaves of a synchroniser;
-    hangs: in implementation.
+    slack: worst of setup and hold, total of pulse widths, in ns; fails: a run that does; parts,
+    board_files: those installed; handoff: text of the ``.hwh``; flops: that its synthesis leaves of
+    a synchroniser; hangs: in implementation.
     """
 
     version: str = "2024.1"
@@ -100,6 +100,7 @@ class Vivado:
         self.core = {"buses": {}, "parameters": {}, "clocks": {}, "registers": {}, "saved": False}
         self.core |= {"maps": {}, "spaces": {}, "fields": {}}
         self.done, self.files, self.project, self.written = [], [], "", []
+        self.untimed = []
         for name in dir(self):
             if name.startswith(("do_", "ipx_")):
                 shown = name.replace("ipx_", "ipx::").removeprefix("do_")
@@ -483,6 +484,9 @@ class Vivado:
         need(flag == "-jobs" and int(jobs) > 0, jobs)
         need(run == "synth_1" or "synth_1" in self.done, "nothing is synthesised")
         need(self.properties["sources_1", "top"] == f"{self.design}_wrapper", "another top")
+        if run == "impl_1":
+            for path in self.files:
+                self.tcl.call("source", str(path))
 
     def do_wait_on_run(self, run):
         if self.is_like.hangs and run == "impl_1":
@@ -499,9 +503,20 @@ class Vivado:
     def do_get_cells(self, *words):
         (pattern,) = re.findall(r"NAME =~ (\S+)", words[-1])
         names = [
-            f"system_i/accelerator_0/inst/synchroniser/reset_{suffix}" for suffix in ("reg", "x")
+            f"system_i/accelerator_0/inst/synchroniser/reset_{suffix}"
+            for suffix in ("reg", "stage0_reg")
         ][: self.is_like.flops]
         return tuple(fnmatch.filter(names, pattern))
+
+    def do_get_pins(self, *words):
+        flag, condition, of, cells = words
+        need((flag, of) == ("-filter", "-of_objects"), words)
+        (pin,) = re.findall(r"^REF_PIN_NAME == (\w+)$", condition)
+        return tuple(f"{cell}/{pin}" for cell in self.words(cells))
+
+    def do_set_false_path(self, flag, pins):
+        need(flag == "-to", flag)
+        self.untimed += self.words(pins)
 
     def _report(self, text, words):
         Path(words[words.index("-file") + 1]).write_text(text)

@@ -103,6 +103,12 @@ def test_hand_offs_of_every_board_are_right(board):
         ('MEMTYPE="REGISTER"', 'MEMTYPE="MEMORY"', "has registers at nowhere, not at 0x40000000"),
         ('VALUE="0x98"', 'VALUE="0x9c"', "register ERROR at 156, the hardware at 152$"),
         ('NAME="CLIPPED_63"', 'NAME="X"', "register CLIPPED_63 at None, the hardware at 1276$"),
+        (
+            'FPGA0_PERIPHERAL_FREQMHZ" VALUE="100.0',
+            'FPGA0_PERIPHERAL_FREQMHZ" VALUE="50.0',
+            "the hand-off has a clock of 50.000000 MHz, not 100$",
+        ),
+        ("PCW_ACT_FPGA0", "PCW_FPGA0", "the hand-off has a clock of no MHz, not 100$"),
         ('NAME="ADDRESS_OFFSET" VALUE="0x4"', "", "register CONTRACT at None, the hardware at 4$"),
     ],
 )
@@ -111,6 +117,10 @@ def test_a_wrong_hand_off_is_told(old, new, message):
     assert old in text
     with pytest.raises(ValueError, match=message):
         check_hwh(text.replace(old, new), Z2)
+
+
+def test_a_clock_is_as_near_as_its_dividers_allow():
+    check_hwh(hwh(Z2).replace('VALUE="100.000000"', 'VALUE="99.000000"'), Z2)
 
 
 def test_offsets_may_be_written_as_any_number():

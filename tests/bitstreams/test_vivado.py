@@ -62,7 +62,8 @@ def test_the_core_has_every_register(board, tmp_path):
                 assert told[part, "description"] == field.doc
     assert not found
     assert core["maps"] == {"s_axil": {"reg0": {}}}
-    assert int(told["block/reg0", "range"], 0) == board.register_bytes
+    assert told["block/reg0", "range"] == str(board.register_bytes)
+    assert (told["block/reg0", "usage"], told["block/reg0", "width"]) == ("register", "32")
     assert told["bus/s_axil", "slave_memory_map_ref"] == "s_axil"
 
 
@@ -161,6 +162,15 @@ def test_the_processing_system_of_an_ultrascale(tmp_path):
     }
     others = ("DDR_HIGH", "LPS_OCM", "QSPI")
     assert session.excluded == [(space, f"ps8/SAXIGP2/HP0_{name}") for name in others]
+
+
+def test_only_the_beginning_of_the_reset_is_not_timed(tmp_path):
+    session = built(tmp_path)
+    flops = "system_i/accelerator_0/inst/synchroniser/reset"
+    assert session.untimed == [f"{flops}_reg/PRE", f"{flops}_stage0_reg/PRE"]
+    text = fabric_verilog(TINY)
+    names = re.findall(r"^    if \(pin_rst\) (\w+) <= 1'h1;$", text, re.MULTILINE)
+    assert [f"{name}_reg" for name in sorted(names)] == ["reset_reg", "reset_stage0_reg"]
 
 
 @BOTH
