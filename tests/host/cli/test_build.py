@@ -154,6 +154,19 @@ def test_what_hangs_is_stopped(small, installed, transept_command):
     assert result(small) == NOTHING
 
 
+@pytest.mark.timeout(60)
+def test_ctrl_c_stops_vivado_too(small, installed):
+    """It has a session of its own, which hears of no Ctrl-C."""
+    installed(hangs=True)
+
+    def tell(what):
+        if what == "Vivado: implementation":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vivado.build(BOARD, small / "out", 600.0, tell)
+
+
 def test_a_vivado_that_dies_without_a_word_is_told(small, installed, transept_command):
     installed()
     (small / "bin" / "vivado").write_text(
