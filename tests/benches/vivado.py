@@ -169,6 +169,7 @@ class Vivado:
 
     def do_add_files(self, *words):
         path = Path(words[-1])
+        need(self.project, "no project is open")
         need(path.is_file(), f"no file {path}")
         self.files.append(path)
 
