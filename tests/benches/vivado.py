@@ -153,6 +153,7 @@ class Vivado:
         force, name, folder, flag, part = words
         need((force, flag) == ("-force", "-part"), words)
         need(part in self.is_like.parts, f"no part {part}")
+        need(not self.project, f"{self.project} is open")
         self.project, self.files = name, []
         Path(folder).mkdir(parents=True)
         self.folder = Path(folder)
@@ -297,16 +298,19 @@ class Vivado:
         return f"space/{name}"
 
     def ipx_create_xgui_files(self, core):
-        pass
+        self.done.append("xgui")
 
     def ipx_update_checksums(self, core):
-        pass
+        self.done.append("checksums")
 
     def ipx_check_integrity(self, core):
+        self.done.append("integrity")
+        need(self.properties["bus/m_axi", "master_address_space_ref"] == "m_axi", "no space")
         for bus in ("s_axil", "m_axi"):
             need(bus in self.core["clocks"], f"{bus} has no clock")
 
     def ipx_save_core(self, core):
+        need(self.done == ["xgui", "checksums", "integrity"], self.done)
         self.core["folder"].mkdir(parents=True)
         self.core["saved"] = True
 
