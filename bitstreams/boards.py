@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from transept.golden import registers
-from transept.golden.config import PYNQ_Z2_BOARD, Config
+from transept.golden.config import KV260_BOARD, PYNQ_Z2_BOARD, ULTRA96, Config
 
 __all__ = ["BOARDS", "INSTANCE", "VLNV", "Board", "Family", "board"]
 
@@ -17,11 +17,20 @@ VLNV = "transept:ip:accelerator:1.0"
 INSTANCE = "accelerator_0"
 
 
+#: Bits that a memory port of each family can have.
+_PORT_BITS = {"processing_system7": (32, 64), "zynq_ultra_ps_e": (32, 64, 128)}
+
+
 class Family(enum.Enum):
     """Processing systems, by the names that ``.hwh`` files have for them."""
 
     ZYNQ_7000 = "processing_system7"
     ZYNQ_ULTRASCALE = "zynq_ultra_ps_e"
+
+    @property
+    def port_bits(self) -> tuple[int, ...]:
+        """Data bits that a port to memory can have."""
+        return _PORT_BITS[self.value]
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,10 @@ class Board:
 
     part: of the FPGA; machine: of its processor, as Linux names it; config: the accelerator that is
     built for it; register_base: physical address of the accelerator's registers, register_bytes: of
-    the range that is mapped for them.
+    the range that is mapped for them; memory_bytes: of DRAM from address 0 that the accelerator
+    reaches. board_files: pattern of the vendor's names of its board files, which say how memory and
+    pins of the processing system are set; system: settings of it where they are not installed;
+    ultra_ram: the part has UltraRAM.
     """
 
     name: str
@@ -39,7 +51,11 @@ class Board:
     machine: str
     config: Config
     register_base: int
+    memory_bytes: int
+    board_files: str
     register_bytes: int = 0x1_0000
+    system: tuple[tuple[str, str], ...] = ()
+    ultra_ram: bool = False
 
     def __post_init__(self) -> None:
         if self.register_bytes < 1 << registers.ADDRESS_BITS:
@@ -64,6 +80,33 @@ BOARDS = {
             machine="armv7l",
             config=PYNQ_Z2_BOARD,
             register_base=0x4000_0000,
+            memory_bytes=512 << 20,
+            board_files="tul.com.tw:pynq-z2:part0:*",
+            system=(
+                ("PCW_CRYSTAL_PERIPHERAL_FREQMHZ", "50"),
+                ("PCW_APU_PERIPHERAL_FREQMHZ", "650"),
+            ),
+        ),
+        Board(
+            "ultra96",
+            part="xczu3eg-sbva484-1-i",
+            family=Family.ZYNQ_ULTRASCALE,
+            machine="aarch64",
+            config=ULTRA96,
+            register_base=0xA000_0000,
+            memory_bytes=2 << 30,
+            board_files="avnet.com:ultra96v2:part0:*",
+        ),
+        Board(
+            "kv260",
+            part="xck26-sfvc784-2LV-c",
+            family=Family.ZYNQ_ULTRASCALE,
+            machine="aarch64",
+            config=KV260_BOARD,
+            register_base=0xA000_0000,
+            memory_bytes=2 << 30,
+            board_files="xilinx.com:kv260_som:part0:*",
+            ultra_ram=True,
         ),
     )
 }

@@ -18,7 +18,14 @@ from transept.bitstreams.boards import Board
 from transept.bitstreams.hwh import hwh
 from transept.golden.config import CONTRACT_VERSION
 
-__all__ = ["Manifest", "Overlay", "find_overlay", "read_manifest", "simulated_overlay"]
+__all__ = [
+    "Manifest",
+    "Overlay",
+    "build_name",
+    "find_overlay",
+    "read_manifest",
+    "simulated_overlay",
+]
 
 SIMULATED = "simulation"
 #: Hexadecimal digits of a build's number.
@@ -30,7 +37,9 @@ class Manifest:
     """What an overlay is.
 
     tool: what built it, with its version; config_digest, contract: contents of the registers CONFIG
-    and CONTRACT; rtl_sha256: of the Verilog.
+    and CONTRACT; rtl_sha256: of the Verilog. Of real hardware also the part, rtl_tools: what made
+    the Verilog, resources: how many lut, ff, dsp, bram (BRAM36) and uram it takes, fmax_mhz: what
+    its timing allows, slack_ns: of the longest path at its clock.
     """
 
     board: str
@@ -40,6 +49,11 @@ class Manifest:
     clock_mhz: float
     rtl_sha256: str
     tool: str
+    part: str = ""
+    rtl_tools: str = ""
+    resources: dict[str, float] | None = None
+    fmax_mhz: float | None = None
+    slack_ns: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,18 +82,23 @@ def simulated_overlay(folder: Path, board: Board, verilog: str) -> Overlay:
         clock_mhz=board.config.clock_mhz,
         rtl_sha256=hashlib.sha256(verilog.encode()).hexdigest(),
         tool=SIMULATED,
+        part=board.part,
     )
     description = hwh(board)
     design = {"config": dataclasses.asdict(board.config), "register_base": board.register_base}
     facts = json.dumps([dataclasses.asdict(manifest), description, design], sort_keys=True)
-    build = hashlib.sha256(facts.encode()).hexdigest()[:_DIGITS]
-    bitfile = folder / f"transept_{board.name}_{build}.bit"
+    bitfile = folder / f"{build_name(board, facts)}.bit"
     folder.mkdir(parents=True, exist_ok=True)
     bitfile.write_bytes(write_bitfile(bitfile.stem, board.part, design))
     bitfile.with_suffix(".hwh").write_text(description)
     text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
     bitfile.with_suffix(".json").write_text(text)
     return Overlay(bitfile, manifest)
+
+
+def build_name(board: Board, facts: str) -> str:
+    """The name of a build without a suffix; facts: all that it is made from."""
+    return f"transept_{board.name}_{hashlib.sha256(facts.encode()).hexdigest()[:_DIGITS]}"
 
 
 def find_overlay(folder: Path, board: str) -> Overlay:

@@ -14,11 +14,14 @@ from transept.golden.filters import FILTERS
 
 __all__ = [
     "CONTRACT_VERSION",
+    "KV260",
+    "KV260_BOARD",
     "PRESETS",
     "PYNQ_Z2",
     "PYNQ_Z2_BOARD",
     "ROWSTAT_BITS",
     "TINY",
+    "ULTRA96",
     "ULX3S",
     "Blocks",
     "Config",
@@ -341,6 +344,25 @@ PYNQ_Z2 = Config(
 #: The same accelerator on one 64-bit port of the processing system, as the board has it.
 PYNQ_Z2_BOARD = PYNQ_Z2.replace(name="pynq_z2_board", axi_data_bits=64)
 
+#: The same array for the XCZU3EG of an Ultra96: one of 32x32 MACs would need 512 of its 360 DSP
+#: slices. Ports of its processing system have 128 bits.
+ULTRA96 = PYNQ_Z2.replace(name="ultra96")
+
+#: 32x32 INT8 MACs for the XCK26 of a Kria KV260. Each bank of the activation scratchpad fills eight
+#: UltraRAMs, which are 4,096 words deep; the rest is block RAM.
+KV260 = PYNQ_Z2.replace(
+    name="kv260",
+    tile=32,
+    act_banks=(4096,) * 8,
+    axi_data_bits=256,
+    epilogue_lanes=16,
+    exp_lanes=8,
+    vector_lanes=16,
+)
+
+#: The same accelerator on one 128-bit port of the processing system, as the board has it.
+KV260_BOARD = KV260.replace(name="kv260_board", axi_data_bits=128)
+
 #: 8x8 INT8 MACs for the ECP5-85F of a ULX3S board, with all of their memory on the chip.
 ULX3S = Config(
     name="ulx3s",
@@ -370,7 +392,9 @@ ULX3S = Config(
     clock_mhz=25,
 )
 
-PRESETS = {cfg.name: cfg for cfg in (TINY, PYNQ_Z2, PYNQ_Z2_BOARD, ULX3S)}
+PRESETS = {
+    cfg.name: cfg for cfg in (TINY, PYNQ_Z2, PYNQ_Z2_BOARD, ULTRA96, KV260, KV260_BOARD, ULX3S)
+}
 
 
 def preset(name: str) -> Config:

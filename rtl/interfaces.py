@@ -23,6 +23,7 @@ __all__ = [
     "act_read",
     "act_write",
     "axi4",
+    "axi4_port",
     "axi_lite",
     "clipped_layout",
     "engine_members",
@@ -251,3 +252,12 @@ def axi4(cfg: Config) -> wiring.Signature:
             "rready": Out(1),
         }
     )
+
+
+def axi4_port(cfg: Config) -> wiring.Signature:
+    """``axi4`` with what ports of a processing system have besides; no access is exclusive, and all
+    are as urgent."""
+    members = dict(axi4(cfg).members)
+    for letter in ("aw", "ar"):
+        members |= {f"{letter}lock": Out(1), f"{letter}qos": Out(4)}
+    return wiring.Signature(members)

@@ -16,6 +16,11 @@ from cocotbext.axi import (  # type: ignore[import-untyped]
 __all__ = ["attach_memory", "attach_registers"]
 
 
+def _clocking(dut: Any) -> tuple[Any, Any, bool]:
+    """Clock, reset, and whether that is active when high; cores for an FPGA have AXI's names."""
+    return (dut.aclk, dut.aresetn, False) if hasattr(dut, "aclk") else (dut.clk, dut.rst, True)
+
+
 def _pauses(probability: float, rng: random.Random) -> Iterator[bool]:
     while True:
         yield rng.random() < probability
@@ -28,7 +33,7 @@ def attach_memory(
 
     Every channel refuses or withholds a cycle with probability ``backpressure``.
     """
-    ram = AxiRam(AxiBus.from_prefix(dut, prefix), dut.clk, dut.rst, size=size)
+    ram = AxiRam(AxiBus.from_prefix(dut, prefix), *_clocking(dut), size=size)
     write, read = ram.write_if, ram.read_if
     channels = (write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel)
     _hold_back(channels, backpressure, seed)
@@ -39,7 +44,7 @@ def attach_registers(
     dut: Any, *, backpressure: float = 0.0, seed: int = 1, prefix: str = "s_axil"
 ) -> AxiLiteMaster:
     """A master of the AXI4-Lite register port; ``await master.read_dword(address)``."""
-    master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, prefix), dut.clk, dut.rst)
+    master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, prefix), *_clocking(dut))
     write, read = master.write_if, master.read_if
     channels = (write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel)
     _hold_back(channels, backpressure, seed)

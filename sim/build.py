@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from amaranth.lib import wiring
 
 __all__ = [
+    "FABRIC",
     "FAST",
     "QUICK",
     "VERILATOR_FLAGS",
     "accelerator_library",
     "accelerator_verilog",
     "compiled",
+    "fabric_verilog",
     "find_verilog",
     "is_built",
     "missing_tools",
@@ -35,7 +37,8 @@ __all__ = [
     "verilate",
 ]
 
-TOP = "accelerator"
+#: Modules of the accelerator as it is simulated, and as a core for an FPGA.
+TOP, FABRIC = "accelerator", "transept_accelerator"
 PACKAGE = Path(__file__).resolve().parent
 HARNESS = tuple(sorted([*PACKAGE.glob("*.cpp"), *PACKAGE.glob("*.h")]))
 
@@ -134,19 +137,36 @@ def accelerator_verilog(config: Config, *, places: bool = False) -> str:
         text = to_verilog(Top(config), TOP, separator="_", places=places)
         (scratch / f"{TOP}.v").write_text(text)
 
-    return (_verilog_recipe(config, places).make(write) / f"{TOP}.v").read_text()
+    return (
+        _verilog_recipe(config, "places" if places else "verilog").make(write) / f"{TOP}.v"
+    ).read_text()
 
 
 def find_verilog(config: Config, *, places: bool = False) -> str | None:
     """``accelerator_verilog``, if it need not be elaborated."""
-    folder = _verilog_recipe(config, places).find()
+    folder = _top_recipe(config, places).find()
     return (folder / f"{TOP}.v").read_text() if folder else None
 
 
-def _verilog_recipe(config: Config, places: bool = False) -> Recipe:
-    content = content_hash(repr(config), *_rtl_sources(), *(["places"] if places else []))
+def fabric_verilog(config: Config) -> str:
+    """The Verilog of ``rtl.fabric.Fabric``: the same accelerator as a core for an FPGA."""
+
+    def write(scratch: Path) -> None:
+        from transept.rtl.fabric import Fabric
+
+        (scratch / f"{FABRIC}.v").write_text(to_verilog(Fabric(config), FABRIC, separator="_"))
+
+    return (_verilog_recipe(config, "fabric").make(write) / f"{FABRIC}.v").read_text()
+
+
+def _top_recipe(config: Config, places: bool) -> Recipe:
+    return _verilog_recipe(config, "places" if places else "verilog")
+
+
+def _verilog_recipe(config: Config, kind: str) -> Recipe:
+    content = content_hash(repr(config), *_rtl_sources())
     return Recipe(
-        "verilog", config.name, content, ELABORATION, lambda: tools.package_versions(ELABORATION)
+        kind, config.name, content, ELABORATION, lambda: tools.package_versions(ELABORATION)
     )
 
 

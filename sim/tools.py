@@ -172,21 +172,39 @@ def compiler_versions() -> str:
     return "\n".join(run(command, env=env) for command in commands)
 
 
-def run(command: list[str], *, env: Mapping[str, str], cwd: Path | None = None) -> str:
+def run(
+    command: list[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    limit_s: float | None = None,
+) -> str:
     """Run a tool and return what it printed.
 
     Raises
     ------
     ToolMissing, BuildError
-        If there is no such tool, or it fails; the message has the last lines of its output.
+        If there is no such tool, it fails, or has not ended in ``limit_s`` seconds; the message has
+        the last lines of its output.
     """
     program = shutil.which(command[0], path=env.get("PATH"))
     if program is None:
         raise ToolMissing(f"{command[0]} missing; run: transept doctor")
     command = [program, *command[1:]]
-    done = subprocess.run(
-        command, env=env, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    try:
+        done = subprocess.run(
+            command,
+            env=env,
+            cwd=cwd,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(
+            f"{command[0]} has not ended within {error.timeout / 60:.3g} minutes"
+        ) from None
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-40:])
         raise BuildError(f"{command[0]} failed with exit status {done.returncode}:\n{tail}")

@@ -12,6 +12,7 @@ from transept.host import report
 from transept.host.cli import (
     bench,
     board_sim,
+    build,
     cache,
     calibrate,
     compile,
@@ -52,6 +53,7 @@ for command in (
     timing.timing,
     cache.cache,
     calibrate.calibrate,
+    build.build,
     board_sim.board_sim,
     deploy.deploy,
 ):

@@ -101,10 +101,11 @@ ModelArgument = Annotated[str, typer.Argument(help=_MODELS)]
 
 
 def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:
-    """The configuration; the board's memory has a 64-bit port."""
+    """The configuration; with the board's memory the one for the board, if it has a narrower port
+    to it."""
     config = preset(name)
-    if memory == MemoryName.board and config.memories.axi_data_bits > 64:
-        return preset(f"{name}_board")
+    if memory == MemoryName.board:
+        return PRESETS.get(f"{name}_board", config)
     return config
 
 

@@ -34,6 +34,8 @@ PAGE = 4096
 FIRST_NAP, LONGEST_NAP = 20e-6, 2e-3
 #: Seconds in which the counter of cycles must move while a program runs.
 PATIENCE = 20.0
+#: Looks at a soft reset, which takes some hundred cycles if memory answers.
+RESET_POLLS = 1000
 #: Times that a board is looked for.
 ATTEMPTS = 2
 #: Seconds in which a board must answer, and bytes of memory that travel in each of them at least.
@@ -104,6 +106,9 @@ class PynqDevice:
     """The accelerator of an overlay, which is loaded first; ``wait`` polls, for a remote board has
     no interrupts. Calls of pynq have no time limit of their own.
 
+    At the end of a ``with`` nothing is under way on the bus: memory may go to others, and the logic
+    may become another overlay, which in the middle of a burst would hang the processing system.
+
     bitfile: with ``.hwh`` and ``.json`` beside it.
 
     Raises
@@ -139,7 +144,21 @@ class PynqDevice:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self._lost:
+            self._end_bursts()
         self.release_all()
+
+    def _end_bursts(self) -> None:
+        """A soft reset, if the accelerator is not idle."""
+        if self._idle():
+            return
+        self.write(registers.offset("CONTROL"), registers.encode("CONTROL", soft_reset=1))
+        if not any(self._idle() for _ in range(RESET_POLLS)):
+            raise DeviceLostError(f"{self.name}: soft reset does not end, the bus does not answer")
+
+    def _idle(self) -> bool:
+        status = self.read(registers.offset("STATUS"))
+        return bool(registers.decode("STATUS", status)["idle"])
 
     def _ask(self, what: str, call: Callable[[], Answer], nbytes: int = 0) -> Answer:
         """What pynq answers; whatever it raises is an error of the device. One that has not

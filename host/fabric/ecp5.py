@@ -71,7 +71,9 @@ def top_verilog(board: Ecp5Board) -> str:
     return to_verilog(top, TOP, separator="_")
 
 
-def build_ecp5(name: str, out: Path, placement: Placement = Placement()) -> dict[str, Any]:
+def build_ecp5(
+    name: str, out: Path, placement: Placement = Placement(), limit_s: float | None = None
+) -> dict[str, Any]:
     """Synthesise, place, route and pack; what was built before from the same is found again.
 
     Writes ``<name>.bit``, ``<name>.json`` (nextpnr's report) and ``<name>.lpf`` to ``out``;
@@ -83,13 +85,14 @@ def build_ecp5(name: str, out: Path, placement: Placement = Placement()) -> dict
         If there is no such board.
     ToolMissing, BuildError
         If tools are missing (all are named, before any work), synthesis fails, or the design does
-        not fit or route; the message has the last lines that the tool printed.
+        not fit or route, or place and route has not ended in ``limit_s`` seconds; the message has
+        the last lines that the tool printed.
     """
     board = ecp5_board(name)
     needed = (*synthesiser(), NEXTPNR)
     tools.require((*ELABORATION, *needed))
     netlist = _synthesise(board)
-    routed = _route(board, netlist, placement)
+    routed = _route(board, netlist, placement, limit_s)
     out.mkdir(parents=True, exist_ok=True)
     files = {"design.bit": f"{name}.bit", "report.json": f"{name}.json", "pins.lpf": f"{name}.lpf"}
     for found, wanted in files.items():
@@ -117,7 +120,7 @@ def _synthesise(board: Ecp5Board) -> Path:
     return recipe.make(fill) / "design.json"
 
 
-def _route(board: Ecp5Board, netlist: Path, placement: Placement) -> Path:
+def _route(board: Ecp5Board, netlist: Path, placement: Placement, limit_s: float | None) -> Path:
     """The folder with the packed bitstream and its report."""
     pins = constraints(board)
     place = [
@@ -136,7 +139,7 @@ def _route(board: Ecp5Board, netlist: Path, placement: Placement) -> Path:
         (scratch / "pins.lpf").write_text(pins)
         shutil.copy(netlist, scratch / "design.json")
         for command in (place, pack):
-            tools.run(command, env=tools.environment(), cwd=scratch)
+            tools.run(command, env=tools.environment(), cwd=scratch, limit_s=limit_s)
         (scratch / "design.json").unlink()
 
     return recipe.make(fill)

@@ -164,7 +164,7 @@ class Controller(wiring.Component):
             regs.status.done.eq(done),
             regs.status.error.eq(failed),
             regs.status.resetting.eq(resetting),
-            regs.lock.eq(~idle),
+            regs.lock.eq(~idle | asked),
             regs.irq.done.eq(ended),
             regs.irq.error.eq(failed & ~failed_before),
         ]

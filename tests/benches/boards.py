@@ -20,27 +20,28 @@ __all__ = ["alone", "board_of", "client", "overlay_of", "process_of", "served", 
 LIMIT_S = 300
 
 
-def board_of(config=TINY):
-    """A PYNQ-Z2 with another accelerator; its simulation is built."""
+def board_of(config=TINY, name="pynq_z2"):
+    """A board with another accelerator; its simulation is built."""
     accelerator_library(config)
-    return dataclasses.replace(BOARDS["pynq_z2"], config=config)
+    return dataclasses.replace(BOARDS[name], config=config)
 
 
-def overlay_of(folder, config=TINY):
+def overlay_of(folder, config=TINY, name="pynq_z2"):
     """The overlay of ``board_of``."""
-    return simulated_overlay(folder, board_of(config), accelerator_verilog(config))
+    return simulated_overlay(folder, board_of(config, name), accelerator_verilog(config))
 
 
 @contextmanager
-def served(*options):
+def served(*options, name="pynq_z2"):
     """A board at an address, which is given; options: of ``python -m transept.sim.board``."""
     with tempfile.TemporaryDirectory(prefix="board") as folder:  # paths of sockets are short
         host = f"unix:{folder}/b"
-        command = [board_python(), "-m", "transept.sim.board", "--host", host, *options]
+        module = ["-m", "transept.sim.board", "--board", name]
+        command = [board_python(), *module, "--host", host, *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
                 told = process.stdout.readline()
-                assert told.startswith("pynq_z2 at unix:"), told
+                assert told.startswith(f"{name} at unix:"), told
                 Path(folder, "b.pid").write_text(str(process.pid))
                 yield host
             finally:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from transept.bitstreams.boards import BOARDS, INSTANCE, VLNV, Family
-from transept.bitstreams.hwh import hwh
+from transept.bitstreams.hwh import check_hwh, hwh
 from transept.golden import registers
 from transept.golden.config import TINY
 
@@ -63,7 +63,7 @@ def test_the_processing_system_maps_the_registers(board, system, kind, port, hig
     assert mapped.attrib == {
         "INSTANCE": INSTANCE,
         "MASTERBUSINTERFACE": port,
-        "SLAVEBUSINTERFACE": "S_AXI",
+        "SLAVEBUSINTERFACE": "s_axil",
         "ADDRESSBLOCK": "reg0",
         "MEMTYPE": "REGISTER",
         "BASEVALUE": f"{board.register_base:#x}",
@@ -87,3 +87,41 @@ def test_one_clock_runs_at_the_accelerators_rate():
     }
     assert told["PSU__FPGA_PL0_ENABLE"] == "1"
     assert told["PSU__CRL_APB__PL0_REF_CTRL__ACT_FREQMHZ"] == "100.000000"
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_hand_offs_of_every_board_are_right(board):
+    check_hwh(hwh(board), board)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("</EDKSYSTEM>", "", "the hand-off is no XML"),
+        (VLNV, "somebody:else:s:1.0", "the hand-off has 0 accelerators transept:ip:accelerator:1"),
+        ("0x40000000", "0x43c00000", "has registers at 0x43c00000, not at 0x40000000$"),
+        ('MEMTYPE="REGISTER"', 'MEMTYPE="MEMORY"', "has registers at nowhere, not at 0x40000000"),
+        ('VALUE="0x98"', 'VALUE="0x9c"', "register ERROR at 156, the hardware at 152$"),
+        ('NAME="CLIPPED_63"', 'NAME="X"', "register CLIPPED_63 at None, the hardware at 1276$"),
+        (
+            'FPGA0_PERIPHERAL_FREQMHZ" VALUE="100.0',
+            'FPGA0_PERIPHERAL_FREQMHZ" VALUE="50.0',
+            "the hand-off has a clock of 50.000000 MHz, not 100$",
+        ),
+        ("PCW_ACT_FPGA0", "PCW_FPGA0", "the hand-off has a clock of no MHz, not 100$"),
+        ('NAME="ADDRESS_OFFSET" VALUE="0x4"', "", "register CONTRACT at None, the hardware at 4$"),
+    ],
+)
+def test_a_wrong_hand_off_is_told(old, new, message):
+    text = hwh(Z2)
+    assert old in text
+    with pytest.raises(ValueError, match=message):
+        check_hwh(text.replace(old, new), Z2)
+
+
+def test_a_clock_is_as_near_as_its_dividers_allow():
+    check_hwh(hwh(Z2).replace('VALUE="100.000000"', 'VALUE="99.000000"'), Z2)
+
+
+def test_offsets_may_be_written_as_any_number():
+    check_hwh(hwh(Z2).replace('VALUE="0x98"', 'VALUE="152"'), Z2)

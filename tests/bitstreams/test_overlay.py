@@ -46,6 +46,8 @@ def test_the_manifest_tells_what_the_hardware_is(overlay):
     assert (found.config_digest, found.contract) == (TINY.digest, CONTRACT_VERSION)
     assert found.clock_mhz == 100
     assert len(found.rtl_sha256) == 64
+    assert found.part == "xc7z020clg400-1"
+    assert (found.resources, found.fmax_mhz, found.slack_ns) == (None, None, None)
 
 
 def test_overlays_are_found(overlay):

@@ -41,7 +41,7 @@ def host():
         yield address
 
 
-def packed(folder, overlay, config=TINY):
+def packed(folder, overlay, config=TINY, name="pynq_z2"):
     """A package with a small encoder."""
     graph = post_norm(2, 8, 2, [12, 12])
     region = Region("it", graph, config)
@@ -50,7 +50,7 @@ def packed(folder, overlay, config=TINY):
     save(folder / "a.tsp", config, [region])
     cases = save_cases(list(cases_of(config, [part], "it")))
     program = (folder / "a.tsp").read_bytes()
-    return write_package(folder / "package", "pynq_z2", overlay, program, cases).folder
+    return write_package(folder / "package", name, overlay, program, cases).folder
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +92,10 @@ print(json.dumps([ip["type"], ip["phys_addr"], ip["addr_range"], {
 """
 
 
-@pytest.mark.parametrize(
-    ("family", "base"), [(Family.ZYNQ_7000, 0x4000_0000), (Family.ZYNQ_ULTRASCALE, 0xA000_0000)]
-)
-def test_hand_offs_of_both_families_are_read_by_pynq(family, base, tmp_path):
-    board = dataclasses.replace(BOARDS["pynq_z2"], family=family, register_base=base)
+@pytest.mark.parametrize("name", BOARDS)
+def test_hand_offs_of_every_board_are_read_by_pynq(name, tmp_path):
+    board = BOARDS[name]
+    base = 0x4000_0000 if board.family is Family.ZYNQ_7000 else 0xA000_0000
     (tmp_path / "a.hwh").write_text(hwh(board))
     kind, address, size, found = client("", PARSED, tmp_path / "a.hwh")
     assert (kind, address, size) == (VLNV, base, 0x1_0000)
@@ -115,6 +114,14 @@ def test_a_right_board_passes_every_step(host, package):
     found = steps(host, package)
     assert [(step, error) for step, error, _ in found] == [(step, "") for step in STEPS]
     assert all(cycles > 0 for *_, cycles in found[4:])
+
+
+def test_a_board_with_an_ultrascale_passes_every_step(tmp_path):
+    overlay = overlay_of(tmp_path / "overlay", name="kv260")
+    package = packed(tmp_path, overlay, name="kv260")
+    with served(name="kv260") as host:
+        found = steps(host, package)
+    assert [(step, error) for step, error, _ in found] == [(step, "") for step in STEPS]
 
 
 def test_without_a_self_test_the_files_are_sent(host, package):
@@ -258,6 +265,31 @@ told += [device.read(0x0c0) == buffer.address, buffer.array.size, int(buffer.arr
 device.release_all()
 print(json.dumps(told))
 """
+
+
+LEFT = """
+import json, sys, warnings, pynq
+warnings.simplefilter("ignore")
+from transept.golden import registers
+from transept.golden.config import TINY
+from transept.host.devices.pynq import PynqDevice
+def status():
+    found = registers.decode("STATUS", device.read(registers.offset("STATUS")))
+    return [found["idle"], found["error"]]
+told = []
+with PynqDevice(TINY, bitfile=sys.argv[1]) as device:
+    device.write(registers.offset("WINDOW_LIMIT_PROGRAM"), 0)
+    device.write(registers.offset("CONTROL"), registers.encode("CONTROL", start=1))
+    while not status()[1]:
+        pass
+    told.append(status())
+print(json.dumps(told + [status()]))
+"""
+
+
+def test_what_is_left_is_idle(host, overlay):
+    """One that was left busy could still write to memory that others have."""
+    assert client(host, LEFT, overlay.bitfile) == [[0, 1], [1, 0]]
 
 
 def test_what_a_board_refuses_is_an_error(host, overlay):

