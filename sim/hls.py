@@ -1,0 +1,85 @@
+"""From a kernel in DSLX to Verilog, by XLS; built once and found by its content."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from transept.hls.kernels import Kernel
+from transept.sim import tools
+from transept.sim.cache import Recipe, content_hash
+from transept.sim.tools import HLS, BuildError
+
+__all__ = ["SETTINGS", "kernel_ir", "kernel_verilog"]
+
+#: What XLS is told of every kernel. Unit delays schedule by levels of logic; no delay model of XLS
+#: knows an FPGA.
+SETTINGS: dict[str, Any] = {
+    "generator": "pipeline",
+    "delay_model": "unit",
+    "with_delay_model": True,
+    "ffi_fallback_delay_ps": 1,
+    "flop_inputs": False,
+    "flop_outputs": False,
+    "use_system_verilog": False,
+    "streaming_channel_data_suffix": "_data",
+    "streaming_channel_valid_suffix": "_valid",
+    "streaming_channel_ready_suffix": "_ready",
+}
+
+
+def kernel_ir(kernel: Kernel) -> str:
+    """The optimised intermediate form of a kernel, which XLS interprets, compiles and schedules.
+
+    Raises
+    ------
+    ToolMissing, BuildError
+        If XLS is not installed, or refuses the source.
+    """
+    tools.require(HLS)
+    import xls
+
+    try:
+        ir = xls.convert_dslx_to_ir(kernel.source, f"{kernel.name}.x", kernel.name)
+        return str(xls.optimize_ir(ir, kernel.top))
+    except RuntimeError as error:
+        raise BuildError(f"XLS refuses {kernel.name}:\n{error}") from None
+
+
+def kernel_verilog(kernel: Kernel) -> str:
+    """The Verilog module of a kernel, without the modules of ``CELLS``.
+
+    Ports of a function are its parameters, ``clk`` and ``out``; those of a process ``clk``, ``rst``
+    and for each channel ``_data``, ``_valid`` and ``_ready``.
+
+    Raises
+    ------
+    ToolMissing, BuildError
+        If it is not in the cache and XLS is not installed, or refuses it.
+    """
+    settings = SETTINGS | {
+        "top": kernel.top,
+        "module_name": kernel.module,
+        "pipeline_stages": kernel.latency + 1,
+        "scheduling_strategy": kernel.strategy,
+    }
+    if kernel.process:
+        settings |= {"reset": "rst", "reset_data_path": False}
+    content = content_hash(kernel.source, settings)
+    recipe = Recipe("hls", kernel.name, content, HLS, lambda: tools.package_versions(HLS))
+    folder = recipe.make(
+        lambda scratch: (scratch / "kernel.v").write_text(_compile(kernel, settings)) and None
+    )
+    return (folder / "kernel.v").read_text()
+
+
+def _compile(kernel: Kernel, settings: dict[str, Any]) -> str:
+    import xls
+
+    package = xls.Package.parse_ir(kernel_ir(kernel))
+    try:
+        text = str(package.schedule_and_codegen(**settings).get_verilog_text())
+    except RuntimeError as error:
+        raise BuildError(f"XLS cannot schedule {kernel.name}:\n{error}") from None
+    # channels are called by their names alone
+    return re.sub(rf"\b{kernel.name}__(?=\w+_(?:data|valid|ready)\b)", "", text)
