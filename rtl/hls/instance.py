@@ -8,7 +8,6 @@ from amaranth import ClockSignal, Instance, Module, ResetSignal, Signal, Value
 from amaranth.hdl import ValueLike
 
 from transept.hls.kernels import Kernel
-from transept.rtl.arith.pipeline import delay
 
 __all__ = ["KernelPlatform", "add_process", "pipeline"]
 
@@ -40,22 +39,21 @@ def pipeline(
 ) -> Value:
     """The result of a kernel's function, ``latency`` cycles after its inputs.
 
-    bits: of all results, the last one of its tuple in the lowest; the kernel's own latency may be
-    less, the rest is delay.
+    bits: of all results, the last one of its tuple in the lowest.
 
     Raises
     ------
     ValueError
-        If the kernel takes more cycles, or the design is elaborated for something else than
-        Verilog.
+        If the kernel takes another number of cycles, or the design is elaborated for something
+        else than Verilog.
     """
     _note(platform, kernel)
-    if kernel.latency > latency:
-        raise ValueError(f"{kernel.name} takes {kernel.latency} cycles, {latency} are allowed")
+    if kernel.latency != latency:
+        raise ValueError(f"kernel {kernel.name} takes {kernel.latency} cycles, not {latency}")
     out = Signal(bits, name=f"{submodule}_out")
     ports = {f"i_{port}": value for port, value in inputs.items()}
     m.submodules[submodule] = Instance(kernel.module, i_clk=ClockSignal(), o_out=out, **ports)
-    return delay(m, out, latency - kernel.latency, reset_less=True)
+    return out
 
 
 def add_process(m: Module, platform: object, kernel: Kernel, **ports: ValueLike) -> None:
