@@ -19,6 +19,9 @@ from transept.sim.tools import ELABORATION, HLS, SYNTHESIS
 __all__ = ["RESOURCES", "TOOLS", "bench_hls"]
 
 RESOURCES = ("dsp", "lut", "ff")
+#: Cycles from one result to the next of either block, and from a request to a filter's first answer:
+#: ``tests/cocotb`` feeds and counts them so.
+INTERVAL, WALK = 1, 1
 #: What makes the figures.
 TOOLS = (*ELABORATION, *HLS, *SYNTHESIS)
 
@@ -74,9 +77,8 @@ def _row(name: str, component: tuple[type, tuple[Config, ...]], cfg: Config) -> 
     theirs = synthesise_block(to_verilog(twin(*arguments), name), name)
     return {
         "block": name,
-        # of a process: an answer in the cycle after the request
-        "latency": getattr(block, "LATENCY", 1),
-        "interval": 1,
+        "latency": getattr(block, "LATENCY", WALK),
+        "interval": INTERVAL,
         **{resource: mine[resource] for resource in RESOURCES},
         **{f"{resource}_hls": theirs[resource] for resource in RESOURCES},
         "ratio": round(max(_ratio(theirs[r], mine[r]) for r in RESOURCES), 3),
@@ -92,16 +94,13 @@ def _ratio(new: float, old: float) -> float:
 
 def _python_lines(block: type) -> int:
     """Lines of a class without docstrings, comments and blank lines."""
-    return len(
-        ast.unparse(_bare(ast.parse(textwrap.dedent(inspect.getsource(block))))).splitlines()
-    )
-
-
-def _bare(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+    text = textwrap.dedent(inspect.getsource(block))
+    said: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
-            node.body = node.body[1:]
-    return tree
+            said.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    lines = (line.strip() for n, line in enumerate(text.splitlines(), 1) if n not in said)
+    return sum(bool(line) and not line.startswith("#") for line in lines)
 
 
 def _lines(text: str) -> int:
