@@ -10,9 +10,9 @@ from pathlib import Path
 
 from transept.golden.config import Config
 from transept.sim import tools
-from transept.sim.build import accelerator_verilog, find_verilog
+from transept.sim.build import accelerator_verilog, elaboration, find_verilog
 from transept.sim.cache import Recipe, content_hash
-from transept.sim.tools import ELABORATION, SYNTHESIS
+from transept.sim.tools import SYNTHESIS
 
 __all__ = ["PARTS", "count", "synthesise", "synthesise_block"]
 
@@ -72,7 +72,7 @@ def synthesise(config: Config, part: str = "xc7z020") -> dict:
         If something is missing (all of it is named, before any work) or Yosys fails.
     """
     if find_verilog(config) is None:
-        tools.require((*ELABORATION, *SYNTHESIS))
+        tools.require((*elaboration(config), *SYNTHESIS))
     text = accelerator_verilog(config)
     digest = hashlib.sha256(text.encode()).hexdigest()
     content = content_hash(text, _script(text))

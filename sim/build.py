@@ -29,6 +29,7 @@ __all__ = [
     "accelerator_library",
     "accelerator_verilog",
     "compiled",
+    "elaboration",
     "find_verilog",
     "is_built",
     "missing_tools",
@@ -155,11 +156,11 @@ def find_verilog(config: Config) -> str | None:
 
 def _verilog_recipe(config: Config) -> Recipe:
     content = content_hash(repr(config), *_rtl_sources())
-    needed = _elaboration(config)
+    needed = elaboration(config)
     return Recipe("verilog", config.name, content, needed, lambda: tools.package_versions(needed))
 
 
-def _elaboration(config: Config) -> tuple[Tool, ...]:
+def elaboration(config: Config) -> tuple[Tool, ...]:
     """What makes the Verilog of a configuration."""
     return (*ELABORATION, *HLS) if config.hls else ELABORATION
 
@@ -289,7 +290,7 @@ def missing_tools(config: Config, *, trace: bool = False) -> list[Tool]:
     """What must be installed before the library of a configuration can be had; none if it is."""
     text = find_verilog(config)
     if text is None:
-        return tools.missing((*_elaboration(config), *COMPILATION))
+        return tools.missing((*elaboration(config), *COMPILATION))
     library = _library_recipe(text, config.name, trace).find()
     return tools.missing(COMPILATION) if library is None else []
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from transept.hls.headers import sources, write
 from transept.hls.kernels import Kernel
@@ -13,7 +16,7 @@ from transept.sim import tools
 from transept.sim.cache import Recipe, content_hash
 from transept.sim.tools import HLS, VITIS_HEADERS, BuildError
 
-__all__ = ["SETTINGS", "kernel_ir", "kernel_verilog", "vitis_simulator"]
+__all__ = ["SETTINGS", "kernel_ir", "kernel_verilog", "simulate_vitis", "vitis_simulator"]
 
 _COMPILER = next(tool for tool in tools.COMPILATION if tool.name == "g++")
 
@@ -71,12 +74,13 @@ def kernel_verilog(kernel: Kernel) -> str:
     }
     if kernel.process:
         settings |= {"reset": "rst", "reset_data_path": False}
+
+    def compile_it(scratch: Path) -> None:
+        (scratch / "kernel.v").write_text(_compile(kernel, settings))
+
     content = content_hash(kernel.source, settings)
     recipe = Recipe("hls", kernel.name, content, HLS, lambda: tools.package_versions(HLS))
-    folder = recipe.make(
-        lambda scratch: (scratch / "kernel.v").write_text(_compile(kernel, settings)) and None
-    )
-    return (folder / "kernel.v").read_text()
+    return (recipe.make(compile_it) / "kernel.v").read_text()
 
 
 def _compile(kernel: Kernel, settings: dict[str, Any]) -> str:
@@ -117,3 +121,21 @@ def vitis_simulator() -> Path:
 
     recipe = Recipe("vitis", "simulate", content_hash(texts), needed, versions)
     return recipe.make(compile_it) / "simulate"
+
+
+def simulate_vitis(kernel: str, *numbers: np.ndarray) -> np.ndarray:
+    """What ``simulate KERNEL`` prints for integers, one after the other.
+
+    Raises
+    ------
+    ToolMissing, BuildError
+        If it cannot be built, or refuses them.
+    """
+    text = "\n".join(map(str, np.concatenate([np.ravel(part) for part in numbers]).tolist()))
+    command = [str(vitis_simulator()), kernel]
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    if done.returncode:
+        raise BuildError(
+            f"simulate {kernel} failed with exit status {done.returncode}: {done.stderr}"
+        )
+    return np.array(done.stdout.split(), np.int64)

@@ -1,4 +1,5 @@
-"""golden knows nobody; rtl and bitstreams know golden; sim knows these; host knows all but rtl."""
+"""golden knows nobody; hls and bitstreams know golden, rtl knows golden and hls; sim knows these;
+host knows all but rtl."""
 
 import ast
 from pathlib import Path

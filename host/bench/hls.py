@@ -11,19 +11,20 @@ from typing import Any
 from transept.golden.config import PYNQ_Z2, Config
 from transept.hls.headers import VITIS
 from transept.hls.kernels import FOLDER
+from transept.host.bench.avoiding import bench_avoiding
 from transept.host.synth import synthesise_block
 from transept.sim import tools
 from transept.sim.build import to_verilog
-from transept.sim.tools import ELABORATION, HLS, SYNTHESIS
+from transept.sim.tools import ELABORATION, HLS, SYNTHESIS, VITIS_HEADERS
 
 __all__ = ["RESOURCES", "TOOLS", "bench_hls"]
 
 RESOURCES = ("dsp", "lut", "ff")
-#: Cycles from one result to the next of either block, and from a request to a filter's first answer:
-#: ``tests/cocotb`` feeds and counts them so.
+#: Cycles from one result to the next, and from a request to a filter's first answer, of either
+#: block: ``tests/cocotb`` feeds and counts them so.
 INTERVAL, WALK = 1, 1
 #: What makes the figures.
-TOOLS = (*ELABORATION, *HLS, *SYNTHESIS)
+TOOLS = (*ELABORATION, *HLS, *SYNTHESIS, *VITIS_HEADERS)
 
 
 def bench_hls(
@@ -34,9 +35,9 @@ def bench_hls(
     Returns
     -------
     ``{config, tools, rows: [{block, latency, interval, dsp, lut, ff, dsp_hls, lut_hls, ff_hls,
-    ratio, lines, lines_dslx, lines_cpp}]}``; interval: cycles from one result to the next; ratio:
-    the largest of those of dsp, lut and ff; lines: of code, without blank ones and comments, and
-    without what blocks share.
+    ratio, lines, lines_dslx, lines_cpp}], product}``; interval: cycles from one result to the next;
+    ratio: the largest of those of dsp, lut and ff; lines: of code, without blank ones and comments,
+    and without what blocks share; product: ``bench_avoiding``.
 
     Raises
     ------
@@ -48,7 +49,13 @@ def bench_hls(
     for name, component in _blocks(cfg).items():
         progress(name)
         rows.append(_row(name, component, cfg))
-    return {"config": cfg.name, "tools": tools.package_versions(TOOLS), "rows": rows}
+    progress("gemm")
+    return {
+        "config": cfg.name,
+        "tools": tools.package_versions(TOOLS),
+        "rows": rows,
+        "product": bench_avoiding(),
+    }
 
 
 def _blocks(cfg: Config) -> dict[str, Any]:

@@ -125,6 +125,7 @@ def bench_hls_command(json: JsonOption = None) -> None:
     with working("synthesising every block twice"):
         result = bench_hls()
     report.show_rows(f"bench hls, {result['config']}", result["rows"])
+    report.show_rows("a product that avoids communication", [result["product"]])
     report.write_json(json, result)
 
 
