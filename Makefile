@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet torch==2.13.0
-	$(VENV)/bin/pip install --quiet -e '.[torch,sim,demo,gpu,notebooks,dev]'
+	$(VENV)/bin/pip install --quiet -e '.[torch,sim,hls,demo,gpu,notebooks,dev]'
 	touch $(STAMP)
 
 # pynq wants another NumPy than torch
@@ -63,7 +63,7 @@ lint: $(STAMP) .types
 .types: Makefile
 	mkdir -p .types/transept
 	ln -sfn ../../transept/__init__.py .types/transept/__init__.py
-	for layer in golden rtl bitstreams sim host; do ln -sfn ../../$$layer .types/transept/$$layer; done
+	for layer in golden hls rtl bitstreams sim host; do ln -sfn ../../$$layer .types/transept/$$layer; done
 	touch .types
 
 clean:

@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-LAYERS = ("golden", "rtl", "bitstreams", "sim", "host")
+LAYERS = ("golden", "hls", "rtl", "bitstreams", "sim", "host")
 found = find_packages(include=[pattern for name in LAYERS for pattern in (name, f"{name}.*")])
 
 setup(

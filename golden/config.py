@@ -14,6 +14,7 @@ from transept.golden.filters import FILTERS
 
 __all__ = [
     "CONTRACT_VERSION",
+    "HLS_BLOCKS",
     "KV260",
     "KV260_BOARD",
     "PRESETS",
@@ -34,6 +35,10 @@ __all__ = [
 
 #: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
 CONTRACT_VERSION = 3
+#: Blocks that can be made by high-level synthesis instead, each with what must be built for it: an
+#: optional block or a key filter.
+HLS_BLOCKS = ("exponential", "interpolation", "rsqrt", "requantiser", "window")
+_HLS_NEEDS = {"exponential": "attention", "interpolation": "activation", "rsqrt": "norm"}
 #: Bits of a row statistic: a signed maximum, a magnitude, or an unsigned sum.
 ROWSTAT_BITS = 24
 
@@ -95,6 +100,9 @@ class Blocks:
 class Config:
     """One accelerator. Stored values are independent; everything else is derived.
 
+    ``hls`` says how blocks are made, not what they do: bits and cycles are the same. So it is no
+    part of ``digest`` nor of program files, and a program runs on either hardware.
+
     A *word* of the activation scratchpad is ``tile`` int16 elements, a word of the stationary
     scratchpad is ``tile`` int8 elements; all on-chip addresses count words.
 
@@ -111,6 +119,7 @@ class Config:
     filters: Filters
     blocks: Blocks
     clock_mhz: int  # clock of the board target; simulation reports times at this clock
+    hls: tuple[str, ...] = ()  # of HLS_BLOCKS, in that order: made by high-level synthesis
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name.isidentifier()):
@@ -148,6 +157,7 @@ class Config:
         if self.tile > phases:
             raise ValueError(f"tile={self.tile} exceeds {phases}, the phases of an observed row")
         self._check_filters()
+        self._check_hls()
 
     def _check_filters(self) -> None:
         names, known = self.filters.names, list(FILTERS)
@@ -167,6 +177,21 @@ class Config:
             raise ValueError(
                 f"estimate_multipliers={self.filters.estimate_multipliers} exceeds half of "
                 f"tile={self.tile}"
+            )
+
+    def _check_hls(self) -> None:
+        for name in self.hls:
+            if name not in HLS_BLOCKS:
+                raise ValueError(
+                    f"no block {name!r} by high-level synthesis, there are {', '.join(HLS_BLOCKS)}"
+                )
+            needs = _HLS_NEEDS.get(name)
+            built = getattr(self.blocks, needs) if needs else True
+            if not built or (name in FILTERS and name not in self.filters.names):
+                raise ValueError(f"hls block {name} is no part of configuration {self.name}")
+        if list(self.hls) != [name for name in HLS_BLOCKS if name in self.hls]:
+            raise ValueError(
+                f"hls blocks {', '.join(self.hls)} must be in the order {', '.join(HLS_BLOCKS)}"
             )
 
     @property
@@ -230,9 +255,16 @@ class Config:
         return self.tile * self.tile
 
     @property
+    def contract(self) -> dict[str, Any]:
+        """The fields that programs depend on: all but ``hls``."""
+        fields = dataclasses.asdict(self)
+        del fields["hls"]
+        return fields
+
+    @property
     def digest(self) -> int:
         """32-bit name of this hardware and contract, found in its registers and program files."""
-        facts = dataclasses.asdict(self) | {"contract": CONTRACT_VERSION}
+        facts = self.contract | {"contract": CONTRACT_VERSION}
         text = json.dumps(facts, sort_keys=True)
         return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
@@ -257,7 +289,7 @@ class Config:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Config:
-        """The inverse of ``dataclasses.asdict``; lists are taken for tuples.
+        """The inverse of ``dataclasses.asdict``, and of ``contract``; lists are taken for tuples.
 
         Raises
         ------
@@ -277,7 +309,7 @@ class Config:
             )
             for name, section in sections.items()
         }
-        return cls(**{**fields, **built})
+        return cls(**{**fields, **built, "hls": tuple(fields.get("hls", ()))})
 
 
 _EVERY_FILTER = Filters(names=tuple(FILTERS), estimate_multipliers=2)

@@ -10,7 +10,17 @@ from transept.golden.config import PRESETS
 from transept.host.devices.base import DeviceError
 from transept.sim import build, tools
 from transept.sim.board.python import board_python
-from transept.sim.tools import COCOTB, COMPILATION, ELABORATION, SYNTHESIS, WAVES, Tool
+from transept.sim.tools import (
+    COCOTB,
+    COMPILATION,
+    ELABORATION,
+    FABRIC,
+    HLS,
+    SYNTHESIS,
+    VITIS_HEADERS,
+    WAVES,
+    Tool,
+)
 
 __all__ = ["GPU", "PACKAGES", "Check", "device_states", "examine"]
 
@@ -41,6 +51,9 @@ PACKAGES = (
     *(tool for tool in COMPILATION if tool.module),
     *COCOTB,
     *SYNTHESIS,
+    *HLS,
+    *VITIS_HEADERS,
+    *FABRIC,
     *_extra("notebooks", "notebooks", "ipykernel", "nbclient", "nbformat", "nbval"),
     *WAVES,
     *_extra("dev", "tests", "pytest", "pytest-timeout", "hypothesis", "safetensors"),

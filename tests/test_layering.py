@@ -1,4 +1,5 @@
-"""golden knows nobody; rtl and bitstreams know golden; sim knows these; host knows all but rtl."""
+"""golden knows nobody; hls and bitstreams know golden, rtl knows golden and hls; sim knows these;
+host knows all but rtl."""
 
 import ast
 from pathlib import Path
@@ -8,10 +9,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "golden": set(),
-    "rtl": {"golden"},
+    "hls": {"golden"},
+    "rtl": {"golden", "hls"},
     "bitstreams": {"golden"},
-    "sim": {"golden", "rtl", "bitstreams"},
-    "host": {"golden", "bitstreams", "sim"},
+    "sim": {"golden", "hls", "rtl", "bitstreams"},
+    "host": {"golden", "hls", "bitstreams", "sim"},
 }
 #: Where torch may be imported when a module is: nothing that a board needs to run a program.
 WITH_TORCH = (

@@ -19,7 +19,7 @@ from transept.golden.config import CONTRACT_VERSION
 from transept.host import doctor
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ("golden", "rtl", "bitstreams", "sim", "host")
+LAYERS = ("golden", "hls", "rtl", "bitstreams", "sim", "host")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -73,7 +73,7 @@ def test_the_wheel_holds_every_file(wheel):
         f"transept/{path.relative_to(ROOT).as_posix()}"
         for layer in LAYERS
         for path in (ROOT / layer).rglob("*")
-        if path.suffix in (".py", ".cpp", ".h", ".tcl", ".xdc")
+        if path.suffix in (".py", ".cpp", ".h", ".tcl", ".xdc", ".x", ".v")
     }
     assert {name for name in found if ".dist-info/" not in name} == wanted
 

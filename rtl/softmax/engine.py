@@ -12,6 +12,7 @@ from transept.golden.numerics.softmax import DITHER, OFFSET
 from transept.rtl.arith.fixed import index_bits, select, tree_sum
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.attention.selection import selection_read
+from transept.rtl.hls.blocks import chosen
 from transept.rtl.interfaces import (
     act_read,
     act_write,
@@ -99,7 +100,7 @@ class SoftmaxEngine(wiring.Component):
         scores, lanes = list(reader.o.payload.word), cfg.engines.exp_lanes
         levels = []
         for number in range(lanes):
-            m.submodules[f"lane_{number}"] = lane = Exponential()
+            m.submodules[f"lane_{number}"] = lane = chosen(cfg, Exponential)()
             dither = [Const(DITHER[key % len(DITHER)]) for key in range(number, cfg.tile, lanes)]
             m.d.comb += [
                 lane.score.eq(select(scores[number::lanes], chunk)),

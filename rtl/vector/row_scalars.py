@@ -12,6 +12,7 @@ from transept.golden.isa import Opcode
 from transept.rtl.arith.fixed import normalise
 from transept.rtl.arith.polynomial import VALUE_BITS
 from transept.rtl.arith.reciprocal import Rsqrt
+from transept.rtl.hls.blocks import chosen
 from transept.rtl.interfaces import operand
 from transept.rtl.vector.lane import MEAN_BITS, SHIFT_BITS
 from transept.rtl.vector.sums import sums_layout
@@ -96,7 +97,7 @@ class RowScalars(wiring.Component):
     o: stream.Interface
 
     def __init__(self, cfg: Config) -> None:
-        self._sums = sums_layout(cfg)
+        self._cfg, self._sums = cfg, sums_layout(cfg)
         if (cfg.geometry.max_hidden - 1).bit_length() > U_FRACTION_BITS:
             raise ValueError(
                 f"max_hidden={cfg.geometry.max_hidden} must be at most {1 << U_FRACTION_BITS}: "
@@ -115,7 +116,7 @@ class RowScalars(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.rsqrt = rsqrt = Rsqrt()
+        m.submodules.rsqrt = rsqrt = chosen(self._cfg, Rsqrt)()
         step, load, steps = Signal(5), Signal(), Signal(5)
         square, moment, mean = self._products(m, load, step, steps)
 

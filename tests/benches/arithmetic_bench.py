@@ -12,7 +12,7 @@ from transept.golden.numerics.polynomial import evaluate, reciprocal, rsqrt
 from transept.golden.numerics.requantise import quantise_scale
 from transept.golden.numerics.softmax import DITHER, MASKED, levels
 
-DESIGN = Arithmetic()
+DESIGN = Arithmetic(settings.config())
 COUNT = 1000
 
 

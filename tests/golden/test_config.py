@@ -6,7 +6,16 @@ import json
 import pytest
 
 from transept.golden import isa
-from transept.golden.config import PRESETS, PYNQ_Z2, TINY, Blocks, Config, Filters, preset
+from transept.golden.config import (
+    HLS_BLOCKS,
+    PRESETS,
+    PYNQ_Z2,
+    TINY,
+    Blocks,
+    Config,
+    Filters,
+    preset,
+)
 from transept.golden.isa import Engine, Filter, Opcode
 
 
@@ -130,6 +139,17 @@ def test_digest_names_the_hardware():
         ({"name": "../../evil"}, "name must be an identifier, got '../../evil'"),
         ({"vector_lanes": 3}, "vector_lanes must be a power of two, got 3"),
         ({"colour": 1, "banks": 2}, "a configuration has no banks, colour"),
+        ({"hls": ("nope",)}, "no block 'nope' by high-level synthesis, there are exponential"),
+        ({"hls": ("rsqrt", "exponential")}, "hls blocks rsqrt, exponential must be in the order"),
+        ({"hls": ("rsqrt", "rsqrt")}, "hls blocks rsqrt, rsqrt must be in the order exponential"),
+        (
+            {"hls": ("window",), **filters("dense", "causal")},
+            "hls block window is no part of configuration tiny",
+        ),
+        (
+            {"hls": ("interpolation",), **blocks(activation=False)},
+            "hls block interpolation is no part of configuration tiny",
+        ),
         ({"name": ""}, "name must be an identifier, got ''"),
         ({"name": 3}, "name must be an identifier, got 3"),
     ],
@@ -193,6 +213,17 @@ def test_filters_are_chosen_by_name():
 def test_a_configuration_survives_as_text():
     fields = json.loads(json.dumps(dataclasses.asdict(PYNQ_Z2)))
     assert Config.from_fields(fields) == PYNQ_Z2
+
+
+def test_how_blocks_are_made_is_no_part_of_the_contract():
+    every = PYNQ_Z2.replace(hls=HLS_BLOCKS)
+    assert every != PYNQ_Z2
+    assert every.digest == PYNQ_Z2.digest
+    assert every.contract == PYNQ_Z2.contract
+    assert Config.from_fields(json.loads(json.dumps(every.contract))) == PYNQ_Z2
+    assert Config.from_fields(json.loads(json.dumps(dataclasses.asdict(every)))) == every
+    # what stands in program files and registers since before there was a choice
+    assert (TINY.digest, PYNQ_Z2.digest) == (0x8BB468D2, 0xDAAF4946)
 
 
 def test_unknown_preset():

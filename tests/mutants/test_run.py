@@ -17,7 +17,7 @@ from toy_project import BUILD_SECONDS, FILES, mutant, toy_project
 
 from transept.sim.cache import cache_dir
 
-LAYERS = tuple(f"transept.{name}" for name in ("golden", "rtl", "bitstreams", "sim", "host"))
+LAYERS = tuple(f"transept.{name}" for name in ("golden", "hls", "rtl", "bitstreams", "sim", "host"))
 COUNT, CORE = "golden/count.py", "rtl/core.py"
 TESTS = "tests/golden/test_count.py::test_"
 SIMULATION = "tests/rtl/test_core.py::test_simulation"

@@ -193,7 +193,10 @@ def test_resources_are_shown_beside_their_limits(transept_command, stand_in, tab
     found = {"part": "a part", "dsp": 50, "lut": 300, "limits": limits, "blocks": blocks}
     calls = stand_in(f"{CLI}.synth.synthesise", found)
     assert transept_command("synth", "--memory", "board", "--json", "x")[0] == 0
-    assert calls == [("synthesise", preset("pynq_z2_board"))]
+    assert transept_command("synth", "--config", "tiny", "--hls", "rsqrt")[0] == 0
+    hls = TINY.replace(hls=("rsqrt",))
+    assert calls == [("synthesise", preset("pynq_z2_board")), ("synthesise", hls)]
+    del tables[2:]
     assert tables == [
         (
             "pynq_z2_board on a part",
@@ -257,3 +260,6 @@ def test_verilog_is_written_with_its_hash(transept_command, stand_in, tmp_path):
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert f"a/b/accelerator.v:1,234lines,sha256{digest}" in "".join(out.split())
     assert (tmp_path / "a/b/accelerator.v").read_text() == text
+    stand_in(f"{CLI}.verilog.accelerator_verilog", lambda config: ",".join(config.hls))
+    transept_command("verilog", "-o", "a/b", "--hls", "exponential,rsqrt")
+    assert (tmp_path / "a/b/accelerator.v").read_text() == "exponential,rsqrt"

