@@ -103,7 +103,7 @@ class Activation(wiring.Component):
     """
 
     #: offset, index in two steps, segment, position; slope; value
-    LANE_LATENCY = 5 + (1 + RoundShift.LATENCY + 1) + (2 + RoundShift.LATENCY)
+    LANE_LATENCY = 5 + (1 + RoundShift.LATENCY + 2) + (2 + RoundShift.LATENCY)
 
     table: wiring.PureInterface
     i: data.View
@@ -212,7 +212,7 @@ class Activation(wiring.Component):
             for coefficient, cycles in (
                 (segment.c2, 1),
                 (segment.c1, 1 + to_slope),
-                (segment.c0, 1 + to_slope + 2),
+                (segment.c0, 1 + to_slope + 3),
             )
         )
         m.submodules[f"slope_{lane}"] = slope_shift = RoundShift(33, SHIFT_BITS, 26)
@@ -223,7 +223,7 @@ class Activation(wiring.Component):
         value = Signal(signed(43), name=f"value_{lane}")
         steep = Signal(name=f"steep_{lane}")
         # what saturates at 26 bits would at 25 bits after the sum with any c1
-        total = c1 + slope_shift.o
+        total = Signal(signed(27), name=f"total_{lane}")
         m.d.comb += [
             slope_shift.x.eq(curvature),
             slope_shift.shift.eq(header.slope_shift),
@@ -232,9 +232,10 @@ class Activation(wiring.Component):
         ]
         m.d.sync += [
             curvature.eq(c2 * position),
+            total.eq(c1 + slope_shift.o),
             slope.eq(saturate(total, 25)),
             steep.eq(clips(total, 25)),
-            product.eq(slope * delay(m, position, to_slope + 1, reset_less=True)),
+            product.eq(slope * delay(m, position, to_slope + 2, reset_less=True)),
             value.eq(product + (c0 << 8)),
         ]
         return out_shift.o, out_shift.clipped | delay(m, steep, 2 + RoundShift.LATENCY)
