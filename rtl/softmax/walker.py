@@ -32,8 +32,8 @@ def score_tag(cfg: Config) -> data.StructLayout:
 class KeptTiles(wiring.Component):
     """One tag for each kept key tile, tiles of a row in ascending order, rows in order.
 
-    One tag a cycle; two cycles between rows, three if their sums go on, which a reader that reads
-    ahead hides.
+    One tag every other cycle; two cycles between rows, three if their sums go on. A reader that
+    reads ahead hides all of it behind the lanes.
 
     Members
     -------
@@ -78,7 +78,6 @@ class KeptTiles(wiring.Component):
         m.d.comb += [
             self.rowstat.addr.eq(entry),
             self.selection.addr.eq(block),
-            lowest.eq(remaining & -remaining),
             advance.eq(~self.o.valid | self.o.ready),
             advance_found.eq(~found_valid | advance),
         ]
@@ -122,8 +121,11 @@ class KeptTiles(wiring.Component):
                     m.d.sync += total.eq(self.rowstat.data)
                 with m.Else():
                     m.d.sync += maximum.eq(self.rowstat.data)
-                m.next = "Walk"
-            with m.State("Walk"), m.If(advance_found):
+                m.next = "Find"
+            with m.State("Find"):
+                m.d.sync += lowest.eq(remaining & -remaining)
+                m.next = "Take"
+            with m.State("Take"), m.If(advance_found):
                 last = (remaining & ~lowest) == 0
                 m.d.sync += [
                     found_valid.eq(1),
@@ -135,6 +137,7 @@ class KeptTiles(wiring.Component):
                     found.tag.last.eq(last),
                     remaining.eq(remaining & ~lowest),
                 ]
+                m.next = "Find"
                 with m.If(last):
                     m.d.sync += [
                         rows_left.eq(rows_left - 1),
