@@ -18,6 +18,7 @@ from transept.golden.registers import Stall
 
 __all__ = [
     "ACT_READ_LATENCY",
+    "ACT_WRITE_LATENCY",
     "ROWSTAT_READ_LATENCY",
     "STAT_READ_LATENCY",
     "act_read",
@@ -41,6 +42,9 @@ __all__ = [
 ACT_READ_LATENCY = 2
 STAT_READ_LATENCY = 2
 ROWSTAT_READ_LATENCY = 1
+#: Cycles after that of an accepted write in which reads that are accepted still return the word
+#: before. Tokens take longer to whoever waits for them.
+ACT_WRITE_LATENCY = 1
 
 
 def operand(opcode: isa.Opcode, name: str) -> Shape:
@@ -77,7 +81,7 @@ def engine_members() -> dict[str, wiring.Member]:
 
     instr : In(stream of 256 bits); its tokens have been taken already
     retire : Out(1), high for one cycle for each instruction, in order, once its last write has
-        been accepted by the memory (a read issued in the next cycle sees it)
+        been accepted by the memory (a read accepted after the next cycle sees it)
     busy : Out(1), from the acceptance of an instruction to its retirement
     stall : Out(golden.registers.Stall), meaningful while busy
     """
@@ -117,7 +121,8 @@ def act_read(cfg: Config) -> wiring.Signature:
 
 
 def act_write(cfg: Config) -> wiring.Signature:
-    """Write port of the activation scratchpad: a word is written when ``en & ready``."""
+    """Write port of the activation scratchpad: a word is taken when ``en & ready``, and a read
+    that is accepted more than ACT_WRITE_LATENCY cycles later returns it."""
     return wiring.Signature(
         {
             "en": Out(1),

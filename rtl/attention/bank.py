@@ -20,7 +20,7 @@ class FilterBank(wiring.Component):
     """The filters that the configuration names; the request's ``kind`` says which one answers.
 
     Other kinds get the first one. A request is taken when the answer before it is complete. Answers
-    pass a register, for the walk behind them is long.
+    pass a register, for the walk behind them is long: one every other cycle.
 
     Members
     -------
@@ -60,7 +60,7 @@ class FilterBank(wiring.Component):
         wanted = Mux(known, self.request.payload.kind, next(iter(parts)))
         answer = Signal(self.select.payload.shape())
         offered, taken = Signal(), Signal()
-        m.d.comb += taken.eq(offered & (~self.select.valid | self.select.ready))
+        m.d.comb += taken.eq(offered & ~self.select.valid)
         for kind, part in parts.items():
             with m.If(~busy & (wanted == kind)):
                 m.d.comb += [
@@ -71,7 +71,7 @@ class FilterBank(wiring.Component):
                 m.d.comb += [
                     offered.eq(part.select.valid),
                     answer.eq(part.select.payload),
-                    part.select.ready.eq(taken),
+                    part.select.ready.eq(~self.select.valid),
                 ]
         with m.If(self.request.valid & self.request.ready):
             m.d.sync += [busy.eq(1), owner.eq(wanted)]

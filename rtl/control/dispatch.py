@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from transept.golden import isa
 from transept.golden.config import Config
@@ -12,6 +12,7 @@ from transept.golden.isa import Engine, Opcode
 from transept.rtl.control.legality import LegalityChecker, illegal_layout
 from transept.rtl.control.tokens import TokenCounters
 from transept.rtl.memory.queue import Queue
+from transept.rtl.memory.skid import Slot
 
 __all__ = ["Dispatch"]
 
@@ -34,8 +35,8 @@ class Dispatch(wiring.Component):
 
     An engine sees the head of its queue (``queue_depth`` instructions) once a token of every
     engine in ``wait`` is there; they are taken as it accepts. At its ``retire`` each engine in
-    ``signal`` gets a token. Latency: two cycles from ``instr`` to an idle engine and two from
-    ``retire`` to the instruction that waited for it.
+    ``signal`` gets a token. Latency: four cycles from ``instr`` to an idle engine and three from
+    ``retire`` to the instruction that waited for it; an engine gets one every other cycle.
 
     END leaves when every engine is idle, every queue empty and every verdict on legality given. An
     unknown opcode, or one whose engine is not built, stays at the head and stops what follows.
@@ -86,8 +87,10 @@ class Dispatch(wiring.Component):
         for engine in built:
             queue = queues[engine] = Queue(_used_bits(engine), self._cfg.engines.queue_depth)
             m.submodules[f"{engine.name.lower()}_queue"] = queue
-            in_flight = self._hand_over(m, engine, queue.o, tokens)
-            empty.append(~queue.o.valid & ~in_flight & ~self.busy[engine])
+            m.submodules[f"{engine.name.lower()}_head"] = head = Slot(queue.o.payload.shape())
+            connect(m, queue.o, head.i)
+            in_flight = self._hand_over(m, engine, head.o, tokens)
+            empty.append(~queue.o.valid & ~head.o.valid & ~in_flight & ~self.busy[engine])
         m.submodules.checker = checker = LegalityChecker(self._cfg)
         self._distribute(m, queues, checker, Cat(empty).all())
         m.d.comb += [tokens.clear.eq(self.clear), self.overflow.eq(tokens.overflow)]
@@ -135,19 +138,26 @@ class Dispatch(wiring.Component):
         )
         header = _header(head.payload)
         wait = header.wait[: len(Engine)]
-        there, given, accepted = Signal(), Signal(len(Engine)), Signal()
+        there, ready, accepted = Signal(), Signal(), Signal()
+        given, taken = Signal(len(Engine)), Signal(len(Engine))
         m.d.comb += [
             there.eq((wait & ~tokens.there[engine]) == 0),
             self.waiting[engine].eq(head.valid & ~there),
             port.payload.eq(head.payload),
-            port.valid.eq(head.valid & there & signals.i.ready & ~self.halt),
+            port.valid.eq(ready & ~self.halt),
             accepted.eq(port.valid & port.ready),
             head.ready.eq(accepted),
-            tokens.take[engine].eq(Mux(accepted, wait, 0)),
+            tokens.take[engine].eq(taken),
             signals.i.payload.eq(header.signal),
             signals.i.valid.eq(accepted),
             signals.o.ready.eq(self.retire[engine]),
             tokens.give[engine].eq(given),
         ]
-        m.d.sync += given.eq(Mux(self.retire[engine], signals.o.payload, 0))
+        m.d.sync += [
+            # tokens that are there and room for signals stay until this instruction takes them
+            ready.eq(head.valid & there & signals.i.ready & ~accepted),
+            given.eq(Mux(self.retire[engine], signals.o.payload, 0)),
+            # gone before the next instruction looks, for a slot is empty for a cycle
+            taken.eq(Mux(accepted, wait, 0)),
+        ]
         return signals.o.valid

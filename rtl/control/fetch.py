@@ -10,6 +10,7 @@ from transept.golden import isa
 from transept.golden.config import Config
 from transept.rtl.memory.queue import Queue
 from transept.rtl.memory.reader import beat_layout
+from transept.rtl.memory.skid import Slot
 from transept.rtl.memory.windows import (
     misplaced,
     request_layout,
@@ -74,7 +75,9 @@ class Fetch(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.ahead = ahead = Queue(_BITS, DEPTH)
-        connect(m, ahead.o, flipped(self.instr))
+        m.submodules.head = head = Slot(_BITS)
+        connect(m, ahead.o, head.i)
+        connect(m, head.o, flipped(self.instr))
         ended, arrived = Signal(), Signal()
         self._assemble(m, ahead, ended, arrived)
         under_way = self._ask(m, ahead, ended, arrived)

@@ -90,7 +90,10 @@ class RegisterFile(wiring.Component):
         act, en = Signal(), Signal()
         locked = [entry.offset >> 2 for entry in self._table if entry.locked]
         open_ = [entry.offset >> 2 for entry in self._table if entry.writable and not entry.locked]
-        allowed = addr.matches(*open_) | (addr.matches(*locked) & ~self.lock)
+        # told with the address; a lock that is new finds the answer to the write before under way
+        is_open, is_locked, lock = Signal(), Signal(), Signal()
+        m.d.sync += lock.eq(self.lock)
+        allowed = is_open | (is_locked & ~lock)
         m.d.comb += [
             bus.awready.eq(~have_addr),
             bus.wready.eq(~have_data),
@@ -98,7 +101,12 @@ class RegisterFile(wiring.Component):
             en.eq(act & allowed),
         ]
         with m.If(bus.awvalid & bus.awready):
-            m.d.sync += [have_addr.eq(1), addr.eq(bus.awaddr[2:])]
+            m.d.sync += [
+                have_addr.eq(1),
+                addr.eq(bus.awaddr[2:]),
+                is_open.eq(bus.awaddr[2:].matches(*open_)),
+                is_locked.eq(bus.awaddr[2:].matches(*locked)),
+            ]
         with m.If(bus.wvalid & bus.wready):
             m.d.sync += [have_data.eq(1), word.eq(bus.wdata), strobe.eq(bus.wstrb)]
         with m.If(bus.bready):

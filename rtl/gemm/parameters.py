@@ -55,9 +55,9 @@ class ParameterFetch(wiring.Component):
         m = Module()
         words = RECORD_BYTES  # a tile of channels is as many words as a record has bytes
         word_bits = 8 * self._cfg.tile
-        busy = Signal()
+        busy, asking = Signal(), Signal()
         addr = Signal(self.jobs.payload.param.shape())
-        asked, filled = Signal(range(words + 1)), Signal(range(words + 1))
+        asked, filled = Signal(range(words)), Signal(range(words + 1))
         job, channels = self.prepared.payload.job, self.prepared.payload.channels.as_value()
 
         record = Cat(job.multiplier, job.channel_shift, Const(0, 8 * RECORD_BYTES - 21))
@@ -70,11 +70,15 @@ class ParameterFetch(wiring.Component):
         m.d.comb += [
             self.jobs.ready.eq(~busy),
             self.prepared.valid.eq(busy & (filled == words)),
-            self.read.en.eq(busy & ~job.immediate & (asked != words)),
+            self.read.en.eq(asking),
             self.read.addr.eq(addr),
         ]
         with m.If(asks):
-            m.d.sync += [asked.eq(asked + 1), addr.eq(addr + 1)]
+            m.d.sync += [
+                asked.eq(asked + 1),
+                addr.eq(addr + 1),
+                asking.eq(asked != words - 1),
+            ]
         with m.If(fills):
             word = Mux(job.immediate, own_word, self.read.data.as_value())
             m.d.sync += [filled.eq(filled + 1), channels.eq(Cat(channels[word_bits:], word))]
@@ -84,6 +88,7 @@ class ParameterFetch(wiring.Component):
             m.d.sync += [
                 job.eq(self.jobs.payload),
                 addr.eq(self.jobs.payload.param),
+                asking.eq(~self.jobs.payload.immediate),
                 asked.eq(0),
                 filled.eq(0),
                 busy.eq(1),

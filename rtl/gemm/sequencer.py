@@ -16,6 +16,7 @@ from transept.rtl.gemm.descriptors import job_layout, pass_layout, tile_layout
 from transept.rtl.gemm.groups import GroupWalker
 from transept.rtl.gemm.matmul import MatmulExpander
 from transept.rtl.memory.queue import Queue
+from transept.rtl.memory.skid import Slot
 
 __all__ = ["Sequencer"]
 
@@ -72,7 +73,9 @@ class Sequencer(wiring.Component):
         expanders: dict[isa.Opcode, wiring.Component] = {isa.Opcode.MATMUL: matmul}
         if cfg.blocks.attention:
             expanders |= self._attention(m)
-        held = self._route(m, walker, expanders)
+        m.submodules.groups = groups = Slot(walker.groups.payload.shape())
+        connect(m, groups.o, walker.groups)
+        held = self._route(m, groups.i, expanders)
 
         depths = {"tiles": PASSES_AHEAD, "passes": PASSES_AHEAD, "jobs": 2 * cfg.geometry.acc_slots}
         for name, depth in depths.items():
@@ -80,7 +83,7 @@ class Sequencer(wiring.Component):
             m.submodules[name] = queue = Queue(sink.payload.shape(), depth)
             connect(m, source, queue.i)
             connect(m, queue.o, flipped(sink))
-        m.d.comb += self.busy.eq(held | self._retire(m, walker))
+        m.d.comb += self.busy.eq(held | groups.o.valid | self._retire(m, walker))
         return m
 
     def _attention(self, m: Module) -> dict[isa.Opcode, wiring.Component]:
@@ -97,7 +100,7 @@ class Sequencer(wiring.Component):
         return {isa.Opcode.SCORES: scores, isa.Opcode.CONTEXT: context}
 
     def _route(
-        self, m: Module, walker: GroupWalker, expanders: dict[isa.Opcode, wiring.Component]
+        self, m: Module, groups: stream.Interface, expanders: dict[isa.Opcode, wiring.Component]
     ) -> Signal:
         """Hold one instruction; its opcode says whose groups go to the walker."""
         held = Signal()
@@ -105,11 +108,11 @@ class Sequencer(wiring.Component):
         opcode = instruction[: isa.HEADER[0].width]
         expanded = Signal()
 
-        m.d.comb += self.instr.ready.eq(~held | expanded)
+        m.d.comb += self.instr.ready.eq(~held)
         with m.If(self.instr.ready):
-            m.d.sync += held.eq(self.instr.valid)
-        with m.If(self.instr.valid & self.instr.ready):
-            m.d.sync += instruction.eq(self.instr.payload)
+            m.d.sync += [held.eq(self.instr.valid), instruction.eq(self.instr.payload)]
+        with m.Elif(expanded):
+            m.d.sync += held.eq(0)
         for part in expanders.values():
             m.d.comb += part.instr.payload.eq(instruction)
         with m.Switch(opcode):
@@ -118,9 +121,9 @@ class Sequencer(wiring.Component):
                     m.d.comb += [
                         part.instr.valid.eq(held),
                         expanded.eq(part.instr.ready),
-                        walker.groups.valid.eq(part.groups.valid),
-                        walker.groups.payload.eq(part.groups.payload),
-                        part.groups.ready.eq(walker.groups.ready),
+                        groups.valid.eq(part.groups.valid),
+                        groups.payload.eq(part.groups.payload),
+                        part.groups.ready.eq(groups.ready),
                     ]
         return held
 

@@ -122,7 +122,7 @@ class StationaryLoader(wiring.Component):
     def _slots(self) -> int:
         """Tiles between the start of their reading and their last word in the array: one is read,
         one is written, the rest covers the time between."""
-        waiting = STAT_READ_LATENCY + 2 + self._delay
+        waiting = STAT_READ_LATENCY + 3 + self._delay
         return 1 << (1 - (-waiting // self._cfg.tile)).bit_length()
 
     def elaborate(self, platform: object) -> Module:
@@ -181,7 +181,7 @@ class StationaryLoader(wiring.Component):
                 stride.eq(tile.row_stride),
                 transposed.eq(tile.transposed),
             ]
-        return _delayed(m, last, STAT_READ_LATENCY, "arrived")
+        return _delayed(m, last, STAT_READ_LATENCY + 1, "arrived")  # at the transposer's output
 
     def _schedule(self, m: Module, tile: data.View, arrived: Value, taken: Signal) -> data.View:
         """Decide, ``entry_delay`` cycles ahead, when the words of a tile go to the array.

@@ -148,7 +148,7 @@ class RowStreamer(wiring.Component):
         index = Signal.like(self.tag.row)
         addr, next_addr = Signal.like(self.act_read.addr), Signal.like(self.act_read.addr)
         rowstat, next_rowstat = Signal.like(current.rowstat), Signal.like(current.rowstat)
-        first, last = index == 0, index == current.rows
+        first, last = Signal(init=1), index == current.rows  # first: index is 0
         row = Signal(self._row)
 
         starts = first & ~current.observe
@@ -177,6 +177,7 @@ class RowStreamer(wiring.Component):
         with m.If(self.issuing):
             m.d.sync += [
                 index.eq(Mux(last, 0, index + 1)),
+                first.eq(last),
                 next_addr.eq(addr + current.stride),
                 next_rowstat.eq(rowstat + 1),
             ]

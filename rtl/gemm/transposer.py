@@ -24,8 +24,8 @@ class Transposer(wiring.Component):
     """A first-in first-out buffer of ``slots`` tiles; word i of an output tile is row i of the
     input tile, or its column i if ``transposed``.
 
-    One word a cycle in and out at the same time. A tile appears at the output in the cycle after
-    its last word was accepted, and its slot is free after its last word was taken.
+    One word a cycle in and out at the same time. A tile appears at the output two cycles after its
+    last word was accepted, and its slot is free when its last word is the one at the output.
 
     Raises
     ------
@@ -57,33 +57,41 @@ class Transposer(wiring.Component):
         write, read = Signal(pointer + 1), Signal(pointer + 1)  # the top bit tells full from empty
         same_slot = write[index_bits:-1] == read[index_bits:-1]
         wrapped = write[-1] != read[-1]
-        column = Signal(self._slots)
+        column, advance = Signal(self._slots), Signal()
         m.d.comb += [
             self.i.ready.eq(~(same_slot & wrapped)),
-            self.o.valid.eq(~same_slot | wrapped),
+            advance.eq(~self.o.valid | self.o.ready),
         ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 write.eq(write + 1),
                 column.bit_select(write[index_bits:-1], 1).eq(self.i.payload.transposed),
             ]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += read.eq(read + 1)
+        with m.If(advance):
+            m.d.sync += self.o.valid.eq(~same_slot | wrapped)
+            with m.If(~same_slot | wrapped):
+                m.d.sync += read.eq(read + 1)
         transposed = column.bit_select(read[index_bits:-1], 1)
-        self._lanes(m, write[:-1], read[:-1], transposed)
+        self._lanes(m, write[:-1], read[:-1], transposed, advance)
         return m
 
-    def _lanes(self, m: Module, write: Value, read: Value, transposed: Value) -> None:
+    def _lanes(
+        self, m: Module, write: Value, read: Value, transposed: Value, advance: Value
+    ) -> None:
         """One memory a lane: lane ``(i + j) % tile`` holds element j of row i at address i, so that
-        a row and a column both have one element in every lane."""
+        a row and a column both have one element in every lane. What is read there is turned in the
+        cycle after."""
         tile = self._cfg.tile
         index_bits = (tile - 1).bit_length()
         index, slot = read[:index_bits], read[index_bits:]
         stored, found = Signal(8 * tile), Signal(8 * tile)
+        word, turn = Signal(8 * tile, reset_less=True), Signal(index_bits, reset_less=True)
         m.d.comb += [
             stored.eq(_rotate(self.i.payload.word.as_value(), write[:index_bits])),
-            self.o.payload.eq(_rotate(found, (-index)[:index_bits])),
+            self.o.payload.eq(_rotate(word, turn)),
         ]
+        with m.If(advance):
+            m.d.sync += [word.eq(found), turn.eq(-index)]
         for lane in range(tile):
             bank = memory.Memory(shape=8, depth=self._slots * tile, init=[])
             m.submodules[f"lane_{lane}"] = bank

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, connect, flipped
 
@@ -25,7 +25,8 @@ class ActivationScratchpad(wiring.Component):
     Each cycle accepts the read of GEMM, one other read if it lies in another bank, and one write.
     Softmax, vector unit and store share the other read in turn, and the write, which GEMM's
     epilogue takes first (it needs at most one cycle in ``tile / epilogue_lanes``). Read data comes
-    ACT_READ_LATENCY cycles after acceptance and is the word as of the cycle of acceptance.
+    ACT_READ_LATENCY cycles after acceptance; writes accepted more than ACT_WRITE_LATENCY cycles
+    before it are seen.
 
     Members
     -------
@@ -45,39 +46,54 @@ class ActivationScratchpad(wiring.Component):
         m = Module()
         cfg = self._cfg
         m.submodules.side_reads = reads = PortArbiter(act_read(cfg), len(_SIDE_READERS))
-        m.submodules.writes = writes = PortArbiter(act_write(cfg), len(_WRITERS), urgent=True)
+        m.submodules.writes = writes = PortArbiter(
+            act_write(cfg), len(_WRITERS), urgent=True, ahead=True
+        )
         for names, arbiter in ((_SIDE_READERS, reads), (_WRITERS, writes)):
             for number, name in enumerate(names):
                 connect(m, flipped(getattr(self, name)), arbiter.clients[number])
         m.d.comb += writes.port.ready.eq(1)
-        self._read_paths(m, reads.port, self._banks(m, writes.port))
+        banks = self._banks(m, writes.port)
+        self._read_paths(m, reads.port, banks)
+        m.d.comb += reads.held.eq(
+            Cat(self._conflict(getattr(self, name).addr, banks) for name in _SIDE_READERS)
+        )
         return m
 
     def _banks(self, m: Module, write: wiring.PureInterface) -> list[Bank]:
+        """The banks; what is written passes a register, for it comes late in the cycle."""
         sizes = self._cfg.memories.act_banks
+        en, addr = Signal(), Signal.like(write.addr)
+        word = Signal(act_word(self._cfg), reset_less=True)
+        m.d.sync += [en.eq(write.en), addr.eq(write.addr), word.eq(write.data)]
         banks = []
         for first, words in zip(accumulate(sizes, initial=0), sizes, strict=False):
             bank = Bank(act_word(self._cfg), Span(first, words), addr_bits=len(write.addr))
             m.submodules[f"bank{len(banks)}"] = bank
             m.d.comb += [
-                bank.write_en.eq(write.en & bank.span.holds(write.addr)),
-                bank.write_addr.eq(write.addr),
-                bank.write_data.eq(write.data),
+                bank.write_en.eq(en & bank.span.holds(addr)),
+                bank.write_addr.eq(addr),
+                bank.write_data.eq(word),
             ]
             banks.append(bank)
         return banks
 
     def _read_paths(self, m: Module, side: wiring.PureInterface, banks: list[Bank]) -> None:
         """Each bank reads for GEMM if it asks, else for the other reader."""
-        gemm, conflicts = self.gemm_read, []
+        gemm = self.gemm_read
         for bank in banks:
             gemm_asks = gemm.en & bank.span.holds(gemm.addr)
             side_asks = side.en & bank.span.holds(side.addr)
-            conflicts.append(gemm_asks & side_asks)
             m.d.comb += [
                 bank.read_en.eq(gemm_asks | side_asks),
                 bank.read_addr.eq(Mux(gemm_asks, gemm.addr, side.addr)),
             ]
-        m.d.comb += [gemm.ready.eq(1), side.ready.eq(~any_of(conflicts))]
+        m.d.comb += [gemm.ready.eq(1), side.ready.eq(1)]
         for port in (gemm, side):
             read_word(m, port, act_word(self._cfg), banks)
+
+    def _conflict(self, addr: Value, banks: list[Bank]) -> Value:
+        """Whether GEMM reads the bank of an address, found beside the choice among the readers."""
+        gemm = self.gemm_read
+        both = [bank.span.holds(gemm.addr) & bank.span.holds(addr) for bank in banks]
+        return gemm.en & any_of(both)

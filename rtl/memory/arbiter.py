@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Flow, In, Out
 
@@ -19,25 +19,38 @@ class PortArbiter(wiring.Component):
     goes first always. Read data goes to all: the client whose request was accepted knows when it
     comes.
 
+    With ``ahead`` it was decided a cycle before whose turn it is, so that no client's ``ready``
+    depends on the request of another, but for that of an urgent one: a client that was not the last
+    one waits a cycle for its turn, and a turn that is not used is lost.
+
     Members
     -------
     clients : In(signature).array(count)
+    held : In(bit for each client), it is refused, whoever is chosen
     port : Out(signature)
     """
 
-    def __init__(self, signature: wiring.Signature, count: int, *, urgent: bool = False) -> None:
-        self._signature, self._count, self._urgent = signature, count, urgent
-        super().__init__({"clients": In(signature).array(count), "port": Out(signature)})
+    held: Signal
+
+    def __init__(
+        self, signature: wiring.Signature, count: int, *, urgent: bool = False, ahead: bool = False
+    ) -> None:
+        self._signature, self._count = signature, count
+        self._urgent, self._ahead = urgent, ahead
+        super().__init__(
+            {"clients": In(signature).array(count), "held": In(count), "port": Out(signature)}
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         clients, port = [self.clients[i] for i in range(self._count)], self.port
-        chosen = self._choose(m, [client.en for client in clients])
-        m.d.comb += port.en.eq(any_of([client.en for client in clients]))
+        requests = [client.en for client in clients]
+        chosen = self._choose(m, requests)
+        m.d.comb += port.en.eq(select(requests, chosen) if self._ahead else any_of(requests))
         for number, client in enumerate(clients):
-            m.d.comb += client.ready.eq(port.ready & (chosen == number))
+            m.d.comb += client.ready.eq(port.ready & (chosen == number) & ~self.held[number])
         if self._urgent:
-            m.d.comb += clients[0].ready.eq(port.ready)
+            m.d.comb += clients[0].ready.eq(port.ready & ~self.held[0])
 
         for name, member in self._signature.members.items():
             if member.flow is Flow.In and name != "ready":
@@ -48,10 +61,10 @@ class PortArbiter(wiring.Component):
         return m
 
     def _choose(self, m: Module, requests: list[Value]) -> Signal:
-        """The first client after the last one that asks."""
+        """The first client after the last one that asks; with ``ahead``, the one that was."""
         turns = range(int(self._urgent), self._count)
-        chosen, last = Signal(range(self._count)), Signal(range(self._count), init=turns[0])
-        m.d.comb += chosen.eq(last)
+        following, last = Signal(range(self._count)), Signal(range(self._count), init=turns[0])
+        m.d.comb += following.eq(last)
         with m.Switch(last):
             for number in turns:
                 after = [turn for turn in turns if turn > number]
@@ -59,10 +72,8 @@ class PortArbiter(wiring.Component):
                 with m.Case(number):
                     for candidate in reversed(after + before):
                         with m.If(requests[candidate]):
-                            m.d.comb += chosen.eq(candidate)
-        if self._urgent:
-            with m.If(requests[0]):
-                m.d.comb += chosen.eq(0)
-        with m.If(any_of([requests[turn] for turn in turns]) & (chosen >= turns[0])):
-            m.d.sync += last.eq(chosen)
-        return chosen
+                            m.d.comb += following.eq(candidate)
+        urgent = requests[0] if self._urgent else Const(0)
+        with m.If(~urgent):
+            m.d.sync += last.eq(following)
+        return Mux(urgent, 0, last if self._ahead else following)

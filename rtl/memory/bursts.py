@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -74,27 +74,36 @@ class BurstSplitter(wiring.Component):
         m = Module()
         block_log2 = self._beat_log2 + _COUNT_BITS
         block, position = Signal(32 - block_log2), Signal(_COUNT_BITS)
-        remaining, final, valid = Signal(32 - self._beat_log2), Signal(), Signal()
-        room = BURST_BEATS - position
+        final, valid = Signal(), Signal()
+        # of the burst at hand: nothing that leaves waits for a comparison
+        count, last = Signal(_COUNT_BITS), Signal()
+        rest = Signal(32 - self._beat_log2)  # beats after it, if it is not the last one
         burst = self.o.payload
         m.d.comb += [
             self.o.valid.eq(valid),
             burst.address[self._beat_log2 :].eq(position | block << _COUNT_BITS),
-            burst.last.eq(remaining <= room),
-            burst.count.eq(Mux(burst.last, remaining, room) - 1),
-            burst.final.eq(burst.last & final),
-            self.i.ready.eq(~valid | (self.o.ready & burst.last)),
+            burst.last.eq(last),
+            burst.count.eq(count),
+            burst.final.eq(last & final),
+            self.i.ready.eq(~valid | (self.o.ready & last)),
         ]
+
+        def cut(beats: Value, room: Value | int) -> list:
+            ends = beats <= room
+            size = Mux(ends, beats, room)
+            return [last.eq(ends), count.eq(size - 1), rest.eq(beats - room)]
+
+        start = self.i.payload.address[self._beat_log2 : block_log2]
         with m.If(self.i.ready):
             m.d.sync += [
                 valid.eq(self.i.valid),
                 position.eq(self.i.payload.address[self._beat_log2 :]),
                 block.eq(self.i.payload.address[block_log2:]),
-                remaining.eq(self.i.payload.bytes[self._beat_log2 :]),
+                *cut(self.i.payload.bytes[self._beat_log2 :], BURST_BEATS - start),
                 final.eq(self.i.payload.last),
             ]
         with m.Elif(self.o.ready):
-            m.d.sync += [block.eq(block + 1), position.eq(0), remaining.eq(remaining - room)]
+            m.d.sync += [block.eq(block + 1), position.eq(0), *cut(rest, BURST_BEATS)]
         return m
 
 

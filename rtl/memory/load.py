@@ -21,6 +21,7 @@ from transept.rtl.memory.bank import any_of
 from transept.rtl.memory.magnitude import RowMagnitude
 from transept.rtl.memory.queue import Queue
 from transept.rtl.memory.reader import beat_layout
+from transept.rtl.memory.skid import Skid, Slot
 from transept.rtl.memory.unpacker import Unpacker, placement_layout
 from transept.rtl.memory.walker import RowWalker, same_fields
 from transept.rtl.memory.windows import (
@@ -41,7 +42,7 @@ class LoadEngine(wiring.Component):
     """Runs LOAD: golden semantics in ``isa``; one beat a cycle, across rows and instructions.
 
     Requests of the next instructions run ahead of the data of the current one. Rows without gaps
-    in DRAM make one request. An instruction retires log2(tile) + 2 cycles after its last
+    in DRAM make one request. An instruction retires log2(tile) + 4 cycles after its last
     beat unless a port is refused; one without rows or words moves nothing and retires in its turn.
 
     Members
@@ -86,19 +87,24 @@ class LoadEngine(wiring.Component):
         m.submodules.walker = walker = RowWalker(cfg)
         m.submodules.check = check = WindowCheck(cfg)
         m.submodules.placements = placements = Queue(placement_layout(), _AHEAD)
+        m.submodules.place = place = Slot(placement_layout())
+        # the memories decide late in the cycle whether they accept
+        m.submodules.arrived = arrived = Skid(cfg.memories.axi_data_bits)
         m.submodules.unpacker = unpacker = Unpacker(cfg)
         m.submodules.magnitude = magnitude = RowMagnitude(cfg)
         self._accept(m, walker, placements)
         connect(m, walker.o, check.i)
         connect(m, check.o, flipped(self.request))
-        connect(m, placements.o, unpacker.i)
+        connect(m, placements.o, place.i)
+        connect(m, place.o, unpacker.i)
+        connect(m, arrived.o, unpacker.beats)
         connect(m, magnitude.write, flipped(self.rowstat_write))
         m.d.comb += [
             check.windows.eq(self.windows),
             self.violation.eq(check.violation),
-            unpacker.beats.payload.eq(self.beats.payload.data),
-            unpacker.beats.valid.eq(self.beats.valid),
-            self.beats.ready.eq(unpacker.beats.ready),
+            arrived.i.payload.eq(self.beats.payload.data),
+            arrived.i.valid.eq(self.beats.valid),
+            self.beats.ready.eq(arrived.i.ready),
             self.retire.eq(magnitude.retire),
         ]
         self._write(m, unpacker.o, magnitude.i)
@@ -166,7 +172,7 @@ class LoadEngine(wiring.Component):
         m.d.sync += running.eq(running + accepted - self.retire)
         m.d.comb += self.busy.eq(running != 0)
         blocked: Value = unpacker.o.valid & ~unpacker.o.ready
-        starved: Value = unpacker.beats.ready & ~self.beats.valid
+        starved: Value = unpacker.beats.ready & ~unpacker.beats.valid
         m.d.comb += self.stall.eq(
             Mux(blocked, Stall.SCRATCHPAD, Mux(starved, Stall.MEMORY, Stall.NONE))
         )

@@ -45,9 +45,9 @@ class RowMagnitude(wiring.Component):
     """Writes ``max(abs(x))`` over the words of each measured row to its entry. One word a cycle.
 
     The tree of maxima takes one register a level and never stalls; results wait in a queue, which
-    takes no more words when it is half full. ``retire`` is high for one cycle when a ``final`` word
-    has left and everything before it is written; it comes log2(tile) + 1 cycles after the word
-    unless the port is refused.
+    takes no more words when it is half full. ``retire`` is high in the cycle after that in which a
+    ``final`` word has left and everything before it is written; it comes log2(tile) + 2 cycles
+    after the word unless the port is refused.
 
     Members
     -------
@@ -114,14 +114,17 @@ class RowMagnitude(wiring.Component):
             results.i.valid.eq(enters),
             results.i.payload.mark.eq(mark),
             results.i.payload.value.eq((total + 1) >> 1),
-            self.i.ready.eq(waiting < self._half),
             self.write.en.eq(results.o.valid & head.mark.write),
             self.write.addr.eq(head.mark.entry),
             self.write.data.eq(head.value),
             results.o.ready.eq(~head.mark.write | self.write.ready),
             leaves.eq(results.o.valid & results.o.ready),
+        ]
+        m.d.sync += [
+            waiting.eq(waiting + enters - leaves),
+            # a cycle late, for the other half has room for what the tree holds and one word more
+            self.i.ready.eq(waiting < self._half),
             self.retire.eq(leaves & head.mark.final),
         ]
-        m.d.sync += waiting.eq(waiting + enters - leaves)
         with m.If(mark.measure):
             m.d.sync += row.eq(Mux(mark.write, 0, total))

@@ -60,8 +60,11 @@ class Packer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         assert ACT_READ_LATENCY == STAT_READ_LATENCY
         m = Module()
-        m.submodules.words = words = WordReader(self._cfg, data.StructLayout({"wide": 1}))
-        self._read(m, words.port, self._ask(m, words.i))
+        m.submodules.words = words = WordReader(
+            self._cfg, data.StructLayout({"wide": 1, "stationary": 1})
+        )
+        self._read(m, words.port, words.asks.stationary)
+        self._ask(m, words.i)
         self._pack(m, words.o)
         return m
 
@@ -79,8 +82,8 @@ class Packer(wiring.Component):
         for element, wide, narrow in zip(port.data, act.data, stat.data, strict=True):
             m.d.comb += element.eq(Cat(Mux(from_stat, narrow, wide)[:8], wide[8:]))
 
-    def _ask(self, m: Module, request: stream.Interface) -> Value:
-        """Walk the words of each instruction; whether the word asked for is in STAT."""
+    def _ask(self, m: Module, request: stream.Interface) -> None:
+        """Walk the words of each instruction."""
         rows, active = Signal(source_layout()), Signal()
         word = Signal.like(rows.words)
         accepted, last_word = Signal(), Signal()
@@ -88,6 +91,7 @@ class Packer(wiring.Component):
             request.valid.eq(active),
             request.payload.addr.eq(rows.addr + word),
             request.payload.tag.wide.eq(rows.wide),
+            request.payload.tag.stationary.eq(rows.memory == Memory.STAT),
             accepted.eq(active & request.ready),
             last_word.eq(word == rows.words - 1),
             self.i.ready.eq(~active | (accepted & last_word & (rows.rows == 1))),
@@ -102,7 +106,6 @@ class Packer(wiring.Component):
                 ]
         with m.If(self.i.ready):
             m.d.sync += [active.eq(self.i.valid), rows.eq(self.i.payload), word.eq(0)]
-        return rows.memory == Memory.STAT
 
     def _pack(self, m: Module, words: stream.Interface) -> None:
         int8_beats = self._cfg.tile // self._cfg.axi_bytes

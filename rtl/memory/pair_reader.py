@@ -11,6 +11,7 @@ from transept.rtl.arith.fixed import index_bits
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.interfaces import ACT_READ_LATENCY, act_read, act_word
 from transept.rtl.memory.queue import Queue
+from transept.rtl.memory.skid import Skid
 from transept.rtl.memory.word_reader import WORDS_AHEAD
 
 __all__ = ["PairReader"]
@@ -49,16 +50,20 @@ class PairReader(wiring.Component):
         m.submodules.y_words = y_words = Queue(act_word(self._cfg), WORDS_AHEAD)
         m.submodules.x_words = x_words = Queue(act_word(self._cfg), WORDS_AHEAD)
         m.submodules.tags = tags = Queue(self._tag, WORDS_AHEAD)
+        # the memory decides late in the cycle whether it accepts
+        request_of_one = data.StructLayout({"addr": index_bits(self._cfg.act_words), "second": 1})
+        m.submodules.requests = requests = Skid(request_of_one)
         ahead = Signal(range(WORDS_AHEAD + 1))
         second, room, accepted, started, taken = (Signal() for _ in range(5))
         request, answer = self.i.payload, self.o.payload
         m.d.comb += [
             room.eq(second | (ahead != WORDS_AHEAD)),
-            self.port.en.eq(self.i.valid & room),
-            self.port.addr.eq(Mux(second, request.x_addr, request.y_addr)),
-            accepted.eq(self.port.en & self.port.ready),
+            requests.i.payload.addr.eq(Mux(second, request.x_addr, request.y_addr)),
+            requests.i.payload.second.eq(second),
+            requests.i.valid.eq(self.i.valid & room),
+            accepted.eq(requests.i.valid & requests.i.ready),
             started.eq(accepted & ~second),
-            self.i.ready.eq(self.port.ready & room & (second | ~request.paired)),
+            self.i.ready.eq(requests.i.ready & room & (second | ~request.paired)),
             tags.i.valid.eq(started),
             tags.i.payload.paired.eq(request.paired),
             tags.i.payload.tag.eq(request.tag),
@@ -66,10 +71,14 @@ class PairReader(wiring.Component):
         with m.If(accepted):
             m.d.sync += second.eq(~second & request.paired)
 
-        paired = tags.o.payload.paired
+        paired, asks = tags.o.payload.paired, requests.o.payload
+        asked = self.port.en & self.port.ready
         m.d.comb += [
-            y_words.i.valid.eq(delay(m, started, ACT_READ_LATENCY)),
-            x_words.i.valid.eq(delay(m, accepted & second, ACT_READ_LATENCY)),
+            self.port.en.eq(requests.o.valid),
+            self.port.addr.eq(asks.addr),
+            requests.o.ready.eq(self.port.ready),
+            y_words.i.valid.eq(delay(m, asked & ~asks.second, ACT_READ_LATENCY)),
+            x_words.i.valid.eq(delay(m, asked & asks.second, ACT_READ_LATENCY)),
             y_words.i.payload.eq(self.port.data),
             x_words.i.payload.eq(self.port.data),
             self.o.valid.eq(y_words.o.valid & (x_words.o.valid | ~paired)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from transept.golden.config import Config
 from transept.rtl.memory.bursts import (
@@ -15,6 +15,7 @@ from transept.rtl.memory.bursts import (
     burst_layout,
 )
 from transept.rtl.memory.queue import Queue
+from transept.rtl.memory.skid import Skid
 from transept.rtl.memory.windows import request_layout
 
 __all__ = ["ReadMaster", "beat_layout"]
@@ -84,11 +85,14 @@ class ReadMaster(wiring.Component):
         splitters = {}
         for name, request in (("fetch", self.fetch_request), ("load", self.load_request)):
             splitter = splitters[name] = BurstSplitter(self._cfg)
+            asked = Skid(request_layout())
             m.submodules[f"{name}_bursts"] = ResetInserter(self.abort)(splitter)
+            m.submodules[f"{name}_asked"] = ResetInserter(self.abort)(asked)
+            connect(m, asked.o, splitter.i)
             m.d.comb += [
-                splitter.i.payload.eq(request.payload),
-                splitter.i.valid.eq(request.valid),
-                request.ready.eq(splitter.i.ready & ~self.abort),
+                asked.i.payload.eq(request.payload),
+                asked.i.valid.eq(request.valid),
+                request.ready.eq(asked.i.ready & ~self.abort),
             ]
         fetch, load = splitters["fetch"].o, splitters["load"].o
 

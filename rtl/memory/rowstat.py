@@ -45,7 +45,7 @@ class RowStatistics(wiring.Component):
             m.d.comb += [read.en.eq(port.en), read.addr.eq(port.addr), port.data.eq(read.data)]
 
         m.submodules.writes = writes = PortArbiter(
-            rowstat_write(self._cfg), len(_WRITERS), urgent=True
+            rowstat_write(self._cfg), len(_WRITERS), urgent=True, ahead=True
         )
         for number, name in enumerate(_WRITERS):
             connect(m, flipped(getattr(self, name)), writes.clients[number])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from transept.golden.config import Config
 from transept.rtl.memory.bursts import BurstSplitter, address_channel, axi_write
 from transept.rtl.memory.queue import Queue
+from transept.rtl.memory.skid import Skid
 from transept.rtl.memory.windows import request_layout
 
 __all__ = ["WriteMaster"]
@@ -57,6 +58,14 @@ class WriteMaster(wiring.Component):
         m = Module()
         splitter = BurstSplitter(self._cfg)
         m.submodules.bursts = ResetInserter(self.abort)(splitter)
+        asked = Skid(request_layout())
+        m.submodules.asked = ResetInserter(self.abort)(asked)
+        connect(m, asked.o, splitter.i)
+        m.d.comb += [
+            asked.i.payload.eq(self.request.payload),
+            asked.i.valid.eq(self.request.valid),
+            self.request.ready.eq(asked.i.ready & ~self.abort),
+        ]
         m.submodules.unwritten = unwritten = Queue(len(splitter.o.payload.count), self._outstanding)
         m.submodules.unanswered = unanswered = Queue(1, self._outstanding)
         self._issue(m, splitter, unwritten, unanswered)
@@ -72,9 +81,6 @@ class WriteMaster(wiring.Component):
         axi, burst, issue = self.axi, splitter.o, Signal()
         address_channel(m, self._cfg, axi, "aw")
         m.d.comb += [
-            splitter.i.payload.eq(self.request.payload),
-            splitter.i.valid.eq(self.request.valid),
-            self.request.ready.eq(splitter.i.ready & ~self.abort),
             burst.ready.eq((~axi.awvalid | axi.awready) & unanswered.i.ready & ~self.abort),
             issue.eq(burst.valid & burst.ready),
             unwritten.i.payload.eq(burst.payload.count),

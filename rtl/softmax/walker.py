@@ -70,7 +70,8 @@ class KeptTiles(wiring.Component):
 
         remaining, maximum = Signal(cfg.key_tiles), Signal(signed(16))
         total = Signal(ROWSTAT_BITS)
-        lowest = Signal(cfg.key_tiles)
+        # the lowest bit that remains, a register: it takes long to find, and is long to number
+        lowest, after = Signal(cfg.key_tiles), Signal(cfg.key_tiles)
         found = Signal(
             data.StructLayout({"tile": index_bits(cfg.key_tiles), "tag": self.o.payload.shape()})
         )
@@ -78,7 +79,7 @@ class KeptTiles(wiring.Component):
         m.d.comb += [
             self.rowstat.addr.eq(entry),
             self.selection.addr.eq(block),
-            lowest.eq(remaining & -remaining),
+            after.eq(remaining & ~lowest),
             advance.eq(~self.o.valid | self.o.ready),
             advance_found.eq(~found_valid | advance),
         ]
@@ -117,14 +118,15 @@ class KeptTiles(wiring.Component):
                 m.d.sync += maximum.eq(self.rowstat.data)
                 m.next = "Begin row"
             with m.State("Begin row"):
-                m.d.sync += remaining.eq(self.selection.bitmap)
+                bitmap = self.selection.bitmap
+                m.d.sync += [remaining.eq(bitmap), lowest.eq(bitmap & -bitmap)]
                 with m.If(keep):
                     m.d.sync += total.eq(self.rowstat.data)
                 with m.Else():
                     m.d.sync += maximum.eq(self.rowstat.data)
                 m.next = "Walk"
             with m.State("Walk"), m.If(advance_found):
-                last = (remaining & ~lowest) == 0
+                last = after == 0
                 m.d.sync += [
                     found_valid.eq(1),
                     found.tile.eq(_position(lowest)),
@@ -133,7 +135,8 @@ class KeptTiles(wiring.Component):
                     found.tag.found.eq(total),
                     found.tag.entry.eq(sum_entry),
                     found.tag.last.eq(last),
-                    remaining.eq(remaining & ~lowest),
+                    remaining.eq(after),
+                    lowest.eq(after & -after),
                 ]
                 with m.If(last):
                     m.d.sync += [

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden import isa
 from transept.golden.config import Config
-from transept.rtl.arith.fixed import rank, tree, tree_sum
+from transept.rtl.arith.fixed import rank, tree_sum
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.interfaces import (
     act_read,
@@ -23,7 +23,7 @@ from transept.rtl.memory.pair_reader import PairReader
 from transept.rtl.memory.queue import Queue
 from transept.rtl.memory.row_engine import run_rows
 from transept.rtl.memory.row_writer import RowWriter
-from transept.rtl.vector.feeder import ChunkFeeder
+from transept.rtl.vector.feeder import ChunkFeeder, chunk_layout
 from transept.rtl.vector.lane import NormLane
 from transept.rtl.vector.parameters import (
     PARAMETER_READ_LATENCY,
@@ -110,7 +110,13 @@ class VectorEngine(wiring.Component):
             scalars.o.ready.eq(go & scaled & chunk.last),
             writer.reserve.eq(go & chunk.writes & chunk.word_last),
         ]
-        lanes = self._lanes(m, chunk, scalars.o.payload, constants["out_shift"])
+        # the choice of the elements and that of going take a cycle
+        go, chunk, row = (
+            delay(m, go, 1),
+            data.View(chunk_layout(cfg), delay(m, chunk, 1, reset_less=True)),
+            data.View(scalars_layout(), delay(m, scalars.o.payload, 1, reset_less=True)),
+        )
+        lanes = self._lanes(m, chunk, row, constants["out_shift"])
         self._measure(m, lanes, go, chunk, scalars, constants)
         computed = delay(m, go & chunk.writes, NormLane.LATENCY)
         self._collect(m, lanes, computed, chunk, writer)
@@ -200,31 +206,36 @@ class VectorEngine(wiring.Component):
         chunk: data.View,
         writer: RowWriter,
     ) -> None:
-        """From results to whole words and the row's maximum magnitude."""
+        """From results to whole words and the row's maximum magnitude, one level a cycle."""
+        levels = max(1, (len(lanes) - 1).bit_length())
 
-        def then(value: ValueLike, cycles: int = 1) -> Value:
-            return delay(m, value, NormLane.LATENCY + cycles, reset_less=True)
+        def then(value: ValueLike) -> Value:
+            return delay(m, value, NormLane.LATENCY + levels, reset_less=True)
 
-        keep = then(chunk.keep, 0)
-        results = [Mux(keep[k], lane.out, 0)[:16] for k, lane in enumerate(lanes)]
+        keep = delay(m, chunk.keep, NormLane.LATENCY, reset_less=True)
+        results = Cat(Mux(keep[k], lane.out, 0)[:16] for k, lane in enumerate(lanes))
         word = Signal(16 * self._cfg.tile, reset_less=True)
-        largest, running, total = Signal(16), Signal(16), Signal(16)
-        with m.If(computed):
-            m.d.sync += [
-                word.eq(Cat(word, *results)[16 * len(lanes) :]),
-                largest.eq(tree(lambda a, b: Mux(a > b, a, b), [rank(x) for x in results])),
-            ]
+        running, total = Signal(16), Signal(16)
+        ranks = [rank(results.word_select(k, 16)) for k in range(len(lanes))]
+        for _ in range(levels):
+            pairs = zip(ranks[::2], ranks[1::2] or ranks, strict=True)
+            ranks = [delay(m, Mux(a > b, a, b), 1, reset_less=True) for a, b in pairs]
+        largest = ranks[0]
+        late = delay(m, results, levels - 1, reset_less=True)
+        with m.If(delay(m, computed, levels - 1)):
+            m.d.sync += word.eq(Cat(word, late)[16 * len(lanes) :])
         last = then(chunk.last)
+        complete = delay(m, computed, levels)
         m.d.comb += [
             total.eq(Mux(running > largest, running, largest)),
-            writer.i.valid.eq(delay(m, computed, 1) & then(chunk.word_last)),
+            writer.i.valid.eq(complete & then(chunk.word_last)),
             writer.i.payload.word.eq(word),
             writer.i.payload.addr.eq(then(chunk.addr)),
             writer.i.payload.entry.eq(then(chunk.entry)),
             writer.i.payload.last.eq(last),
             writer.i.payload.statistic.eq((total + 1) >> 1),
         ]
-        with m.If(delay(m, computed, 1) & then(chunk.counts)):
+        with m.If(complete & then(chunk.counts)):
             m.d.sync += running.eq(Mux(last, 0, total))
 
     def _tally(

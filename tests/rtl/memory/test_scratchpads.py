@@ -8,7 +8,12 @@ import pytest
 from memory_model import simulate
 
 from transept.golden.config import PYNQ_Z2, TINY
-from transept.rtl.interfaces import ACT_READ_LATENCY, ROWSTAT_READ_LATENCY, STAT_READ_LATENCY
+from transept.rtl.interfaces import (
+    ACT_READ_LATENCY,
+    ACT_WRITE_LATENCY,
+    ROWSTAT_READ_LATENCY,
+    STAT_READ_LATENCY,
+)
 from transept.rtl.memory.activation import ActivationScratchpad
 from transept.rtl.memory.rowstat import RowStatistics
 from transept.rtl.memory.stationary import StationaryScratchpad
@@ -17,13 +22,14 @@ BY_NAME = pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.na
 
 
 class Traffic:
-    """Every port asks at random; reads must return what the array held when they were accepted."""
+    """Every port asks at random; reads must return what the array held when they were accepted,
+    with what was written ``write_latency`` cycles before the last one."""
 
-    def __init__(self, dut, readers, writers, latency, value, addresses):
+    def __init__(self, dut, readers, writers, latency, value, addresses, write_latency=0):
         self.dut, self.latency, self.value, self.addresses = dut, latency, value, addresses
         self.readers = {name: getattr(dut, name) for name in readers}
         self.writers = {name: getattr(dut, name) for name in writers}
-        self.array = {}
+        self.array, self.written = {}, [[] for _ in range(write_latency)]
         self.accepted = dict.fromkeys([*readers, *writers], 0)
 
     async def fill(self, ctx):
@@ -35,6 +41,7 @@ class Traffic:
             ctx.set(port.data, self.array[addr])
             await ctx.tick()
         ctx.set(port.en, 0)
+        await ctx.tick().repeat(1 + len(self.written))
 
     def _offer(self, ctx, port, rng, write):
         ctx.set(port.en, 1)
@@ -53,6 +60,7 @@ class Traffic:
                     ctx.set(port.en, 0)
                     if rng.random() < rate:
                         self._offer(ctx, port, rng, name in self.writers)
+            self.written.append([])
             for name, port in self.readers.items():
                 due[name].insert(0, None)
                 if not free[name] or ctx.get(port.en):
@@ -64,8 +72,9 @@ class Traffic:
                 if ctx.get(port.en):
                     free[name] = bool(ctx.get(port.ready))
                     if free[name]:
-                        self.array[ctx.get(port.addr)] = ctx.get(port.data)
+                        self.written[-1].append((ctx.get(port.addr), ctx.get(port.data)))
                         self.accepted[name] += 1
+            self.array.update(self.written.pop(0))
             await ctx.tick()
             for name, port in self.readers.items():
                 if len(due[name]) >= self.latency:
@@ -97,6 +106,7 @@ def test_activation_serves_all_ports(cfg):
         ACT_READ_LATENCY,
         _words(cfg, rng, 16),
         addresses,
+        ACT_WRITE_LATENCY,
     )
 
     async def bench(ctx):
@@ -217,3 +227,44 @@ def test_row_statistics(cfg):
 
     simulate(dut, bench, cycles=1000)
     assert min(traffic.accepted.values()) > 30
+
+
+def test_no_writer_waits_for_what_others_ask_but_gemm():
+    """Whose turn it is has been decided before; a turn is kept while nobody else asks."""
+    dut = ActivationScratchpad(TINY)
+    side = (dut.softmax_write, dut.vector_write, dut.load_write)
+
+    async def bench(ctx):
+        for mine in side:
+            ctx.set(mine.en, 1)
+            await ctx.tick().repeat(2)
+            for asks in range(8):
+                for bit, port in enumerate(side):
+                    ctx.set(port.en, asks >> bit & 1)
+                assert [ctx.get(port.ready) for port in side] == [port is mine for port in side]
+            ctx.set(dut.gemm_write.en, 1)
+            assert not any(ctx.get(port.ready) for port in side)
+            ctx.set(dut.gemm_write.en, 0)
+            for port in side:
+                ctx.set(port.en, 0)
+
+    simulate(dut, bench, cycles=100)
+
+
+def test_a_turn_is_not_lost_to_gemm():
+    """GEMM writes every other cycle, two others always: both write."""
+    dut = ActivationScratchpad(TINY)
+    others, accepted = (dut.softmax_write, dut.load_write), [0, 0]
+
+    async def bench(ctx):
+        for port in others:
+            ctx.set(port.en, 1)
+        for cycle in range(40):
+            ctx.set(dut.gemm_write.en, cycle % 2)
+            for number, port in enumerate(others):
+                accepted[number] += ctx.get(port.ready)
+            await ctx.tick()
+
+    simulate(dut, bench, cycles=100)
+    assert min(accepted) >= 9
+    assert sum(accepted) == 20

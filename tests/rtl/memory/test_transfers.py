@@ -408,7 +408,7 @@ def test_stores_start_afresh_after_a_soft_reset(pause):
 
 
 @pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
-def test_a_load_retires_log2_tile_plus_two_cycles_after_its_last_beat(cfg):
+def test_a_load_retires_log2_tile_plus_four_cycles_after_its_last_beat(cfg):
     memory = AxiMemory(SIZE, cfg.axi_bytes)
     _without_lowest_codes(memory)
     dut = LoadBench(cfg)
@@ -427,6 +427,6 @@ def test_a_load_retires_log2_tile_plus_two_cycles_after_its_last_beat(cfg):
             _, _, valid, ready, retire = await ctx.tick().sample(*flags)
             if valid and ready:
                 last_beat = cycle
-        assert cycle - last_beat == cfg.tile.bit_length() - 1 + 2
+        assert cycle - last_beat == cfg.tile.bit_length() - 1 + 4
 
     simulate(dut, bench, background=[memory.reads(dut.master.axi)], cycles=500)
