@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet torch==2.13.0
-	$(VENV)/bin/pip install --quiet -e '.[torch,sim,hls,demo,gpu,notebooks,dev]'
+	$(VENV)/bin/pip install --quiet -e '.[torch,sim,hls,fabric,demo,gpu,notebooks,dev]'
 	touch $(STAMP)
 
 # pynq wants another NumPy than torch
