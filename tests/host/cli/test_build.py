@@ -11,11 +11,12 @@ import pytest
 import vivado as stand_in_vivado
 
 from transept.bitstreams.boards import BOARDS
+from transept.bitstreams.ecp5 import ECP5_BOARDS
 from transept.bitstreams.hwh import hwh
 from transept.bitstreams.overlay import find_overlay
 from transept.golden.config import TINY
 from transept.host.cli import build as command
-from transept.host.flows import catalogue, vivado
+from transept.host.flows import catalogue, ecp5, vivado
 
 pytest.importorskip("tkinter", reason="Python without Tcl")
 
@@ -59,9 +60,11 @@ def result(folder):
 
 
 def test_every_board_has_a_flow():
-    assert list(catalogue.FLOWS) == ["pynq_z2", "ultra96", "kv260"]
-    for name, flow in catalogue.FLOWS.items():
-        assert (flow.func, flow.args) == (vivado.build, (BOARDS[name],))
+    assert list(catalogue.FLOWS) == ["pynq_z2", "ultra96", "kv260", "ulx3s_85f"]
+    found = {name: (flow.func, flow.args) for name, flow in catalogue.FLOWS.items()}
+    assert found.pop("ulx3s_85f") == (ecp5.build, (ECP5_BOARDS["ulx3s_85f"],))
+    for name, flow in found.items():
+        assert flow == (vivado.build, (BOARDS[name],))
 
 
 def test_without_vivado_the_project_is_written(small, transept_command):
