@@ -255,7 +255,7 @@ class Config:
         return self.tile * self.tile
 
     @property
-    def contract(self) -> dict[str, Any]:
+    def program_fields(self) -> dict[str, Any]:
         """The fields that programs depend on: all but ``hls``."""
         fields = dataclasses.asdict(self)
         del fields["hls"]
@@ -264,7 +264,7 @@ class Config:
     @property
     def digest(self) -> int:
         """32-bit name of this hardware and contract, found in its registers and program files."""
-        facts = self.contract | {"contract": CONTRACT_VERSION}
+        facts = self.program_fields | {"contract": CONTRACT_VERSION}
         text = json.dumps(facts, sort_keys=True)
         return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
@@ -289,7 +289,7 @@ class Config:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Config:
-        """The inverse of ``dataclasses.asdict``, and of ``contract``; lists are taken for tuples.
+        """The inverse of ``dataclasses.asdict`` and of ``program_fields``; lists stand for tuples.
 
         Raises
         ------

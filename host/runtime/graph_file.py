@@ -40,7 +40,7 @@ Read = Callable[[Node, ArrayReader], Any]
 # --- configurations
 def write_config(config: Config) -> dict[str, Any]:
     """The fields of a configuration that a program depends on, and its digest."""
-    return {"fields": config.contract, "digest": config.digest}
+    return {"fields": config.program_fields, "digest": config.digest}
 
 
 def read_config(node: Node) -> Config:

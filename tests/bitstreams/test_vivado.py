@@ -1,6 +1,7 @@
 """The project for Vivado: what its scripts do, on a Vivado that knows the ports of the IPs."""
 
 import dataclasses
+import inspect
 import json
 import re
 
@@ -14,6 +15,10 @@ from transept.bitstreams.vivado import project
 from transept.bitstreams.vivado.project import listed, quoted, with_ultra_ram, write_project
 from transept.golden import registers
 from transept.golden.config import CONTRACT_VERSION, KV260, PYNQ_Z2, TINY
+from transept.rtl.fabric import STAGES
+from transept.rtl.memory.bursts import BURST_BEATS
+from transept.rtl.memory.reader import ReadMaster
+from transept.rtl.memory.writer import WriteMaster
 from transept.sim.build import FABRIC, fabric_verilog
 
 tkinter = pytest.importorskip("tkinter", reason="Python without Tcl")
@@ -34,6 +39,14 @@ def built(folder, board=Z2, **behaviour):
     """The session that has built a board's project in a folder."""
     session = Vivado(Behaviour(**({"handoff": hwh(board)} | behaviour)))
     return session.run(written(folder, board))
+
+
+def test_what_is_told_of_the_core_is_so():
+    assert project._RESET_STAGES == STAGES
+    assert project._MASTER["MAX_BURST_LENGTH"] == BURST_BEATS
+    for direction, master in (("READ", ReadMaster), ("WRITE", WriteMaster)):
+        limit = inspect.signature(master).parameters["outstanding"].default
+        assert project._MASTER[f"NUM_{direction}_OUTSTANDING"] == limit
 
 
 @BOTH

@@ -219,8 +219,8 @@ def test_how_blocks_are_made_is_no_part_of_the_contract():
     every = PYNQ_Z2.replace(hls=HLS_BLOCKS)
     assert every != PYNQ_Z2
     assert every.digest == PYNQ_Z2.digest
-    assert every.contract == PYNQ_Z2.contract
-    assert Config.from_fields(json.loads(json.dumps(every.contract))) == PYNQ_Z2
+    assert every.program_fields == PYNQ_Z2.program_fields
+    assert Config.from_fields(json.loads(json.dumps(every.program_fields))) == PYNQ_Z2
     assert Config.from_fields(json.loads(json.dumps(dataclasses.asdict(every)))) == every
     # what stands in program files and registers since before there was a choice
     assert (TINY.digest, PYNQ_Z2.digest) == (0x8BB468D2, 0xDAAF4946)

@@ -83,7 +83,11 @@ class _Sample:
 @pytest.mark.slow
 @pytest.mark.skipif(bool(ABSENT), reason=tools.absence(ABSENT))
 def test_the_table_is_that_of_today():
+    """Exactly; what another release of a tool may count in another way, within 5 %."""
     found = bench_hls()
-    if found["tools"] != TABLE["tools"]:
-        pytest.skip(f"measured with {TABLE['tools']}, here is {found['tools']}")
-    assert found == TABLE
+    counted = {"lut", "ff", "lut_hls", "ff_hls", "ratio"}
+    assert found["product"] == TABLE["product"]
+    for row in found["rows"]:
+        for key, figure in ROWS[row["block"]].items():
+            wanted = pytest.approx(figure, rel=0.05) if key in counted else figure
+            assert row[key] == wanted, f"{row['block']}: {key}"

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from transept.host.fabric.delays import CORNERS, NetDelay
-from transept.host.fabric.graph import build_graph
-from transept.host.fabric.netlist import Cell, Netlist
-from transept.host.fabric.sta import analyse
+from transept.host.timing.delays import CORNERS, NetDelay
+from transept.host.timing.graph import build_graph
+from transept.host.timing.netlist import Cell, Netlist
+from transept.host.timing.sta import analyse
 
 #: Sums stay easy: 1 ns for a net, and 1 more for each doubling of its ends.
 PLAIN = NetDelay(1, 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transept.host.fabric.netlist import Cell, read_netlist
+from transept.host.timing.netlist import Cell, read_netlist
 
 
 def cell(kind, name="c", hidden=0, attributes=None, **pins):

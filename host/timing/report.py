@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from transept.golden.config import Config
-from transept.host.fabric.delays import ASSUMPTIONS, CORNERS, DELAYS, NetDelay
-from transept.host.fabric.graph import PORT, Graph, build_graph
-from transept.host.fabric.mapped import map_accelerator
-from transept.host.fabric.netlist import Cell, Netlist
-from transept.host.fabric.sta import Way, analyse
-from transept.host.fabric.yosys import synthesiser
 from transept.host.synth import count
+from transept.host.timing.delays import ASSUMPTIONS, CORNERS, DELAYS, NetDelay
+from transept.host.timing.graph import PORT, Graph, build_graph
+from transept.host.timing.mapped import map_accelerator
+from transept.host.timing.netlist import Cell, Netlist
+from transept.host.timing.sta import Way, analyse
+from transept.host.yosys import synthesiser
 from transept.sim import tools
 
 __all__ = ["REPORTED", "estimate", "timing_report"]

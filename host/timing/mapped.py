@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from transept.golden.config import Config
-from transept.host.fabric.netlist import Netlist, read_netlist
-from transept.host.fabric.yosys import run_script, synthesiser
+from transept.host.timing.netlist import Netlist, read_netlist
+from transept.host.yosys import run_script, synthesiser
 from transept.sim import tools
 from transept.sim.build import TOP, accelerator_verilog, find_verilog
 from transept.sim.cache import Recipe, content_hash

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transept.host.fabric.delays import CORNERS, DELAYS, cell_arcs, is_dedicated
+from transept.host.timing.delays import CORNERS, DELAYS, cell_arcs, is_dedicated
 
 REGISTERS = ("AREG", "BREG", "CREG", "DREG", "ADREG", "MREG", "PREG")
 

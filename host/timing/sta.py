@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transept.host.fabric.delays import NetDelay
-from transept.host.fabric.graph import Bools, Floats, Graph
+from transept.host.timing.delays import NetDelay
+from transept.host.timing.graph import Bools, Floats, Graph
 
 __all__ = ["Timing", "Way", "analyse"]
 

