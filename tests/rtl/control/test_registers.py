@@ -105,3 +105,29 @@ def test_status_fields_are_where_the_table_says():
         assert registers.decode("ERROR", value) == error
 
     run(dut, bench)
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.6])
+def test_what_is_locked_keeps_its_value(patience):
+    """Until it is not; the rest can be written all the while."""
+    dut = RegisterFile(TINY)
+    writable = [
+        r for r in registers.table(TINY)
+        if r.constant is None and len(r.fields) == 1 and r.access is Access.RW
+    ]  # fmt: skip
+    assert {entry.locked for entry in writable} == {True, False}
+
+    async def bench(ctx, host):
+        for lock in (1, 0):
+            ctx.set(dut.lock, lock)
+            await ctx.tick().repeat(2)
+            for entry in writable:
+                before, _ = await host.read(entry.offset)
+                refused = lock and entry.locked
+                assert await host.write(entry.offset, ~before & 0xFFFFFFFF) == (
+                    SLVERR if refused else OKAY
+                )
+                after, _ = await host.read(entry.offset)
+                assert (after == before) == bool(refused), entry.name
+
+    run(dut, bench, patience)
