@@ -8,9 +8,6 @@ from typing import Any
 
 __all__ = ["Cell", "Netlist", "read_netlist"]
 
-#: Files of the synthesiser and of libraries, whose lines say little of where a cell came from.
-_FOREIGN = "/share/"
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -91,5 +88,6 @@ def _scope(name: str, hidden: int, attributes: Mapping[str, str]) -> tuple[str, 
 
 
 def _source(text: str) -> str:
-    """The first place that is not the synthesiser's own."""
-    return next((place for place in text.split("|") if place and _FOREIGN not in place), "")
+    """The first place in the RTL or in Amaranth: files of the synthesiser and of Python, which say
+    little of where a cell came from, have absolute paths."""
+    return next((place for place in text.split("|") if not place.startswith("/")), "")

@@ -52,10 +52,12 @@ def test_a_scope_is_noted_or_in_a_public_name():
     [
         ("rtl/a.py:7|/x/share/xilinx/ff_map.v:68.41-68.95", "rtl/a.py:7"),
         ("/x/share/xilinx/ff_map.v:1.1-2.2", ""),
+        ("/x/python3.11/contextlib.py:144", ""),
+        ("/x/python3.11/contextlib.py:144|rtl/a.py:7", "rtl/a.py:7"),
         ("", ""),
     ],
 )
-def test_a_source_is_the_first_that_is_not_the_synthesisers(text, source):
+def test_a_source_is_the_first_in_the_rtl(text, source):
     assert read_one("c", cell("FDRE", attributes={"src": text})).source == source
 
 
