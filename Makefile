@@ -37,7 +37,7 @@ test-slow: $(STAMP) $(BOARD_STAMP)
 
 # whether every notebook gives the outputs that are kept in it; UPDATE=1 writes them anew
 NOTEBOOKS := $(VENV)/bin/pytest --nbval --nbval-current-env -n auto --dist loadfile notebooks
-notebooks: $(STAMP)
+notebooks: $(STAMP) $(BOARD_STAMP)
 	$(if $(UPDATE),$(VENV)/bin/python tools/notebook_outputs.py notebooks/*.ipynb,$(NOTEBOOKS))
 
 # faults planted in the source, which the tests must notice: SEED, COUNT, ONLY="rtl host/driver.py",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transept.golden.config import Config
 from transept.host.files import whole_file
 
-__all__ = ["check_plot", "engine_cycles", "plot_model"]
+__all__ = ["check_plot", "draw_stalls", "engine_cycles", "plot_model"]
 
 #: Colours of the engines, and of what they wait for.
 BUSY, WAITS = "tab:blue", ("tab:red", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "gold")
@@ -36,7 +37,7 @@ def plot_model(result: dict[str, Any], config: Config, rate: float, path: Path) 
     )
     _roofline(roof, result, config, rate)
     _timeline(time, result)
-    _stalls(bars, result)
+    draw_stalls(bars, result)
     with whole_file(path) as place:
         figure.savefig(place, format=path.suffix.removeprefix("."))
     pyplot.close("all")
@@ -94,8 +95,9 @@ def _timeline(axes: Any, result: dict[str, Any]) -> None:
     axes.set_title("share of each slice in which the engine works")
 
 
-def _stalls(axes: Any, result: dict[str, Any]) -> None:
-    """Cycles of each engine: working, and waiting for what."""
+def draw_stalls(axes: Any, result: Mapping[str, Any]) -> None:
+    """Cycles of each engine: working, and waiting for what; result: ``cycles`` of the whole, and
+    ``busy`` and ``stalls`` as a ``RunReport`` has them."""
     engines = list(result["busy"])
     left = [0.0] * len(engines)
     for index, (label, cycles) in enumerate(engine_cycles(result).items()):
@@ -108,7 +110,7 @@ def _stalls(axes: Any, result: dict[str, Any]) -> None:
     axes.legend(fontsize="small", ncols=3)
 
 
-def engine_cycles(result: dict[str, Any]) -> dict[str, dict[str, int]]:
+def engine_cycles(result: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     """Cycles of every engine by what it does: ``works``, then each reason to wait.
 
     An engine that waits for a token is not busy; for everything else it waits while it is.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -46,8 +46,6 @@ def board_sim(
     if not host.startswith(LOOPBACK):
         console.print(f"{host}: whoever reaches it may use the board, nobody is asked who he is")
     command = [python, "-m", "transept.sim.board", "--board", chosen.name, "--host", host]
-    try:
-        done = subprocess.run([*command, "--memory", memory.value], env=os.environ)
-    except KeyboardInterrupt:
-        return
-    raise typer.Exit(done.returncode)
+    sys.stdout.flush()
+    # in place of this process: whoever ends it ends the board
+    os.execv(python, [*command, "--memory", memory.value])

@@ -102,6 +102,12 @@ def _name_clocks() -> None:
         ZynqProcSysCore.clk_freq_param_name = lambda self, i: f"PCW_ACT_FPGA{i}_PERIPHERAL_FREQMHZ"
 
 
+def _told(error: Exception) -> str:
+    """What an error says in one line; those of gRPC have a page of it."""
+    details = getattr(error, "details", None)
+    return str(details() if callable(details) else error)
+
+
 class PynqDevice:
     """The accelerator of an overlay, which is loaded first; ``wait`` polls, for a remote board has
     no interrupts. Calls of pynq have no time limit of their own.
@@ -174,7 +180,7 @@ class PynqDevice:
             self._lost = f"the board has not answered for {seconds:.0f} s"
             raise DeviceLostError(f"{self.name}: {what}: {self._lost}") from None
         except Exception as error:
-            raise DeviceError(f"{self.name}: {what}: {error}") from None
+            raise DeviceError(f"{self.name}: {what}: {_told(error)}") from None
 
     # --- registers
     def read(self, offset: int) -> int:
