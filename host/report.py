@@ -37,7 +37,7 @@ console = Console()
 errors = Console(stderr=True)
 
 #: Bytes a cycle of the simulated memories, for memory-bound figures.
-RATES = {"default": 12.8, "board": 6.4}
+RATES = {"wide": 25.6, "default": 12.8, "board": 6.4}
 
 BAR_WIDTH = 60
 

@@ -12,7 +12,14 @@ from transept.host.bench.product import gemm, reference
 from transept.host.limits import check_cycles
 from transept.host.runtime.session import Session
 
-__all__ = ["DEFAULT_SHAPES", "MAX_ROWS", "bench_gemm", "check_shape", "parse_shape"]
+__all__ = [
+    "DEFAULT_SHAPES",
+    "MAX_ROWS",
+    "bench_gemm",
+    "check_shape",
+    "parse_shape",
+    "read_bound",
+]
 
 #: Rows of A.
 MAX_ROWS = 65_536
@@ -61,6 +68,15 @@ def bench_gemm(
     return [_one(config, shape, device, seed, rate, options) for shape in shapes]
 
 
+def read_bound(config: Config, m: int, n: int, k: int) -> int:
+    """Bytes that a product of int8[m, k] and int8[k, n] must read at least: both operands once, and
+    ``2 m n k / sqrt(S)`` with S operands on chip (Hong and Kung 1981, with the factor of
+    Kwasniewski et al. 2019). S: what the activation scratchpad holds, which they wait in.
+    """
+    held = config.act_words * config.tile
+    return max(m * k + k * n, round(2 * m * n * k / np.sqrt(held)))
+
+
 def _one(config: Config, shape: str, device: str, seed: int, rate: float, options: dict) -> dict:
     m, n, k = parse_shape(shape)
     rng = np.random.default_rng(seed)
@@ -81,6 +97,7 @@ def _one(config: Config, shape: str, device: str, seed: int, rate: float, option
         "ideal_cycles": -(-macs // config.macs),
         "utilisation": macs / config.macs / report.cycles if report.cycles else None,
         "memory_bound_cycles": int(np.ceil(nbytes / rate)),
+        "bytes_bound": read_bound(config, m, n, k),
         "bytes_read": report.bytes_read,
         "bytes_written": report.bytes_written,
         "mismatches": int((result.outputs["c"][0] != reference(a, b, product)).sum()),

@@ -27,7 +27,7 @@ def board_sim(
         str, typer.Option("--host", help="address to serve at, or unix:PATH")
     ] = "127.0.0.1",
     memory: Annotated[
-        MemoryName, typer.Option("--memory", help="12.8 or 6.4 bytes a cycle")
+        MemoryName, typer.Option("--memory", help="25.6, 12.8 or 6.4 bytes a cycle")
     ] = MemoryName.board,
     overlay: Annotated[
         Path | None, typer.Option("--overlay", help="write the overlay for clients to this folder")

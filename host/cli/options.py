@@ -65,6 +65,7 @@ class DeviceName(str, Enum):
 class MemoryName(str, Enum):
     """Timing of the simulated DRAM."""
 
+    wide = "wide"
     default = "default"
     board = "board"
 
@@ -79,7 +80,9 @@ HlsOption = Annotated[
     str | None,
     typer.Option("--hls", help=f"by high-level synthesis: some of {','.join(HLS_BLOCKS)}"),
 ]
-MemoryOption = Annotated[MemoryName, typer.Option("--memory", help="12.8 or 6.4 bytes a cycle")]
+MemoryOption = Annotated[
+    MemoryName, typer.Option("--memory", help="25.6, 12.8 or 6.4 bytes a cycle")
+]
 SeedOption = Annotated[int, typer.Option("--seed")]
 TokensOption = Annotated[
     int | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
 from collections.abc import Iterator, Mapping
@@ -13,8 +14,19 @@ from transept.golden.ops import Attention, Linear
 from transept.host.compiler.homes import Home, crossing, first_residuals, plan
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
+from transept.host.compiler.weights import column_words
 
-__all__ = ["Cut", "Policy", "Shape", "Spill", "choose", "policies", "spilled"]
+__all__ = [
+    "COLUMNS_TOGETHER",
+    "TOGETHER",
+    "Cut",
+    "Policy",
+    "Shape",
+    "Spill",
+    "choose",
+    "policies",
+    "spilled",
+]
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,8 @@ class Cut:
     group: sequences that go through all operators together; rows: largest row block of every
     segment; queries: rows of a query block; heads: key-value heads on chip at a time; scores: score
     buffers; spilled: values that are kept in DRAM between segments; resident: every weight stays on
-    chip; fill: share of the activation scratchpad that may be in use at a time.
+    chip; fill: share of the activation scratchpad that may be in use at a time; together: row
+    blocks of a lone linear layer that take columns of its weights before the next ones come.
     """
 
     group: int
@@ -58,6 +71,7 @@ class Cut:
     spilled: frozenset[str]
     resident: bool
     fill: float
+    together: int
 
 
 class Spill(enum.Enum):
@@ -89,7 +103,10 @@ class Sizing:
 
 @dataclass(frozen=True)
 class Policy:
-    """How to choose a cut, whatever the number of layers; the rest as in ``Cut``."""
+    """How to choose a cut, whatever the number of layers; the rest as in ``Cut``.
+
+    together: tiles of rows in a block, for blocks that take weights together; 0: none do.
+    """
 
     group: int
     resident: bool
@@ -97,6 +114,7 @@ class Policy:
     heads: int
     sizing: Sizing
     fill: float
+    together: float = 0
 
 
 #: How row blocks are sized, and how full the activation scratchpad may get: buffers that fit by
@@ -120,6 +138,10 @@ BLOCK_SLACK = 1.15
 #: Tiles of rows in a block that loads no weights: small blocks are soon done and cost nothing; but
 #: products of too few rows do not keep the array busy. What goes to DRAM is even better small.
 ROWS_WITHOUT_WEIGHTS, ROWS_TO_DRAM = 2, 1
+#: Row blocks that take weights together have so many tiles of rows: more begin later, with fewer
+#: the array would wait for each tile of weights. So many pieces of their results are on their way
+#: to DRAM at a time, and so many columns of weights are used while others come.
+TOGETHER, PIECES, COLUMNS_TOGETHER = (1.5, 2.0), 4, 4
 #: Row blocks of a segment at least: norms of one hide behind products of another.
 LEAST_BLOCKS = 2
 
@@ -169,7 +191,7 @@ def spilled(graph: Graph, spill: Spill) -> frozenset[str]:
 def choose(graph: Graph, config: Config, shape: Shape, policy: Policy) -> Cut | None:
     """The cut of a policy; None if not even one row of some segment fits."""
     family = _Family(graph, config, shape, policy.group, spilled(graph, policy.spill))
-    return family.cut(policy)
+    return family.together(policy) if policy.together else family.cut(policy)
 
 
 class _Family:
@@ -200,7 +222,26 @@ class _Family:
             spilled=self._spilled,
             resident=policy.resident,
             fill=policy.fill,
+            together=1,
         )
+
+    def together(self, policy: Policy) -> Cut | None:
+        """The cut whose row blocks take columns of weights together: as many as fit beside their
+        results; None if that is one, or all is not one linear layer with room for its columns."""
+        (op, *others), config = self._graph.ops, self._config
+        if others or not isinstance(op, Linear) or policy.resident:
+            return None
+        words, total = self._layouts[op.x].total, self._total(op.x)
+        columns = config.memories.stat_words // column_words(words, config.tile)
+        rows = min(int(policy.together * config.tile), config.geometry.max_rows, total)
+        blocks = -(-total // rows)
+        free = int(config.act_words * policy.fill) - PIECES * rows * COLUMNS_TOGETHER
+        fit = free // (rows * words)
+        if fit < 2 or blocks < 2 or columns < 2:
+            return None
+        together = -(-blocks // -(-blocks // fit))
+        cut = self.cut(policy)
+        return cut and dataclasses.replace(cut, rows=(rows,), together=together)
 
     def _length(self, value: str) -> int:
         return self._shape.lengths[self._graph.values[value].dim]

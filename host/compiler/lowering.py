@@ -11,7 +11,7 @@ from transept.host.compiler.cut import Cut, Shape
 from transept.host.compiler.homes import plan
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.lower.attention import lower_attention
-from transept.host.compiler.lower.linear import lower_linear
+from transept.host.compiler.lower.linear import lower_linear, lower_together
 from transept.host.compiler.lower.norm import lower_norm
 from transept.host.compiler.lower.scope import Scope
 from transept.host.compiler.places import Places, row_blocks
@@ -67,6 +67,11 @@ def _lower_rows(
         dims.setdefault(scope.graph.values[op.inputs[0]].dim, []).append(op)
     for ops in dims.values():
         blocks = row_blocks(scope.places.rows(ops[0].inputs[0]), largest, scope.config.tile)
+        if scope.cut.together > 1:
+            (op,) = ops
+            assert isinstance(op, Linear)
+            lower_together(scope, op, blocks)
+            continue
         linears = [index for index, op in enumerate(ops) if isinstance(op, Linear)] or [len(ops)]
         for block in blocks:
             last = block is blocks[-1]

@@ -143,12 +143,17 @@ class Places:
             return rows
         return self._load(value, block)
 
-    def _load(self, value: str, block: RowBlock) -> Rows:
+    def wait(self, value: str, block: RowBlock, blocks: int) -> Rows:
+        """The rows of a block of a value from DRAM, of which so many are on chip together, and the
+        next one is loaded."""
+        return self._load(value, block, blocks + 1)
+
+    def _load(self, value: str, block: RowBlock, slots: int = 0) -> Rows:
         words, key = self.words(value), (self.first, block)
-        held = self.held(f"{value}.in", self.homes.turns(value, loaded=True))
+        held = self.held(f"{value}.in", slots or self.homes.turns(value, loaded=True))
         found = held.find(key)
         buffer = found or held.open(key, "act", block.rows * words)
-        rows = Rows(buffer, words, stats=self._maxima(value, "in", block))
+        rows = Rows(buffer, words, stats=self._maxima(value, "in", block, held.ring.slots))
         if found is None:
             self.load_rows(value, block, 0, words, rows)
         return rows
@@ -196,7 +201,7 @@ class Places:
             key, words = (self.first, block), self.words(value)
             turns = self.homes.turns(value, loaded=False)
             buffer = self.held(f"{value}.out", turns).open(key, "act", block.rows * words)
-            rows = Rows(buffer, words, stats=self._maxima(value, "out", block))
+            rows = Rows(buffer, words, stats=self._maxima(value, "out", block, turns))
         else:
             rows = self.read(operand, block)
             self._forget(operand, block)
@@ -215,11 +220,10 @@ class Places:
         stats = Buffer(f"{value}.max", "rowstat", rows) if self.homes.has_maxima(value) else None
         return Rows(Buffer(value, "act", rows * self.words(value)), self.words(value), stats=stats)
 
-    def _maxima(self, value: str, way: str, block: RowBlock) -> Buffer | None:
+    def _maxima(self, value: str, way: str, block: RowBlock, turns: int) -> Buffer | None:
         """Statistics beside a block's buffer, which take turns as it does."""
         if not self.homes.has_maxima(value):
             return None
-        turns = self.homes.turns(value, loaded=way == "in")
         held = self.held(f"{value}.{way}.max", turns)
         key = (self.first, block)
         return held.find(key) or held.open(key, "rowstat", block.rows)

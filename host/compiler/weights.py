@@ -23,7 +23,7 @@ from transept.golden.numerics.requantise import ChannelParameters
 from transept.golden.ops import Add, Attention, Linear, Norm
 from transept.host.compiler.layout import Layouts, Segments
 
-__all__ = ["Block", "ColumnTile", "WeightImage", "block_tiles"]
+__all__ = ["Block", "ColumnTile", "WeightImage", "block_tiles", "column_words"]
 
 #: Blocks of weights that fit the ring at least.
 BLOCKS = 4
@@ -40,6 +40,11 @@ def block_tiles(ring_words: int, tile: int, rows: int, *, fine: bool) -> int:
     four fit the ring. fine: at the beginning or the end of a program."""
     largest = FEW_ROWS_BLOCK if rows < 2 * tile and not fine else LARGEST_BLOCK
     return max(1, min(largest, (ring_words // BLOCKS - RECORD_BYTES) // tile))
+
+
+def column_words(k_tiles: int, tile: int) -> int:
+    """Stationary words of a column, its channel parameters included."""
+    return k_tiles * tile + RECORD_BYTES
 
 
 class Block(NamedTuple):
@@ -75,7 +80,7 @@ class ColumnTile:
     @property
     def words(self) -> int:
         """All words of the column."""
-        return self.k_tiles * self.tile + RECORD_BYTES
+        return column_words(self.k_tiles, self.tile)
 
 
 class WeightImage:

@@ -117,6 +117,7 @@ def _read_cut(node: Node, region: Region) -> Cut:
         spilled=frozenset(spilled),
         resident=parts["resident"].flag(),
         fill=parts["fill"].number(0, 1),
+        together=1,  # which rows share their weights is in the instructions
     )
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from transept.golden.isa import AMode, Memory, OutMode
 from transept.golden.ops import Linear
+from transept.host.compiler.cut import COLUMNS_TOGETHER
 from transept.host.compiler.lower.scope import Scope
 from transept.host.compiler.places import RowBlock
 from transept.host.compiler.tasks import Buffer, LoadBlock, Product, Rows, whole, written_keys
 from transept.host.compiler.weights import ColumnTile
 
-__all__ = ["lower_linear", "product"]
+__all__ = ["lower_linear", "lower_together", "product"]
 
 #: Other work may come between the parts of a product; a part takes at least so many cycles.
 SHORTEST_PART = 4096
@@ -35,6 +36,42 @@ def lower_linear(scope: Scope, op: Linear, block: RowBlock, *, last: bool) -> No
         out = places.piece(op.y, block, stop - start)
         product(scope, op, columns[start:stop], a, block.rows, out, _out_mode(scope, op))
         places.store(op.y, block, out, start, stop - start)
+
+
+def lower_together(scope: Scope, op: Linear, blocks: Sequence[RowBlock]) -> None:
+    """Tasks for all rows of a lone linear layer: as many blocks as fit the chip take columns of
+    weights together, which then are read once for all of them. Where the next blocks begin, the
+    last columns are still there: every other time the columns come in reverse order."""
+    places, wave = scope.places, scope.cut.together
+    columns = list(enumerate(scope.image.columns[op.name]))
+    slots = scope.config.memories.stat_words // columns[0][1].words
+    step = min(COLUMNS_TOGETHER, slots - 1)
+    for number, first in enumerate(range(0, len(blocks), wave)):
+        ordered = columns[::-1] if number % 2 else columns
+        for start in range(0, len(ordered), step):
+            part = ordered[start : start + step]
+            for block in blocks[first : first + wave]:
+                a = places.wait(op.x, block, wave)
+                _together(scope, op, block, a, part, slots)
+
+
+def _together(
+    scope: Scope,
+    op: Linear,
+    block: RowBlock,
+    a: Rows,
+    columns: Sequence[tuple[int, ColumnTile]],
+    slots: int,
+) -> None:
+    """Some columns for a block of rows, and their way to DRAM."""
+    places, word = scope.places, min(index for index, _ in columns)
+    out = places.piece(op.y, block, len(columns))
+    for index, column in columns:
+        whole_column = column.block(0, column.k_tiles)
+        weights = places.constant(f"{op.name}.weights", slots, whole_column, Memory.STAT)
+        part, mode = [(index - word, column)], _out_mode(scope, op)
+        scope.tasks.append(_task(scope, op, part, a, block.rows, out, mode, None, [weights]))
+    places.store(op.y, block, out, word, len(columns))
 
 
 def _out_mode(scope: Scope, op: Linear) -> OutMode:
@@ -70,7 +107,8 @@ def product(
     step = 1 if scope.cut.resident else max(1, -(-SHORTEST_PART // passes))
     for start in range(0, len(columns), step):
         part = list(enumerate(columns))[start : start + step]
-        scope.tasks.append(_task(scope, op, part, a, rows, out, out_mode, key_row))
+        resident = _resident(scope, op, part) if scope.cut.resident else None
+        scope.tasks.append(_task(scope, op, part, a, rows, out, out_mode, key_row, resident))
 
 
 def _task(
@@ -82,12 +120,12 @@ def _task(
     out: Rows,
     out_mode: OutMode,
     key_row: int | None,
+    resident: list[Buffer] | None,
 ) -> Product:
     dynamic = scope.graph.values[op.x].bits == 16
     reads = [a.use(rows, columns[0][1].k_tiles)]
     if dynamic:
         reads += a.maxima(rows)
-    resident = _resident(scope, op, columns) if scope.cut.resident else None
     if resident is not None:
         reads += [whole(buffer) for buffer in resident]
     if op.table is not None:

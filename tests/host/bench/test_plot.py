@@ -147,6 +147,6 @@ def test_reasons_take_the_colours_in_turn():
     names = [f"R{n}" for n in range(8)]
     stalls = {"GEMM": dict.fromkeys(names, 1) | {"TOKEN": 1}}
     drawing = Drawing()
-    plot._stalls(drawing, {"busy": {"GEMM": 10}, "stalls": stalls, "cycles": 10})
+    plot.draw_stalls(drawing, {"busy": {"GEMM": 10}, "stalls": stalls, "cycles": 10})
     found = [line.split("color=")[1].split(",")[0] for line in drawing.lines[:10]]
     assert found == [plot.BUSY, *plot.WAITS, *plot.WAITS[:3]]
