@@ -387,7 +387,7 @@ KV260 = PYNQ_Z2.replace(
     tile=32,
     act_banks=(4096,) * 8,
     axi_data_bits=256,
-    epilogue_lanes=16,
+    epilogue_lanes=32,
     exp_lanes=8,
     vector_lanes=16,
 )

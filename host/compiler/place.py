@@ -8,6 +8,7 @@ another bank than the one that streams.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from transept.golden.isa import Engine
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.memories import Users, buffers, capacities
 from transept.host.compiler.stream import Step, TaskStep
-from transept.host.compiler.tasks import Buffer
+from transept.host.compiler.tasks import Buffer, Use
 
 __all__ = ["place"]
 
@@ -84,14 +85,40 @@ def _lives(program: list[Step]) -> dict[str, list[_Life]]:
     return found
 
 
-def _conflicts(program: list[Step]) -> dict[Buffer, dict[Buffer, int]]:
-    """Cycles for which the array streams one buffer while another engine reads another."""
+class _Conflicts:
+    """Cycles for which the array streams some words while another engine reads others: of another
+    buffer, or, by both ranges, of the same one."""
+
+    def __init__(self) -> None:
+        self.others: dict[Buffer, dict[Buffer, int]] = defaultdict(lambda: defaultdict(int))
+        self.within: dict[Buffer, dict[tuple[range, range], int]] = defaultdict(
+            lambda: defaultdict(int)
+        )
+
+    def add(self, stream: Use, read: Use, cycles: int) -> None:
+        """The array streams one use while the other one is read."""
+        if stream.buffer is read.buffer:
+            ranges = _words(stream), _words(read)
+            first, second = sorted(ranges, key=lambda words: words.start)
+            if first.stop <= second.start:
+                self.within[stream.buffer][ranges] += cycles
+            return
+        self.others[stream.buffer][read.buffer] += cycles
+        self.others[read.buffer][stream.buffer] += cycles
+
+
+def _words(use: Use) -> range:
+    return range(use.region.start, use.region.stop)
+
+
+def _conflicts(program: list[Step]) -> _Conflicts:
+    """Of a program, in the order of its instructions."""
     steps = (step for step in program if isinstance(step, TaskStep) and step.block == 0)
     slots = [slot for step in steps for slot in step.slots]
     streams = sorted(
         (slot for slot in slots if slot.task.engine == Engine.GEMM), key=lambda slot: slot.start
     )
-    found: dict[Buffer, dict[Buffer, int]] = defaultdict(lambda: defaultdict(int))
+    found = _Conflicts()
     starts = [slot.start for slot in streams]
     for slot in slots:
         if slot.task.engine in (Engine.GEMM, Engine.LOAD):
@@ -103,11 +130,10 @@ def _conflicts(program: list[Step]) -> dict[Buffer, dict[Buffer, int]]:
             overlap = min(stream.end, slot.end) - max(stream.start, slot.start)
             if overlap <= 0:
                 continue
-            operand = next(u.buffer for u in stream.task.reads if u.buffer.memory == "act")
+            operand = next(use for use in stream.task.reads if use.buffer.memory == "act")
             for use in slot.task.reads:
-                if use.buffer.memory == "act" and use.buffer is not operand:
-                    found[operand][use.buffer] += overlap
-                    found[use.buffer][operand] += overlap
+                if use.buffer.memory == "act":
+                    found.add(operand, use, overlap)
     return found
 
 
@@ -119,25 +145,33 @@ class _Memory:
         name: str,
         capacity: int,
         bounds: list[int],
-        conflicts: dict[Buffer, dict[Buffer, int]],
+        conflicts: _Conflicts,
     ) -> None:
         self._name, self._capacity, self._bounds = name, capacity, bounds
         self._conflicts = conflicts
         self._placed: list[_Life] = []
+        self._across = False
 
     def place(self, lives: list[_Life]) -> None:
         """Each where it disturbs least: the largest first; if they do not fit so, those with the
         most words times cycles first; then in the order of the program. At first nothing lies where
-        something else has just been."""
+        something else has just been, and buffers may lie across the end of a bank to keep their own
+        parts apart, which leaves gaps."""
         plenty = sum(life.buffer.words for life in lives) <= PLENTY * self._capacity
         orders = (
-            (lambda life: (-life.buffer.words, life.first), SLACK * plenty),
-            (lambda life: (-life.buffer.words, life.first), 0),
-            (lambda life: (-life.buffer.words * (life.users.done - life.start), life.first), 0),
-            (lambda life: (life.first, -life.buffer.words), 0),
+            (lambda life: (-life.buffer.words, life.first), SLACK * plenty, True),
+            (lambda life: (-life.buffer.words, life.first), SLACK * plenty, False),
+            (lambda life: (-life.buffer.words, life.first), 0, False),
+            (
+                lambda life: (-life.buffer.words * (life.users.done - life.start), life.first),
+                *(0, False),
+            ),
+            (lambda life: (life.first, -life.buffer.words), 0, False),
         )
         failure: CompileError | None = None
-        for order, slack in orders:
+        for order, slack, self._across in orders:
+            if self._across and not any(self._conflicts.within.get(x.buffer) for x in lives):
+                continue
             try:
                 return self._try(sorted(lives, key=order), slack)
             except CompileError as error:
@@ -178,6 +212,9 @@ class _Memory:
     def _candidates(self, buffer: Buffer, around: list[Buffer]) -> list[int]:
         """Behind and before what lies there, and at both ends of every bank."""
         ends = [*self._bounds, *(o.addr + o.words for o in around)]
+        if self._across:
+            parts = {part.start for pair in self._within(buffer) for part in pair}
+            ends += [bound - part for bound in self._bounds for part in parts]
         starts = [bound - buffer.words for bound in (*self._bounds, *(o.addr for o in around))]
         align = buffer.align
         return sorted({-(-at // align) * align for at in (*ends, *starts)})
@@ -185,11 +222,22 @@ class _Memory:
     def _cost(self, buffer: Buffer, addr: int) -> int:
         """Cycles in which it shares a bank with what streams while it is read, or the reverse."""
         mine = self._banks_of(addr, buffer.words)
-        return sum(
+        others = sum(
             cycles
-            for other, cycles in self._conflicts[buffer].items()
+            for other, cycles in self._conflicts.others[buffer].items()
             if other.addr >= 0 and mine & self._banks_of(other.addr, other.words)
         )
+        if not self._across:
+            return others
+        return others + sum(
+            cycles
+            for (stream, read), cycles in self._within(buffer).items()
+            if self._banks_of(addr + stream.start, len(stream))
+            & self._banks_of(addr + read.start, len(read))
+        )
+
+    def _within(self, buffer: Buffer) -> Mapping[tuple[range, range], int]:
+        return self._conflicts.within.get(buffer, {})
 
     def _banks_of(self, addr: int, words: int) -> set[int]:
         first = int(np.searchsorted(self._bounds, addr, side="right")) - 1

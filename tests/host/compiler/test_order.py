@@ -6,13 +6,14 @@ import pytest
 from graphs import mlp
 
 from transept.golden.config import TINY
-from transept.golden.isa import AMode, OutMode, Window
+from transept.golden.isa import AMode, Engine, OutMode, Window
 from transept.host.compiler import cost, order, place, places, tensors, weights
 from transept.host.compiler.cost import Cost
 from transept.host.compiler.depend import dependences
 from transept.host.compiler.lower import linear
+from transept.host.compiler.memories import Users
 from transept.host.compiler.order import Schedule, Slot, _shared, _Weights
-from transept.host.compiler.place import _conflicts
+from transept.host.compiler.place import _Conflicts, _conflicts, _Life, _Memory
 from transept.host.compiler.stream import LoadStep, TaskStep, program_order
 from transept.host.compiler.tasks import Buffer, DramRows, LoadRows, Product, Rows, StoreRows, whole
 from transept.host.compiler.weights import ColumnTile
@@ -151,7 +152,9 @@ def test_buffers_are_in_conflict_while_the_array_streams_one_of_them(start, end,
     x, z, select = made.a.buffer, other.source.buffer, Buffer("select", "select", 1)
     other.reads = [other.source.use(1, 1), made.a.use(1, 1), whole(select)]
     slots = [Slot(made, 10, 30, 40, 10), Slot(other, start, end, end, start)]
-    assert _conflicts([TaskStep((slot,), 0) for slot in slots]) == {x: {z: cycles}, z: {x: cycles}}
+    found = _conflicts([TaskStep((slot,), 0) for slot in slots])
+    assert found.others == {x: {z: cycles}, z: {x: cycles}}
+    assert not found.within  # the same words of x
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 10), (30, 40)])
@@ -159,4 +162,45 @@ def test_what_ends_before_the_array_begins_is_in_no_conflict(start, end):
     made, other = product(2), store()
     made.reads, other.reads = [made.a.use(10, 2)], [other.source.use(1, 1)]
     slots = [Slot(made, 10, 30, 40, 10), Slot(other, start, end, end, start)]
-    assert not _conflicts([TaskStep((slot,), 0) for slot in slots])
+    found = _conflicts([TaskStep((slot,), 0) for slot in slots])
+    assert not found.others
+    assert not found.within
+
+
+def test_parts_of_a_buffer_are_in_conflict_with_each_other():
+    made, other = product(2), store()
+    made.reads = [made.a.use(4, 4)]
+    other.reads = [made.a.row(8).use(2, 4), made.a.row(3).use(2, 4)]  # the second one overlaps
+    slots = [Slot(made, 10, 30, 40, 10), Slot(other, 15, 90, 90, 15)]
+    found = _conflicts([TaskStep((slot,), 0) for slot in slots])
+    assert found.within == {made.a.buffer: {(range(16), range(32, 40)): 15}}
+    assert not found.others
+
+
+@pytest.mark.parametrize(("words", "across"), [(24, True), (40, True), (0, False)])
+def test_a_buffer_lies_across_banks_where_its_parts_meet(words, across):
+    """Banks of 64 words; the array streams the first ``words`` words while the rest is read."""
+    lives = [life_of(Buffer("x", "act", 48))]
+    conflicts = _Conflicts()
+    if words:
+        conflicts.within[lives[0].buffer] = {(range(words), range(words, 48)): 100}
+    _Memory("act", 256, [0, 64, 128, 192, 256], conflicts).place(lives)
+    at = lives[0].buffer.addr
+    assert (at // 64 != (at + 47) // 64) == across
+    if across:
+        assert (at + words) % 64 == 0
+
+
+def test_where_buffers_do_not_fit_across_banks_they_leave_no_gaps():
+    lives = [life_of(Buffer(name, "act", 60)) for name in "abcd"]
+    conflicts = _Conflicts()
+    for life in lives:
+        conflicts.within[life.buffer] = {(range(30), range(30, 60)): 100}
+    _Memory("act", 256, [0, 64, 128, 192, 256], conflicts).place(lives)
+    assert sorted(life.buffer.addr for life in lives) == [0, 60, 120, 180]
+
+
+def life_of(buffer):
+    users = Users()
+    users.add(Engine.GEMM, 10, 10)
+    return _Life(buffer, Engine.GEMM, 0, 10, 0, users)
