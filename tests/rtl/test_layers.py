@@ -7,7 +7,7 @@ from torch import nn
 from zoo import Named, sizes
 
 import transept
-from transept.golden.config import PYNQ_Z2
+from transept.golden.config import KV260, PYNQ_Z2
 from transept.host.bench.model import bench_model
 from transept.host.models import Prepared
 
@@ -76,9 +76,9 @@ LAYERS = {
 FAST = {"minilm, 128"}
 
 
-def measured(model, inputs):
-    program = transept.compile(model.eval(), inputs, config=PYNQ_Z2)
-    return bench_model(Prepared("layer", program, inputs), device="rtl")
+def measured(model, inputs, config=PYNQ_Z2, **options):
+    program = transept.compile(model.eval(), inputs, config=config)
+    return bench_model(Prepared("layer", program, inputs), device="rtl", **options)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,15 @@ def test_layer(name):
     print(
         f"{name}: {found['cycles']:,} cycles, {found['utilisation']:.4f}, {found['stalls']['GEMM']}"
     )
+
+
+@pytest.mark.slow
+def test_a_layer_on_an_array_of_1024():
+    """MiniLM's, four sequences of 128."""
+    model, (tokens,) = bert(384, 12, 1536, 128)
+    found = measured(model, (tokens.repeat(4, 1),), KV260, memory="wide")
+    assert found["mismatches_vs_emulator"] == found["mismatches_vs_golden"] == 0
+    assert found["utilisation"] >= 0.98, f"{found['cycles']:,} cycles"
 
 
 class Iterated(nn.Module):
