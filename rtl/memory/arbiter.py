@@ -45,10 +45,14 @@ class PortArbiter(wiring.Component):
         m = Module()
         clients, port = [self.clients[i] for i in range(self._count)], self.port
         requests = [client.en for client in clients]
-        chosen = self._choose(m, requests)
+        urgent = requests[0] if self._urgent else Const(0)
+        turn = self._take_turns(m, requests, urgent)
+        chosen = Mux(urgent, 0, turn)
         m.d.comb += port.en.eq(select(requests, chosen) if self._ahead else any_of(requests))
         for number, client in enumerate(clients):
-            m.d.comb += client.ready.eq(port.ready & (chosen == number) & ~self.held[number])
+            # not by ``chosen``, which is late where it drives the multiplexer of a wide word
+            wins = (turn == number) & ~urgent
+            m.d.comb += client.ready.eq(port.ready & wins & ~self.held[number])
         if self._urgent:
             m.d.comb += clients[0].ready.eq(port.ready & ~self.held[0])
 
@@ -60,7 +64,7 @@ class PortArbiter(wiring.Component):
                 m.d.comb += Value.cast(getattr(port, name)).eq(select(values, chosen))
         return m
 
-    def _choose(self, m: Module, requests: list[Value]) -> Signal:
+    def _take_turns(self, m: Module, requests: list[Value], urgent: Value) -> Signal:
         """The first client after the last one that asks; with ``ahead``, the one that was."""
         turns = range(int(self._urgent), self._count)
         following, last = Signal(range(self._count)), Signal(range(self._count), init=turns[0])
@@ -73,7 +77,6 @@ class PortArbiter(wiring.Component):
                     for candidate in reversed(after + before):
                         with m.If(requests[candidate]):
                             m.d.comb += following.eq(candidate)
-        urgent = requests[0] if self._urgent else Const(0)
         with m.If(~urgent):
             m.d.sync += last.eq(following)
-        return Mux(urgent, 0, last if self._ahead else following)
+        return last if self._ahead else following

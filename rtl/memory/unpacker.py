@@ -69,40 +69,53 @@ class Unpacker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        place, active = Signal(placement_layout()), Signal()
+        place, active, new = Signal(placement_layout()), Signal(), self.i.payload
         beat, fill = Signal(range(2 * self._cfg.tile // self._cfg.axi_bytes)), Signal()
-        last_beat, last_word, last_row = Signal(), Signal(), Signal()
-        word, empty, free = Signal.like(place.words), Signal(), Signal()
+        word, free, last_beat, ends = Signal.like(place.words), Signal(), Signal(), Signal()
+        # of the word at hand, registers: nothing that the memories accept waits for a comparison
+        empty, single, last_word, last_row = Signal(), Signal(), Signal(), Signal()
         tile_ends = place.phase == self._cfg.tile - 1  # the row is the last one of its key tile
         int8_beats = self._cfg.tile // self._cfg.axi_bytes
         m.d.comb += [
             free.eq(~self.o.valid | self.o.ready),
-            empty.eq((place.rows == 0) | (place.words == 0)),
             fill.eq(active & free & (self.beats.valid | empty)),
             self.beats.ready.eq(active & free & ~empty),
             last_beat.eq(beat == Mux(place.wide, 2 * int8_beats - 1, int8_beats - 1)),
-            last_word.eq(word == place.words - 1),
-            last_row.eq(place.rows == 1),
-            self.i.ready.eq(~active | (fill & (empty | (last_beat & last_word & last_row)))),
+            ends.eq(empty | (last_beat & last_word & last_row)),
+            self.i.ready.eq(~active | (fill & ends)),
         ]
         self._assemble(m, fill, beat, place.wide)
         self._emit(m, free, fill & (last_beat | empty), place, word, last_word, last_row, empty)
 
-        with m.If(fill):
+        with m.If(~active | fill):
             m.d.sync += beat.eq(beat + 1)
-            with m.If(last_beat):
-                m.d.sync += [beat.eq(0), word.eq(word + 1)]
+            with m.If(~active | ends):
+                m.d.sync += [
+                    active.eq(self.i.valid),
+                    place.eq(new),
+                    beat.eq(0),
+                    word.eq(0),
+                    empty.eq((new.rows == 0) | (new.words == 0)),
+                    single.eq(new.words == 1),
+                    last_word.eq(new.words == 1),
+                    last_row.eq(new.rows == 1),
+                ]
+            with m.Elif(last_beat):
+                m.d.sync += [
+                    beat.eq(0),
+                    word.eq(word + 1),
+                    last_word.eq(single | (word == place.words - 2)),
+                ]
                 with m.If(last_word):
                     m.d.sync += [
                         word.eq(0),
+                        last_row.eq(place.rows == 2),
                         place.rows.eq(place.rows - 1),
                         place.addr.eq(place.addr + place.stride),
                         place.rowstat.eq(place.rowstat + 1),
                         place.phase.eq(Mux(tile_ends, 0, place.phase + 1)),
                         place.summary.eq(place.summary + Mux(tile_ends, place.stride, 0)),
                     ]
-        with m.If(self.i.ready):
-            m.d.sync += [active.eq(self.i.valid), place.eq(self.i.payload), beat.eq(0), word.eq(0)]
         return m
 
     def _assemble(self, m: Module, fill: Value, beat: Signal, wide: Value) -> None:
