@@ -26,7 +26,7 @@ INSTRUCTIONS_AHEAD = 16
 
 
 class Sequencer(wiring.Component):
-    """Expands instructions ahead of the array, about one pass a cycle.
+    """Expands instructions ahead of the array, a pass every other cycle.
 
     An instruction of one pass takes three cycles, so that passes as short as ``tile`` cycles never
     wait for their descriptors.
@@ -114,7 +114,8 @@ class Sequencer(wiring.Component):
         with m.Elif(expanded):
             m.d.sync += held.eq(0)
         for part in expanders.values():
-            m.d.comb += part.instr.payload.eq(instruction)
+            # who has no instruction has no group
+            m.d.comb += [part.instr.payload.eq(instruction), part.groups.ready.eq(groups.ready)]
         with m.Switch(opcode):
             for value, part in expanders.items():
                 with m.Case(value):
@@ -123,7 +124,6 @@ class Sequencer(wiring.Component):
                         expanded.eq(part.instr.ready),
                         groups.valid.eq(part.groups.valid),
                         groups.payload.eq(part.groups.payload),
-                        part.groups.ready.eq(groups.ready),
                     ]
         return held
 
