@@ -156,12 +156,12 @@ class Controller(wiring.Component):
         A start waits until the counters are cleared.
         """
         running, done, start, idle = Signal(), Signal(), Signal(), Signal()
-        failed_before, asked = Signal(), Signal()
+        failed_before, asked, begin = Signal(), Signal(), Signal()
         m.d.comb += [
-            idle.eq(~running & ~failed & ~resetting),
-            start.eq((regs.control.start | asked) & idle & ~clearing),
+            idle.eq(~running & ~start & ~failed & ~resetting),
+            begin.eq((regs.control.start | asked) & idle & ~clearing),
             regs.status.idle.eq(idle & ~asked),
-            regs.status.busy.eq(running | asked),
+            regs.status.busy.eq(running | start | asked),
             regs.status.done.eq(done),
             regs.status.error.eq(failed),
             regs.status.resetting.eq(resetting),
@@ -171,11 +171,14 @@ class Controller(wiring.Component):
         ]
         m.d.sync += [
             failed_before.eq(failed),
-            asked.eq((asked | regs.control.start) & idle & ~start),
+            asked.eq((asked | regs.control.start) & idle & ~begin),
+            start.eq(begin),
             self.irq.eq(regs.irq_pending & regs.control.irq_enable),
         ]
+        with m.If(begin):
+            m.d.sync += done.eq(0)
         with m.If(start):
-            m.d.sync += [running.eq(1), done.eq(0)]
+            m.d.sync += running.eq(1)
         with m.Elif(resetting):
             m.d.sync += [running.eq(0), done.eq(0)]
         with m.Elif(ended):

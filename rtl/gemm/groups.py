@@ -92,7 +92,7 @@ class GroupWalker(wiring.Component):
 
     def _hand_over(self, m: Module, found: data.View, waiting: Signal) -> Signal:
         """Offer the pass that was found to all that need it, at once or not at all; whether they
-        take it. The consumers are queues, whose ready does not depend on valid."""
+        take it. The consumers are queues: their room stays until something is offered."""
         group, tile, passing = self.groups.payload, self.tiles.payload, self.passes.payload
         first = group.tile.first & found.begins
         needed = {
@@ -101,8 +101,8 @@ class GroupWalker(wiring.Component):
             self.jobs: found.begins & ~group.row.observe & group.tile.finishes,
             self.retires: found.ends & group.job.retire,
         }
-        taken = Signal()
-        room = Cat(port.ready | ~need for port, need in needed.items()).all()
+        taken, room = Signal(), Signal()
+        m.d.sync += room.eq(Cat(port.ready for port in needed).all() & ~taken)
         m.d.comb += [
             taken.eq(waiting & room),
             self.groups.ready.eq(taken & found.ends),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Flow, In, Out
 
@@ -46,13 +46,12 @@ class PortArbiter(wiring.Component):
         clients, port = [self.clients[i] for i in range(self._count)], self.port
         requests = [client.en for client in clients]
         urgent = requests[0] if self._urgent else Const(0)
-        turn = self._take_turns(m, requests, urgent)
+        turn, wins = self._take_turns(m, requests, urgent)
         chosen = Mux(urgent, 0, turn)
         m.d.comb += port.en.eq(select(requests, chosen) if self._ahead else any_of(requests))
         for number, client in enumerate(clients):
-            # not by ``chosen``, which is late where it drives the multiplexer of a wide word
-            wins = (turn == number) & ~urgent
-            m.d.comb += client.ready.eq(port.ready & wins & ~self.held[number])
+            accepts = wins[number] & ~urgent & ~self.held[number]
+            m.d.comb += client.ready.eq(port.ready & accepts)
         if self._urgent:
             m.d.comb += clients[0].ready.eq(port.ready & ~self.held[0])
 
@@ -64,8 +63,11 @@ class PortArbiter(wiring.Component):
                 m.d.comb += Value.cast(getattr(port, name)).eq(select(values, chosen))
         return m
 
-    def _take_turns(self, m: Module, requests: list[Value], urgent: Value) -> Signal:
-        """The first client after the last one that asks; with ``ahead``, the one that was."""
+    def _take_turns(
+        self, m: Module, requests: list[Value], urgent: Value
+    ) -> tuple[Signal, list[Value]]:
+        """The first client after the last one that asks; with ``ahead``, the one that was. As a
+        number and, for each client, as a flag."""
         turns = range(int(self._urgent), self._count)
         following, last = Signal(range(self._count)), Signal(range(self._count), init=turns[0])
         m.d.comb += following.eq(last)
@@ -79,4 +81,10 @@ class PortArbiter(wiring.Component):
                             m.d.comb += following.eq(candidate)
         with m.If(~urgent):
             m.d.sync += last.eq(following)
-        return last if self._ahead else following
+        if not self._ahead:
+            return following, [following == number for number in range(self._count)]
+        # registers of their own, for ``last`` is late: it drives the multiplexer of a wide word
+        wins = Signal(self._count, init=1 << turns[0])
+        with m.If(~urgent):
+            m.d.sync += wins.eq(Cat(following == number for number in range(self._count)))
+        return last, list(wins)
