@@ -99,14 +99,16 @@ class LegalityChecker(wiring.Component):
         connect(m, ahead.o, head.i)
         instr, mark, step = head.o.payload, Signal(_mark_layout()), Signal(self._walk.layout)
         read, valid, ready = self._read(m, head.o, mark, step)
-        conditions = [condition(instr, when) for when in self._walk.when]
+        # of the head, which waits for a cycle before its first step is at hand
+        conditions = Signal(len(self._walk.when))
+        m.d.sync += conditions.eq(Cat(condition(instr, when) for when in self._walk.when))
         m.d.comb += [
             groups.instr.eq(instr),
             groups.read.eq(read),
             mark.begins.eq(step.begins),
             mark.ends.eq(valid & step.ends),
             mark.least.eq(step.least),
-            mark.counts.eq(select(conditions, step.when)),
+            mark.counts.eq(select(list(conditions), step.when)),
             mark.encoding.eq((valid | read) & _senseless(self._cfg, instr)),
             mark.groups.eq(read & groups.wrong),
             mark.last.eq(head.o.ready),

@@ -130,14 +130,21 @@ class GroupWalker(wiring.Component):
         group = self.groups.payload
         move, started, walked = Signal(), Signal(), Signal()  # walked: the group has had a pass
         now, following = Signal(self._position), Signal(self._position)
-        final = Signal()
+        final, none_left = Signal(), Signal()  # none_left: ``following.left`` is 0
         m.d.comb += [
             move.eq(self.groups.valid & ~waiting),
             now.row.eq(Mux(started, following.row, group.row.addr)),
             now.tile.eq(Mux(started, following.tile, group.tile.addr)),
             now.kept.eq(Mux(started, following.kept, group.bitmap)),
             now.left.eq(Mux(started, following.left, group.passes)),
-            final.eq(Mux(group.sparse, ~now.kept[1:].any(), now.left == 0)),
+            # of either before it is chosen, for the comparison is long
+            final.eq(
+                Mux(
+                    started,
+                    Mux(group.sparse, ~following.kept[1:].any(), none_left),
+                    Mux(group.sparse, ~group.bitmap[1:].any(), group.passes == 0),
+                )
+            ),
         ]
         emit = ~group.sparse | now.kept[0] | final
         skip = group.sparse & ~now.kept[:SKIP].any()
@@ -153,6 +160,7 @@ class GroupWalker(wiring.Component):
                 started.eq(~final),
                 walked.eq((walked | emit) & ~final),
                 following.left.eq(now.left - 1),
+                none_left.eq(now.left == 1),
                 following.row.eq(now.row + Mux(skip, SKIP, 1)),
                 following.tile.eq(now.tile + Mux(skip, group.tile_step * SKIP, group.tile_step)),
                 following.kept.eq(Mux(skip, now.kept >> SKIP, now.kept >> 1)),

@@ -16,7 +16,7 @@ from transept.rtl.gemm.descriptors import job_layout, pass_layout, tile_layout
 from transept.rtl.gemm.groups import GroupWalker
 from transept.rtl.gemm.matmul import MatmulExpander
 from transept.rtl.memory.queue import Queue
-from transept.rtl.memory.skid import Slot
+from transept.rtl.memory.skid import Skid, Slot
 
 __all__ = ["Sequencer"]
 
@@ -83,8 +83,8 @@ class Sequencer(wiring.Component):
             m.submodules[name] = queue = Queue(sink.payload.shape(), depth)
             connect(m, source, queue.i)
             out = queue.o
-            if name != "jobs":  # who takes them decides by what they are
-                m.submodules[f"{name}_head"] = head = Slot(sink.payload.shape())
+            if name == "passes":  # when the streamer takes one depends on what it is
+                m.submodules.head = head = Skid(sink.payload.shape())
                 connect(m, out, head.i)
                 out = head.o
             connect(m, out, flipped(sink))

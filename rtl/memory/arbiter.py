@@ -66,23 +66,28 @@ class PortArbiter(wiring.Component):
     def _take_turns(
         self, m: Module, requests: list[Value], urgent: Value
     ) -> tuple[Signal, list[Value]]:
-        """The first client after the last one that asks; with ``ahead``, the one that was. As a
-        number and, for each client, as a flag."""
+        """The first client after the last one that asks; with ``ahead``, the one that was.
+
+        As a number and, for each client, whether it is that one if it asks.
+        """
         turns = range(int(self._urgent), self._count)
         following, last = Signal(range(self._count)), Signal(range(self._count), init=turns[0])
+        first = Signal(self._count)  # of each client: no other one that comes before it asks
         m.d.comb += following.eq(last)
         with m.Switch(last):
             for number in turns:
                 after = [turn for turn in turns if turn > number]
-                before = [turn for turn in turns if turn < number]
+                order = [*after, *(turn for turn in turns if turn <= number)]
                 with m.Case(number):
-                    for candidate in reversed(after + before):
+                    for place, candidate in reversed(list(enumerate(order))):
+                        earlier = [requests[other] for other in order[:place]]
+                        m.d.comb += first[candidate].eq(~any_of(earlier))
                         with m.If(requests[candidate]):
                             m.d.comb += following.eq(candidate)
         with m.If(~urgent):
             m.d.sync += last.eq(following)
         if not self._ahead:
-            return following, [following == number for number in range(self._count)]
+            return following, list(first)
         # registers of their own, for ``last`` is late: it drives the multiplexer of a wide word
         wins = Signal(self._count, init=1 << turns[0])
         with m.If(~urgent):
