@@ -17,6 +17,7 @@ from transept.golden.layouts import RECORD_BYTES, RecordField
 from transept.golden.registers import Stall
 
 __all__ = [
+    "ACT_GEMM_READ_LATENCY",
     "ACT_READ_LATENCY",
     "ACT_WRITE_LATENCY",
     "ROWSTAT_READ_LATENCY",
@@ -40,6 +41,9 @@ __all__ = [
 
 #: Cycles from an accepted read request to its data (fixed, no back-pressure on data).
 ACT_READ_LATENCY = 2
+#: GEMM's reads of the same memory are made a cycle after they are accepted, so that whose bank they
+#: take is known in time.
+ACT_GEMM_READ_LATENCY = ACT_READ_LATENCY + 1
 STAT_READ_LATENCY = 2
 ROWSTAT_READ_LATENCY = 1
 #: Cycles after that of an accepted write in which reads that are accepted still return the word
@@ -109,7 +113,7 @@ def stat_word(cfg: Config) -> ShapeLike:
 
 def act_read(cfg: Config) -> wiring.Signature:
     """Read port of the activation scratchpad: a request is accepted when ``en & ready``, its data
-    is there ACT_READ_LATENCY cycles later, for one cycle."""
+    is there ACT_READ_LATENCY (for GEMM ACT_GEMM_READ_LATENCY) cycles later, for one cycle."""
     return wiring.Signature(
         {
             "en": Out(1),

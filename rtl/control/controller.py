@@ -128,8 +128,9 @@ class Controller(wiring.Component):
         self._program(m, regs, fetch, dispatch, start)
         m.d.comb += dispatch.quiet.eq(~fetch.busy & self.bus_idle & ~tallies.clearing)
         self._errors(m, regs, fetch, dispatch, errors)
-        self._watch(m, regs, watchdog, running)
-        self._count(m, regs, counters, dispatch, running)
+        states = self._show(m, dispatch)
+        self._watch(m, regs, watchdog, states, running)
+        self._count(m, regs, counters, dispatch, states, running)
         self._tally(m, regs, tallies, start)
         return m
 
@@ -155,12 +156,12 @@ class Controller(wiring.Component):
         A start waits until the counters are cleared.
         """
         running, done, start, idle = Signal(), Signal(), Signal(), Signal()
-        failed_before, asked = Signal(), Signal()
+        failed_before, asked, begin = Signal(), Signal(), Signal()
         m.d.comb += [
-            idle.eq(~running & ~failed & ~resetting),
-            start.eq((regs.control.start | asked) & idle & ~clearing),
+            idle.eq(~running & ~start & ~failed & ~resetting),
+            begin.eq((regs.control.start | asked) & idle & ~clearing),
             regs.status.idle.eq(idle & ~asked),
-            regs.status.busy.eq(running | asked),
+            regs.status.busy.eq(running | start | asked),
             regs.status.done.eq(done),
             regs.status.error.eq(failed),
             regs.status.resetting.eq(resetting),
@@ -170,11 +171,14 @@ class Controller(wiring.Component):
         ]
         m.d.sync += [
             failed_before.eq(failed),
-            asked.eq((asked | regs.control.start) & idle & ~start),
+            asked.eq((asked | regs.control.start) & idle & ~begin),
+            start.eq(begin),
             self.irq.eq(regs.irq_pending & regs.control.irq_enable),
         ]
+        with m.If(begin):
+            m.d.sync += done.eq(0)
         with m.If(start):
-            m.d.sync += [running.eq(1), done.eq(0)]
+            m.d.sync += running.eq(1)
         with m.Elif(resetting):
             m.d.sync += [running.eq(0), done.eq(0)]
         with m.Elif(ended):
@@ -226,7 +230,22 @@ class Controller(wiring.Component):
             regs.error_offset.eq(errors.offset),
         ]
 
-    def _watch(self, m: Module, regs: RegisterFile, watchdog: Watchdog, running: Value) -> None:
+    def _show(self, m: Module, dispatch: Dispatch) -> data.View:
+        """What every engine does; the result is a register, for who stalls is known late."""
+        for engine in Engine:
+            state, shown = self.states[engine], self.activity[engine]
+            idle = Mux(dispatch.waiting[engine], Stall.TOKEN, Stall.NONE)
+            m.d.comb += [
+                shown.busy.eq(state.busy),
+                shown.stall.eq(Mux(state.busy, state.stall, idle)),
+            ]
+        states = Signal(engine_states())
+        m.d.sync += states.eq(self.activity)
+        return states
+
+    def _watch(
+        self, m: Module, regs: RegisterFile, watchdog: Watchdog, states: data.View, running: Value
+    ) -> None:
         progress = Signal()
         m.d.sync += progress.eq(self.retire.any() | self.moving)
         m.d.comb += [
@@ -234,7 +253,7 @@ class Controller(wiring.Component):
             watchdog.progress.eq(progress),
             watchdog.clear.eq(self.reset),
             watchdog.limit.eq(regs.watchdog_limit),
-            watchdog.states.eq(self.activity),
+            watchdog.states.eq(states),
             Value.cast(regs.watchdog).eq(Value.cast(watchdog.report)),
         ]
 
@@ -244,19 +263,13 @@ class Controller(wiring.Component):
         regs: RegisterFile,
         counters: Counters,
         dispatch: Dispatch,
+        states: data.View,
         running: Value,
     ) -> None:
-        for engine in Engine:
-            state, shown = self.states[engine], self.activity[engine]
-            idle = Mux(dispatch.waiting[engine], Stall.TOKEN, Stall.NONE)
-            m.d.comb += [
-                shown.busy.eq(state.busy),
-                shown.stall.eq(Mux(state.busy, state.stall, idle)),
-            ]
         m.d.comb += [
             counters.running.eq(running),
             counters.clear.eq(dispatch.clear),
-            counters.states.eq(self.activity),
+            counters.states.eq(states),
             counters.array_active.eq(self.array_active),
             counters.retired.eq(dispatch.retired),
             regs.bytes_read.eq(self.bytes_read),

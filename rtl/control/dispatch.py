@@ -46,7 +46,7 @@ class Dispatch(wiring.Component):
     instr : In(stream of 256 bits)
     engines : Out(stream of 256 bits) for each of ``isa.Engine``
     retire, busy : In(bit for each engine); an instruction retires after the cycle of its acceptance
-    halt : In(1), hand over nothing more
+    halt : In(1), hand over nothing more, from the next cycle on
     quiet : In(1), nothing moves outside the engines; END waits for it
     clear : In(1), a program starts: forget tokens left over
     waiting : Out(bit for each engine), the head of its queue waits for tokens
@@ -144,7 +144,7 @@ class Dispatch(wiring.Component):
             there.eq((wait & ~tokens.there[engine]) == 0),
             self.waiting[engine].eq(head.valid & ~there),
             port.payload.eq(head.payload),
-            port.valid.eq(ready & ~self.halt),
+            port.valid.eq(ready),
             accepted.eq(port.valid & port.ready),
             head.ready.eq(accepted),
             tokens.take[engine].eq(taken),
@@ -155,7 +155,7 @@ class Dispatch(wiring.Component):
         ]
         m.d.sync += [
             # tokens that are there and room for signals stay until this instruction takes them
-            ready.eq(head.valid & there & signals.i.ready & ~accepted),
+            ready.eq(head.valid & there & signals.i.ready & ~accepted & ~self.halt),
             given.eq(Mux(self.retire[engine], signals.o.payload, 0)),
             # gone before the next instruction looks, for a slot is empty for a cycle
             taken.eq(Mux(accepted, wait, 0)),

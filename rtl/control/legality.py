@@ -17,6 +17,7 @@ from transept.rtl.arith.fixed import select
 from transept.rtl.control.order import OpenGroups, RecordedKeys
 from transept.rtl.control.walk import Walk, condition, factor_value
 from transept.rtl.memory.queue import Queue
+from transept.rtl.memory.skid import Slot
 
 __all__ = ["LegalityChecker", "illegal_layout"]
 
@@ -92,21 +93,25 @@ class LegalityChecker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.ahead = ahead = Queue(self.i.payload.shape(), _AHEAD)
+        m.submodules.head = head = Slot(self.i.payload.shape())
         m.submodules.groups = groups = OpenGroups(self._cfg)
         connect(m, flipped(self.i), ahead.i)
-        instr, mark, step = ahead.o.payload, Signal(_mark_layout()), Signal(self._walk.layout)
-        read, valid, ready = self._read(m, ahead.o, mark, step)
-        conditions = [condition(instr, when) for when in self._walk.when]
+        connect(m, ahead.o, head.i)
+        instr, mark, step = head.o.payload, Signal(_mark_layout()), Signal(self._walk.layout)
+        read, valid, ready = self._read(m, head.o, mark, step)
+        # of the head, which waits for a cycle before its first step is at hand
+        conditions = Signal(len(self._walk.when))
+        m.d.sync += conditions.eq(Cat(condition(instr, when) for when in self._walk.when))
         m.d.comb += [
             groups.instr.eq(instr),
             groups.read.eq(read),
             mark.begins.eq(step.begins),
             mark.ends.eq(valid & step.ends),
             mark.least.eq(step.least),
-            mark.counts.eq(select(conditions, step.when)),
+            mark.counts.eq(select(list(conditions), step.when)),
             mark.encoding.eq((valid | read) & _senseless(self._cfg, instr)),
             mark.groups.eq(read & groups.wrong),
-            mark.last.eq(ahead.o.ready),
+            mark.last.eq(head.o.ready),
             mark.engine.eq(self._engine(instr)),
         ]
         marks = [mark]
@@ -114,7 +119,8 @@ class LegalityChecker(wiring.Component):
             marks.append(Signal.like(mark, name=f"mark_{len(marks)}"))
             m.d.sync += marks[-1].eq(marks[-2])
         self._judge(m, self._sum(m, instr, step, marks[2].begins), marks[3])
-        pending = Cat(ahead.o.valid, ~ready, *(late.last for late in marks[1:])).any()
+        waiting = (ahead.o.valid, head.o.valid, ~ready)
+        pending = Cat(*waiting, *(late.last for late in marks[1:])).any()
         m.d.comb += self.idle.eq(~pending)
         return m
 

@@ -22,8 +22,8 @@ class SoftReset(wiring.Component):
     -------
     request : In(1)
     idle : In(1), no burst under way
-    abort : Out(1), to the bus masters
-    reset : Out(1), to everything else but the registers
+    abort : Out(1), a register, to the bus masters
+    reset : Out(1), a register, to everything else but the registers
     resetting : Out(1), from the cycle after the request
     """
 
@@ -42,20 +42,19 @@ class SoftReset(wiring.Component):
         m = Module()
         held = Signal(range(HOLD_CYCLES))
         with m.FSM() as fsm:
-            m.d.comb += [
-                self.resetting.eq(~fsm.ongoing("Run")),
-                self.abort.eq(self.resetting),
-                self.reset.eq(fsm.ongoing("Reset")),
-            ]
+            m.d.comb += self.resetting.eq(~fsm.ongoing("Run"))
             with m.State("Run"), m.If(self.request):
+                m.d.sync += self.abort.eq(1)
                 m.next = "Abort"
             with m.State("Abort"):
                 # what a master registered in its last cycle shows in ``idle`` one cycle later
                 m.next = "Drain"
             with m.State("Drain"), m.If(self.idle):
+                m.d.sync += self.reset.eq(1)
                 m.next = "Reset"
             with m.State("Reset"):
                 m.d.sync += held.eq(held + 1)
                 with m.If(held == HOLD_CYCLES - 1):
+                    m.d.sync += [self.abort.eq(0), self.reset.eq(0)]
                     m.next = "Run"
         return m

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
 from transept.golden.isa import Opcode
-from transept.rtl.gemm.descriptors import job_layout, pass_layout, tile_layout
+from transept.rtl.gemm.descriptors import job_layout, pass_layout, slot_bits, tile_layout
 from transept.rtl.interfaces import operand
 
 __all__ = ["GroupWalker", "group_layout"]
@@ -41,7 +41,8 @@ def group_layout(cfg: Config) -> data.StructLayout:
 
 
 class GroupWalker(wiring.Component):
-    """Expands groups into tiles, passes and jobs, one pass a cycle.
+    """Expands groups into tiles, passes and jobs: a pass is found in one cycle and leaves in the
+    next one in which all consumers have room, so that neither waits for the other.
 
     Accumulator slots are named in rotation; the row streamer waits for them. The three outputs of
     a pass leave in the same cycle, so no consumer sees a descriptor whose counterpart is held back.
@@ -61,14 +62,15 @@ class GroupWalker(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        place = {
+            "row": operand(Opcode.MATMUL, "a_addr"),
+            "tile": operand(Opcode.MATMUL, "b_addr"),
+        }
         self._position = data.StructLayout(
-            {
-                "row": operand(Opcode.MATMUL, "a_addr"),
-                "tile": operand(Opcode.MATMUL, "b_addr"),
-                "kept": cfg.key_tiles,
-                "left": operand(Opcode.MATMUL, "k_tiles"),
-            }
+            {**place, "kept": cfg.key_tiles, "left": operand(Opcode.MATMUL, "k_tiles")}
         )
+        # a pass: where it is, and whether it is the first and the last one of its group
+        self._found = data.StructLayout({**place, "slot": slot_bits(cfg), "begins": 1, "ends": 1})
         super().__init__(
             {
                 "groups": In(stream.Signature(group_layout(cfg))),
@@ -81,75 +83,88 @@ class GroupWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        group = self.groups.payload
-        move, walked = Signal(), Signal()
-        emit, final = self._walk(m, move, walked)
-        first = ~walked & ~group.row.observe
-        slot = self._slot(m, first, emit & move, final)
-
-        # A pass moves only if everything that it hands over is taken; the consumers are queues,
-        # whose ready does not depend on valid.
-        needed = {
-            self.tiles: emit & ~group.row.observe,
-            self.passes: emit,
-            self.jobs: emit & first & group.tile.finishes,
-            self.retires: emit & final & group.job.retire,
-        }
-        taken = Cat(port.ready | ~need for port, need in needed.items()).all()
-        m.d.comb += [
-            move.eq(self.groups.valid & taken),
-            self.groups.ready.eq(move & final),
-            self.retires.payload.eq(group.tile.finishes),
-            self.jobs.payload.eq(group.job),
-            self.jobs.payload.slot.eq(slot),
-            self.passes.payload.slot.eq(slot),
-            self.tiles.payload.slot.eq(slot),
-        ]
-        m.d.comb += [port.valid.eq(move & need) for port, need in needed.items()]
+        found, waiting = Signal(self._found), Signal()
+        taken = self._hand_over(m, found, waiting)
+        self._walk(m, found, waiting)
+        with m.If(taken):
+            m.d.sync += waiting.eq(0)
         return m
 
-    def _walk(self, m: Module, move: Signal, walked: Signal) -> tuple[Value, Value]:
-        """Step through the passes of the group; results: this step is a pass, it is the last.
-
-        ``walked`` is high once the group has had a pass.
-        """
-        group = self.groups.payload
-        started = Signal()
-        now, following = Signal(self._position), Signal(self._position)
-        sparse, final = group.sparse, Signal()
+    def _hand_over(self, m: Module, found: data.View, waiting: Signal) -> Signal:
+        """Offer the pass that was found to all that need it, at once or not at all; whether they
+        take it. The consumers are queues: their room stays until something is offered."""
+        group, tile, passing = self.groups.payload, self.tiles.payload, self.passes.payload
+        first = group.tile.first & found.begins
+        needed = {
+            self.tiles: ~group.row.observe,
+            self.passes: Const(1),
+            self.jobs: found.begins & ~group.row.observe & group.tile.finishes,
+            self.retires: found.ends & group.job.retire,
+        }
+        taken, room = Signal(), Signal()
+        m.d.sync += room.eq(Cat(port.ready for port in needed).all() & ~taken)
         m.d.comb += [
+            taken.eq(waiting & room),
+            self.groups.ready.eq(taken & found.ends),
+            *(port.valid.eq(taken & need) for port, need in needed.items()),
+            tile.eq(group.tile),
+            tile.addr.eq(found.tile),
+            tile.slot.eq(found.slot),
+            tile.begins.eq(found.begins),
+            tile.ends.eq(found.ends),
+            tile.first.eq(first),
+            passing.eq(group.row),
+            passing.addr.eq(found.row),
+            passing.slot.eq(found.slot),
+            passing.first.eq(first),
+            passing.last.eq(group.tile.finishes & found.ends),
+            passing.retire.eq(group.job.retire & found.ends & ~group.tile.finishes),
+            self.jobs.payload.eq(group.job),
+            self.jobs.payload.slot.eq(found.slot),
+            self.retires.payload.eq(group.tile.finishes),
+        ]
+        return taken
+
+    def _walk(self, m: Module, found: data.View, waiting: Signal) -> None:
+        """Step to the next pass of the group while none is waiting."""
+        group = self.groups.payload
+        move, started, walked = Signal(), Signal(), Signal()  # walked: the group has had a pass
+        now, following = Signal(self._position), Signal(self._position)
+        final, none_left = Signal(), Signal()  # none_left: ``following.left`` is 0
+        m.d.comb += [
+            move.eq(self.groups.valid & ~waiting),
             now.row.eq(Mux(started, following.row, group.row.addr)),
             now.tile.eq(Mux(started, following.tile, group.tile.addr)),
             now.kept.eq(Mux(started, following.kept, group.bitmap)),
             now.left.eq(Mux(started, following.left, group.passes)),
-            final.eq(Mux(sparse, ~now.kept[1:].any(), now.left == 0)),
+            # of either before it is chosen, for the comparison is long
+            final.eq(
+                Mux(
+                    started,
+                    Mux(group.sparse, ~following.kept[1:].any(), none_left),
+                    Mux(group.sparse, ~group.bitmap[1:].any(), group.passes == 0),
+                )
+            ),
         ]
-        emit = ~sparse | now.kept[0] | final
-        skip = sparse & ~now.kept[:SKIP].any() & ~final
+        emit = ~group.sparse | now.kept[0] | final
+        skip = group.sparse & ~now.kept[:SKIP].any()
+        slot = self._slot(m, ~walked & ~group.row.observe, move & emit, final)
         with m.If(move):
             m.d.sync += [
+                waiting.eq(emit),
+                found.row.eq(now.row),
+                found.tile.eq(now.tile),
+                found.slot.eq(slot),
+                found.begins.eq(~walked),
+                found.ends.eq(final),
                 started.eq(~final),
                 walked.eq((walked | emit) & ~final),
                 following.left.eq(now.left - 1),
+                none_left.eq(now.left == 1),
                 following.row.eq(now.row + Mux(skip, SKIP, 1)),
                 following.tile.eq(now.tile + Mux(skip, group.tile_step * SKIP, group.tile_step)),
                 following.kept.eq(Mux(skip, now.kept >> SKIP, now.kept >> 1)),
             ]
-        tile, passing = self.tiles.payload, self.passes.payload
-        first = group.tile.first & ~walked
-        m.d.comb += [
-            tile.eq(group.tile),
-            tile.addr.eq(now.tile),
-            tile.begins.eq(~walked),
-            tile.ends.eq(final),
-            tile.first.eq(first),
-            passing.eq(group.row),
-            passing.addr.eq(now.row),
-            passing.first.eq(first),
-            passing.last.eq(group.tile.finishes & final),
-            passing.retire.eq(group.job.retire & final & ~group.tile.finishes),
-        ]
-        return emit, final
 
     def _slot(self, m: Module, first: Value, emitted: Value, final: Value) -> Value:
         """The slot of the group at hand.

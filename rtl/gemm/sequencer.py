@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal, Value
+from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -16,7 +16,7 @@ from transept.rtl.gemm.descriptors import job_layout, pass_layout, tile_layout
 from transept.rtl.gemm.groups import GroupWalker
 from transept.rtl.gemm.matmul import MatmulExpander
 from transept.rtl.memory.queue import Queue
-from transept.rtl.memory.skid import Slot
+from transept.rtl.memory.skid import Skid, Slot
 
 __all__ = ["Sequencer"]
 
@@ -26,7 +26,7 @@ INSTRUCTIONS_AHEAD = 16
 
 
 class Sequencer(wiring.Component):
-    """Expands instructions ahead of the array, about one pass a cycle.
+    """Expands instructions ahead of the array, a pass every other cycle.
 
     An instruction of one pass takes three cycles, so that passes as short as ``tile`` cycles never
     wait for their descriptors.
@@ -82,7 +82,12 @@ class Sequencer(wiring.Component):
             source, sink = getattr(walker, name), getattr(self, name)
             m.submodules[name] = queue = Queue(sink.payload.shape(), depth)
             connect(m, source, queue.i)
-            connect(m, queue.o, flipped(sink))
+            out = queue.o
+            if name == "passes":  # when the streamer takes one depends on what it is
+                m.submodules.head = head = Skid(sink.payload.shape())
+                connect(m, out, head.i)
+                out = head.o
+            connect(m, out, flipped(sink))
         m.d.comb += self.busy.eq(held | groups.o.valid | self._retire(m, walker))
         return m
 
@@ -101,31 +106,30 @@ class Sequencer(wiring.Component):
 
     def _route(
         self, m: Module, groups: stream.Interface, expanders: dict[isa.Opcode, wiring.Component]
-    ) -> Signal:
-        """Hold one instruction; its opcode says whose groups go to the walker."""
-        held = Signal()
+    ) -> Value:
+        """Hold one instruction, whose groups go to the walker; whether there is one."""
+        held, expanded = Signal(len(expanders)), Signal()  # held: by the expander of its opcode
         instruction = Signal.like(self.instr.payload)
-        opcode = instruction[: isa.HEADER[0].width]
-        expanded = Signal()
+        opcode = self.instr.payload[: isa.HEADER[0].width]
 
-        m.d.comb += self.instr.ready.eq(~held)
+        m.d.comb += self.instr.ready.eq(~held.any())
         with m.If(self.instr.ready):
-            m.d.sync += [held.eq(self.instr.valid), instruction.eq(self.instr.payload)]
+            wanted = Cat(self.instr.valid & (opcode == value) for value in expanders)
+            m.d.sync += [held.eq(wanted), instruction.eq(self.instr.payload)]
         with m.Elif(expanded):
             m.d.sync += held.eq(0)
         for part in expanders.values():
-            m.d.comb += part.instr.payload.eq(instruction)
-        with m.Switch(opcode):
-            for value, part in expanders.items():
-                with m.Case(value):
-                    m.d.comb += [
-                        part.instr.valid.eq(held),
-                        expanded.eq(part.instr.ready),
-                        groups.valid.eq(part.groups.valid),
-                        groups.payload.eq(part.groups.payload),
-                        part.groups.ready.eq(groups.ready),
-                    ]
-        return held
+            # who has no instruction has no group
+            m.d.comb += [part.instr.payload.eq(instruction), part.groups.ready.eq(groups.ready)]
+        for mine, part in zip(held, expanders.values(), strict=True):
+            m.d.comb += part.instr.valid.eq(mine)
+            with m.If(mine):
+                m.d.comb += [
+                    expanded.eq(part.instr.ready),
+                    groups.valid.eq(part.groups.valid),
+                    groups.payload.eq(part.groups.payload),
+                ]
+        return held.any()
 
     def _retire(self, m: Module, walker: GroupWalker) -> Value:
         """Put the ends of jobs and of passes into the order of instructions.

@@ -158,8 +158,6 @@ class StationaryLoader(wiring.Component):
             self.read.en.eq(reading),
             self.read.addr.eq(addr),
             self.tiles.ready.eq((~reading | last) & (in_flight != self._slots)),
-            groups.w_en.eq(load),
-            *(group[name].eq(tile[name]) for name, _ in self._group),
             transposer.i.valid.eq(_delayed(m, accepted, STAT_READ_LATENCY, "accepted")),
             *(
                 transposer.i.payload.word[n].eq(_symmetric(self.read.data[n]))
@@ -169,7 +167,12 @@ class StationaryLoader(wiring.Component):
                 _delayed(m, transposed, STAT_READ_LATENCY, "transposed")
             ),
         ]
-        m.d.sync += in_flight.eq(in_flight + load - finished)
+        m.d.sync += [
+            in_flight.eq(in_flight + load - finished),
+            # a cycle later, long before the words of the tile
+            groups.w_en.eq(load),
+            *(group[name].eq(tile[name]) for name, _ in self._group),
+        ]
         with m.If(accepted):
             m.d.sync += [addr.eq(addr + stride), index.eq(index + 1)]
         with m.If(last):

@@ -15,7 +15,7 @@ from transept.rtl.arith.row_quantiser import RowQuantiser
 from transept.rtl.gemm.accumulator import row_tag_layout, scale_write
 from transept.rtl.gemm.descriptors import pass_layout
 from transept.rtl.interfaces import (
-    ACT_READ_LATENCY,
+    ACT_GEMM_READ_LATENCY,
     ROWSTAT_READ_LATENCY,
     act_read,
     operand,
@@ -116,6 +116,7 @@ class RowStreamer(wiring.Component):
         asked = 1  # cycles after the issue
         found = asked + ROWSTAT_READ_LATENCY
         scaled = found + RowFactor.LATENCY
+        read = scaled - ACT_GEMM_READ_LATENCY
         valid = [self.issuing]
         rows = [row]
         for _ in range(self.ENTRY_DELAY):
@@ -130,8 +131,8 @@ class RowStreamer(wiring.Component):
             factor.i.valid.eq(valid[found]),
             factor.i.payload.statistic.eq(self.rowstat_read.data),
             factor.i.payload.quantise.eq(rows[found].quantise),
-            self.act_read.en.eq(valid[scaled - ACT_READ_LATENCY]),
-            self.act_read.addr.eq(delay(m, addr, scaled - ACT_READ_LATENCY, reset_less=True)),
+            self.act_read.en.eq(valid[read]),
+            self.act_read.addr.eq(delay(m, addr, read, reset_less=True)),
             quantiser.i.valid.eq(valid[scaled]),
             quantiser.i.row.eq(self.act_read.data),
             quantiser.i.scale.eq(factor.o.payload.scale),

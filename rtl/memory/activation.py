@@ -22,11 +22,12 @@ _WRITERS = ("gemm_write", "softmax_write", "vector_write", "load_write")
 class ActivationScratchpad(wiring.Component):
     """``cfg.act_words`` words of ``tile`` int16, contiguous over ``cfg.memories.act_banks``.
 
-    Each cycle accepts the read of GEMM, one other read if it lies in another bank, and one write.
+    Each cycle makes the read of GEMM that was accepted in the cycle before, and accepts its next
+    one, one other read if that lies in another bank than the one that is made, and one write.
     Softmax, vector unit and store share the other read in turn, and the write, which GEMM's
     epilogue takes first (it needs at most one cycle in ``tile / epilogue_lanes``). Read data comes
-    ACT_READ_LATENCY cycles after acceptance; writes accepted more than ACT_WRITE_LATENCY cycles
-    before it are seen.
+    ACT_READ_LATENCY cycles after acceptance, for GEMM ACT_GEMM_READ_LATENCY; writes accepted more
+    than ACT_WRITE_LATENCY cycles before a read is made are seen.
 
     Members
     -------
@@ -54,9 +55,10 @@ class ActivationScratchpad(wiring.Component):
                 connect(m, flipped(getattr(self, name)), arbiter.clients[number])
         m.d.comb += writes.port.ready.eq(1)
         banks = self._banks(m, writes.port)
-        self._read_paths(m, reads.port, banks)
+        gemm, holding = self._gemm_read(m, banks)
+        self._read_paths(m, gemm, holding, reads.port, banks)
         m.d.comb += reads.held.eq(
-            Cat(self._conflict(getattr(self, name).addr, banks) for name in _SIDE_READERS)
+            Cat(_conflict(getattr(self, name).addr, holding, banks) for name in _SIDE_READERS)
         )
         return m
 
@@ -78,22 +80,37 @@ class ActivationScratchpad(wiring.Component):
             banks.append(bank)
         return banks
 
-    def _read_paths(self, m: Module, side: wiring.PureInterface, banks: list[Bank]) -> None:
-        """Each bank reads for GEMM if it asks, else for the other reader."""
-        gemm = self.gemm_read
-        for bank in banks:
-            gemm_asks = gemm.en & bank.span.holds(gemm.addr)
-            side_asks = side.en & bank.span.holds(side.addr)
+    def _gemm_read(self, m: Module, banks: list[Bank]) -> tuple[wiring.PureInterface, Signal]:
+        """The read of GEMM as it is made, and which bank it takes: registers."""
+        asked, made = self.gemm_read, act_read(self._cfg).create(path=("gemm",))
+        holding = Signal(len(banks))
+        m.d.comb += [asked.ready.eq(made.ready), asked.data.eq(made.data)]
+        m.d.sync += [
+            made.en.eq(asked.en),
+            made.addr.eq(asked.addr),
+            holding.eq(Cat(asked.en & bank.span.holds(asked.addr) for bank in banks)),
+        ]
+        return made, holding
+
+    def _read_paths(
+        self,
+        m: Module,
+        gemm: wiring.PureInterface,
+        holding: Signal,
+        side: wiring.PureInterface,
+        banks: list[Bank],
+    ) -> None:
+        """Each bank reads for GEMM if it takes it, else for the other reader."""
+        for bank, held in zip(banks, holding, strict=True):
             m.d.comb += [
-                bank.read_en.eq(gemm_asks | side_asks),
-                bank.read_addr.eq(Mux(gemm_asks, gemm.addr, side.addr)),
+                bank.read_en.eq(held | (side.en & bank.span.holds(side.addr))),
+                bank.read_addr.eq(Mux(held, gemm.addr, side.addr)),
             ]
         m.d.comb += [gemm.ready.eq(1), side.ready.eq(1)]
         for port in (gemm, side):
             read_word(m, port, act_word(self._cfg), banks)
 
-    def _conflict(self, addr: Value, banks: list[Bank]) -> Value:
-        """Whether GEMM reads the bank of an address, found beside the choice among the readers."""
-        gemm = self.gemm_read
-        both = [bank.span.holds(gemm.addr) & bank.span.holds(addr) for bank in banks]
-        return gemm.en & any_of(both)
+
+def _conflict(addr: Value, holding: Signal, banks: list[Bank]) -> Value:
+    """Whether GEMM takes the bank of an address, found beside the choice among the readers."""
+    return any_of([held & bank.span.holds(addr) for bank, held in zip(banks, holding, strict=True)])

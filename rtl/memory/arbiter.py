@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Flow, In, Out
 
@@ -45,10 +45,13 @@ class PortArbiter(wiring.Component):
         m = Module()
         clients, port = [self.clients[i] for i in range(self._count)], self.port
         requests = [client.en for client in clients]
-        chosen = self._choose(m, requests)
+        urgent = requests[0] if self._urgent else Const(0)
+        turn, wins = self._take_turns(m, requests, urgent)
+        chosen = Mux(urgent, 0, turn)
         m.d.comb += port.en.eq(select(requests, chosen) if self._ahead else any_of(requests))
         for number, client in enumerate(clients):
-            m.d.comb += client.ready.eq(port.ready & (chosen == number) & ~self.held[number])
+            accepts = wins[number] & ~urgent & ~self.held[number]
+            m.d.comb += client.ready.eq(port.ready & accepts)
         if self._urgent:
             m.d.comb += clients[0].ready.eq(port.ready & ~self.held[0])
 
@@ -60,20 +63,33 @@ class PortArbiter(wiring.Component):
                 m.d.comb += Value.cast(getattr(port, name)).eq(select(values, chosen))
         return m
 
-    def _choose(self, m: Module, requests: list[Value]) -> Signal:
-        """The first client after the last one that asks; with ``ahead``, the one that was."""
+    def _take_turns(
+        self, m: Module, requests: list[Value], urgent: Value
+    ) -> tuple[Signal, list[Value]]:
+        """The first client after the last one that asks; with ``ahead``, the one that was.
+
+        As a number and, for each client, whether it is that one if it asks.
+        """
         turns = range(int(self._urgent), self._count)
         following, last = Signal(range(self._count)), Signal(range(self._count), init=turns[0])
+        first = Signal(self._count)  # of each client: no other one that comes before it asks
         m.d.comb += following.eq(last)
         with m.Switch(last):
             for number in turns:
                 after = [turn for turn in turns if turn > number]
-                before = [turn for turn in turns if turn < number]
+                order = [*after, *(turn for turn in turns if turn <= number)]
                 with m.Case(number):
-                    for candidate in reversed(after + before):
+                    for place, candidate in reversed(list(enumerate(order))):
+                        earlier = [requests[other] for other in order[:place]]
+                        m.d.comb += first[candidate].eq(~any_of(earlier))
                         with m.If(requests[candidate]):
                             m.d.comb += following.eq(candidate)
-        urgent = requests[0] if self._urgent else Const(0)
         with m.If(~urgent):
             m.d.sync += last.eq(following)
-        return Mux(urgent, 0, last if self._ahead else following)
+        if not self._ahead:
+            return following, list(first)
+        # registers of their own, for ``last`` is late: it drives the multiplexer of a wide word
+        wins = Signal(self._count, init=1 << turns[0])
+        with m.If(~urgent):
+            m.d.sync += wins.eq(Cat(following == number for number in range(self._count)))
+        return last, list(wins)

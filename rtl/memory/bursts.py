@@ -94,16 +94,18 @@ class BurstSplitter(wiring.Component):
             return [last.eq(ends), count.eq(size - 1), rest.eq(beats - room)]
 
         start = self.i.payload.address[self._beat_log2 : block_log2]
-        with m.If(self.i.ready):
-            m.d.sync += [
-                valid.eq(self.i.valid),
-                position.eq(self.i.payload.address[self._beat_log2 :]),
-                block.eq(self.i.payload.address[block_log2:]),
-                *cut(self.i.payload.bytes[self._beat_log2 :], BURST_BEATS - start),
-                final.eq(self.i.payload.last),
-            ]
-        with m.Elif(self.o.ready):
-            m.d.sync += [block.eq(block + 1), position.eq(0), *cut(rest, BURST_BEATS)]
+        with m.If(~valid | self.o.ready):
+            # what comes next is known before the burst at hand is taken
+            with m.If(~valid | last):
+                m.d.sync += [
+                    valid.eq(self.i.valid),
+                    position.eq(self.i.payload.address[self._beat_log2 :]),
+                    block.eq(self.i.payload.address[block_log2:]),
+                    *cut(self.i.payload.bytes[self._beat_log2 :], BURST_BEATS - start),
+                    final.eq(self.i.payload.last),
+                ]
+            with m.Else():
+                m.d.sync += [block.eq(block + 1), position.eq(0), *cut(rest, BURST_BEATS)]
         return m
 
 

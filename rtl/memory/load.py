@@ -21,7 +21,7 @@ from transept.rtl.memory.bank import any_of
 from transept.rtl.memory.magnitude import RowMagnitude
 from transept.rtl.memory.queue import Queue
 from transept.rtl.memory.reader import beat_layout
-from transept.rtl.memory.skid import Skid, Slot
+from transept.rtl.memory.skid import Slot
 from transept.rtl.memory.unpacker import Unpacker, placement_layout
 from transept.rtl.memory.walker import RowWalker, same_fields
 from transept.rtl.memory.windows import (
@@ -88,8 +88,6 @@ class LoadEngine(wiring.Component):
         m.submodules.check = check = WindowCheck(cfg)
         m.submodules.placements = placements = Queue(placement_layout(), _AHEAD)
         m.submodules.place = place = Slot(placement_layout())
-        # the memories decide late in the cycle whether they accept
-        m.submodules.arrived = arrived = Skid(cfg.memories.axi_data_bits)
         m.submodules.unpacker = unpacker = Unpacker(cfg)
         m.submodules.magnitude = magnitude = RowMagnitude(cfg)
         self._accept(m, walker, placements)
@@ -97,14 +95,13 @@ class LoadEngine(wiring.Component):
         connect(m, check.o, flipped(self.request))
         connect(m, placements.o, place.i)
         connect(m, place.o, unpacker.i)
-        connect(m, arrived.o, unpacker.beats)
         connect(m, magnitude.write, flipped(self.rowstat_write))
         m.d.comb += [
             check.windows.eq(self.windows),
             self.violation.eq(check.violation),
-            arrived.i.payload.eq(self.beats.payload.data),
-            arrived.i.valid.eq(self.beats.valid),
-            self.beats.ready.eq(arrived.i.ready),
+            unpacker.beats.payload.eq(self.beats.payload.data),
+            unpacker.beats.valid.eq(self.beats.valid),
+            self.beats.ready.eq(unpacker.beats.ready),
             self.retire.eq(magnitude.retire),
         ]
         self._write(m, unpacker.o, magnitude.i)

@@ -84,28 +84,36 @@ class Packer(wiring.Component):
 
     def _ask(self, m: Module, request: stream.Interface) -> None:
         """Walk the words of each instruction."""
-        rows, active = Signal(source_layout()), Signal()
+        rows, active, new = Signal(source_layout()), Signal(), self.i.payload
         word = Signal.like(rows.words)
-        accepted, last_word = Signal(), Signal()
+        # flags of the word at hand, registers: its acceptance is known late in the cycle
+        accepted, single, last_word, last_row = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             request.valid.eq(active),
             request.payload.addr.eq(rows.addr + word),
             request.payload.tag.wide.eq(rows.wide),
             request.payload.tag.stationary.eq(rows.memory == Memory.STAT),
             accepted.eq(active & request.ready),
-            last_word.eq(word == rows.words - 1),
-            self.i.ready.eq(~active | (accepted & last_word & (rows.rows == 1))),
+            self.i.ready.eq(~active | (accepted & last_word & last_row)),
         ]
-        with m.If(accepted):
-            m.d.sync += word.eq(word + 1)
-            with m.If(last_word):
+        with m.If(~active | accepted):
+            m.d.sync += [word.eq(word + 1), last_word.eq(single | (word == rows.words - 2))]
+            with m.If(~active | (last_word & last_row)):
+                m.d.sync += [
+                    active.eq(self.i.valid),
+                    rows.eq(new),
+                    word.eq(0),
+                    single.eq(new.words == 1),
+                    last_word.eq(new.words == 1),
+                    last_row.eq(new.rows == 1),
+                ]
+            with m.Elif(last_word):
                 m.d.sync += [
                     word.eq(0),
+                    last_row.eq(rows.rows == 2),
                     rows.addr.eq(rows.addr + rows.stride),
                     rows.rows.eq(rows.rows - 1),
                 ]
-        with m.If(self.i.ready):
-            m.d.sync += [active.eq(self.i.valid), rows.eq(self.i.payload), word.eq(0)]
 
     def _pack(self, m: Module, words: stream.Interface) -> None:
         int8_beats = self._cfg.tile // self._cfg.axi_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from transept.golden.config import Config
 from transept.rtl.arith.fixed import index_bits
@@ -50,6 +50,8 @@ class PairReader(wiring.Component):
         m.submodules.y_words = y_words = Queue(act_word(self._cfg), WORDS_AHEAD)
         m.submodules.x_words = x_words = Queue(act_word(self._cfg), WORDS_AHEAD)
         m.submodules.tags = tags = Queue(self._tag, WORDS_AHEAD)
+        m.submodules.tag = tag = Skid(self._tag)  # it says whether the words are there
+        connect(m, tags.o, tag.i)
         # the memory decides late in the cycle whether it accepts
         request_of_one = data.StructLayout({"addr": index_bits(self._cfg.act_words), "second": 1})
         m.submodules.requests = requests = Skid(request_of_one)
@@ -71,7 +73,7 @@ class PairReader(wiring.Component):
         with m.If(accepted):
             m.d.sync += second.eq(~second & request.paired)
 
-        paired, asks = tags.o.payload.paired, requests.o.payload
+        paired, asks = tag.o.payload.paired, requests.o.payload
         asked = self.port.en & self.port.ready
         m.d.comb += [
             self.port.en.eq(requests.o.valid),
@@ -81,15 +83,15 @@ class PairReader(wiring.Component):
             x_words.i.valid.eq(delay(m, asked & asks.second, ACT_READ_LATENCY)),
             y_words.i.payload.eq(self.port.data),
             x_words.i.payload.eq(self.port.data),
-            self.o.valid.eq(y_words.o.valid & (x_words.o.valid | ~paired)),
+            self.o.valid.eq(tag.o.valid & y_words.o.valid & (x_words.o.valid | ~paired)),
             answer.y.eq(y_words.o.payload),
             answer.x.eq(x_words.o.payload),
             answer.paired.eq(paired),
-            answer.tag.eq(tags.o.payload.tag),
+            answer.tag.eq(tag.o.payload.tag),
             taken.eq(self.o.valid & self.o.ready),
             y_words.o.ready.eq(taken),
             x_words.o.ready.eq(taken & paired),
-            tags.o.ready.eq(taken),
+            tag.o.ready.eq(taken),
         ]
         with m.If(started != taken):
             m.d.sync += ahead.eq(Mux(started, ahead + 1, ahead - 1))

@@ -100,11 +100,12 @@ class ReadMaster(wiring.Component):
         burst = Signal(burst_layout())
         address_channel(m, self._cfg, axi, "ar")
         m.d.comb += [
-            free.eq((~axi.arvalid | axi.arready) & under_way.i.ready & ~self.abort),
+            # what comes in the first cycle of ``abort`` is dropped with the splitter's reset
+            free.eq((~axi.arvalid | axi.arready) & under_way.i.ready),
             fetch.ready.eq(free),
             load.ready.eq(free & ~fetch.valid),
             burst.eq(Mux(fetch.valid, fetch.payload, load.payload)),
-            under_way.i.valid.eq(free & (fetch.valid | load.valid)),
+            under_way.i.valid.eq(free & (fetch.valid | load.valid) & ~self.abort),
             under_way.i.payload.load.eq(~fetch.valid),
             under_way.i.payload.last.eq(burst.last),
         ]

@@ -81,8 +81,9 @@ class WriteMaster(wiring.Component):
         axi, burst, issue = self.axi, splitter.o, Signal()
         address_channel(m, self._cfg, axi, "aw")
         m.d.comb += [
-            burst.ready.eq((~axi.awvalid | axi.awready) & unanswered.i.ready & ~self.abort),
-            issue.eq(burst.valid & burst.ready),
+            # what comes in the first cycle of ``abort`` is dropped with the splitter's reset
+            burst.ready.eq((~axi.awvalid | axi.awready) & unanswered.i.ready),
+            issue.eq(burst.valid & burst.ready & ~self.abort),
             unwritten.i.payload.eq(burst.payload.count),
             unwritten.i.valid.eq(issue),
             unanswered.i.payload.eq(burst.payload.final),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth import Module
+from amaranth import Module, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden.config import ROWSTAT_BITS, Config
+from transept.rtl.arith.pipeline import delay
 from transept.rtl.gemm.engine import GemmEngine
-from transept.rtl.interfaces import engine_members
+from transept.rtl.interfaces import ACT_GEMM_READ_LATENCY, STAT_READ_LATENCY, engine_members
 
 __all__ = ["GemmSystem"]
 
@@ -84,5 +85,6 @@ class GemmSystem(wiring.Component):
                 ]
             else:
                 m.d.comb += read.ready.eq(1)
-                m.d.sync += read.data.eq(get.data)
+                late = ACT_GEMM_READ_LATENCY if name == "act" else STAT_READ_LATENCY
+                m.d.comb += Value.cast(read.data).eq(delay(m, get.data, late - 1))
         return m

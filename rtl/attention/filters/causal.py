@@ -31,13 +31,14 @@ class CausalFilter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         walk, answer = KeyWalk(m, self._cfg, self.request), self.select.payload
+        ahead = walk.ahead()
         m.d.comb += [
             self.select.valid.eq(walk.busy),
             answer.tile.eq(walk.tile),
-            answer.upper.eq(clamp_diagonal(self._cfg, walk.ahead)),
+            answer.upper.eq(clamp_diagonal(self._cfg, ahead)),
             answer.lower.eq(-self._cfg.tile),
             # the next tile begins after the block's last row
-            answer.last.eq(walk.final | (walk.ahead < 1)),
+            answer.last.eq(walk.final | (ahead < 1)),
         ]
         walk.step(self.select.ready, answer.last)
         return m

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth import Module, Mux, Signal, Value
-from amaranth.hdl import signed
+from amaranth.hdl import ValueLike, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +14,6 @@ from transept.rtl.gemm.descriptors import band_layout
 from transept.rtl.interfaces import observation_layout, operand, stat_word
 
 __all__ = [
-    "AHEAD",
     "KeyWalk",
     "clamp_diagonal",
     "filter_members",
@@ -28,7 +27,7 @@ __all__ = [
 
 _POSITION_BITS = operand(Opcode.SCORES, "position").width + 1
 #: Shape of the distance from a key to a query; no position that a program can name wraps around.
-AHEAD = signed(_POSITION_BITS + 1)
+_AHEAD = signed(_POSITION_BITS + 1)
 
 
 def log2(value: int) -> int:
@@ -121,14 +120,13 @@ class KeyWalk:
     Attributes
     ----------
     busy, tile, final : Signals: a request is answered; the tile at hand; it is the last one
-    ahead : Signal(AHEAD), position of the first query relative to the first key of the tile
     """
 
     def __init__(self, m: Module, cfg: Config, request: stream.Interface) -> None:
         self._m, self._cfg = m, cfg
         self.busy, self.tile = Signal(), Signal(index_bits(cfg.key_tiles))
-        self.ahead, self.final = Signal(AHEAD), Signal()
-        self._last = Signal.like(self.tile)
+        self.final, self._last = Signal(), Signal.like(self.tile)
+        self._request, self._distances = request, list[Signal]()
         asked = request.payload
         m.d.comb += [request.ready.eq(~self.busy), self.final.eq(self.tile == self._last)]
         with m.If(request.valid & request.ready):
@@ -136,8 +134,16 @@ class KeyWalk:
                 self.busy.eq(1),
                 self.tile.eq(0),
                 self._last.eq(asked.keys >> log2(cfg.tile)),
-                self.ahead.eq(asked.position - asked.key_base),
             ]
+
+    def ahead(self, reach: ValueLike = 0) -> Signal:
+        """A register: position of the first query relative to the first key of the tile, and
+        ``reach`` more, which comes with the request. To be asked for before the first ``step``."""
+        asked, distance = self._request.payload, Signal(_AHEAD)
+        with self._m.If(self._request.valid & self._request.ready):
+            self._m.d.sync += distance.eq(asked.position - asked.key_base + reach)
+        self._distances.append(distance)
+        return distance
 
     def step(self, go: Value, ends: Value) -> None:
         """To the next tile; to the next request if this was the last one."""
@@ -145,5 +151,5 @@ class KeyWalk:
             self._m.d.sync += [
                 self.busy.eq(~ends),
                 self.tile.eq(self.tile + 1),
-                self.ahead.eq(self.ahead - self._cfg.tile),
+                *(distance.eq(distance - self._cfg.tile) for distance in self._distances),
             ]

@@ -7,12 +7,7 @@ from amaranth.lib import stream, wiring
 
 from transept.golden.config import Config
 from transept.golden.filters.window import REACH_BITS
-from transept.rtl.attention.filters.ports import (
-    AHEAD,
-    KeyWalk,
-    clamp_diagonal,
-    filter_members,
-)
+from transept.rtl.attention.filters.ports import KeyWalk, clamp_diagonal, filter_members
 
 __all__ = ["WindowFilter"]
 
@@ -38,16 +33,11 @@ class WindowFilter(wiring.Component):
         m = Module()
         cfg = self._cfg
         walk, answer = KeyWalk(m, cfg, self.request), self.select.payload
-        before, after = Signal(REACH_BITS), Signal(REACH_BITS)
-        upper, lower = Signal(AHEAD), Signal(AHEAD)
+        parameter = self.request.payload.parameter
+        before, after = parameter[:REACH_BITS], parameter[REACH_BITS:]
+        upper, lower = walk.ahead(after), walk.ahead(-before)
         early, skip = Signal(), Signal()
-        with m.If(self.request.valid & self.request.ready):
-            parameter = self.request.payload.parameter
-            m.d.sync += [before.eq(parameter[:REACH_BITS]), after.eq(parameter[REACH_BITS:])]
-
         m.d.comb += [
-            upper.eq(walk.ahead + after),
-            lower.eq(walk.ahead - before),
             early.eq(lower >= cfg.tile),  # the tile ends before the first row's window
             skip.eq(early & ~walk.final),
             self.select.valid.eq(walk.busy & ~skip),

@@ -9,6 +9,7 @@ from memory_model import simulate
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.rtl.interfaces import (
+    ACT_GEMM_READ_LATENCY,
     ACT_READ_LATENCY,
     ACT_WRITE_LATENCY,
     ROWSTAT_READ_LATENCY,
@@ -23,10 +24,12 @@ BY_NAME = pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.na
 
 class Traffic:
     """Every port asks at random; reads must return what the array held when they were accepted,
-    with what was written ``write_latency`` cycles before the last one."""
+    with what was written ``write_latency`` cycles before the last one. Those of ``late`` are made a
+    cycle after they are accepted."""
 
-    def __init__(self, dut, readers, writers, latency, value, addresses, write_latency=0):
+    def __init__(self, dut, readers, writers, latency, value, addresses, write_latency=0, late=()):
         self.dut, self.latency, self.value, self.addresses = dut, latency, value, addresses
+        self.late = late
         self.readers = {name: getattr(dut, name) for name in readers}
         self.writers = {name: getattr(dut, name) for name in writers}
         self.array, self.written = {}, [[] for _ in range(write_latency)]
@@ -53,6 +56,7 @@ class Traffic:
         """A refused request stays until it is accepted."""
         ports = self.readers | self.writers
         due = {name: [] for name in self.readers}
+        asked = dict.fromkeys(self.late)
         free = dict.fromkeys(ports, True)
         for _ in range(cycles):
             for name, port in ports.items():
@@ -62,12 +66,15 @@ class Traffic:
                         self._offer(ctx, port, rng, name in self.writers)
             self.written.append([])
             for name, port in self.readers.items():
-                due[name].insert(0, None)
+                addr = None
                 if not free[name] or ctx.get(port.en):
                     free[name] = not hasattr(port, "ready") or bool(ctx.get(port.ready))
                     if free[name]:
-                        due[name][0] = self.array[ctx.get(port.addr)]
+                        addr = ctx.get(port.addr)
                         self.accepted[name] += 1
+                if name in self.late:
+                    asked[name], addr = addr, asked[name]
+                due[name].insert(0, None if addr is None else self.array[addr])
             for name, port in self.writers.items():
                 if ctx.get(port.en):
                     free[name] = bool(ctx.get(port.ready))
@@ -107,7 +114,9 @@ def test_activation_serves_all_ports(cfg):
         _words(cfg, rng, 16),
         addresses,
         ACT_WRITE_LATENCY,
+        late=["gemm_read"],
     )
+    assert ACT_GEMM_READ_LATENCY == ACT_READ_LATENCY + 1
 
     async def bench(ctx):
         await traffic.fill(ctx)
@@ -128,6 +137,8 @@ def test_gemm_is_never_refused_and_holds_only_its_bank():
         ctx.set(dut.gemm_read.en, 1)
         ctx.set(dut.gemm_read.addr, 5)
         ctx.set(dut.store_read.en, 1)
+        assert ctx.get(dut.store_read.ready), "GEMM's read is made in the next cycle"
+        await ctx.tick()
         for addr, ready in (
             (6, 0),
             (TINY.memories.act_banks[0], 1),
