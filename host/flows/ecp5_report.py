@@ -26,13 +26,9 @@ def summarise(report: Mapping[str, Any], netlist: Netlist) -> dict[str, Any]:
     """
     blocks = {cell.name: _block(cell.scope) for cell in netlist.cells}
     used = {name: dict(of) for name, of in report["utilization"].items() if of["used"]}
-    clocks = {
-        name: {event: round(mhz, 2) for event, mhz in found.items()}
-        for name, found in sorted(report["fmax"].items())
-    }
     return {
         "resources": dict(sorted(used.items())),
-        "clocks": clocks,
+        "clocks": dict(sorted(report["fmax"].items())),
         "paths": [_path(found, blocks) for found in report["critical_paths"] if _clocked(found)],
         "ends": _ends(report["detailed_net_timings"], blocks),
     }
