@@ -208,7 +208,7 @@ def _write_reports(
         shutil.copy(routed / log, folder)
     facts = {key: value for key, value in built.facts().items() if key != "bitstream"}
     facts["bitstream_bytes"] = (routed / "design.bit").stat().st_size
-    summary = facts | {"placement": dataclasses.asdict(placement)} | found
+    summary = {**facts, "placement": dataclasses.asdict(placement), **found}
     (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
 
 
@@ -217,14 +217,18 @@ def _built(board: Ecp5Board, found: Mapping[str, Any], versions: str) -> Built:
     clocks, resources = found["clocks"].values(), found["resources"]
     if not clocks:
         raise BuildError(f"nextpnr reports no clock for {board.name}")
+    used: dict[str, float] = {
+        name: resources[kind]["used"] if kind in resources else 0
+        for name, kind in _RESOURCES.items()
+    }
     return Built(
         board.name,
         board.config.clock_mhz,
         tool=versions,
         fmax_mhz=math.floor(10 * min(clock["achieved"] for clock in clocks)) / 10,
         routed=True,
-        **{
-            name: resources[kind]["used"] if kind in resources else 0
-            for name, kind in _RESOURCES.items()
-        },
+        lut=used["lut"],
+        ff=used["ff"],
+        dsp=used["dsp"],
+        bram=used["bram"],
     )
