@@ -156,17 +156,20 @@ def _route(board: Ecp5Board, placed: Path, placement: Placement, until: float) -
     """The folder with the packed bitstream, and nextpnr's logs and report."""
     route = [
         *_nextpnr(board, "placed.json"),
-        *("--no-pack", "--no-place", "--router", placement.router, "--textcfg", "design.config"),
-        *("--report", "report.json", "--detailed-timing-report", "--log", "route.log"),
-        "--timing-allow-fail",
+        *("--no-pack", "--no-place", "--textcfg", "design.config", "--log", "route.log"),
+        *("--report", "report.json", "--detailed-timing-report", "--timing-allow-fail"),
     ]
     pack = ["yowasp-ecppack", "--compress", "design.config", "design.bit"]
-    inputs = ("placed.json", "pins.lpf", "place.log")
-    parts = [(placed / name).read_bytes() for name in inputs]
-    recipe = _recipe("ecp5", board, content_hash(*parts, json.dumps([route, pack])))
+    design = json.loads((placed / "placed.json").read_text())
+    for module in design["modules"].values():  # its settings go before those of the command
+        if "settings" in module:
+            module["settings"]["router"] = placement.router
+    text = json.dumps(design)
+    recipe = _recipe("ecp5", board, content_hash(text, json.dumps([route, pack])))
 
     def fill(scratch: Path) -> None:
-        for name in inputs:
+        (scratch / "placed.json").write_text(text)
+        for name in ("pins.lpf", "place.log"):
             shutil.copy(placed / name, scratch)
         for command in (route, pack):
             _run(command, scratch, until)
