@@ -45,15 +45,10 @@ _RESOURCES = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "b
 
 @dataclass(frozen=True)
 class Placement:
-    """How a design is placed and routed.
-
-    density: the share of the logic in a region that is used at most. At nextpnr's own 0.9 the whole
-    accelerator lies in two thirds of the part, near the pins, and does not route; a third is empty.
-    """
+    """How a design is placed and routed."""
 
     seed: int = 1
     placer: str = "heap"
-    density: float = 0.6
     router: str = "router2"
 
 
@@ -144,7 +139,6 @@ def _place(board: Ecp5Board, netlist: Path, placement: Placement, until: float) 
         *_nextpnr(board, "design.json"),
         *("--no-route", "--write", "placed.json", "--log", "place.log"),
         *("--seed", str(placement.seed), "--placer", placement.placer),
-        *("--placer-heap-beta", str(placement.density)),
     ]
     design = json.dumps(promote(json.loads(netlist.read_text()), TOP))
     recipe = _recipe("ecp5_placed", board, content_hash(design, pins, json.dumps(command)))
