@@ -14,12 +14,11 @@ VCO_MHZ, DIVIDERS = (400, 800), range(1, 129)
 
 @dataclass(frozen=True)
 class Pll:
-    """Dividers of an EHXPLLL: output is input * feedback / reference, the oscillator in it runs at
-    output * output_divider."""
+    """Dividers of an EHXPLLL whose phase detector compares the input with an output of the same
+    frequency: the oscillator runs at input * feedback, the clock is that / output."""
 
-    reference: int
     feedback: int
-    output_divider: int
+    output: int
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,9 @@ class Ecp5Board:
 
 
 def find_pll(input_mhz: int, output_mhz: int) -> Pll:
-    """The smallest dividers that make a clock, with the VCO in the middle of its range.
+    """Dividers that make a clock, with the oscillator nearest to the middle of its range.
+
+    The input is not divided: a phase detector wants 10 MHz or more.
 
     Raises
     ------
@@ -55,15 +56,16 @@ def find_pll(input_mhz: int, output_mhz: int) -> Pll:
         If there are none.
     """
     middle = sum(VCO_MHZ) / 2
-    for reference in DIVIDERS:
-        if output_mhz * reference % input_mhz:
-            continue
-        feedback = output_mhz * reference // input_mhz
-        fitting = [d for d in DIVIDERS if VCO_MHZ[0] <= output_mhz * d <= VCO_MHZ[1]]
-        if feedback in DIVIDERS and fitting:
-            best = min(fitting, key=lambda divider: abs(output_mhz * divider - middle))
-            return Pll(reference, feedback, best)
-    raise ValueError(f"a PLL makes no {output_mhz} MHz of {input_mhz} MHz")
+    found = [
+        Pll(feedback, input_mhz * feedback // output_mhz)
+        for feedback in DIVIDERS
+        if VCO_MHZ[0] <= input_mhz * feedback <= VCO_MHZ[1]
+        and input_mhz * feedback % output_mhz == 0
+        and input_mhz * feedback // output_mhz in DIVIDERS
+    ]
+    if not found:
+        raise ValueError(f"a PLL makes no {output_mhz} MHz of {input_mhz} MHz")
+    return min(found, key=lambda pll: abs(input_mhz * pll.feedback - middle))
 
 
 def constraints(board: Ecp5Board) -> str:

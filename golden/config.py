@@ -421,7 +421,7 @@ ULX3S = Config(
     ),
     filters=Filters(names=("dense", "causal"), estimate_multipliers=1),
     blocks=_EVERY_BLOCK,
-    clock_mhz=25,
+    clock_mhz=35,
 )
 
 PRESETS = {

@@ -87,6 +87,11 @@ class LinkBridge(wiring.Component):
         self._put, self._get = words.write_port(), words.read_port()
         self._last, self._last_known, self._last_status = Signal(8), Signal(), Signal(2)
         m.d.comb += [self._get.addr.eq(self._index), self._put.addr.eq(self._index)]
+        # a byte enters the check a cycle after it was sent: a word is slow to come out of memory
+        self._sent, self._counting = Signal(8), Signal()
+        m.d.sync += self._counting.eq(0)
+        with m.If(self._counting):
+            m.d.sync += self._crc.eq(_next_crc(self._crc, self._sent))
         broken = self._broken(m)
         self._drive_buses(m)
         with m.FSM():
@@ -255,13 +260,10 @@ class LinkBridge(wiring.Component):
                     m.d.comb += self.o.payload.eq(byte)
             m.d.comb += self.o.valid.eq(1)
             with m.If(self.o.ready):
-                m.d.sync += head.eq(head + 1)
-                with m.If(head != 0):
-                    m.d.sync += self._crc.eq(_next_crc(self._crc, self.o.payload))
+                m.d.sync += [head.eq(head + 1), self._sent.eq(self.o.payload)]
+                m.d.sync += self._counting.eq(head != 0)
                 with m.If(head == 3):
-                    m.next = "send low"
-                    with m.If(count != 0):
-                        m.next = "send words"
+                    m.next = "next word"
         with m.State("send words"):
             m.d.comb += [
                 self.o.payload.eq(self._get.data.word_select(self._lane, 8)),
@@ -269,13 +271,14 @@ class LinkBridge(wiring.Component):
             ]
             with m.If(self.o.ready):
                 m.d.sync += [
-                    self._crc.eq(_next_crc(self._crc, self.o.payload)),
+                    self._sent.eq(self.o.payload),
+                    self._counting.eq(1),
                     self._lane.eq(self._lane + 1),
                 ]
                 with m.If(self._lane == 3):
                     m.d.sync += self._index.eq(self._index + 1)
                     m.next = "next word"
-        with m.State("next word"):
+        with m.State("next word"):  # the check has the last byte after it
             m.next = "send words"
             with m.If(self._index == count):
                 m.next = "send low"

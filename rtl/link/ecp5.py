@@ -30,9 +30,10 @@ class Ecp5Top(wiring.Component):
         memory_bytes: int,
         cycles: int,
         oscillator_mhz: int,
-        dividers: tuple[int, int, int],
+        dividers: tuple[int, int],
     ) -> None:
-        """cycles: of a bit of the line; dividers: of the PLL (reference, feedback, output)."""
+        """cycles: of a bit of the line; dividers: of the PLL (feedback, output)
+        where the oscillator in it runs at the board's oscillator * feedback."""
         self._linked = LinkedTop(cfg, memory_bytes, cycles)
         self._oscillator_mhz, self._dividers = oscillator_mhz, dividers
         super().__init__(
@@ -61,7 +62,10 @@ class Ecp5Top(wiring.Component):
         return m
 
     def _pll(self, locked: Signal) -> Instance:
-        reference, feedback, output = self._dividers
+        """CLKOP is what the phase detector compares with the input, CLKOS the clock; attributes
+        and inputs that are not used as Project Trellis has them."""
+        feedback, output = self._dividers
+        compared = Signal()
         return Instance(
             "EHXPLLL",
             a_FREQUENCY_PIN_CLKI=str(self._oscillator_mhz),
@@ -75,14 +79,19 @@ class Ecp5Top(wiring.Component):
             p_DPHASE_SOURCE="DISABLED",
             p_OUTDIVIDER_MUXA="DIVA",
             p_CLKOP_ENABLE="ENABLED",
-            p_CLKOP_DIV=output,
-            p_CLKOP_CPHASE=output - 1,
+            p_OUTDIVIDER_MUXB="DIVB",
+            p_CLKOP_DIV=feedback,
+            p_CLKOP_CPHASE=feedback - 1,
             p_CLKOP_FPHASE=0,
-            p_CLKI_DIV=reference,
-            p_CLKFB_DIV=feedback,
+            p_CLKOS_ENABLE="ENABLED",
+            p_CLKOS_DIV=output,
+            p_CLKOS_CPHASE=output - 1,
+            p_CLKOS_FPHASE=0,
+            p_CLKI_DIV=1,
+            p_CLKFB_DIV=1,
             p_FEEDBK_PATH="CLKOP",
             i_CLKI=self.clock,
-            i_CLKFB=ClockSignal("sync"),
+            i_CLKFB=compared,
             i_RST=0,
             i_STDBY=0,
             i_PHASESEL0=0,
@@ -91,7 +100,9 @@ class Ecp5Top(wiring.Component):
             i_PHASESTEP=0,
             i_PHASELOADREG=0,
             i_ENCLKOP=0,
+            i_ENCLKOS=0,
             i_PLLWAKESYNC=0,
-            o_CLKOP=ClockSignal("sync"),
+            o_CLKOP=compared,
+            o_CLKOS=ClockSignal("sync"),
             o_LOCK=locked,
         )

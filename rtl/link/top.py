@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from transept.golden.config import Config
+from transept.rtl.link.axi_slice import AxiSlice
 from transept.rtl.link.block_memory import BlockMemory
 from transept.rtl.link.serial import SerialLink
 from transept.rtl.top import Top
@@ -25,7 +26,7 @@ class LinkedTop(wiring.Component):
 
     def __init__(self, cfg: Config, memory_bytes: int, cycles: int) -> None:
         """cycles: of a bit of the serial line."""
-        self._core = Top(cfg)
+        self._cfg, self._core = cfg, Top(cfg)
         self._memory = BlockMemory(cfg, memory_bytes)
         self._link = SerialLink(cycles)
         super().__init__({"rx": In(1), "tx": Out(1, init=1), "irq": Out(1)})
@@ -37,6 +38,8 @@ class LinkedTop(wiring.Component):
         m.submodules.link = link = self._link
         connect(m, link.axil, core.s_axil)
         connect(m, link.memory, memory.words)
-        connect(m, core.m_axi, memory.axi)
+        m.submodules.slice = slice = AxiSlice(self._cfg)
+        connect(m, core.m_axi, slice.i)
+        connect(m, slice.o, memory.axi)
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), self.irq.eq(core.irq)]
         return m

@@ -8,20 +8,23 @@ from transept.bitstreams.ecp5 import VCO_MHZ, Pll, constraints, ecp5_board, find
 @pytest.mark.parametrize(
     ("mhz", "pll"),
     [
-        (25, Pll(1, 1, 24)),
-        (50, Pll(1, 2, 12)),
-        (40, Pll(5, 8, 15)),
-        (80, Pll(5, 16, 7)),
-        (62, Pll(25, 62, 10)),
+        (25, Pll(24, 24)),
+        (35, Pll(21, 15)),
+        (50, Pll(24, 12)),
+        (75, Pll(24, 8)),
+        (80, Pll(16, 5)),  # at the lower end of the oscillator's range
+        (100, Pll(24, 6)),
     ],
 )
 def test_dividers_of_a_clock(mhz, pll):
+    """The oscillator, 25 MHz * feedback, runs at 400 to 800 MHz, at 600 if that makes the clock."""
     assert find_pll(25, mhz) == pll
-    assert 25 * pll.feedback == mhz * pll.reference
-    assert VCO_MHZ[0] <= mhz * pll.output_divider <= VCO_MHZ[1]
+    assert 25 * pll.feedback == mhz * pll.output
+    assert VCO_MHZ == (400, 800)
+    assert 400 <= 25 * pll.feedback <= 800
 
 
-@pytest.mark.parametrize("mhz", [2, 900])
+@pytest.mark.parametrize("mhz", [2, 62, 900])
 def test_clocks_that_no_pll_makes(mhz):
     with pytest.raises(ValueError, match=f"a PLL makes no {mhz} MHz of 25 MHz"):
         find_pll(25, mhz)

@@ -69,7 +69,7 @@ STORED = {
 EVERY_FILTER = (("dense", "causal", "tile_threshold", "window"), 2)
 #: What differs in one preset.
 FILTERS = {"ulx3s": (("dense", "causal"), 1)}
-CLOCKS = {"ulx3s": 25}
+CLOCKS = {"ulx3s": 35}
 
 
 def test_presets_are_those_that_are_pinned():

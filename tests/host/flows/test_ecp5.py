@@ -9,12 +9,22 @@ from transept.bitstreams.ecp5 import constraints, ecp5_board
 from transept.golden.config import TINY
 from transept.host.flows import ecp5
 from transept.host.flows.base import FlowError
-from transept.host.flows.ecp5 import Placement, build, top_verilog
+from transept.host.flows.ecp5 import REPORTS, SUMMARY, TOP, Placement, build, top_verilog
 from transept.sim.tools import BuildError, ToolMissing
 
 BOARD = ecp5_board("ulx3s_85f")
+NETLIST = {
+    "modules": {TOP: {"ports": {}, "cells": {}, "netnames": {"rx": {"bits": [2]}}}},
+}
+#: As nextpnr writes it: what it was placed with, and more of no matter here.
+PLACED = {"modules": {"top": {"settings": {"router": "router1", "seed": "1"}}, "box": {}}}
+CLOCK = BOARD.config.clock_mhz
+#: Of the slowest clock, in MHz: just fast enough.
+FMAX = CLOCK + 0.0959
 REPORT = {
-    "fmax": {"clk": {"achieved": 31.4159, "constraint": 25.0}, "b": {"achieved": 80.0}},
+    "fmax": {"clk": {"achieved": FMAX, "constraint": 25.0}, "b": {"achieved": 180.0}},
+    "critical_paths": [],
+    "detailed_net_timings": [],
     "utilization": {
         "TRELLIS_COMB": {"used": 40_000, "available": 83_640},
         "TRELLIS_FF": {"used": 20_000, "available": 83_640},
@@ -35,9 +45,15 @@ def flow(monkeypatch, tmp_path):
         if command[0] == "yowasp-ecppack":
             assert (cwd / "design.config").exists()
             (cwd / "design.bit").write_bytes(b"bits")
+            return
+        assert (cwd / "pins.lpf").read_text() == constraints(BOARD)
+        (cwd / command[command.index("--log") + 1]).write_text("log")
+        if "--no-route" in command:
+            assert json.loads((cwd / "design.json").read_text()) == NETLIST
+            (cwd / "placed.json").write_text(json.dumps(PLACED))
         else:
-            assert (cwd / "design.json").read_text() == "netlist"
-            assert (cwd / "pins.lpf").read_text() == constraints(BOARD)
+            module = json.loads((cwd / "placed.json").read_text())["modules"]["top"]
+            commands[-1] = [*command, module["settings"]["router"]]
             (cwd / "design.config").touch()
             (cwd / "report.json").write_text(json.dumps(REPORT))
 
@@ -45,7 +61,7 @@ def flow(monkeypatch, tmp_path):
         assert limit_s == 60.0
         assert (folder / "design.v").read_text() == "verilog"
         commands.append(["yosys", *script.splitlines()])
-        (folder / "design.json").write_text("netlist")
+        (folder / "design.json").write_text(json.dumps(NETLIST))
 
     monkeypatch.setenv("TRANSEPT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(ecp5, "top_verilog", lambda board: "verilog")
@@ -62,23 +78,35 @@ def made(folder, **options):
 def test_everything_is_made_once(flow, tmp_path):
     for _ in range(2):
         made(tmp_path)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("ulx3s_85f.bit", "ulx3s_85f.json", "ulx3s_85f.lpf"),
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.glob("out/**/*.*")}
+    assert found == {
+        *("ulx3s_85f.bit", "ulx3s_85f.lpf"),
+        *(f"reports/{name}" for name in ("place.log", "route.log", "summary.json")),
     }
     assert (tmp_path / "out" / "ulx3s_85f.bit").read_bytes() == b"bits"
-    synthesis, place, pack = flow
+    synthesis, place, route, pack = flow
     assert synthesis[-1] == "synth_ecp5 -top ecp5_top -json design.json"
-    text = " ".join(place)
-    assert "--85k --package CABGA381 --speed 6" in text
-    assert f"--freq {BOARD.config.clock_mhz} --seed 1 --placer heap --router router1" in text
+    part = f"--85k --package CABGA381 --speed 6 --json {{}} --lpf pins.lpf --freq {CLOCK} "
+    assert part.format("design.json") + "--no-route --write placed.json" in " ".join(place)
+    assert "--seed 1 --placer heap" in " ".join(place)
+    assert part.format("placed.json") + "--no-pack --no-place" in " ".join(route)
+    assert route[-1] == "router2"
     assert pack == ["yowasp-ecppack", "--compress", "design.config", "design.bit"]
+
+
+def test_what_is_placed_may_be_routed_again(flow, tmp_path):
+    made(tmp_path)
+    made(tmp_path, placement=Placement(router="router1"))
+    assert [command[0] for command in flow].count("yosys") == 1
+    assert ["--no-route" in command for command in flow].count(True) == 1
+    assert flow[-2][-1] == "router1"
 
 
 def test_another_seed_is_another_placement_of_the_same_netlist(flow, tmp_path):
     made(tmp_path)
-    made(tmp_path, placement=Placement(seed=7, router="router2"))
+    made(tmp_path, placement=Placement(seed=7))
     assert [command[0] for command in flow].count("yosys") == 1
-    assert "--seed 7 --placer heap --router router2" in " ".join(flow[-2])
+    assert "--seed 7 --placer heap" in " ".join(flow[-1])  # the stand-in placed it as before
 
 
 def test_what_became_of_a_board(flow, tmp_path):
@@ -89,12 +117,44 @@ def test_what_became_of_a_board(flow, tmp_path):
     assert facts == {
         "board": "ulx3s_85f",
         "clock_mhz": BOARD.config.clock_mhz,
-        "fmax_mhz": 31.4,
+        "fmax_mhz": BOARD.config.clock_mhz,  # rounded down
         **{"lut": 40_000, "ff": 20_000, "dsp": 100, "bram": 90},
         "bitstream": str(tmp_path / "out" / "ulx3s_85f.bit"),
         "routed": True,
     }
-    assert told == ["ulx3s_85f: synthesis", "ulx3s_85f: place and route (an hour or more)"]
+    assert [text.split(" (")[0] for text in told] == [
+        f"ulx3s_85f: {step}" for step in ("synthesis", "placement", "routing")
+    ]
+
+
+def test_reports_say_how_it_was_made(flow, tmp_path):
+    made(tmp_path, placement=Placement(seed=3))
+    summary = json.loads((tmp_path / "out" / REPORTS / SUMMARY).read_text())
+    assert summary["placement"] == {"seed": 3, "placer": "heap", "router": "router2"}
+    assert summary["bitstream_bytes"] == len(b"bits")
+    assert "bitstream" not in summary  # where it lies is no matter of the design
+    assert (summary["board"], summary["lut"]) == ("ulx3s_85f", 40_000)
+    assert summary["resources"]["DP16KD"] == {"used": 90, "available": 208}
+    assert summary["clocks"]["clk"] == {"achieved": FMAX, "constraint": 25.0}
+
+
+def test_a_design_that_is_too_slow_leaves_reports_and_no_bitstream(flow, monkeypatch, tmp_path):
+    late = {"clk": {"achieved": BOARD.config.clock_mhz - 0.01, "constraint": 25.0}}
+    monkeypatch.setitem(REPORT, "fmax", late)
+    with pytest.raises(FlowError, match=r"timing is not met, \S+ MHz of \d+") as found:
+        made(tmp_path)
+    built = found.value.built
+    assert (built.routed, built.bitstream, built.lut) == (True, None, 40_000)
+    assert built.fmax_mhz == round(BOARD.config.clock_mhz - 0.1, 1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [REPORTS]
+    assert (tmp_path / "out" / REPORTS / SUMMARY).exists()
+
+
+def test_kinds_that_a_design_has_none_of(flow, monkeypatch, tmp_path):
+    """nextpnr has them with a count of 0."""
+    monkeypatch.setitem(REPORT["utilization"], "MULT18X18D", {"used": 0, "available": 156})
+    built = made(tmp_path)
+    assert built.dsp == 0
 
 
 def test_a_report_without_a_clock_is_refused(flow, monkeypatch, tmp_path):
@@ -131,8 +191,11 @@ def test_the_top_has_a_clock_from_its_pll():
     small = dataclasses.replace(BOARD, config=TINY.replace(clock_mhz=50), memory_bytes=1 << 12)
     text = top_verilog(small)
     assert "EHXPLLL" in text
-    assert ".CLKOP_DIV(32'd12)" in text
-    assert ".CLKFB_DIV(32'd2)" in text
+    dividers = {"CLKI_DIV": 1, "CLKFB_DIV": 1, "CLKOP_DIV": 24, "CLKOS_DIV": 12}
+    phases = {"CLKOP_CPHASE": 23, "CLKOS_CPHASE": 11}  # none: a divider less one
+    for name, value in (dividers | phases).items():
+        assert f".{name}(32'd{value})" in text
+    assert '.FEEDBK_PATH("CLKOP")' in text
     ports = text[text.rindex("module ecp5_top(") :].split(";")[0]
     assert sorted(ports[len("module ecp5_top(") : -1].replace(" ", "").split(",")) == sorted(
         BOARD.pins

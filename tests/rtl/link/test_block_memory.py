@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, connect, flipped
 from memory_model import put, simulate
 
 from transept.golden.config import PYNQ_Z2, TINY
+from transept.rtl.link.axi_slice import AxiSlice
 from transept.rtl.link.block_memory import DECERR, BlockMemory
 from transept.rtl.link.bridge import word_port
 from transept.rtl.link.uart import divisor
@@ -23,19 +24,25 @@ HALF = SIZE // 2
 
 
 class System(wiring.Component):
-    """Both masters on one memory."""
+    """Both masters on one memory, directly or behind registers."""
 
-    def __init__(self, cfg):
+    def __init__(self, cfg, sliced=False):
         self.reader, self.writer = ReadMaster(cfg), WriteMaster(cfg)
         self.memory = BlockMemory(cfg, SIZE)
+        self.slice = AxiSlice(cfg) if sliced else None
         super().__init__({"words": In(word_port())})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules += [self.reader, self.writer, self.memory]
+        bus = self.memory.axi
+        if self.slice is not None:
+            m.submodules.slice = self.slice
+            connect(m, self.slice.o, bus)
+            bus = self.slice.i
         for master in (self.reader, self.writer):
             for name, member in master.axi.signature.members.items():
-                inner, outer = getattr(master.axi, name), getattr(self.memory.axi, name)
+                inner, outer = getattr(master.axi, name), getattr(bus, name)
                 m.d.comb += outer.eq(inner) if member.flow is wiring.Out else inner.eq(outer)
         connect(m, flipped(self.words), self.memory.words)
         return m
@@ -78,9 +85,10 @@ async def read(ctx, reader, address, nbytes, beat, rng):
     return got
 
 
+@pytest.mark.parametrize("sliced", [False, True])
 @pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
-def test_bursts_and_words_keep_out_of_each_others_way(cfg):
-    dut, beat = System(cfg), cfg.axi_bytes
+def test_bursts_and_words_keep_out_of_each_others_way(cfg, sliced):
+    dut, beat = System(cfg, sliced), cfg.axi_bytes
 
     async def bursts(ctx):
         rng, held = random.Random(1), bytearray(HALF)
