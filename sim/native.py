@@ -66,8 +66,8 @@ class MemoryProfile:
     outstanding: int = 8
 
 
-#: ``wide``: 80 % of a 256-bit bus. ``default``: of a 128-bit bus. ``board``: of one 64-bit port of a
-#: Zynq-7000.
+#: ``wide``: 80 % of a 256-bit bus. ``default``: of a 128-bit bus. ``board``: of one 64-bit port
+#: of a Zynq-7000.
 MEMORIES = {
     "wide": MemoryProfile(bytes_per_cycle=25.6),
     "default": MemoryProfile(bytes_per_cycle=12.8),
