@@ -48,7 +48,7 @@ class Placement:
     """How a design is placed and routed."""
 
     seed: int = 1
-    placer: str = "heap"
+    placer: str = "static"
     router: str = "router2"
 
 

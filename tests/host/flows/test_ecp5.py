@@ -88,7 +88,7 @@ def test_everything_is_made_once(flow, tmp_path):
     assert synthesis[-1] == "synth_ecp5 -top ecp5_top -json design.json"
     part = f"--85k --package CABGA381 --speed 6 --json {{}} --lpf pins.lpf --freq {CLOCK} "
     assert part.format("design.json") + "--no-route --write placed.json" in " ".join(place)
-    assert "--seed 1 --placer heap" in " ".join(place)
+    assert "--seed 1 --placer static" in " ".join(place)
     assert part.format("placed.json") + "--no-pack --no-place" in " ".join(route)
     assert route[-1] == "router2"
     assert pack == ["yowasp-ecppack", "--compress", "design.config", "design.bit"]
@@ -106,7 +106,7 @@ def test_another_seed_is_another_placement_of_the_same_netlist(flow, tmp_path):
     made(tmp_path)
     made(tmp_path, placement=Placement(seed=7))
     assert [command[0] for command in flow].count("yosys") == 1
-    assert "--seed 7 --placer heap" in " ".join(flow[-1])  # the stand-in placed it as before
+    assert "--seed 7 --placer static" in " ".join(flow[-1])  # the stand-in placed it as before
 
 
 def test_what_became_of_a_board(flow, tmp_path):
@@ -130,7 +130,7 @@ def test_what_became_of_a_board(flow, tmp_path):
 def test_reports_say_how_it_was_made(flow, tmp_path):
     made(tmp_path, placement=Placement(seed=3))
     summary = json.loads((tmp_path / "out" / REPORTS / SUMMARY).read_text())
-    assert summary["placement"] == {"seed": 3, "placer": "heap", "router": "router2"}
+    assert summary["placement"] == {"seed": 3, "placer": "static", "router": "router2"}
     assert summary["bitstream_bytes"] == len(b"bits")
     assert "bitstream" not in summary  # where it lies is no matter of the design
     assert (summary["board"], summary["lut"]) == ("ulx3s_85f", 40_000)
