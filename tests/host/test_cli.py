@@ -585,7 +585,7 @@ def test_bench_gemm():
     (row,) = bench_gemm(TINY, ["9x10x11"], device="emulator", seed=1, rate=12.8)
     assert list(row) == [
         *("shape", "cycles", "ideal_cycles", "utilisation", "memory_bound_cycles"),
-        *("bytes_read", "bytes_written", "mismatches"),
+        *("bytes_bound", "bytes_read", "bytes_written", "mismatches"),
     ]
     assert row["mismatches"] == 0
     assert row["ideal_cycles"] == -(-990 // 16)

@@ -225,7 +225,7 @@ def test_several_simulations_live_together():
 
 
 def test_options_are_checked():
-    with pytest.raises(ValueError, match="unknown memory 'fast', there is default, board"):
+    with pytest.raises(ValueError, match="unknown memory 'fast', there is wide, default, board"):
         simulation(memory="fast")
     with pytest.raises(ValueError, match="backpressure=1"):
         simulation(backpressure=1)

@@ -187,6 +187,7 @@ def test_missing_tools_are_named_before_any_work(monkeypatch, tmp_path):
         made(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_top_has_a_clock_from_its_pll():
     small = dataclasses.replace(BOARD, config=TINY.replace(clock_mhz=50), memory_bytes=1 << 12)
     text = top_verilog(small)

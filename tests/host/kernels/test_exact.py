@@ -108,7 +108,15 @@ def golden(op, x, bits):
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (37, 70, 50), (130, 140, 300), (5, 40, 1100)])
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [
+        (1, 1, 1),
+        (37, 70, 50),
+        pytest.param(130, 140, 300, marks=pytest.mark.slow),
+        (5, 40, 1100),
+    ],
+)
 def test_quantised_linear_layers(m, n, k, bits):
     op = linear_op(n, k, bits)
     assert merged([op], bits) is not None
