@@ -57,7 +57,11 @@ def test_graphs(graph, length, lengths):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "name", ["bert, layers that differ", "gpt2", "t5, encoder", "llama", "modernbert", "deit"]
+    "name",
+    [
+        *("bert, layers that differ", "gpt2", "llama"),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("t5, encoder", "modernbert", "deit")),
+    ],
 )
 def test_models_at_full_size(name):
     model, inputs = load(name)
