@@ -18,6 +18,7 @@ from transept.host.compiler.weights import column_words
 
 __all__ = [
     "COLUMNS_TOGETHER",
+    "MOST_PIECES",
     "TOGETHER",
     "Cut",
     "Policy",
@@ -139,9 +140,9 @@ BLOCK_SLACK = 1.15
 #: products of too few rows do not keep the array busy. What goes to DRAM is even better small.
 ROWS_WITHOUT_WEIGHTS, ROWS_TO_DRAM = 2, 1
 #: Row blocks that take weights together have so many tiles of rows: more begin later, with fewer
-#: the array would wait for each tile of weights. So many pieces of their results are on their way
-#: to DRAM at a time, and so many columns of weights are used while others come.
-TOGETHER, PIECES, COLUMNS_TOGETHER = (1.5, 2.0), 4, 4
+#: the array would wait for each tile of weights. At most so many pieces of results are on their
+#: way to DRAM at a time, and so many columns of weights are used while others come.
+TOGETHER, MOST_PIECES, COLUMNS_TOGETHER = (1.5, 2.0), 4, 4
 #: Row blocks of a segment at least: norms of one hide behind products of another.
 LEAST_BLOCKS = 2
 
@@ -235,7 +236,7 @@ class _Family:
         columns = config.memories.stat_words // column_words(words, config.tile)
         rows = min(int(policy.together * config.tile), config.geometry.max_rows, total)
         blocks = -(-total // rows)
-        free = int(config.act_words * policy.fill) - PIECES * rows * COLUMNS_TOGETHER
+        free = int(config.act_words * policy.fill) - MOST_PIECES * rows * COLUMNS_TOGETHER
         fit = free // (rows * words)
         if fit < 2 or blocks < 2 or columns < 2:
             return None

@@ -8,7 +8,7 @@ from transept.golden.config import Config
 from transept.golden.graph import Graph
 from transept.golden.isa import Memory
 from transept.golden.ops import Linear
-from transept.host.compiler.cut import Shape
+from transept.host.compiler.cut import MOST_PIECES, Shape
 from transept.host.compiler.homes import Home, Homes
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.tasks import (
@@ -29,7 +29,7 @@ __all__ = ["Places", "RowBlock", "row_blocks"]
 
 
 #: Pieces of rows on their way to DRAM: one is written and one leaves; more if they are small.
-PIECES, SMALL_PIECES, SMALL_SHARE = 2, 4, 8
+PIECES, SMALL_SHARE = 2, 8
 #: Words of one load of rows, at most.
 LOADED_WORDS = 384
 
@@ -251,7 +251,7 @@ class Places:
     def piece(self, value: str, block: RowBlock, words: int) -> Rows:
         """Space for some words of a block of rows that go to DRAM and are read no more."""
         small = self.config.act_words // SMALL_SHARE // (block.rows * words)
-        held = self.held(f"{value}.piece", min(max(PIECES, small), SMALL_PIECES))
+        held = self.held(f"{value}.piece", min(max(PIECES, small), MOST_PIECES))
         return Rows(held.open(None, "act", block.rows * words), words)
 
     def defined(self, value: str, block: RowBlock) -> None:

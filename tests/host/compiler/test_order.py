@@ -7,7 +7,8 @@ from graphs import mlp
 
 from transept.golden.config import TINY
 from transept.golden.isa import AMode, Engine, OutMode, Window
-from transept.host.compiler import cost, order, place, places, tensors, weights
+from transept.host.compiler import cost, cut, order, place, places, tensors, weights
+from transept.host.compiler.compile import LOSS
 from transept.host.compiler.cost import Cost
 from transept.host.compiler.depend import dependences
 from transept.host.compiler.lower import linear
@@ -40,7 +41,8 @@ def test_what_orders_and_costs_rest_on():
     assert cost.ACTIVATION_SHARE == 4
     assert (order.LOOKAHEAD, order.HOP) == (16, 20)
     assert (place.SLACK, place.PLENTY) == (400, 4)
-    assert (places.PIECES, places.SMALL_PIECES, places.SMALL_SHARE) == (2, 4, 8)
+    assert (places.PIECES, cut.MOST_PIECES, places.SMALL_SHARE) == (2, 4, 8)
+    assert (cut.TOGETHER, cut.COLUMNS_TOGETHER, LOSS) == ((1.5, 2.0), 4, 0.005)
     assert places.LOADED_WORDS == 384
     assert (linear.SHORTEST_PART, linear.WAITING_SHARE, linear.LAST_PIECES) == (4096, 8, 4)
     assert (weights.LARGEST_BLOCK, weights.FEW_ROWS_BLOCK, weights.BLOCKS) == (24, 48, 4)
