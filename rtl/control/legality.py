@@ -136,8 +136,7 @@ class LegalityChecker(wiring.Component):
         ready, row = Signal(), Signal(self._walk.layout)
         table = [Const(self._walk.bits(one), len(row.as_value())) for one in steps]
         keys = self._selections(m, head.payload, mark, read, visiting)
-        m.d.comb += row.as_value().eq(select(table, place))
-        m.d.sync += [step.eq(row), valid.eq(0)]
+        m.d.sync += [row.as_value().eq(select(table, place)), step.eq(row), valid.eq(0)]
         with m.FSM():
             with m.State("Clear"), m.If(keys.cleared if keys else 1):
                 m.next = "Ready"
@@ -148,7 +147,10 @@ class LegalityChecker(wiring.Component):
                 for number, first in self._walk.starts.items():
                     with m.If(head.valid & (opcode == number)):
                         m.d.sync += place.eq(first)
-                        m.next = "Walk"
+                        m.next = "Look up"
+            with m.State("Look up"):
+                m.d.sync += place.eq(place + 1)
+                m.next = "Walk"
             with m.State("Walk"):
                 m.d.sync += [place.eq(place + 1), valid.eq(1)]
                 with m.If(row.final):

@@ -25,9 +25,10 @@ class ActivationScratchpad(wiring.Component):
     Each cycle makes the read of GEMM that was accepted in the cycle before, and accepts its next
     one, one other read if that lies in another bank than the one that is made, and one write.
     Softmax, vector unit and store share the other read in turn, and the write, which GEMM's
-    epilogue takes first (it needs at most one cycle in ``tile / epilogue_lanes``). Read data comes
-    ACT_READ_LATENCY cycles after acceptance, for GEMM ACT_GEMM_READ_LATENCY; writes accepted more
-    than ACT_WRITE_LATENCY cycles before a read is made are seen.
+    epilogue takes first (it needs at most one cycle in ``tile / epilogue_lanes``); whose turn it is
+    was decided a cycle before. Read data comes ACT_READ_LATENCY cycles after acceptance, for GEMM
+    ACT_GEMM_READ_LATENCY; writes accepted more than ACT_WRITE_LATENCY cycles before a read is made
+    are seen.
 
     Members
     -------
@@ -46,7 +47,7 @@ class ActivationScratchpad(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cfg = self._cfg
-        m.submodules.side_reads = reads = PortArbiter(act_read(cfg), len(_SIDE_READERS))
+        m.submodules.side_reads = reads = PortArbiter(act_read(cfg), len(_SIDE_READERS), ahead=True)
         m.submodules.writes = writes = PortArbiter(
             act_write(cfg), len(_WRITERS), urgent=True, ahead=True
         )

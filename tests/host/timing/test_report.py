@@ -8,7 +8,7 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from transept.golden.config import TINY, preset
+from transept.golden.config import PYNQ_Z2, TINY, preset
 from transept.host import yosys
 from transept.host.timing import mapped
 from transept.host.timing.netlist import Cell, Netlist
@@ -186,3 +186,16 @@ def test_longest_path_and_area_have_not_grown(name):
     for kind in ("longest_ns", "resources"):
         for what, figure in measured[kind].items():
             assert found[kind][what] == pytest.approx(figure, rel=0.05), f"{kind} {what}"
+
+
+def test_the_estimate_that_was_committed_keeps_the_clock_of_the_board():
+    measured = json.loads((MEASURED / "timing_pynq_z2.json").read_text())
+    assert measured["period_ns"] == 1000 / PYNQ_Z2.clock_mhz
+    assert measured["longest_ns"]["nominal"] <= measured["period_ns"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_board_keeps_its_clock():
+    found = estimate(PYNQ_Z2)
+    assert (found["late"]["nominal"], found["late"]["optimistic"]) == (0, 0)

@@ -137,6 +137,11 @@ def test_gemm_is_never_refused_and_holds_only_its_bank():
         ctx.set(dut.gemm_read.en, 1)
         ctx.set(dut.gemm_read.addr, 5)
         ctx.set(dut.store_read.en, 1)
+        assert not ctx.get(dut.store_read.ready), "its turn is from the next cycle on"
+        await ctx.tick()
+        ctx.set(dut.gemm_read.en, 0)
+        await ctx.tick()
+        ctx.set(dut.gemm_read.en, 1)
         assert ctx.get(dut.store_read.ready), "GEMM's read is made in the next cycle"
         await ctx.tick()
         for addr, ready in (
