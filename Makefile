@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# what tests start would compile all its modules anew
+unexport PYTHONDONTWRITEBYTECODE
 
 BOARD := .venv-board
 BOARD_STAMP := $(BOARD)/.installed

@@ -48,13 +48,14 @@ class GemmSystem(wiring.Component):
         for name in ("instr", "selection", "table"):
             connect(m, flipped(getattr(self, name)), getattr(engine, name))
         connect(m, engine.clipped, flipped(self.clipped))
-        written, seen = engine.stat_write, engine.observe
-        m.d.comb += [
-            seen.valid.eq(written.en & written.observe),
-            seen.payload.summary.eq(written.summary),
-            seen.payload.first.eq(written.first),
-            seen.payload.word.eq(written.data),
-        ]
+        if self._cfg.observes:
+            written, seen = engine.stat_write, engine.observe
+            m.d.comb += [
+                seen.valid.eq(written.en & written.observe),
+                seen.payload.summary.eq(written.summary),
+                seen.payload.first.eq(written.first),
+                seen.payload.word.eq(written.data),
+            ]
         for name in ("retire", "busy", "stall", "array_active"):
             m.d.comb += getattr(self, name).eq(getattr(engine, name))
         for name, (bits, depth) in self._memories.items():

@@ -2,12 +2,12 @@
 
 import pytest
 
-from transept.golden.config import PYNQ_Z2, TINY
+from transept.golden.config import KV260, PYNQ_Z2, TINY, ULX3S
 
 __all__ = ["FULL", "SIZES", "named"]
 
 #: Of boards.
-FULL = [PYNQ_Z2]
+FULL = [PYNQ_Z2, ULX3S, KV260]
 
 
 def _at_length(cfg):

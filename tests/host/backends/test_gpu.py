@@ -38,9 +38,7 @@ def check(graph, prepared, batch, length, real=None, seed=0):
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_graphs_have_the_golden_bits(graph):
     graph = GRAPHS[graph]()
-    prepared = GpuGraph(graph)
-    check(graph, prepared, 1, 13, [11])
-    check(graph, prepared, 1, 12, None, seed=1)  # on the same memory
+    check(graph, GpuGraph(graph), 1, 13, [11])
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -183,8 +181,8 @@ def test_a_card_that_does_not_answer_is_given_up():
 def test_lengths_may_change_from_run_to_run():
     graph = GRAPHS["post-norm"]()
     prepared = GpuGraph(graph)
-    for real in ([6, 2], [6, 6], [6, 2], [1, 5]):
-        check(graph, prepared, 2, 6, real)
+    for seed, real in enumerate(([6, 2], None, [1, 5])):  # on the same memory
+        check(graph, prepared, 2, 6, real, seed)
 
 
 def test_the_fastest_tiles_are_kept(monkeypatch, tmp_path):

@@ -117,7 +117,7 @@ def test_without_processes_there_is_an_error():
         TensorParallelGraph(GRAPHS["mlp"](), CpuGraph)
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_processes_gather_through_torch(ranks, tmp_path):
     environment = os.environ | {"MASTER_ADDR": "localhost", "OMP_NUM_THREADS": "1"}
     environment |= {"RENDEZVOUS": f"file://{tmp_path}/rendezvous"}
