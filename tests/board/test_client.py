@@ -206,6 +206,7 @@ def test_a_corrupt_program_is_named(host, tmp_path, overlay):
     assert error == "program.tsp is corrupt: its SHA-256 is another one than was packed"
 
 
+@pytest.mark.slow  # ten seconds until gRPC gives up
 def test_no_board_is_told(package):
     step, error = last(steps("unix:/tmp/nobody-is-here", package))
     assert step == "files"
