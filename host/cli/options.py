@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from transept.golden.config import HLS_BLOCKS, PRESETS, Config, preset
+from transept.golden.filters import FILTERS
 from transept.host.devices.catalogue import ACCELERATORS
 from transept.host.limits import MAX_TOKENS, check_sequences
 from transept.host.report import console
@@ -32,6 +33,7 @@ __all__ = [
     "DeviceName",
     "DeviceOption",
     "FilterOption",
+    "FiltersOption",
     "HlsOption",
     "JsonOption",
     "MemoryName",
@@ -80,6 +82,10 @@ HlsOption = Annotated[
     str | None,
     typer.Option("--hls", help=f"by high-level synthesis: some of {','.join(HLS_BLOCKS)}"),
 ]
+FiltersOption = Annotated[
+    str | None,
+    typer.Option("--filters", help=f"key filters that are built, of {','.join(FILTERS)}"),
+]
 MemoryOption = Annotated[
     MemoryName, typer.Option("--memory", help="25.6, 12.8 or 6.4 bytes a cycle")
 ]
@@ -109,13 +115,18 @@ ModelArgument = Annotated[str, typer.Argument(help=_MODELS)]
 
 
 def choose_config(
-    name: str, memory: MemoryName = MemoryName.default, hls: str | None = None
+    name: str,
+    memory: MemoryName = MemoryName.default,
+    hls: str | None = None,
+    filters: str | None = None,
 ) -> Config:
     """The configuration; with the board's memory the one for the board, if it has a narrower port
-    to it. hls: names with commas between."""
+    to it. hls, filters: names with commas between."""
     config = preset(name)
     if memory == MemoryName.board:
         config = PRESETS.get(f"{name}_board", config)
+    if filters is not None:
+        config = config.replace(names=tuple(filters.split(",")))
     return config.replace(hls=tuple(hls.split(","))) if hls else config
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from transept.host import report
 from transept.host.cli.options import (
     ConfigOption,
+    FiltersOption,
     HlsOption,
     JsonOption,
     MemoryName,
@@ -22,10 +23,11 @@ def synth(
     config: ConfigOption = "pynq_z2",
     memory: MemoryOption = MemoryName.default,
     hls: HlsOption = None,
+    filters: FiltersOption = None,
     json: JsonOption = None,
 ) -> None:
     """Count the resources of the whole accelerator with Yosys."""
-    chosen = choose_config(config, memory, hls)
+    chosen = choose_config(config, memory, hls, filters)
     check_writable(json)
     with working("synthesising (minutes)"):
         result = synthesise(chosen)

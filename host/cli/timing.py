@@ -6,9 +6,14 @@ from typing import Annotated
 
 import typer
 
-from transept.golden.config import preset
 from transept.host import report
-from transept.host.cli.options import ConfigOption, JsonOption, working
+from transept.host.cli.options import (
+    ConfigOption,
+    FiltersOption,
+    JsonOption,
+    choose_config,
+    working,
+)
 from transept.host.files import check_writable
 from transept.host.timing.report import estimate
 
@@ -21,11 +26,12 @@ PathsOption = Annotated[
 
 def timing(
     config: ConfigOption = "pynq_z2",
+    filters: FiltersOption = None,
     paths: PathsOption = 20,
     json: JsonOption = None,
 ) -> None:
     """Estimate the clock that a 7-series part supports, and show the longest paths by block."""
-    chosen = preset(config)
+    chosen = choose_config(config, filters=filters)
     check_writable(json)
     with working(f"timing of {chosen.name} (minutes, if its Verilog is new)"):
         result = estimate(chosen, paths)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from transept.host.cli.options import ConfigOption, HlsOption, choose_config, working
+from transept.host.cli.options import ConfigOption, FiltersOption, HlsOption, choose_config, working
 from transept.host.files import whole_file
 from transept.host.report import console
 from transept.sim.build import accelerator_verilog
@@ -20,9 +20,10 @@ def verilog(
     output: Annotated[Path, typer.Option("-o", "--output", help="folder")],
     config: ConfigOption = "pynq_z2",
     hls: HlsOption = None,
+    filters: FiltersOption = None,
 ) -> None:
     """Write the accelerator's Verilog."""
-    chosen = choose_config(config, hls=hls)
+    chosen = choose_config(config, hls=hls, filters=filters)
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is no folder")
     with working(f"elaborating {chosen.name}"):

@@ -98,7 +98,7 @@ def skeleton(config: Config) -> dict[str, Instruction]:
             rows=10 * tile,
             words=4,
             stride=4,
-            observe=1,
+            observe=int(config.observes),
             summary=2,
         ),
         "load": _of(Opcode.LOAD, source, rows=tile, words=2, pitch=2, stride=3, stats=1),

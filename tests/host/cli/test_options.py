@@ -34,6 +34,14 @@ def test_blocks_by_high_level_synthesis_are_named():
         choose_config("tiny", hls="x")
 
 
+def test_key_filters_that_are_built_are_named():
+    assert choose_config("tiny", filters="dense,causal") == TINY.replace(names=("dense", "causal"))
+    with pytest.raises(ValueError, match="unknown key filter 'x', there are dense"):
+        choose_config("tiny", filters="dense,x")
+    with pytest.raises(ValueError, match="unknown key filter ''"):
+        choose_config("tiny", filters="")
+
+
 def test_only_accelerators_have_options():
     found = {device.value: device_options(device, BOARD, 7) for device in DeviceName}
     assert found == {

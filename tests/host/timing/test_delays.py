@@ -42,14 +42,32 @@ def test_nets_by_value():
 
 
 def test_a_carry_chain_by_value():
-    through = cell_arcs("CARRY4", {}).through
-    assert through["CI", "CO[3]"] == 0.114
-    assert through["CI", "O[3]"] == 0.313
-    assert through["S[0]", "O[3]"] == 0.582
-    assert through["DI[3]", "CO[3]"] == 0.385
+    through, rows = cell_arcs("CARRY4", {}).through, {}
+    for (pin, out), ns in sorted(through.items()):
+        rows.setdefault((pin, out[:-3]), []).append(ns)
+    assert rows == {
+        ("CI", "CO"): [0.271, 0.157, 0.228, 0.114],
+        ("CI", "O"): [0.222, 0.334, 0.239, 0.313],
+        ("CYINIT", "CO"): [0.536, 0.494, 0.592, 0.580],
+        ("CYINIT", "O"): [0.482, 0.598, 0.584, 0.642],
+        ("DI[0]", "CO"): [0.379, 0.465, 0.540, 0.526],
+        ("DI[0]", "O"): [0.407, 0.556, 0.615],
+        ("DI[1]", "CO"): [0.445, 0.520, 0.507],
+        ("DI[1]", "O"): [0.537, 0.596],
+        ("DI[2]", "CO"): [0.356, 0.398],
+        ("DI[2]", "O"): [0.438],
+        ("DI[3]", "CO"): [0.385],
+        ("S[0]", "CO"): [0.340, 0.433, 0.512, 0.508],
+        ("S[0]", "O"): [0.223, 0.400, 0.523, 0.582],
+        ("S[1]", "CO"): [0.469, 0.548, 0.528],
+        ("S[1]", "O"): [0.205, 0.558, 0.618],
+        ("S[2]", "CO"): [0.292, 0.376],
+        ("S[2]", "O"): [0.226, 0.330],
+        ("S[3]", "CO"): [0.380],
+        ("S[3]", "O"): [0.227],
+    }
     assert ("DI[3]", "O[3]") not in through
     assert ("S[1]", "CO[0]") not in through
-    assert len(through) == 52
 
 
 def test_a_flip_flop_and_a_lut():
