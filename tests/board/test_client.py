@@ -314,7 +314,7 @@ def test_a_board_that_dies_is_an_error(overlay):
 
 
 def test_a_board_that_is_frozen_is_lost(overlay):
-    """Its process is stopped; the client has one second of patience, and ends."""
+    """Its process is stopped; the client has one second of patience, and asks no second time."""
     code = TRAPS.partition("attempt(lambda: device.allocate")[0] + FREEZE
     with served() as host:
         told = client(host, code, overlay.bitfile, process_of(host))
@@ -331,6 +331,7 @@ from transept.host.devices import pynq as module
 module.ANSWER = 1.0
 os.kill(int(sys.argv[2]), signal.SIGSTOP)
 attempt(lambda: device.read(0))
+module.ANSWER = 2.0
 attempt(lambda: device.allocate(10))
 print(json.dumps(told))
 sys.stdout.flush()
