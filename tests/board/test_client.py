@@ -333,8 +333,7 @@ os.kill(int(sys.argv[2]), signal.SIGSTOP)
 attempt(lambda: device.read(0))
 module.ANSWER = 2.0
 attempt(lambda: device.allocate(10))
-print(json.dumps(told))
-sys.stdout.flush()
+print(json.dumps(told), flush=True)
 os.kill(int(sys.argv[2]), signal.SIGKILL)
 os._exit(0)
 """
@@ -343,7 +342,7 @@ import os, signal, time
 os.kill(int(sys.argv[2]), signal.SIGKILL)
 time.sleep(0.2)
 attempt(lambda: device.read(0))
-print(json.dumps(told))
+print(json.dumps(told), flush=True)
 os._exit(0)
 """
 
