@@ -105,8 +105,8 @@ class TextModel:
         return max(len(row) for row in ids)
 
     def ranges(self, config: Config) -> Ranges:
-        """Calibration on docstrings of the standard library, on their beginnings, and on sequences
-        of one token; the same for every shape."""
+        """Calibration on texts of many kinds, on their beginnings, and on sequences of one token;
+        the same for every shape."""
         if config.digest not in self._ranges:
             texts = calibration_texts()
             inputs = [

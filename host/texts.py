@@ -1,14 +1,13 @@
-"""Texts for calibration, accuracy and demo: real English ones that every Python installation
-carries, and degenerate ones that are made here."""
+"""Texts for calibration, accuracy and demo: our own, real English ones that every Python
+installation carries, and degenerate ones that are made here."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import pydoc_data.topics
 import random
 import re
 import string
+from importlib import resources
 from pathlib import Path
 
 __all__ = [
@@ -40,13 +39,6 @@ DEMO_SENTENCES = (
     ),
 )
 
-_MODULES = (
-    *("argparse", "asyncio", "collections", "csv", "datetime", "decimal", "email.message"),
-    *("functools", "heapq", "http.client", "itertools", "json", "logging", "os", "pathlib"),
-    *("random", "socket", "sqlite3", "statistics", "subprocess", "tarfile", "threading"),
-    *("unittest", "urllib.request", "zipfile"),
-)
-
 #: "All human beings are born free and equal in dignity and rights", by script.
 _OTHER_SCRIPTS = (
     "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα.",
@@ -76,18 +68,14 @@ _CODE = (
 )
 
 
-def calibration_texts(count: int = 64) -> list[str]:
-    """Docstrings of the standard library of at least 30 words; none of them is in ``passages``."""
-    found: dict[str, None] = {}
-    for name in _MODULES:
-        for value in vars(importlib.import_module(name)).values():
-            text = (
-                inspect.getdoc(value) if inspect.isroutine(value) or inspect.isclass(value) else ""
-            )
-            if text and len(text.split()) >= 30:
-                found.setdefault(text)
-    texts = list(found)
-    return texts[:: max(1, len(texts) // count)][:count]
+def calibration_texts() -> list[str]:
+    """52 paragraphs of 30 to 130 words: prose of many kinds, reference documentation, science.
+
+    They are kept here, because another text makes other scales, and so other bits of a model.
+    Rules, tables and the like are not among them: they widen the scales of all other text.
+    """
+    text = resources.files("transept.host").joinpath("data/calibration.txt").read_text("utf-8")
+    return text.splitlines()
 
 
 def passages(count: int | None = None) -> list[str]:

@@ -104,7 +104,7 @@ def test_a_board_needs_numpy_alone_to_load_a_program(tmp_path):
     save(tmp_path / "a.tsp", TINY, [region])
     (tmp_path / "transept.zip").write_bytes(runtime())
     done = subprocess.run(
-        [sys.executable, "-P", "-c", NUMPY_ALONE, tmp_path / "transept.zip", tmp_path / "a.tsp"],
+        [sys.executable, "-I", "-c", NUMPY_ALONE, tmp_path / "transept.zip", tmp_path / "a.tsp"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
