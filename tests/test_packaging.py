@@ -73,7 +73,7 @@ def test_the_wheel_holds_every_file(wheel):
         f"transept/{path.relative_to(ROOT).as_posix()}"
         for layer in LAYERS
         for path in (ROOT / layer).rglob("*")
-        if path.suffix in (".py", ".cpp", ".h", ".tcl", ".xdc", ".x", ".v")
+        if path.suffix in (".py", ".cpp", ".h", ".tcl", ".xdc", ".x", ".v", ".txt")
     }
     assert {name for name in found if ".dist-info/" not in name} == wanted
 
