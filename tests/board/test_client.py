@@ -327,9 +327,15 @@ def test_a_board_that_is_frozen_is_lost(overlay):
 
 FREEZE = """
 import os, signal
+from pathlib import Path
 from transept.host.devices import pynq as module
 module.ANSWER = 1.0
 os.kill(int(sys.argv[2]), signal.SIGSTOP)
+def running():  # any thread; where the machine is busy, some stop later
+    threads = Path("/proc", sys.argv[2], "task").glob("*/stat")
+    return any(thread.read_text().rpartition(")")[2].split()[0] != "T" for thread in threads)
+while running():
+    pass
 attempt(lambda: device.read(0))
 module.ANSWER = 2.0
 attempt(lambda: device.allocate(10))
