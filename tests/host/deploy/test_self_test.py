@@ -89,6 +89,7 @@ def test_an_illegal_program_is_told(cases):
     wrong = dataclasses.replace(cases[0], before=cases[0].before | {Window.PROGRAM: program})
     *_, last = self_test(lambda: RtlDevice(TINY), [wrong])
     assert last.error.startswith("rtl: ILLEGAL_INSTRUCTION in ")
+    assert last.cycles == 0
 
 
 def test_memory_is_given_back(cases):

@@ -95,6 +95,13 @@ def test_what_fits_not_even_alone_is_named_with_what_it_needs():
     assert fallback(program) == {"0": "not even a row of 1 x 2 fits tiny"}
 
 
+def test_what_fits_not_even_alone_cuts_nothing_else():
+    """Half of the work lies in the layer before it."""
+    program = transept.compile(chain(16, 64, 7000, 16), torch.randn(2, 16), config=TINY)
+    assert regions(program) == [["0", "1"]]
+    assert fallback(program) == {"2": "not even a row of 1 x 2 fits tiny"}
+
+
 def test_a_model_that_does_not_settle_is_given_up(memory, monkeypatch):
     assert importer.MOST_ATTEMPTS == 40
     monkeypatch.setattr(importer, "MOST_ATTEMPTS", 2)
