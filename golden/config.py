@@ -395,7 +395,9 @@ KV260 = PYNQ_Z2.replace(
 #: The same accelerator on one 128-bit port of the processing system, as the board has it.
 KV260_BOARD = KV260.replace(name="kv260_board", axi_data_bits=128)
 
-#: 8x8 INT8 MACs for the ECP5-85F of a ULX3S board, with all of their memory on the chip.
+#: 8x8 INT8 MACs for the ECP5-85F of a ULX3S board, with all of their memory on the chip. The
+#: activation scratchpad holds half of the rows of 512x512 beside their results, so that the other
+#: operand is read twice.
 ULX3S = Config(
     name="ulx3s",
     geometry=Geometry(
@@ -408,7 +410,7 @@ ULX3S = Config(
         max_hidden=512,
     ),
     memories=Memories(
-        act_banks=(512,) * 8,
+        act_banks=(2560,) * 4 + (2048,) * 4,
         stat_words=2048,
         rowstat_entries=256,
         axi_data_bits=64,
