@@ -11,7 +11,8 @@ response      0x5A, status, sequence, words, words read, check (2 bytes)
 ============  ====================================================================================
 
 The check is CRC-16/CCITT-FALSE (polynomial 0x1021, from 0xFFFF, most significant bit first) of all
-bytes between sync and check. A request whose sequence is 0 makes the device forget the last write.
+bytes between sync and check. A read makes the device forget the last write, and so does a request
+whose sequence is 0.
 """
 
 from __future__ import annotations
@@ -231,6 +232,7 @@ class LinkModel:
         self, kind: Kind, sequence: int, address: int, count: int, data: bytes
     ) -> Response:
         if not kind.writes:
+            self._last_write = None
             found = [self.target.read(kind, address + 4 * i) for i in range(count)]
             words = tuple(word for word in found if word is not None)
             if len(words) < count:

@@ -31,6 +31,8 @@ __all__ = ["BAUD", "Line", "LinkClient", "SerialPort", "UartDevice"]
 BAUD = 1_000_000
 #: Seconds in which a response must begin, and times that a request is sent.
 ANSWER_S, ATTEMPTS = 0.5, 4
+#: Seconds in which a port must take bytes.
+TAKEN_S = 5.0
 #: Seconds in which the counter of cycles must move while a program runs.
 PATIENCE_S = 5.0
 
@@ -65,17 +67,35 @@ class SerialPort:
         if rate is None:
             raise DeviceError(f"{self.name}: this system has no rate of {baud} baud")
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_NOCTTY)
-            tty.setraw(self._file)
-            settings = termios.tcgetattr(self._file)
-            settings[4] = settings[5] = rate
-            termios.tcsetattr(self._file, termios.TCSAFLUSH, settings)
+            self._file = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError as error:
+            raise DeviceError(f"{self.name}: {error}") from None
+        try:
+            self._set(rate)
         except (OSError, termios.error) as error:
+            self.close()
             raise DeviceError(f"{self.name}: {error}") from None
 
+    def _set(self, rate: int) -> None:
+        """Eight bits, one stop bit, no flow control: a former user may have left others."""
+        tty.setraw(self._file)
+        settings = termios.tcgetattr(self._file)
+        settings[2] &= ~(termios.CRTSCTS | termios.CSTOPB)
+        settings[2] |= termios.CLOCAL | termios.CREAD
+        settings[4] = settings[5] = rate
+        termios.tcsetattr(self._file, termios.TCSAFLUSH, settings)
+
     def write(self, data: bytes) -> None:
-        """Send bytes."""
+        """Send bytes.
+
+        Raises
+        ------
+        TimeoutError
+            If the port takes none for five seconds.
+        """
         while data:
+            if not select.select([], [self._file], [], TAKEN_S)[1]:
+                raise TimeoutError(f"the port has taken no byte for {TAKEN_S:g} s")
             data = data[os.write(self._file, data) :]
 
     def read(self, seconds: float) -> bytes:
@@ -89,7 +109,8 @@ class SerialPort:
 
 
 class LinkClient:
-    """Requests and their responses; one without a response within ``answer_s`` is sent again."""
+    """Requests and their responses. One is sent again if no response begins within ``answer_s``
+    seconds, or is whole within as many more."""
 
     def __init__(self, line: Line, answer_s: float = ANSWER_S) -> None:
         self._line, self._answer_s = line, answer_s
@@ -126,15 +147,16 @@ class LinkClient:
         wanted = 0 if request.kind.writes else request.count
         try:
             self._line.write(encode_request(request))
-            limit = time.monotonic() + self._answer_s
+            start = time.monotonic()
+            limit = start + self._answer_s
             while (left := limit - time.monotonic()) > 0:
                 data = self._line.read(left)
                 for response in reader.feed(data):
                     right = response.status != Status.OKAY or len(response.words) == wanted
                     if response.sequence == request.sequence and right:
                         return response
-                if data:  # it speaks: the rest may take as long again
-                    limit = time.monotonic() + self._answer_s
+                if data:  # it speaks: the rest may take as long again, and no longer
+                    limit = start + 2 * self._answer_s
         except OSError as error:
             raise DeviceLostError(f"{what}: {error}") from None
         return None
@@ -167,7 +189,11 @@ class UartDevice(Allocator):
         self._line = SerialPort(line, baud) if isinstance(line, str | Path) else line
         self._client = LinkClient(self._line, answer_s)
         super().__init__(np.zeros(memory_bytes, np.uint8), 0)
-        self.read(registers.offset("ID"))  # the device forgets the last write of another host
+        try:
+            self.read(registers.offset("ID"))  # the device forgets the last write of another host
+        except DeviceError:
+            self._line.close()
+            raise
 
     def __enter__(self) -> UartDevice:
         return self

@@ -199,24 +199,30 @@ class LinkBridge(wiring.Component):
             with m.If(~known | (self._count == 0) | (self._count > MAX_WORDS)):
                 m.d.sync += self._status.eq(Status.BAD_REQUEST)
                 m.next = "begin"
-            with m.Elif(writes & self._last_known & (self._sequence == self._last)):
+            with m.Elif(~writes):
+                m.d.sync += self._last_known.eq(0)
+            with m.Elif(self._last_known & (self._sequence == self._last)):
                 m.d.sync += self._status.eq(self._last_status)
                 m.next = "begin"
         with m.State("fetch"):  # the word to write is read
             m.next = "memory"
             with m.If(~self._kind[1]):
-                m.d.sync += [
-                    self.axil.awvalid.eq(writes),
-                    self.axil.wvalid.eq(writes),
-                    self.axil.arvalid.eq(~writes),
-                ]
                 m.next = "register"
-        beyond = self._address[registers.ADDRESS_BITS :] != 0
+                with m.If(self._address[registers.ADDRESS_BITS :] != 0):
+                    m.next = "beyond"
+                with m.Else():
+                    m.d.sync += [
+                        self.axil.awvalid.eq(writes),
+                        self.axil.wvalid.eq(writes),
+                        self.axil.arvalid.eq(~writes),
+                    ]
+        with m.State("beyond"):
+            self._answer(m, Const(0, 32), Const(1))
         with m.State("register"):
             with m.If(self.axil.bvalid):
-                self._answer(m, self.axil.wdata, (self.axil.bresp != 0) | beyond)
+                self._answer(m, self.axil.wdata, self.axil.bresp != 0)
             with m.If(self.axil.rvalid):
-                self._answer(m, self.axil.rdata, (self.axil.rresp != 0) | beyond)
+                self._answer(m, self.axil.rdata, self.axil.rresp != 0)
         with m.State("memory"):
             m.d.comb += self.memory.valid.eq(1)
             with m.If(self.memory.ready):

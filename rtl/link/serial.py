@@ -15,9 +15,11 @@ from transept.rtl.link.uart import UartReceiver, UartTransmitter
 
 __all__ = ["PAUSE_BITS", "SerialLink"]
 
-#: The longest pause within a frame, in bits: USB bridges hold bytes back for some milliseconds only
-#: between frames.
+#: The longest pause between two bytes of a frame, in bits: USB bridges hold bytes back for some
+#: milliseconds only between frames.
 PAUSE_BITS = 40
+#: Of a byte, with its start and stop bit.
+BYTE_BITS = 10
 
 
 class SerialLink(wiring.Component):
@@ -34,8 +36,8 @@ class SerialLink(wiring.Component):
     memory: Any
 
     def __init__(self, cycles: int, pause_bits: int = PAUSE_BITS) -> None:
-        """cycles: of a bit; pause_bits: the longest pause within a frame."""
-        self._cycles, self._pause = cycles, cycles * pause_bits
+        """cycles: of a bit; pause_bits: the longest pause between two bytes of a frame."""
+        self._cycles, self._pause = cycles, cycles * (pause_bits + BYTE_BITS)
         super().__init__(
             {
                 "rx": In(1),

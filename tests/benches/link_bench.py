@@ -146,10 +146,23 @@ async def damaged_requests_are_not_answered(dut):
 async def a_write_is_carried_out_once(dut):
     pair = Pair(dut, settings.python_random(2))
     await pair.start(dut)
-    address = WRITABLE[0]
-    for sequence, word in ((7, 1), (7, 2), (8, 3), (0, 4), (0, 5)):
-        await pair.ask(Request(Kind.WRITE_REGISTERS, sequence, address, 1, (word,)))
-        await pair.ask(Request(Kind.READ_REGISTERS, 9, address, 1))
+    read = Request(Kind.READ_REGISTERS, 9, WRITABLE[0], 1)
+    for sequences in ((7, 7), (7, 8), (0, 0), (7,), (7,)):  # a read, and 0, forget the last one
+        for sequence in sequences:
+            word = (pair.rng.getrandbits(16),)
+            await pair.ask(Request(Kind.WRITE_REGISTERS, sequence, WRITABLE[0], 1, word))
+        await pair.ask(read)
+
+
+@cocotb.test()
+async def nothing_is_written_beyond_the_registers(dut):
+    """Not even where the lower bits of the address name one."""
+    pair = Pair(dut, settings.python_random(4))
+    await pair.start(dut)
+    for address in (0x1000, 0x2000, 0x8000_0000):
+        beyond = Request(Kind.WRITE_REGISTERS, 1, address + WRITABLE[0], 2, (0x5000, 0x6000))
+        assert (await pair.ask(beyond))[1] == Status.BUS_ERROR
+        await pair.ask(Request(Kind.READ_REGISTERS, 2, WRITABLE[0], 1))
 
 
 @cocotb.test()

@@ -2,7 +2,10 @@
 
 import os
 import random
+import termios
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,6 +150,29 @@ def test_a_lost_answer_repeats_no_write(target):
     assert [word for _, _, word in target.writes] == list(range(300))
 
 
+@pytest.mark.parametrize("reads", [1, 253, 254, 255])
+def test_reads_between_two_writes_lose_none(target, reads):
+    """However the numbers of requests repeat."""
+    device, _ = open_device(target)
+    limit = registers.offset("WATCHDOG_LIMIT")
+    device.write(limit, 1)
+    for _ in range(reads):
+        device.read(registers.offset("ID"))
+    device.write(limit, 2)
+    assert device.read(limit) == 2
+
+
+def test_the_last_write_of_another_host_is_forgotten(target):
+    """Its sequence is that of the first write of this one."""
+    line = ModelLine(target)
+    limit = registers.offset("WATCHDOG_LIMIT")
+    LinkClient(line).ask(Kind.READ_REGISTERS, 0, 1)
+    line._model.feed(encode_request(Request(Kind.WRITE_REGISTERS, 0, limit, 1, (1,))))
+    line._model.feed(encode_request(Request(Kind.WRITE_REGISTERS, 1, limit, 1, (1,))))
+    LinkClient(line).ask(Kind.WRITE_REGISTERS, limit, 1, (7,))
+    assert target.registers[limit] == 7
+
+
 def test_a_refused_access_is_named(target):
     device, _ = open_device(target)
     with pytest.raises(DeviceError, match="model: read registers at 0xffc: bus error"):
@@ -170,6 +196,54 @@ def test_what_answers_another_request_is_no_answer(target):
     stale = encode_request(Request(Kind.READ_REGISTERS, 99, 0, 1))
     with pytest.raises(DeviceLostError):
         client.ask(Kind.READ_REGISTERS, 0, 1)
+
+
+def test_a_response_of_another_length_is_no_answer(target):
+    line = ModelLine(target)
+    client = LinkClient(line, 0.01)
+    line.write = lambda data: setattr(line, "_back", line._model.feed(longer))
+    longer = encode_request(Request(Kind.READ_REGISTERS, 0, 0, 2))
+    with pytest.raises(DeviceLostError):
+        client.ask(Kind.READ_REGISTERS, 0, 1)
+
+
+class Slow(ModelLine):
+    """A line that gives a few bytes at a time; or any bytes, for ever."""
+
+    def __init__(self, target, seconds, chatter=b""):
+        super().__init__(target)
+        self._seconds, self._chatter = seconds, chatter
+
+    def read(self, seconds):
+        time.sleep(self._seconds)
+        found, self._back = self._back[:3], self._back[3:]
+        return found or self._chatter
+
+
+def test_what_has_begun_may_take_as_long_again(target):
+    line = Slow(target, 0.06)
+    assert LinkClient(line, 0.4).ask(Kind.READ_REGISTERS, 0, 5)[0] == registers.MAGIC
+    assert line.sent == 1
+
+
+def test_a_line_that_never_stops_speaking_is_given_up(target):
+    line = Slow(target, 0.001, b"\0")
+    line.deaf = True
+    with pytest.raises(DeviceLostError, match=r"no answer within 0\.01 s, asked 4 times"):
+        LinkClient(line, 0.01).ask(Kind.READ_REGISTERS, 0, 1)
+
+
+def test_a_line_is_given_back_if_nothing_answers(target):
+    line = ModelLine(target)
+    line.deaf = True
+    with pytest.raises(DeviceLostError):
+        UartDevice(TINY, line=line, memory_bytes=MEMORY, answer_s=0.01)
+    assert line.closed
+
+
+def test_cycles_beyond_one_register_count(target):
+    target.registers[registers.offset("CYCLES_HI")] = 3
+    assert open_device(target)[0]._cycles() == 3 << 32 | 1000
 
 
 def test_waiting_ends_with_the_interrupt_or_the_cycles(target):
@@ -199,7 +273,38 @@ def test_a_terminal_passes_every_byte(target):
         port.write(b"x")
 
 
+def test_a_terminal_is_set_whatever_was_left(target):
+    """Of another user: two stop bits, flow control, and lines of a modem."""
+    _, slave = os.openpty()
+    settings = termios.tcgetattr(slave)
+    settings[2] = (settings[2] | termios.CRTSCTS | termios.CSTOPB) & ~termios.CLOCAL
+    termios.tcsetattr(slave, termios.TCSANOW, settings)
+    SerialPort(os.ttyname(slave), 115_200).close()
+    _, _, control, _, *rates, _ = termios.tcgetattr(slave)
+    assert rates == [termios.B115200] * 2
+    assert not control & (termios.CRTSCTS | termios.CSTOPB)
+    assert control & termios.CLOCAL
+    assert control & termios.CREAD
+
+
+def test_a_port_that_takes_no_bytes_is_lost(target, monkeypatch):
+    """Nobody reads at the other end."""
+    monkeypatch.setattr("transept.host.devices.uart.TAKEN_S", 0.05)
+    _, slave = os.openpty()
+    port = SerialPort(os.ttyname(slave), 115_200)
+    with pytest.raises(TimeoutError, match=r"the port has taken no byte for 0\.05 s"):
+        port.write(bytes(1 << 20))
+    with pytest.raises(DeviceLostError, match=r"the port has taken no byte for 0\.05 s"):
+        LinkClient(port, 0.01).ask(Kind.READ_REGISTERS, 0, 1)
+
+
+def opened():
+    """Files that this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_terminals_that_cannot_be_opened_are_named(tmp_path):
+    files = opened()
     with pytest.raises(DeviceError, match=r"nowhere: \[Errno 2\]"):
         SerialPort(tmp_path / "nowhere")
     (tmp_path / "file").touch()
@@ -207,3 +312,4 @@ def test_terminals_that_cannot_be_opened_are_named(tmp_path):
         SerialPort(tmp_path / "file")
     with pytest.raises(DeviceError, match="no rate of 12345 baud"):
         SerialPort(tmp_path / "file", 12345)
+    assert opened() == files

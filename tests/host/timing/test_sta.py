@@ -57,6 +57,10 @@ def test_the_slower_of_two_ways_counts():
     ]
     # the net of a has two ends
     assert longest(*cells) == pytest.approx(0.303 + 2 + 0.124 + 1 + 0.124 + 1 + 0.404)
+    graph = build_graph(netlist(*cells))
+    timing = analyse(graph, PLAIN)
+    way = timing.way(int(timing.required.argmax()))
+    assert [graph.cells[graph.driver[net]].name for net in way.nets] == ["a", "l", "m"]
 
 
 def test_a_carry_chain_passes_from_slice_to_slice():
