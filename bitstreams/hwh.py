@@ -154,16 +154,16 @@ def check_hwh(text: str, board: Board) -> None:
         raise ValueError(f"the hand-off has {len(found)} accelerators {VLNV}, must have one")
     instance = found[0].get("INSTANCE")
     places = {
-        int(mapped.get("BASEVALUE", "0"), 0)
+        _number(mapped.get("BASEVALUE", "0"))
         for mapped in root.iter("MEMRANGE")
         if mapped.get("INSTANCE") == instance and mapped.get("MEMTYPE") == "REGISTER"
     }
     if places != {board.register_base}:
-        where = ", ".join(f"{place:#x}" for place in sorted(places)) or "nowhere"
+        where = ", ".join(sorted(map(_told, places))) or "nowhere"
         raise ValueError(f"the hand-off has registers at {where}, not at {board.register_base:#x}")
     told = {found.get("NAME"): found.get("VALUE", "") for found in root.iter("PARAMETER")}
     clock, wanted_mhz = told.get(_FREQUENCY[board.family].format(0), ""), board.config.clock_mhz
-    if not clock or abs(float(clock) - wanted_mhz) > _CLOCK_SHARE * wanted_mhz:
+    if not _is_near(clock, wanted_mhz):
         raise ValueError(f"the hand-off has a clock of {clock or 'no'} MHz, not {wanted_mhz}")
     offsets = {element.get("NAME"): _offset(element) for element in found[0].iter("REGISTER")}
     wanted = {register.name: register.offset for register in described(board.config)}
@@ -175,8 +175,27 @@ def check_hwh(text: str, board: Board) -> None:
             )
 
 
-def _offset(register: Element) -> int | None:
+def _told(place: int | str) -> str:
+    return place if isinstance(place, str) else f"{place:#x}"
+
+
+def _is_near(clock: str, wanted_mhz: float) -> bool:
+    try:
+        return abs(float(clock) - wanted_mhz) <= _CLOCK_SHARE * wanted_mhz
+    except ValueError:
+        return False
+
+
+def _offset(register: Element) -> int | str | None:
+    """The number, or what is told that is none."""
     for told in register.findall("PROPERTY"):
         if told.get("NAME") == "ADDRESS_OFFSET":
-            return int(told.get("VALUE", ""), 0)
+            return _number(told.get("VALUE", ""))
     return None
+
+
+def _number(text: str) -> int | str:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return text

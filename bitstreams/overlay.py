@@ -11,7 +11,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transept.bitstreams.bitfile import write_bitfile
 from transept.bitstreams.boards import Board
@@ -28,6 +27,14 @@ __all__ = [
 ]
 
 SIMULATED = "simulation"
+#: What JSON has for the fields of a manifest.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "dict[str, float] | None": (dict, type(None)),
+}
 #: Hexadecimal digits of a build's number.
 _DIGITS = 12
 
@@ -135,7 +142,15 @@ def read_manifest(bitfile: Path) -> Manifest:
     if not path.is_file():
         raise ValueError(f"{bitfile.name} has no {path.name} beside it")
     try:
-        fields: dict[str, Any] = json.loads(path.read_text())
-        return Manifest(**fields)
+        manifest = Manifest(**json.loads(path.read_text()))
+        _check(manifest)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path.name} is no manifest: {error}") from None
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    for field in dataclasses.fields(Manifest):
+        value, kind = getattr(manifest, field.name), str(field.type)
+        if isinstance(value, bool) or not isinstance(value, _KINDS[kind]):
+            raise ValueError(f"{field.name} is {value!r}, must be {kind}")

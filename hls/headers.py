@@ -54,4 +54,5 @@ def _table(name: str, rows: Sequence[tuple[int, int, int]]) -> str:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    (folder,) = sys.argv[1:] or sys.exit("usage: python -m transept.hls.headers FOLDER")
+    write(Path(folder))

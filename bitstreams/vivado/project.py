@@ -80,8 +80,9 @@ def write_project(
     settings["overlay_name"] = quoted(build_name(board, facts))
     texts["settings.tcl"] = _assignments(board, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    for built in (OVERLAY, REPORTS):
-        shutil.rmtree(folder / built, ignore_errors=True)
+    if all((folder / name).is_file() for name in texts):  # a project, and what it was built to
+        for built in (OVERLAY, REPORTS):
+            shutil.rmtree(folder / built, ignore_errors=True)
     for name, text in texts.items():
         (folder / name).write_text(text)
     return tuple(folder / name for name in texts)

@@ -76,6 +76,7 @@ def deploy(
                 highlight=False,
                 soft_wrap=True,
             )
+            report.write_json(json, {"board": chosen.name, "host": None, "steps": []})
             return
         findings = _deployed(python, folder, str(host), self_test)
     report.write_json(json, {"board": chosen.name, "host": host, "steps": findings})
@@ -145,15 +146,17 @@ def _deployed(python: str, folder: Path, host: str, tested: bool) -> list[dict[s
 
 def _lines(command: list[str]) -> Iterator[dict[str, Any]]:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    told = []
+    told, failed = [], False
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("{"):
-                yield json.loads(line)
+                finding = json.loads(line)
+                failed = failed or bool(finding["error"])
+                yield finding
             else:
                 told.append(line.strip())
-    if process.returncode not in (0, 1):
+    if process.returncode != int(failed):  # else a step tells why
         raise RuntimeError(f"the client ended with {process.returncode}: {' '.join(told[-1:])}")

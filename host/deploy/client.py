@@ -12,7 +12,9 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transept.bitstreams.overlay import SIMULATED
 from transept.host.deploy.cases import load_cases
@@ -21,6 +23,9 @@ from transept.host.deploy.self_test import Finding, self_test
 from transept.host.devices.base import Device, DeviceError
 from transept.host.runtime.errors import ProgramError
 from transept.host.runtime.file import load
+
+if TYPE_CHECKING:
+    from transept.host.devices.pynq import Calls
 
 __all__ = ["deploy", "main"]
 
@@ -39,11 +44,14 @@ def deploy(folder: Path, *, remote: bool, tested: bool = True) -> Iterator[Findi
         yield Finding("package", str(error))
         return
     yield Finding("package")
+    from transept.host.devices.pynq import Calls
+
+    calls = Calls("board")
     try:
-        _check_board(package)
+        _check_board(package, calls)
         if remote:
-            _send(package)
-    except (DeviceError, RuntimeError) as error:
+            _send(package, calls)
+    except DeviceError as error:
         yield Finding("files", str(error))
         return
     yield Finding("files")
@@ -58,11 +66,11 @@ def deploy(folder: Path, *, remote: bool, tested: bool = True) -> Iterator[Findi
     yield from self_test(opened, load_cases((folder / CASES).read_bytes()))
 
 
-def _check_board(package: Package) -> None:
+def _check_board(package: Package, calls: Calls) -> None:
     """DeviceError if the overlay is for simulation and the board is real, or the reverse."""
     from transept.host.devices.pynq import connected
 
-    name = str(connected().name)
+    name = calls.ask("connection", lambda: str(connected().name))
     simulated = name.endswith("simulated")
     if simulated != (package.overlay.manifest.tool == SIMULATED):
         kinds = ("real", "simulated")
@@ -72,7 +80,7 @@ def _check_board(package: Package) -> None:
         )
 
 
-def _send(package: Package) -> None:
+def _send(package: Package, calls: Calls) -> None:
     """Write every file to the board, and read it back; the bitstream where it is programmed from,
     too, for pynq sends none whose name is there already."""
     import pynq
@@ -83,8 +91,8 @@ def _send(package: Package) -> None:
     sent = {f"{folder}/{path.name}": path.read_bytes() for path in package.files}
     sent[f"{FIRMWARE}/{bitfile.stem}.bin"] = bit2bin(bitfile.read_bytes())
     for there, data in sent.items():
-        device.write_file(there, data)
-        found = device.read_file(there)
+        calls.ask(f"{there}: writing", partial(device.write_file, there, data), len(data))
+        found = calls.ask(f"{there}: reading", partial(device.read_file, there), len(data))
         if hashlib.sha256(found).digest() != hashlib.sha256(data).digest():
             raise DeviceError(f"{there} is corrupt: the board has other bytes than were sent")
 

@@ -50,11 +50,10 @@ class Package:
 def write_package(
     folder: Path, board: str, overlay: Overlay, program: bytes, cases: bytes
 ) -> Package:
-    """Put a package together; overlays that the folder had go."""
+    """Put a package together; what a package in the same folder had goes, and nothing else."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("transept_*.*"):
-        if old.name not in {path.name for path in overlay.files}:
-            old.unlink()
+    for name in _former(folder) - {path.name for path in overlay.files}:
+        (folder / name).unlink(missing_ok=True)
     for path in overlay.files:
         if path.parent.resolve() != folder.resolve():
             shutil.copy(path, folder)
@@ -68,6 +67,26 @@ def write_package(
     return read_package(folder)
 
 
+def _former(folder: Path) -> set[str]:
+    """Names of the files of the package that is there, if one is."""
+    try:
+        return {Path(name).name for name in _manifest(folder)[1]}
+    except ValueError:
+        return set()
+
+
+def _manifest(folder: Path) -> tuple[str, dict[str, str]]:
+    """Board, and digests of the files."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{folder} is no package: it has no {MANIFEST}")
+    try:
+        manifest = json.loads(path.read_text())
+        return str(manifest["board"]), {str(n): str(d) for n, d in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} does not tell a board and its files") from None
+
+
 def read_package(folder: Path) -> Package:
     """A package, every file of it checked.
 
@@ -76,18 +95,18 @@ def read_package(folder: Path) -> Package:
     ValueError
         If a file is missing or another one than was packed; the message names it.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        board, digests = str(manifest["board"]), dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{folder} is no package: it has no {MANIFEST}") from None
+    board, digests = _manifest(folder)
     for name, digest in digests.items():
         path = folder / Path(name).name
         if not path.is_file():
             raise ValueError(f"{folder} has no {name}")
         if _sha256(path) != digest:
             raise ValueError(f"{name} is corrupt: its SHA-256 is another one than was packed")
-    return Package(folder, board, find_overlay(folder, board), digests)
+    overlay = find_overlay(folder, board)
+    for name in (PROGRAM, CASES, RUNTIME, *(path.name for path in overlay.files)):
+        if name not in digests:
+            raise ValueError(f"{folder / MANIFEST} does not tell the SHA-256 of {name}")
+    return Package(folder, board, overlay, digests)
 
 
 def _sha256(path: Path) -> str:

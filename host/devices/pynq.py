@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeoutError  # the built-in one since 3.11
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -23,9 +22,9 @@ from transept.bitstreams.overlay import read_manifest
 from transept.golden import registers
 from transept.golden.config import Config
 from transept.host.devices.base import Buffer, DeviceError, DeviceLostError, OutOfMemoryError
-from transept.host.devices.worker import Worker
+from transept.host.devices.worker import UnansweredError, Worker
 
-__all__ = ["Accelerator", "AcceleratorOverlay", "PynqDevice"]
+__all__ = ["Accelerator", "AcceleratorOverlay", "Calls", "PynqDevice", "connected"]
 
 #: Physical addresses that the accelerator's ports reach.
 ADDRESSES = 1 << 32
@@ -108,9 +107,41 @@ def _told(error: Exception) -> str:
     return str(details() if callable(details) else error)
 
 
+class Calls:
+    """Calls of pynq, which have no time limit of their own, one after the other in one thread.
+
+    lost: why the board is given up; a board that has not answered once is not asked again.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name, self._worker, self.lost = name, Worker("board"), ""
+
+    def ask(self, what: str, call: Callable[[], Answer], nbytes: int = 0) -> Answer:
+        """What pynq answers.
+
+        Raises
+        ------
+        DeviceError
+            Whatever pynq raises; DeviceLostError if it does not answer within 30 s, and a second
+            for each megabyte.
+        """
+        seconds = ANSWER + nbytes / BYTES_PER_SECOND
+        if self.lost:
+            raise DeviceLostError(f"{self._name}: {what}: {self.lost}")
+        try:
+            return self._worker.call(call, seconds)
+        except DeviceError:
+            raise
+        except UnansweredError:
+            self.lost = f"the board has not answered for {seconds:.0f} s"
+            raise DeviceLostError(f"{self._name}: {what}: {self.lost}") from None
+        except Exception as error:
+            raise DeviceError(f"{self._name}: {what}: {_told(error)}") from None
+
+
 class PynqDevice:
     """The accelerator of an overlay, which is loaded first; ``wait`` polls, for a remote board has
-    no interrupts. Calls of pynq have no time limit of their own.
+    no interrupts.
 
     At the end of a ``with`` nothing is under way on the bus: memory may go to others, and the logic
     may become another overlay, which in the middle of a burst would hang the processing system.
@@ -135,7 +166,8 @@ class PynqDevice:
                 f"({manifest.config_digest:08x}), the program is for {config.name} "
                 f"({config.digest:08x})"
             )
-        self._worker, self._lost = Worker("board"), ""
+        self._calls = Calls(self.name)
+        self._ask = self._calls.ask
         self._ask("connection", connected)
         loaded = self._ask("overlay", lambda: AcceleratorOverlay(bitfile))
         self.overlay, self._ip = loaded, loaded.accelerator
@@ -150,7 +182,7 @@ class PynqDevice:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._lost:
+        if not self._calls.lost:
             self._end_bursts()
         self.release_all()
 
@@ -165,22 +197,6 @@ class PynqDevice:
     def _idle(self) -> bool:
         status = self.read(registers.offset("STATUS"))
         return bool(registers.decode("STATUS", status)["idle"])
-
-    def _ask(self, what: str, call: Callable[[], Answer], nbytes: int = 0) -> Answer:
-        """What pynq answers; whatever it raises is an error of the device. One that has not
-        answered once is not asked again."""
-        seconds = ANSWER + nbytes / BYTES_PER_SECOND
-        if self._lost:
-            raise DeviceLostError(f"{self.name}: {what}: {self._lost}")
-        try:
-            return self._worker.call(call, seconds)
-        except DeviceError:
-            raise
-        except FutureTimeoutError:
-            self._lost = f"the board has not answered for {seconds:.0f} s"
-            raise DeviceLostError(f"{self.name}: {what}: {self._lost}") from None
-        except Exception as error:
-            raise DeviceError(f"{self.name}: {what}: {_told(error)}") from None
 
     # --- registers
     def read(self, offset: int) -> int:
@@ -222,13 +238,16 @@ class PynqDevice:
         return buffer
 
     def release(self, buffer: Buffer) -> None:
-        """Give a buffer back."""
-        self._ask("release", self._buffers.pop(buffer.address).freebuffer)
+        """Give a buffer back; a board that is lost keeps it."""
+        held = self._buffers.pop(buffer.address)
+        if not self._calls.lost:
+            self._ask("release", held.freebuffer)
 
     def release_all(self) -> None:
-        """Give back every buffer."""
-        while self._buffers:
+        """Give back every buffer; a board that is lost keeps them."""
+        while self._buffers and not self._calls.lost:
             self._ask("release", self._buffers.popitem()[1].freebuffer)
+        self._buffers.clear()
 
     # a remote board takes a part of a buffer for its beginning: only whole ones are moved
     def flush(self, buffer: Buffer) -> None:

@@ -1,4 +1,4 @@
-"""Calls that may never return: made in a thread of their own, and given up after some seconds."""
+"""Calls that may never return: made in another thread, and given up after some seconds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError  # the built-in one since 3.11
 from typing import Any, TypeVar
 
-__all__ = ["Worker"]
+__all__ = ["UnansweredError", "Worker"]
 
 Answer = TypeVar("Answer")
+
+
+class UnansweredError(Exception):
+    """A call has neither returned nor raised in time."""
 
 
 class Worker:
@@ -25,12 +30,17 @@ class Worker:
 
         Raises
         ------
-        TimeoutError
+        UnansweredError
             If it does neither within so many seconds, or one before it still does not.
         """
         answer: Future[Answer] = Future()
         self._calls.put((answer, function))
-        return answer.result(seconds)
+        try:
+            return answer.result(seconds)
+        except FutureTimeoutError:
+            if answer.done():  # its own
+                raise
+            raise UnansweredError(f"no answer within {seconds:g} s") from None
 
     def _run(self) -> None:
         while True:

@@ -77,8 +77,9 @@ def build(
 ) -> Built:
     """Synthesise, place, route and pack; what was built before from the same is found again.
 
-    Writes ``<board>.bit``, ``<board>.lpf`` and ``reports/``: nextpnr's logs, and ``summary.json``,
-    which has what ``Built`` has, resources, clocks and longest paths by block.
+    Writes ``<board>.bit``, ``<board>.lpf``, of which former ones go, and ``reports/``: nextpnr's
+    logs, and ``summary.json``, which has what ``Built`` has, resources, clocks and longest paths by
+    block.
 
     Raises
     ------
@@ -90,6 +91,8 @@ def build(
     """
     needed = (*synthesiser(), NEXTPNR)
     tools.require((*ELABORATION, *needed))
+    for suffix in (".bit", ".lpf"):
+        (folder / f"{board.name}{suffix}").unlink(missing_ok=True)
     until = time.monotonic() + limit_s
     try:
         tell(f"{board.name}: synthesis")

@@ -67,6 +67,11 @@ def test_what_is_no_overlay_is_told(overlay, tmp_path):
     manifest.write_text(json.dumps({"board": "pynq_z2"}))
     with pytest.raises(ValueError, match=r"\.json is no manifest: .*missing"):
         find_overlay(folder, "pynq_z2")
+    wrong = {"config_digest": "abc", "clock_mhz": None, "tool": [1], "part": True}
+    for name, value in wrong.items():
+        manifest.write_text(json.dumps(dataclasses.asdict(overlay.manifest) | {name: value}))
+        with pytest.raises(ValueError, match=rf"\.json is no manifest: {name} is "):
+            find_overlay(folder, "pynq_z2")
     manifest.unlink()
     with pytest.raises(ValueError, match=r"\.bit has no transept_\w+\.json beside it$"):
         find_overlay(folder, "pynq_z2")

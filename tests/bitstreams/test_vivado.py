@@ -41,6 +41,17 @@ def built(folder, board=Z2, **behaviour):
     return session.run(written(folder, board))
 
 
+def test_a_new_project_keeps_what_was_no_project(tmp_path):
+    """Reports of somebody else; those of a project of ours go."""
+    (tmp_path / project.REPORTS).mkdir()
+    thesis = tmp_path / project.REPORTS / "thesis.md"
+    thesis.touch()
+    written(tmp_path)
+    assert thesis.exists()
+    written(tmp_path)
+    assert not thesis.exists()
+
+
 def test_what_is_told_of_the_core_is_so():
     assert project._RESET_STAGES == STAGES
     assert project._MASTER["MAX_BURST_LENGTH"] == BURST_BEATS

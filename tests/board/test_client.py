@@ -322,13 +322,17 @@ def test_a_board_that_is_frozen_is_lost(overlay):
     assert told == [
         f"DeviceLostError: pynq: read of register 0x000: {lost}",
         f"DeviceLostError: pynq: allocation: {lost}",
+        *("nothing", "nothing"),  # it keeps its buffers
+        f"DeviceLostError: pynq: connection: {lost}",
     ]
 
 
 FREEZE = """
 import os, signal
 from pathlib import Path
+from transept.host.deploy import client as deploy
 from transept.host.devices import pynq as module
+buffer = device.allocate(100)
 module.ANSWER = 1.0
 os.kill(int(sys.argv[2]), signal.SIGSTOP)
 def running():  # any thread; where the machine is busy, some stop later
@@ -339,6 +343,9 @@ while running():
 attempt(lambda: device.read(0))
 module.ANSWER = 2.0
 attempt(lambda: device.allocate(10))
+attempt(lambda: device.release(buffer))
+attempt(device.release_all)
+attempt(lambda: deploy._check_board(None, device._calls))
 print(json.dumps(told), flush=True)
 os.kill(int(sys.argv[2]), signal.SIGKILL)
 os._exit(0)

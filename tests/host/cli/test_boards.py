@@ -105,12 +105,19 @@ def test_an_overlay_of_another_board_is_refused(transept_command, tiny, tmp_path
     assert lines[0].endswith(".bit is for other, not for pynq_z2")
 
 
-def test_a_client_that_dies_is_told(tmp_path):
-    code = "import sys; print('{\"step\": 1}'); print('no room'); sys.exit(7)"
+@pytest.mark.parametrize("status", [1, 7])
+def test_a_client_that_dies_is_told(status):
+    """Also with the status of one that has told what is wrong."""
+    code = f"""print('{{"step": 1, "error": ""}}'); print('no room'); raise SystemExit({status})"""
     lines = deploy._lines([sys.executable, "-c", code])
-    assert next(lines) == {"step": 1}
-    with pytest.raises(RuntimeError, match=r"^the client ended with 7: no room$"):
+    assert next(lines) == {"step": 1, "error": ""}
+    with pytest.raises(RuntimeError, match=rf"^the client ended with {status}: no room$"):
         next(lines)
+
+
+def test_a_client_that_tells_what_is_wrong_may_end():
+    code = """print('{"step": 1, "error": "no room"}'); raise SystemExit(1)"""
+    assert list(deploy._lines([sys.executable, "-c", code])) == [{"step": 1, "error": "no room"}]
 
 
 def test_a_board_is_served_by_pynqs_python(transept_command, tiny, monkeypatch, tmp_path):

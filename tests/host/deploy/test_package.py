@@ -43,6 +43,20 @@ def test_an_older_overlay_goes(package, tmp_path):
     assert not package.overlay.bitfile.exists()
 
 
+def test_nothing_else_goes(package, tmp_path):
+    """Files of others stay; an overlay whose name is not ours goes as any other."""
+    (package.folder / "transept_notes.txt").touch()
+    overlay = simulated_overlay(tmp_path / "other", BOARD, "module")
+    for path in overlay.files:
+        path.rename(path.with_stem("mine"))
+    mine = dataclasses.replace(overlay, bitfile=overlay.bitfile.with_stem("mine"))
+    write_package(package.folder, "pynq_z2", mine, b"program", b"cases")
+    last = simulated_overlay(tmp_path / "last", BOARD, "another module")
+    write_package(package.folder, "pynq_z2", last, b"program", b"cases")
+    assert not (package.folder / "mine.bit").exists()
+    assert (package.folder / "transept_notes.txt").exists()
+
+
 @pytest.mark.parametrize("name", ["program.tsp", "self_test.npz", "transept.zip", ".hwh", ".bit"])
 def test_what_was_changed_is_named(package, name):
     (path,) = (p for p in package.files if p.name.endswith(name))
@@ -58,9 +72,21 @@ def test_what_was_changed_is_named(package, name):
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", json.dumps({"board": "a", "files": 3})])
 def test_what_is_no_package_is_told(tmp_path, text):
-    (tmp_path / "package.json").write_text(text)
     with pytest.raises(ValueError, match=f"^{tmp_path} is no package: it has no package.json$"):
         read_package(tmp_path)
+    (tmp_path / "package.json").write_text(text)
+    with pytest.raises(ValueError, match=r"package\.json does not tell a board and its files$"):
+        read_package(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["program.tsp", "self_test.npz", "transept.zip", ".hwh", ".bit"])
+def test_what_has_no_digest_is_named(package, name):
+    path = package.folder / "package.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"] = {n: d for n, d in manifest["files"].items() if not n.endswith(name)}
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=rf"package\.json does not tell the SHA-256 of \S*{name}$"):
+        read_package(package.folder)
 
 
 def test_the_runtime_is_the_same_every_time():

@@ -1,11 +1,10 @@
-"""Calls in a thread of their own."""
+"""Calls in another thread."""
 
 import threading
-from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import pytest
 
-from transept.host.devices.worker import Worker
+from transept.host.devices.worker import UnansweredError, Worker
 
 
 def test_results_and_errors_come_back():
@@ -17,11 +16,19 @@ def test_results_and_errors_come_back():
     assert worker.call(lambda: 7, 10) == 7
 
 
+def test_a_function_may_have_a_limit_of_its_own():
+    def late():
+        raise TimeoutError("the port has taken no byte")
+
+    with pytest.raises(TimeoutError, match=r"^the port has taken no byte$"):
+        Worker("it").call(late, 10)
+
+
 def test_what_never_returns_is_given_up_and_keeps_nothing_from_ending():
     worker, free = Worker("it"), threading.Event()
-    with pytest.raises(FutureTimeoutError):
+    with pytest.raises(UnansweredError):
         worker.call(free.wait, 0.01)
-    with pytest.raises(FutureTimeoutError):
+    with pytest.raises(UnansweredError):
         worker.call(lambda: 7, 0.01)  # behind it
     free.set()
     assert worker.call(lambda: 8, 10) == 8
