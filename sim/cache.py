@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,22 +21,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transept.sim import tools
-from transept.sim.tools import Tool
+from transept.sim.tools import BuildError, Tool
 
 __all__ = ["Entry", "Recipe", "cache_dir", "content_hash", "entries", "prune"]
 
 MANIFEST = "manifest.json"
 SCRATCH, LOCK = ".scratch", ".lock"
-#: Digits of the hash of the tools in the name of an entry.
-TOOLS_DIGITS = 8
+#: Digits of the hashes of contents and of tools in the name of an entry.
+DIGITS, TOOLS_DIGITS = 24, 8
+#: Names of entries, by which they are told from files of others: the cache may be any folder.
+_ENTRY = re.compile(rf"[0-9a-f]{{{DIGITS}}}-[0-9a-f]{{{TOOLS_DIGITS}}}({SCRATCH})?")
+#: Folders of single JSON files.
+FILES = ("costs", "kernels")
 
 _log = logging.getLogger(__name__)
 
 
 def cache_dir() -> Path:
     """Folder of everything built: $TRANSEPT_CACHE, else ``.cache`` of a checkout, else ~/.cache."""
-    if "TRANSEPT_CACHE" in os.environ:
-        return Path(os.environ["TRANSEPT_CACHE"]).expanduser().resolve()
+    if told := os.environ.get("TRANSEPT_CACHE"):
+        return Path(told).expanduser().resolve()
     checkout = Path(__file__).resolve().parents[1]
     if (checkout / "pyproject.toml").exists():
         return checkout / ".cache"
@@ -43,13 +48,13 @@ def cache_dir() -> Path:
 
 
 def content_hash(*parts: str | bytes | Mapping[str, object]) -> str:
-    """First 24 hexadecimal digits of the SHA-256 of all parts, each with its length."""
+    """The first 24 hexadecimal digits of the SHA-256 of all parts, each with its length."""
     digest = hashlib.sha256()
     for part in parts:
         text = json.dumps(part, sort_keys=True) if isinstance(part, Mapping) else part
         raw = text.encode() if isinstance(text, str) else text
         digest.update(len(raw).to_bytes(8, "little") + raw)
-    return digest.hexdigest()[:24]
+    return digest.hexdigest()[:DIGITS]
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,17 @@ class Recipe:
         ------
         ToolMissing
             If there is no entry and tools are missing; the message names all of them.
+        BuildError
+            If the cache cannot be written.
         """
         if found := self.find():
             return found
         tools.require(self.tools)
         folder = self._folder()
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BuildError(f"the cache cannot be written, see TRANSEPT_CACHE: {error}") from None
         with _locked(folder):
             if not _usable(folder):  # nobody else made it while this process waited
                 self._fill(folder, fill)
@@ -209,11 +219,19 @@ def _size(path: Path) -> int:
     return total
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a path has the name of an entry, or of its lock."""
+    name = path.name.removesuffix(LOCK)
+    if path.parent.name in FILES:
+        return name.endswith(".json")
+    return _ENTRY.fullmatch(name) is not None
+
+
 def entries() -> list[Entry]:
     """Everything in the cache, by kind and label."""
     found = []
     for path in cache_dir().glob("*/*"):
-        if path.suffix != LOCK:
+        if path.suffix != LOCK and _is_ours(path):
             with contextlib.suppress(FileNotFoundError):  # finished or pruned meanwhile
                 found.append(Entry(path, _label(path), _size(path), _last_use(path)))
     return sorted(found, key=lambda entry: (entry.kind, entry.label, entry.last_use))
@@ -231,7 +249,7 @@ def prune(unused_s: float) -> list[Entry]:
                 _remove(entry.path)
                 removed.append(entry)
     for lock in cache_dir().glob(f"*/*{LOCK}"):
-        if not lock.with_suffix("").exists():
+        if _is_ours(lock) and not lock.with_suffix("").exists():
             with contextlib.suppress(BlockingIOError), _locked(lock.with_suffix(""), wait=False):
                 lock.unlink()
     return removed

@@ -13,7 +13,7 @@ from transept.host.front.frame import Frame
 from transept.host.front.importer import ImportedModel, region_shape
 from transept.host.front.matcher import ALONE
 from transept.host.front.matches import AttentionMatch, LinearMatch
-from transept.host.front.nodes import operands
+from transept.host.front.nodes import drops_nothing, operands
 from transept.host.front.views import MOVING, SAME, is_fixed
 
 __all__ = ["explain", "node_macs"]
@@ -131,7 +131,7 @@ def _is_attention(node: fx.Node) -> bool:
         user = pending.pop()
         if user.target in _PRODUCTS or user.target in _BIASED:
             return True
-        if user.target in SAME or user.target in MOVING or user.target is aten.dropout.default:
+        if user.target in SAME or user.target in MOVING or drops_nothing(user):
             pending += list(user.users)
     return False
 

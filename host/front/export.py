@@ -63,19 +63,37 @@ class Arguments:
         return tree_leaves((self.args, self.kwargs))
 
     @property
+    def told(self) -> str:
+        """All of them in words."""
+        named = [f"{name} = {_told(tree_leaves(value))}" for name, value in self.kwargs.items()]
+        return ", ".join([*([_told(tree_leaves(self.args))] if self.args else []), *named])
+
+    @property
     def key(self) -> tuple:
         """Equal for arguments that one export serves: shapes and types of tensors, other values."""
         leaves, structure = tree_flatten((self.args, self.kwargs))
         return tuple(_kind(leaf) for leaf in leaves), str(structure)
 
-    def like(self, example: Arguments) -> None:
-        """ExportError unless the arguments are those of ``example``, of any size."""
+    def like(self, example: Arguments) -> Arguments:
+        """The same, named ones in the order of ``example``.
+
+        Raises
+        ------
+        ExportError
+            Unless the arguments are those of ``example``, of any size.
+        """
+        if self.kwargs.keys() == example.kwargs.keys():
+            ordered = Arguments(self.args, {name: self.kwargs[name] for name in example.kwargs})
+        else:
+            ordered = self
+        ordered._check_like(example)
+        return ordered
+
+    def _check_like(self, example: Arguments) -> None:
         leaves, structure = tree_flatten((self.args, self.kwargs))
         wanted, wanted_structure = tree_flatten((example.args, example.kwargs))
         if structure != wanted_structure:
-            raise ExportError(
-                f"the model takes {_told(wanted)} as in its example, got {_told(leaves)}"
-            )
+            raise ExportError(f"the model takes {example.told} as in its example, got {self.told}")
         for index, (leaf, want) in enumerate(zip(leaves, wanted, strict=True)):
             if isinstance(want, torch.Tensor) and (
                 not isinstance(leaf, torch.Tensor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,12 +20,12 @@ from transept.host.front.errors import UnfitError, UnsupportedModelError
 from transept.host.front.export import Arguments, export
 from transept.host.front.frame import Choices, Frame, frame
 from transept.host.front.masks import MaskError
-from transept.host.front.matches import LinearMatch, NormMatch
+from transept.host.front.matches import LinearMatch, Match, NormMatch
 from transept.host.front.quantise import Quantiser
 from transept.host.front.quantise.linear import check_finite
 from transept.host.front.ranges import Ranges
 from transept.host.front.regions import FloatRegion
-from transept.host.runtime.region import Region
+from transept.host.runtime.region import Region, notes_beyond
 
 __all__ = ["ImportedModel", "import_model", "measure_ranges", "region_shape"]
 
@@ -33,8 +33,6 @@ __all__ = ["ImportedModel", "import_model", "measure_ranges", "region_shape"]
 TABLE_ERROR = 0.01
 #: A model that does not settle after so many decisions is given up.
 MOST_ATTEMPTS = 40
-#: Share of the values that enter a region that may lie beyond their grid without a note.
-NARROW = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,8 @@ class ImportedModel:
         self._quantiser: tuple[Frame, Ranges, Quantiser] | None = None  # the latest one
         self._bound: dict[tuple, _Bound] = {}
         self._rules: dict[str, KeyFilter] = {}  # what the masks of the example say
-        self._facts: dict[str, str] = {}  # what operators compute on the example
+        self._operators: dict[str, Match] = {}  # as they were on the example
+        self._versions: dict[str, tuple[int, int]] = {}  # of parameters, when they were quantised
 
     # --- running
     def run(self, arguments: Arguments, runner: Runner) -> tuple[object, list[str]]:
@@ -88,7 +87,8 @@ class ImportedModel:
         ValueError
             If a value that enters a region is NaN or infinite.
         """
-        arguments.like(self.example)
+        arguments = arguments.like(self.example)
+        self._check_unchanged()
         try:
             bound = self.bound(arguments)
             numbers = [self.regions.index(region) for region in bound.regions]
@@ -98,10 +98,19 @@ class ImportedModel:
                 result = bound.module(*arguments.args, **arguments.kwargs)
         except MaskError as error:
             return self.reference(arguments), [f"ran in float with torch: {error}"]
-        return result, list(_beyond(bound.bindings))
+        return result, [note for b in bound.bindings for note in notes_beyond(b.beyond)]
+
+    def _check_unchanged(self) -> None:
+        """ValueError if a parameter is another one, or was written to, since it was quantised: what
+        torch computes would have the new one, and the regions the old."""
+        now = _versions(self.model)
+        for name, version in self._versions.items():
+            if now.get(name) != version:
+                raise ValueError(f"{name} has changed since the program was compiled; compile anew")
 
     def reference(self, arguments: Arguments) -> object:
         """The result of the float model."""
+        arguments = arguments.like(self.example)
         with torch.no_grad():
             return self._exported(arguments)(*arguments.args, **arguments.kwargs)
 
@@ -121,7 +130,7 @@ class ImportedModel:
             if not self.ranges.covers(found.regions):
                 raise MaskError("; ".join(dict.fromkeys(found.reasons.values())) or "other regions")
             for op in (op for region in found.regions for op in region.ops):
-                if op.facts != self._facts.setdefault(op.name, op.facts):
+                if not op.alike(self._operators.setdefault(op.name, op)):
                     raise MaskError(f"{op.name} is another function than in the example")
             for op in (op for region in found.regions for op in region.attentions):
                 op.filter = self._rules.setdefault(op.name, op.filter)
@@ -188,6 +197,7 @@ class ImportedModel:
                 self.bound(self.example)
                 self._frames.clear()
                 self._quantiser = None
+                self._versions = _versions(self.model)
                 return
         raise UnsupportedModelError(f"no cut of the model fits {self.config.name}")
 
@@ -248,6 +258,15 @@ class ImportedModel:
         return False
 
 
+def _versions(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
+    """Which tensor every parameter is, and how often it was written to; a tensor of inference mode
+    does not tell."""
+    return {
+        name: (id(found), 0 if found.is_inference() else found._version)
+        for name, found in model.named_parameters()
+    }
+
+
 def region_shape(region: Region, float_region: FloatRegion) -> Shape:
     """The shape of a float region's rows."""
     orders = float_region.spaces.orders
@@ -273,15 +292,6 @@ def _check_weights(regions: list[FloatRegion]) -> None:
     for op in (op for region in regions for op in region.ops):
         if isinstance(op, LinearMatch | NormMatch):
             check_finite(op.name, op.weight, op.bias)
-
-
-def _beyond(bindings: list[Binding]) -> Sequence[str]:
-    return [
-        f"{beyond:,} of {total:,} values lie beyond the grid of {name} and were clipped"
-        for binding in bindings
-        for name, (beyond, total) in binding.beyond.items()
-        if beyond > NARROW * total
-    ]
 
 
 def _nothing(found: Frame, choices: Choices) -> str:
@@ -360,13 +370,15 @@ def import_model(
     if isinstance(calibration, Ranges):
         ranges = calibration
     else:
-        ranges = Ranges(_inputs(calibration or [arguments]))
-        for inputs in ranges.inputs:
-            inputs.like(arguments)
+        given = [arguments] if calibration is None else _inputs(calibration)
+        ranges = Ranges([inputs.like(arguments) for inputs in given or [arguments]])
     imported = ImportedModel(model, arguments, config, ranges, key_filter)
     imported.settle()
     return imported
 
 
 def _inputs(calibration: Sequence[object]) -> list[Arguments]:
+    if isinstance(calibration, torch.Tensor | Mapping) or not isinstance(calibration, Iterable):
+        kind = type(calibration).__name__
+        raise ValueError(f"calibration is a list of inputs like the example, not a {kind}")
     return [Arguments.of(inputs) for inputs in calibration]

@@ -116,22 +116,22 @@ def _rule(match: AttentionMatch, kept: torch.Tensor, lengths: list[int]) -> KeyF
     """The narrowest of the filters that keeps at least what the masks keep."""
     t, s = kept.shape[1:]
     distance = torch.arange(t)[:, None] - torch.arange(s)
-    real = kept & _real_rows(match, t, lengths)[:, :, None]
-    if not real.any() or _agrees(match, kept, lengths, Dense()):
+    if not kept.any() or _agrees(match, kept, lengths, Dense()):
         return Dense()
-    before = int(distance.expand_as(real)[real].max())
-    after = int((-distance).expand_as(real)[real].max())
+    before = int(distance.expand_as(kept)[kept].max())
+    after = int((-distance).expand_as(kept)[kept].max())
     if after <= 0 and before >= max(lengths) - 1:
         return Causal()
     most = (1 << REACH_BITS) - 1
     return Window(min(max(before, 0), most), min(max(after, 0), most))
 
 
-def _real_rows(match: AttentionMatch, t: int, lengths: list[int]) -> torch.Tensor:
-    """bool[batch, t]: query rows whose results count; all where queries are not the keys' rows."""
+def _rows_that_count(match: AttentionMatch, kept: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """bool[batch, t]: query rows whose results count. Padding may see nothing at all; what is
+    padding can only be told where queries are the keys' rows."""
     if match.queries.shape != match.keys.shape:
-        return torch.ones(len(lengths), t, dtype=torch.bool)
-    return torch.arange(t) < torch.tensor(lengths)[:, None]
+        return torch.ones(kept.shape[:2], dtype=torch.bool)
+    return kept.any(2) | (torch.arange(kept.shape[1]) < torch.tensor(lengths)[:, None])
 
 
 def _agrees(match: AttentionMatch, kept: torch.Tensor, lengths: list[int], rule: KeyFilter) -> bool:
@@ -139,5 +139,5 @@ def _agrees(match: AttentionMatch, kept: torch.Tensor, lengths: list[int], rule:
     t, s = kept.shape[1:]
     query, key = torch.arange(t)[:, None], torch.arange(s)
     pattern = torch.as_tensor(rule.sees(query, key)) & (key < torch.tensor(lengths)[:, None, None])
-    rows = _real_rows(match, t, lengths)[:, :, None]
+    rows = _rows_that_count(match, kept, lengths)[:, :, None]
     return not bool(((kept != pattern) & rows).any())

@@ -28,7 +28,7 @@ class Boundary:
 class Match:
     """One operator. ``inputs`` and ``outputs``: values; ``nodes``: torch operators that it takes
     the place of; ``defines``: where each output is in the torch graph; ``facts``: what it computes
-    besides its parameters, the same for other shapes."""
+    besides its constants, the same for other shapes."""
 
     name: str
     inputs: tuple[str, ...]
@@ -37,6 +37,24 @@ class Match:
     defines: dict[str, Boundary]
     module: str = ""
     facts: str = ""
+
+    @property
+    def constants(self) -> tuple[torch.Tensor, ...]:
+        """Tensors that decide what it computes, the same for other shapes."""
+        return ()
+
+    def alike(self, other: Match) -> bool:
+        """Whether both compute the same, in whatever shapes."""
+        same = type(self) is type(other) and self.facts == other.facts
+        return same and all(map(_equal, self.constants, other.constants))
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are equal; not looked into if they are the same piece of memory."""
+    if one.shape != other.shape:
+        return False
+    same = one.data_ptr() == other.data_ptr() and one.stride() == other.stride()
+    return same or torch.equal(one, other)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -51,6 +69,11 @@ class LinearMatch(Match):
     weights: str
     product: Boundary
 
+    @property
+    def constants(self) -> tuple[torch.Tensor, ...]:
+        """Weight and bias."""
+        return self.weight, self.bias
+
 
 @dataclass(eq=False, kw_only=True)
 class NormMatch(Match):
@@ -62,6 +85,11 @@ class NormMatch(Match):
     epsilon: float
     centre: bool
     sum: str | None = None
+
+    @property
+    def constants(self) -> tuple[torch.Tensor, ...]:
+        """Weight and bias."""
+        return self.weight, self.bias
 
 
 @dataclass(eq=False, kw_only=True)
@@ -99,3 +127,8 @@ class AttentionMatch(Match):
     masks: tuple[Mask, ...] = field(default=())
     causal: bool = False
     filter: KeyFilter = field(default_factory=Dense)
+
+    @property
+    def constants(self) -> tuple[torch.Tensor, ...]:
+        """The elements that each head reads."""
+        return self.columns

@@ -16,7 +16,7 @@ from torch import fx
 
 from transept.host.front.convolution import pictures
 from transept.host.front.export import Values, float_tensor
-from transept.host.front.nodes import operands
+from transept.host.front.nodes import drops_nothing, operands
 
 __all__ = ["MOVING", "SAME", "Rows", "View", "Views", "is_fixed"]
 
@@ -150,7 +150,7 @@ class Views:
             return parts[operands(node)[1]] if isinstance(parts, list) else None
         if not float_tensor(self._values.get(source)):
             return None
-        if node.target is aten.dropout.default and not operands(node)[2]:
+        if drops_nothing(node):
             return self[source]
         if node.target in SAME:
             return self[source] if float_tensor(self._values[node]) else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transept.golden.config import Config
-from transept.host.backends.catalogue import CPU, GPU, check_backend
+from transept.host.backends.catalogue import BACKENDS, CPU, GPU, check_backend
 from transept.host.devices.base import DeviceError
 from transept.host.placement.calibrate import RTL, calibrate, clocked
 from transept.host.placement.costs import DeviceCosts, signature
@@ -36,6 +36,13 @@ class Placement:
     clock: float | None = None
     fallback: bool = True
     options: Mapping[str, Mapping] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, nbytes in self.memory.items():
+            if name not in BACKENDS:
+                raise ValueError(f"limit of memory of {name!r}: there is {', '.join(BACKENDS)}")
+            if nbytes < 1:
+                raise ValueError(f"limit of memory of {name} is {nbytes} bytes, must be 1 at least")
 
     def candidates(self, config: Config) -> list[str]:
         """Devices to choose from; those that something is pinned to are among them."""

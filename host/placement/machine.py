@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from transept.host.placement.costs import DeviceCosts
 from transept.sim.cache import cache_dir, content_hash
 
 __all__ = ["costs_file", "costs_path", "load_costs", "machine", "read_costs", "save_costs"]
+
+_log = logging.getLogger(__name__)
 
 VERSION = 2
 _PACKAGES = ("torch", "triton", "numpy")
@@ -112,7 +115,10 @@ def save_costs(costs: Mapping[str, DeviceCosts], config: Config) -> dict[str, De
     for name, found in costs.items():
         known[name] = found.joined(known[name]) if name in known else found
     path = costs_path(config)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as place:
-        place.write_text(json.dumps(costs_file(known), indent=1))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as place:
+            place.write_text(json.dumps(costs_file(known), indent=1))
+    except OSError as error:
+        _log.warning("measured costs are not kept, see TRANSEPT_CACHE: %s", error)
     return known

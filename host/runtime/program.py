@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,13 @@ from transept.golden.graph import Lengths
 from transept.host.backends.catalogue import CPU
 from transept.host.runtime.driver import RunReport
 from transept.host.runtime.errors import ProgramError
-from transept.host.runtime.region import Region
+from transept.host.runtime.region import Region, notes_beyond
 from transept.host.runtime.session import Result, Session
 
 if TYPE_CHECKING:
     import torch
 
+    from transept.host.front.export import Arguments
     from transept.host.front.importer import ImportedModel
     from transept.host.front.ranges import Ranges
     from transept.host.placement.auto import Placement
@@ -136,9 +138,10 @@ class Program:
             raise ValueError(f"placement is for device {AUTO}, the device is {device}")
         if self.imported is None:
             return self._run_values(args, device, placement, options)
-        from transept.host.front.export import Arguments
-
-        arguments = Arguments.of(args[0] if len(args) == 1 and isinstance(args[0], dict) else args)
+        named = [name for name, value in options.items() if hasattr(value, "shape")]
+        if named:
+            raise ValueError(f"{', '.join(named)}: inputs with names go into one dictionary")
+        arguments = _arguments(args)
         chosen = self._scheduler(placement, options, args) if device == AUTO else None
         parts: list[Part] = []
         placed: list[Placed] = []
@@ -168,10 +171,7 @@ class Program:
         they gave first. Nothing, if the program was loaded: it has regions alone."""
         if self.imported is None:
             return lambda: None
-        from transept.host.front.export import Arguments
-
-        imported = self.imported
-        arguments = Arguments.of(args[0] if len(args) == 1 and isinstance(args[0], dict) else args)
+        imported, arguments = self.imported, _arguments(args)
         given: dict[int, dict[str, np.ndarray]] = {}
 
         def runner(
@@ -191,12 +191,19 @@ class Program:
         from transept.host.placement.auto import Placement, scheduler
 
         wanted = placement or Placement()
-        key = f"{wanted} {sorted(options)}"
-        if key not in self._schedulers:
-            self._schedulers[key] = scheduler(
-                self.config, wanted, self.regions, self.session, self.around(*args), **options
+        for name in options:
+            if name != "fallback":
+                raise ValueError(
+                    f"device {AUTO} has no option {name!r}, there is fallback; "
+                    "those of devices are in the placement"
+                )
+        if "fallback" in options:
+            wanted = dataclasses.replace(wanted, fallback=bool(options["fallback"]))
+        if repr(wanted) not in self._schedulers:
+            self._schedulers[repr(wanted)] = scheduler(
+                self.config, wanted, self.regions, self.session, self.around(*args)
             )
-        return self._schedulers[key]
+        return self._schedulers[repr(wanted)]
 
     def _place(
         self,
@@ -218,18 +225,34 @@ class Program:
 
     def run_region(
         self,
-        region: Region,
+        region: Region | str,
         inputs: Mapping[str, np.ndarray],
         lengths: Lengths | None = None,
         device: str = "emulator",
         **options: Any,
     ) -> Part:
-        """Run one region on integers [batch, length, width]; lengths: all rows by default."""
+        """Run one region, itself or its name, on integers [batch, length, width]; lengths: all rows
+        by default. ``Region.quantise`` makes integers of real numbers, ``Region.real`` the reverse.
+
+        Raises
+        ------
+        ProgramError
+            If there is no such region, or the inputs are not its own.
+        """
+        if isinstance(region, str):
+            region = self._region(region)
         session = self.session(device, **options)
         result = session.run(region, inputs, lengths)
         self.notes += session.notes
         session.notes.clear()
         return Part(region, inputs, lengths or {}, result)
+
+    def _region(self, name: str) -> Region:
+        found = [region for region in self.regions if region.name == name]
+        if len(found) != 1:
+            names = ", ".join(region.name for region in self.regions)
+            raise ProgramError(f"the program has no region {name!r}, there are {names}")
+        return found[0]
 
     def session(self, device: str, **options: Any) -> Session:
         """The open device with these options; devices stay open."""
@@ -263,8 +286,12 @@ class Program:
         else:
             parts = [self.run_region(region, integers, lengths, device, **options)]
             outputs = parts[0].result.outputs
+        counts = {
+            name: region.beyond(name, rows, (lengths or {}).get(region.graph.values[name].dim))
+            for name, rows in args[0].items()
+        }
         self.last = Execution(tuple(parts), tuple(placed))
-        self.notes += self._saturation()
+        self.notes += [*notes_beyond(counts), *self._saturation()]
         return {name: region.real(name, rows) for name, rows in outputs.items()}
 
     def _saturation(self) -> list[str]:
@@ -289,9 +316,7 @@ class Program:
         """
         if self.imported is None:
             raise ProgramError("a loaded program has no float model; compile the model instead")
-        from transept.host.front.export import Arguments
-
-        return self.imported.reference(Arguments.of(args))
+        return self.imported.reference(_arguments(args))
 
     def explain(self) -> dict[str, Any]:
         """What runs where, and why: see ``host.front.explain``."""
@@ -312,6 +337,13 @@ class Program:
         from transept.host.runtime.file import save
 
         save(path, self.config, self.regions, self.explain())
+
+
+def _arguments(args: Sequence[Any]) -> Arguments:
+    """What a model is called with: those given, or one dictionary of named ones."""
+    from transept.host.front.export import Arguments
+
+    return Arguments.of(args[0] if len(args) == 1 and isinstance(args[0], dict) else args)
 
 
 def load(path: str | Path) -> Program:
@@ -357,6 +389,9 @@ def compile(
     if not isinstance(chosen, Config):
         raise ValueError(f"config is a {type(config).__name__}, not a name or a Config")
     rule = choose_filter(key_filter, chosen) if isinstance(key_filter, str) else key_filter
+    if rule is not None and not isinstance(rule, KeyFilter):
+        kind = type(rule).__name__
+        raise ValueError(f"key_filter is a {kind}, not a name with parameters or a KeyFilter")
     from transept.host.front.importer import import_model
 
     imported = import_model(model, example, chosen, calibration, rule)
@@ -379,6 +414,9 @@ def choose_filter(text: str, config: Config) -> KeyFilter:
         raise ValueError(f"{config.name} has not built the key filter {name}, it has {built}")
     try:
         numbers = [int(part) for part in told.split(",")] if told else []
+    except ValueError:
+        raise ValueError(f"key filter {text!r}: its parameters must be whole numbers") from None
+    try:
         return FILTERS[name](*numbers)
     except TypeError:
         count = len(parameters(FILTERS[name]))

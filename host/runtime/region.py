@@ -28,6 +28,20 @@ def dtype_of(value: Value) -> np.dtype:
     return _TYPES[value.bits]
 
 
+#: Share of the values that enter a region that may lie beyond their grid without a note.
+NARROW = 1e-3
+
+
+def notes_beyond(counts: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Notes on inputs of which more than a few values were clipped; counts: those beyond the grid,
+    and all, by name."""
+    return [
+        f"{beyond:,} of {total:,} values lie beyond the grid of {name} and were clipped"
+        for name, (beyond, total) in counts.items()
+        if beyond > NARROW * total
+    ]
+
+
 @dataclass(eq=False)
 class Region:
     """A quantised graph on one configuration, and its executables by shape.
@@ -147,6 +161,15 @@ class Region:
         steps = np.rint(real / self._scale(value))
         return np.clip(steps, -value.limit, value.limit).astype(dtype_of(value))
 
+    def beyond(self, name: str, real: np.ndarray, lengths: Sequence[int] | None) -> tuple[int, int]:
+        """Of the real numbers [batch, length, width] of an input, those of real rows beyond its
+        grid, and all."""
+        value = self.graph.values[name]
+        found = np.abs(np.rint(np.asarray(real, np.float64) / self._scale(value))) > value.limit
+        for sequence, length in enumerate(lengths or ()):
+            found[sequence, length:] = False
+        return int(found.sum()), found.size
+
     def real(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Real numbers of an output.
 
@@ -202,13 +225,15 @@ class Region:
     def _check_lengths(self, shape: Shape, dim: str, real: object) -> None:
         if dim not in shape.lengths:
             raise ProgramError(f"{self.name} has no dimension {dim}")
-        given = list(real)  # type: ignore[call-overload]
+        if not isinstance(real, Sequence | np.ndarray):
+            raise ProgramError(f"{self.name}: lengths of {dim} are {real!r}, must be a list")
+        given = list(real)
         if len(given) != shape.batch:
             raise ProgramError(
                 f"{self.name}: {len(given)} lengths of {dim} for {shape.batch} sequences"
             )
         for length in given:
-            if not 1 <= length <= shape.lengths[dim]:
+            if not isinstance(length, int | np.integer) or not 1 <= length <= shape.lengths[dim]:
                 raise ProgramError(
                     f"{self.name}: sequence length {length} of {dim} "
                     f"is outside 1 to {shape.lengths[dim]}"

@@ -69,6 +69,10 @@ def mask(width):
 
 def verilog(config):
     return f"assign y = x & {mask(config.width)};"
+
+
+def spare(width):
+    return width + 4
 """,
     "sim/__init__.py": "",
     "sim/cache.py": """\

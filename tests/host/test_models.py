@@ -246,7 +246,7 @@ def test_a_function_is_compiled_on_its_example(told, monkeypatch):
         ((3, (torch.ones(1),)), r"my_model:f must return \(torch.nn.Module, .*\), not tuple"),
         ((Halved(), (), ()), r"must return .*, not tuple"),
         ([Halved(), ()], r"must return .*, not list"),
-        ((Halved(), {}), "example inputs of my_model:f must be a tuple of tensors, not dict"),
+        ((Halved(), {}), "example inputs of my_model:f must be a tensor or several, not dict"),
         ((Halved(), [torch.ones(1), None]), "example input 1 of .* must be a tensor, not NoneType"),
     ],
 )

@@ -113,6 +113,8 @@ TRIALS = [
     (COUNT, "if n >= 100:", SURVIVED, "tests run: 5", ""),
     # called by no test, so left to the quick ones of its floor
     (COUNT, "return n - 7", SURVIVED, "tests run: 5", ""),
+    # no accelerator of the map is made with it
+    (CORE, "return width - 4", SURVIVED, "tests run: 0", ""),
     # an error is no hardware
     (CORE, "if width > 33:", SURVIVED, "tests run: 1", ""),
     (COUNT, "return n * n if n < 6 + 0 else n**2", EQUIVALENT, "the same code", ""),

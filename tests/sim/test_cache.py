@@ -5,12 +5,13 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from transept.sim import cache
 from transept.sim.cache import Recipe
-from transept.sim.tools import Tool, ToolMissing
+from transept.sim.tools import BuildError, Tool, ToolMissing
 
 NO_TOOL = Tool("nothing", "tests", "apt-get install", "nothing", program="no-such-program")
 
@@ -161,19 +162,45 @@ def test_without_tools_the_latest_entry_serves():
 
 def test_prune_removes_what_was_not_used(folder):
     old, new = recipe("old").make(write), recipe("new").make(write)
-    waves = folder / "waves" / "long.vcd"
-    waves.parent.mkdir()
-    waves.write_text("x" * 1000)
-    for path in (old / "manifest.json", waves):
+    costs = folder / "costs" / "a.json"
+    costs.parent.mkdir()
+    costs.write_text("x" * 1000)
+    for path in (old / "manifest.json", costs):
         os.utime(path, (0, 0))
     found = {entry.label: (entry.kind, entry.nbytes) for entry in cache.entries()}
-    assert set(found) == {"old", "new", "long.vcd"}
-    assert found["long.vcd"] == ("waves", 1000)
+    assert set(found) == {"old", "new", "a.json"}
+    assert found["a.json"] == ("costs", 1000)
     assert found["old"][1] > 12
-    assert {entry.label for entry in cache.prune(3600)} == {"old", "long.vcd"}
+    assert {entry.label for entry in cache.prune(3600)} == {"old", "a.json"}
     assert names(folder) == [new.name, f"{new.name}.lock"]
-    assert list(waves.parent.iterdir()) == []
+    assert list(costs.parent.iterdir()) == []
     assert recipe("new").make(must_not_make) == new
+
+
+def test_files_of_others_stay(folder):
+    """The cache may be anybody's folder."""
+    others = [
+        folder / name for name in ("src/main.c", "thesis/ch1.txt/x", "costs/a.txt", "a/b.lock")
+    ]
+    for path in others:
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (0, 0))
+        os.utime(path.parent, (0, 0))
+    assert cache.entries() == cache.prune(0) == []
+    assert all(path.exists() for path in others)
+
+
+def test_an_empty_variable_is_none(monkeypatch):
+    monkeypatch.setenv("TRANSEPT_CACHE", "")
+    assert cache.cache_dir() == Path(cache.__file__).resolve().parents[1] / ".cache"
+
+
+def test_a_cache_that_cannot_be_written_is_named(folder, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRANSEPT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BuildError, match=r"cannot be written, see TRANSEPT_CACHE: .*Not a dir"):
+        recipe().make(write)
 
 
 def test_use_keeps_an_entry():

@@ -23,6 +23,7 @@ __all__ = [
     "batches",
     "cost",
     "digests",
+    "elaborates",
     "record_module",
     "relevant",
     "runs",
@@ -184,6 +185,13 @@ def runs(test: Test, mutant: Mutant) -> bool:
     if mutant.mutation.scope == MODULE:
         return mutant.file in test.files
     return _is_among(test.calls, mutant) or _is_among(test.imports, mutant)
+
+
+def elaborates(tests: TestMap, mutant: Mutant) -> bool:
+    """Whether the faulty line is run to make the Verilog of the map's accelerators."""
+    if mutant.mutation.scope == MODULE:
+        return any(call.startswith(f"{mutant.file}::") for call in tests.elaboration)
+    return _is_among(tests.elaboration, mutant)
 
 
 def _is_among(calls: frozenset[str], mutant: Mutant) -> bool:

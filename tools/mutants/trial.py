@@ -10,7 +10,7 @@ from mutants.equivalents import Equivalent, reason
 from mutants.hardware import same_verilog
 from mutants.mutations import same_code
 from mutants.project import Scratch
-from mutants.testmap import Test, TestMap, batches, relevant, runs
+from mutants.testmap import Test, TestMap, batches, elaborates, relevant, runs
 from mutants.watch import Failure, limit, run_tests
 
 __all__ = ["CAUGHT", "EQUIVALENT", "SURVIVED", "Verdict", "judge"]
@@ -71,7 +71,8 @@ def _may_differ(test: Test, tests: TestMap, mutant: Mutant) -> bool:
 
 
 def _is_unchanged(scratch: Scratch, tests: TestMap, mutant: Mutant) -> bool:
-    """Whether it leaves the hardware as it is. A forgotten error is no hardware."""
-    if mutant.floor != "rtl" or not tests.texts or mutant.mutation.guard:
+    """Whether it leaves the hardware as it is. A forgotten error is no hardware, and what makes no
+    accelerator of the map makes another one."""
+    if mutant.floor != "rtl" or mutant.mutation.guard or not elaborates(tests, mutant):
         return False
     return same_verilog(scratch, tests.texts)

@@ -12,7 +12,7 @@ from torch import fx
 from transept.host.front.masks import MASKED, describe, is_mask
 from transept.host.front.matches import AttentionMatch, Boundary, Mask
 from transept.host.front.names import base_name
-from transept.host.front.nodes import named, operands
+from transept.host.front.nodes import drops_nothing, named, operands
 from transept.host.front.views import SAME, View
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def _spelled_out(m: Matcher, node: fx.Node) -> _Core | None:
 
 def _through(node: fx.Node, nodes: set[fx.Node]) -> fx.Node:
     """What lies behind casts, reshapes and dropout."""
-    passing = (*SAME, *_RESHAPES, aten.dropout.default)
-    while node.op == "call_function" and node.target in passing:
+    passing = (*SAME, *_RESHAPES)
+    while node.op == "call_function" and (node.target in passing or drops_nothing(node)):
         nodes.add(node)
         node = operands(node)[0]
     return node

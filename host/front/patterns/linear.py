@@ -84,12 +84,17 @@ def _parts(
         matrix = _transposed(m.fixed(weight))
     else:
         return None
-    if matrix is None or matrix.ndim != 2:
+    if matrix is None or matrix.ndim != 2 or not matrix.numel():
         return None
     offset = m.fixed(bias)
-    if bias is not None and offset is None:
+    if bias is not None and (offset is None or not _is_of_columns(offset, len(matrix))):
         return None
     return x, matrix, offset, weight
+
+
+def _is_of_columns(bias: torch.Tensor, width: int) -> bool:
+    """Whether every row gets the same."""
+    return bias.numel() == 1 or (bias.shape[-1] == width == bias.numel())
 
 
 def _transposed(weight: torch.Tensor | None) -> torch.Tensor | None:

@@ -126,6 +126,8 @@ def _normalised(m: Matcher, node: fx.Node) -> tuple | None:
             continue
         square, dims = operands(mean)[:2]
         last = m.values[x].ndim - 1
+        if m.values[mean].ndim != last + 1:  # of another row, if it is broadcast at all
+            continue
         if [d % (last + 1) for d in dims] != [last] or not _is_square_of(square, x):
             continue
         return x, float(epsilon), {scale, total, mean, square}

@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from transept.host.front.export import Values, float_tensor
-from transept.host.front.nodes import operands
+from transept.host.front.nodes import drops_nothing, operands
 from transept.host.front.views import MOVING, SAME, is_fixed
 
 __all__ = ["Pointwise", "find_pointwise"]
@@ -80,11 +80,13 @@ def _kind(node: fx.Node) -> str:
 def _chain(source: fx.Node, values: Values) -> dict[fx.Node, None]:
     """Every node that depends on the source alone, element by element, in the graph's order."""
     chain = {source: None}
+    places = {source: torch.arange(values[source].numel()).reshape(values[source].shape)}
     pending, node = set(source.users), source.next
     while pending:
         if node in pending:
             pending.discard(node)
-            if _continues(node, chain, values):
+            if _continues(node, chain, values) and _meets(node, places):
+                places[node] = _moved(node, places, values)
                 chain[node] = None
                 pending |= set(node.users)
         node = node.next
@@ -97,12 +99,28 @@ def _continues(node: fx.Node, chain: dict[fx.Node, None], values: Values) -> boo
         return False
     if node.target in SAME and not float_tensor(value):  # a cast to integers rounds
         return False
-    moves = node.target in MOVING or node.target in SAME or node.target is aten.dropout.default
+    moves = node.target in MOVING or node.target in SAME or drops_nothing(node)
     if not (moves or _kind(node) in _POINTWISE):
         return False
     if node.target in MOVING:  # what else it reads says only how it moves
         return operands(node)[0] in chain
     return all(n in chain or _is_number(n, values) for n in node.all_input_nodes)
+
+
+def _meets(node: fx.Node, places: dict[fx.Node, torch.Tensor]) -> bool:
+    """Whether all operands have the same elements of the source in the same places."""
+    first, *others = [places[n].reshape(-1) for n in node.all_input_nodes if n in places]
+    return all(torch.equal(first, other) for other in others)
+
+
+def _moved(node: fx.Node, places: dict[fx.Node, torch.Tensor], values: Values) -> torch.Tensor:
+    """Where the elements of the source lie in the result."""
+    before = places[next(n for n in node.all_input_nodes if n in places)]
+    if node.target not in MOVING:
+        return before.reshape(values[node].shape)
+    args = fx.node.map_arg(operands(node)[1:], lambda n: values[n])
+    kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+    return node.target(before, *args, **kwargs)  # type: ignore[operator]
 
 
 def _is_number(node: fx.Node, values: Values) -> bool:
@@ -174,12 +192,7 @@ def _carry(
     def move(codes: torch.Tensor) -> torch.Tensor:
         known: dict[fx.Node, torch.Tensor] = {source: codes}
         for node in steps:
-            operand = next(n for n in node.all_input_nodes if n in known)
-            known[node] = known[operand]
-            if node.target in MOVING:
-                args = fx.node.map_arg(operands(node)[1:], lambda n: values[n])
-                kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
-                known[node] = node.target(known[operand], *args, **kwargs)  # type: ignore[operator]
+            known[node] = _moved(node, known, values)
         return known[steps[-1]]
 
     return move

@@ -218,6 +218,108 @@ def test_calibration_is_of_the_examples_kind():
         transept.compile(mlp(), X, config=TINY, calibration=[X, X.long()])
 
 
+@pytest.mark.parametrize(("wrong", "kind"), [(X, "Tensor"), (8, "int"), ({"input": X}, "dict")])
+def test_calibration_is_a_list(wrong, kind):
+    with pytest.raises(ValueError, match=f"list of inputs like the example, not a {kind}"):
+        transept.compile(mlp(), X, config=TINY, calibration=wrong)
+
+
+# --- what is the same for every run
+class Chosen(nn.Module):
+    """Layers of which an argument, or the size of the input, decides what they are."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(3)
+        self.kind = kind
+        self.weights, self.bias = nn.Parameter(torch.randn(9, 8, 16)), nn.Parameter(torch.randn(8))
+
+    def forward(self, x, number=1):
+        weight, rows = self.weights[0], x.shape[0]
+        if self.kind == "input":
+            return functional.linear(x * number, weight)
+        if self.kind == "weight":
+            return functional.linear(x, self.weights[number])
+        if self.kind == "bias":
+            return functional.linear(x, weight, self.bias * rows)
+        if self.kind == "norm":
+            return functional.linear(functional.layer_norm(x, (16,), self.weights[rows, 0]), weight)
+        return functional.linear(x, weight[:rows])  # rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "example", "others"),
+    [
+        *((kind, (X, 1), [(X, 2), (X, 3), (X[:3], 2)]) for kind in ("input", "weight")),
+        *((kind, (X,), [(X[:4],), (X[1:],)]) for kind in ("bias", "norm", "rows")),
+    ],
+)
+def test_another_layer_than_in_the_example_runs_in_float(kind, example, others):
+    model = Chosen(kind).eval()
+    program = transept.compile(model, example, config=TINY)
+    for args in (example, *others, example):
+        got, want = program.run(*args, device="cpu"), model(*args)
+        if args is example:
+            assert program.notes == []
+            assert cosine(got, want) > 0.99
+        else:
+            assert torch.equal(got, want)
+            assert "is another function than in the example" in program.notes[0]
+
+
+def test_weights_that_were_written_to_are_named():
+    model = nn.Sequential(nn.Embedding(9, 16), mlp())
+    ids = torch.arange(9)
+    program = transept.compile(model, ids, config=TINY)
+    program.run(ids, device="cpu")
+    with torch.no_grad():
+        model[1][2].weight.mul_(-1)
+    with pytest.raises(ValueError, match=r"^1\.2\.weight has changed since the program was comp"):
+        program.run(ids, device="cpu")
+    model[1][2].weight = nn.Parameter(torch.zeros(16, 32))
+    with pytest.raises(ValueError, match=r"^1\.2\.weight has changed since the program was comp"):
+        program.run(ids, device="cpu")
+
+
+def test_names_may_come_in_any_order():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(16, 8), nn.Linear(16, 8)
+
+        def forward(self, x, y):
+            return self.a(x) - self.b(y)
+
+    model = Two().eval()
+    program = transept.compile(model, {"x": X, "y": X + 1}, config=TINY)
+    want = program.run({"x": X, "y": X + 1}, device="cpu")
+    assert torch.equal(program.run({"y": X + 1, "x": X}, device="cpu"), want)
+    assert torch.equal(program.reference({"y": X + 1, "x": X}), model(X, X + 1))
+    with pytest.raises(
+        ExportError, match=r"takes x = float32\[6, 16\], y = float32\[6, 16\] as in"
+    ):
+        program.run(X, X, device="cpu")
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (8, 8), (6, 8)])
+def test_a_bias_that_differs_from_row_to_row_is_no_bias(shape):
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(1)
+            self.w = nn.Parameter(torch.randn(16, 8))
+            self.b = nn.Parameter(torch.randn(shape))
+
+        def forward(self, x):
+            return torch.addmm(self.b, x, self.w)
+
+    x = torch.randn(shape[0], 16)
+    model = nn.Sequential(Sum(), nn.Linear(8, 4)).eval()
+    program = transept.compile(model, x, config=TINY)
+    assert program.explain()["linears_on"] == 1
+    assert cosine(program.run(x, device="cpu"), model(x)) > 0.99
+
+
 def test_an_example_of_zeros():
     model, _ = load("encoder, post-norm")
     program = transept.compile(model, torch.zeros(1, 4, 32), config=PYNQ_Z2)
@@ -366,7 +468,8 @@ def test_a_filter_by_name():
     [
         ("nope", "no key filter 'nope', there are dense"),
         ("window:1", "key filter 'window:1' has 1 parameters"),
-        ("tile_threshold:x", "invalid literal"),
+        ("tile_threshold:x", "'tile_threshold:x': its parameters must be whole numbers"),
+        (3, "key_filter is a int, not a name"),
     ],
 )
 def test_what_is_no_filter(text, message):

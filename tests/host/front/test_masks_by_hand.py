@@ -118,12 +118,18 @@ def test_two_heads_of_one_sequence_have_one_mask():
     assert describe(match, {0: torch.stack([kept(2, 2, 1, 1), kept(2, 2, 1, 0)])}) is None
 
 
-def test_rows_behind_a_sequence_may_see_anything_if_they_are_its_keys():
-    """Queries of another sequence all count."""
-    seen = torch.tensor([[True, False, False], [True, True, False], [False, True, False]])
+def test_rows_behind_a_sequence_may_see_nothing_if_they_are_its_keys():
+    """Queries of another sequence all count, and so does a row that sees something else: whoever
+    called the model gets it back."""
+    seen = torch.tensor([[True, False, False], [True, True, False], [False, False, False]])
     match = one_head(3, 3, "keep")
     assert describe(match, {0: seen}) == Causal()
-    assert describe(one_head(4, 3, "keep"), {0: torch.cat([seen, seen[:1]])}) is None
+    assert describe(one_head(4, 3, "keep"), {0: torch.cat([seen, seen[2:]])}) is None
+    for row in ([False, True, False], [True, False, False]):
+        assert describe(match, {0: torch.cat([seen[:2], torch.tensor([row])])}) is None
+    assert (
+        describe(match, {0: torch.cat([seen[:2], torch.tensor([[True, True, False]])])}) == Causal()
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Attention in all its spellings: what it is made of, and what is none."""
 
+from functools import partial
+
 import pytest
 import torch
 from matches import matched
+from torch.nn.functional import dropout
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from transept.golden.filters import Causal, Dense, Window
@@ -136,6 +139,12 @@ def test_a_scale_that_is_not_positive(scale):
 
 def test_dropout_that_is_always_on_is_torchs():
     assert found(lambda q, k, v: sdpa(q, k, v, dropout_p=0.5), *HEADS) == (None, [])
+
+    def spelled_out(q, k, v, training):
+        return dropout((q @ k).softmax(-1), 0.9, training) @ v
+
+    assert found(partial(spelled_out, training=True), *SLICES) == (None, [])
+    assert found(partial(spelled_out, training=False), *SLICES)[0] is not None
 
 
 QUERIES, SHARED = drawn(1, 6, 3, 4), drawn(1, 2, 3, 4)

@@ -86,6 +86,9 @@ NONE = {
     "no epsilon": lambda x, w: w * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True))),
     "an epsilon that is computed": lambda x, w: w * (x * mean_square(x, epsilon=x[0, 0, 0])),
     "no mean": lambda x, w: w * (x * torch.rsqrt(x.pow(2).sum(-1, keepdim=True) + 0.25)),
+    "means of other rows": lambda x, w: (
+        (y := x[0, [0] * 8]) * torch.rsqrt(y.pow(2).mean(-1) + 0.25) * w
+    ),
     "no root": lambda x, w: w * (x * x.pow(2).mean(-1, keepdim=True).add(0.25).reciprocal()),
     "no weights": lambda x, w: x * mean_square(x),
     "one weight": lambda x, w: w[:1] * (x * mean_square(x)),

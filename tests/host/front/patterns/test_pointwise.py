@@ -105,6 +105,7 @@ ENDS = {
     "fewer elements": (lambda y: y[:, :1].relu(), None),
     "more elements": (lambda y: y.relu()[None].expand(2, 2, 3, 4).tanh(), "relu"),
     "integers": (lambda y: y.relu().long() * 2, "relu"),
+    "dropout": (lambda y: functional.dropout(y, 0.5, training=True).exp(), None),
     "integers and back": (lambda y: y.relu().long().float().tanh(), "relu"),
     "truth": (lambda y: (y > 0).float().tanh(), "tanh"),
     "its operand is shown": (lambda y: (y.relu(), y.sin()), None),
@@ -112,6 +113,26 @@ ENDS = {
     "no function": (lambda y: y.transpose(1, 2), None),
     "one that is not known": (lambda y: y.relu().digamma(), "relu"),
 }
+
+
+#: Of a square result: what mixes elements, and as far as its function goes.
+MIXED = {
+    "a sum": (lambda y: functional.relu(y + y.transpose(0, 1)), None),
+    "the larger": (lambda y: torch.maximum(y, y.t()), None),
+    "behind a function": (lambda y: y.tanh().maximum(y.tanh().t()), None),
+    "moved alike": (lambda y: y.t() * y.t().sigmoid(), "mul"),
+    "moved back": (lambda y: y * y.t().sigmoid().t(), "mul"),
+}
+
+
+@pytest.mark.parametrize("spelling", MIXED)
+def test_elements_meet_where_they_are_the_same(spelling):
+    function, last = MIXED[spelling]
+    square = Calls(lambda x, w: function(functional.linear(x, w)), w=W)
+    found = matched(square, torch.cat([X[0], X[1, :1]])).matches
+    (op,) = (op for op in found if isinstance(op, LinearMatch))
+    found = op.activation
+    assert (found and str(found.node.target).split(".")[1]) == last
 
 
 @pytest.mark.parametrize("spelling", ENDS)
