@@ -74,13 +74,14 @@ def test_a_device_that_is_not_there_is_told(cases):
     assert list(self_test(absent, cases)) == [Finding("identification", "no board answers")]
 
 
-def test_wrong_bits_end_the_test(cases):
-    """Of the layer, one byte that the emulator has otherwise."""
-    after = cases[1].after.copy()
+@pytest.mark.parametrize("index", [0, 1])
+def test_wrong_bits_end_the_test(cases, index):
+    """Of the copy, or of the layer, one byte that the emulator has otherwise."""
+    after = cases[index].after.copy()
     after[70] ^= 4
-    wrong = dataclasses.replace(cases[1], after=after)
+    wrong = dataclasses.replace(cases[index], after=after)
     *_, last = self_test(lambda: EmulatorDevice(TINY), [wrong, *cases])
-    assert last.step == "one layer"
+    assert last.step == STEPS[2 + index]
     assert last.error.startswith(f"1 of {after.size:,} bytes differ, the first at 0x46: ")
 
 
