@@ -40,7 +40,7 @@ class Placement:
     def __post_init__(self) -> None:
         for name, nbytes in self.memory.items():
             if name not in BACKENDS:
-                raise ValueError(f"limit of memory of {name!r}: there is {', '.join(BACKENDS)}")
+                raise ValueError(f"no device {name!r}, there is {', '.join(BACKENDS)}")
             if nbytes < 1:
                 raise ValueError(f"limit of memory of {name} is {nbytes} bytes, must be 1 at least")
 

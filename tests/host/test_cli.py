@@ -51,8 +51,8 @@ def no_model():
     return 3
 
 
-def untupled_model():
-    return Stack(), torch.randn(1, 4, 8)
+def named_model():
+    return Stack(), {"x": torch.randn(1, 4, 8)}
 
 
 def number_model():
@@ -132,7 +132,7 @@ ERRORS = [
     ("run nowhere:f --device cpu", 1, "cannot load 'nowhere:f': No module named 'nowhere'"),
     ("run my_models:nothing --device cpu", 1, "has no attribute 'nothing'"),
     ("run my_models:no_model --device cpu", 1, "must return (torch.nn.Module, example inputs)"),
-    ("run my_models:untupled_model", 1, "must be a tuple of tensors, not Tensor"),
+    ("run my_models:named_model", 1, "must be a tensor or several, not dict"),
     ("run my_models:number_model", 1, "example input 1 of .* must be a tensor, not int"),
     ("run my_models:exits", 1, "my_models:exits ends the program: SystemExit(0)"),
     ("run my_models: --device cpu", 1, "'my_models:' is not module:function"),
@@ -306,10 +306,11 @@ def test_cache_is_shown_and_pruned(transept_command, monkeypatch, tmp_path):
     monkeypatch.setenv("TRANSEPT_CACHE", str(tmp_path))
     code, out, _ = transept_command("cache")
     assert (code, out.split()[-4:]) == (0, ["0", "entries,", "0.0", "MiB"])
-    (tmp_path / "verilog" / "old").mkdir(parents=True)
-    (tmp_path / "verilog" / "old" / "file").write_text("x" * (1 << 20))
-    assert "old" in transept_command("cache", "--prune")[1]
-    assert (tmp_path / "verilog" / "old").exists()
+    entry = tmp_path / "verilog" / f"{'01' * 12}-{'2' * 8}"
+    entry.mkdir(parents=True)
+    (entry / "file").write_text("x" * (1 << 20))
+    assert entry.name[:9] in transept_command("cache", "--prune")[1]
+    assert entry.exists()
     assert "1 entries, 1.0 MiB" in transept_command("cache", "--prune", "--days", "0")[1]
     assert list((tmp_path / "verilog").iterdir()) == []
 

@@ -240,6 +240,12 @@ def test_a_function_is_compiled_on_its_example(told, monkeypatch):
     assert found.program == ((module, (x,)), {"config": TINY, "key_filter": "causal"})
 
 
+def test_an_example_may_be_one_tensor(told):
+    x, module = torch.ones(2), Halved()
+    told((module, x))
+    assert load_function("my_model:f") == (module, (x,))
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [
