@@ -16,7 +16,10 @@ __all__ = ["convolutions_to_linears", "patches", "pictures"]
 aten = torch.ops.aten
 
 #: Dimensions of the input of each convolution.
-_CONVOLUTIONS: dict[object, int] = {aten.conv1d.default: 3, aten.conv2d.default: 4}
+_CONVOLUTIONS: dict[object, int] = {
+    **{aten.conv1d.default: 3, aten.conv1d.padding: 3},
+    **{aten.conv2d.default: 4, aten.conv2d.padding: 4},
+}
 
 
 def patches(
@@ -56,7 +59,8 @@ def pictures(
 
 
 def convolutions_to_linears(module: fx.GraphModule) -> None:
-    """Rewrite every convolution without groups: patches, a linear layer, and back."""
+    """Rewrite every convolution without groups that pads both sides alike: patches, a linear layer,
+    and back."""
     for node in list(module.graph.nodes):
         if node.target in _CONVOLUTIONS:
             _rewrite(module, node)
@@ -69,6 +73,14 @@ def _rewrite(module: fx.GraphModule, node: fx.Node) -> None:
     if not whole or groups != 1 or weight.op != "get_attr":
         return
     kernel = list(operator.attrgetter(str(weight.target))(module).shape[2:])
+    if isinstance(padding, str):
+        around = [
+            hop * (reach - 1) * (padding == "same")
+            for hop, reach in zip(dilation, kernel, strict=True)
+        ]
+        if any(total % 2 for total in around):
+            return
+        padding = [total // 2 for total in around]
     window = (kernel, stride, padding, dilation)
     graph = module.graph
     with graph.inserting_before(node):
@@ -82,7 +94,8 @@ def _rewrite(module: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _arguments(node: fx.Node) -> list[Any]:
-    """x, weight, bias, stride, padding, dilation, groups, with what was left out."""
+    """x, weight, bias, stride, padding (a list, or "same" or "valid"), dilation, groups, with what
+    was left out."""
     dims = _CONVOLUTIONS[node.target] - 2
     given = dict(enumerate(operands(node))) | {
         position: node.kwargs[name]
@@ -93,6 +106,8 @@ def _arguments(node: fx.Node) -> list[Any]:
     values = [given.get(position, default) for position, default in enumerate(defaults)]
     for position in (3, 4, 5):
         value = values[position]
+        if isinstance(value, str):
+            continue
         value = [value] if isinstance(value, int) else list(value)
         values[position] = value * dims if len(value) == 1 else value
     return values

@@ -296,7 +296,10 @@ def _check_weights(regions: list[FloatRegion]) -> None:
 
 def _nothing(found: Frame, choices: Choices) -> str:
     reasons = dict.fromkeys([*choices.excluded.values(), *found.reasons.values()])
-    told = "; ".join(reasons) or "no linear layer, convolution or attention was found"
+    told = (
+        "; ".join(reasons)
+        or "no linear layer, convolution or attention that a pattern takes was found"
+    )
     return f"no part of the model can run on the accelerator: {told}"
 
 

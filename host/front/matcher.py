@@ -97,6 +97,7 @@ class Matcher:
         while isinstance(node, fx.Node) and node.op != "get_attr":
             node = next(iter(node.all_input_nodes), None)
         path = str(node.target) if isinstance(node, fx.Node) else "constant"
+        path = re.sub(r"\.?parametrizations\.(\w+)\.original\d*$", r".\1", path)  # of weight_norm
         return re.sub(r"(^|\.)(weight_matrix|weight|bias)$", "", path) or ALONE
 
     def module_of(self, node: fx.Node) -> str:

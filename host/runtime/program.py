@@ -13,6 +13,7 @@ import numpy as np
 from transept.golden.config import Config, preset
 from transept.golden.filters import FILTERS, KeyFilter, parameters
 from transept.golden.graph import Lengths
+from transept.golden.ops import Attention
 from transept.host.backends.catalogue import CPU
 from transept.host.runtime.driver import RunReport
 from transept.host.runtime.errors import ProgramError
@@ -382,8 +383,8 @@ def compile(
     UnsupportedModelError
         If no part of the model can run on the accelerator.
     ValueError
-        If weights or calibration inputs hold NaN or infinity, or there is no such configuration or
-        filter.
+        If weights or calibration inputs hold NaN or infinity, there is no such configuration or
+        filter, or no attention that the filter could be in place of.
     """
     chosen = preset(config) if isinstance(config, str) else config
     if not isinstance(chosen, Config):
@@ -395,6 +396,12 @@ def compile(
     from transept.host.front.importer import import_model
 
     imported = import_model(model, example, chosen, calibration, rule)
+    kept = [op.filter for r in imported.regions for op in r.graph.ops if isinstance(op, Attention)]
+    if rule is not None and rule not in kept:
+        raise ValueError(
+            f"key filter {rule.kind.name.lower()} is in place of dense attention, "
+            "of which the model has none on the accelerator"
+        )
     return Program(chosen, imported.regions, imported)
 
 

@@ -571,7 +571,7 @@ def infinite():
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: nn.Softmax(-1), "no linear layer, convolution or attention was found"),
+        (lambda: nn.Softmax(-1), "no linear layer, convolution or attention that a pattern takes"),
         (Counting, "writes to calls"),
         (InPlace, "writes to "),
         (infinite, "weights of 0 .* inf"),

@@ -51,7 +51,7 @@ class Mixed(nn.Module):
         super().__init__()
         self.a, self.b, self.embedding = nn.Linear(16, 8), nn.Linear(16, 8), nn.Embedding(5, 4)
         self.grouped = nn.Conv1d(6, 6, 3, groups=2)
-        self.same = nn.Conv1d(6, 6, 3, padding="same")
+        self.uneven = nn.Conv1d(6, 6, 4, padding="same")
         self.convolution = nn.Conv1d(6, 4, 5)
         self.unused = nn.Linear(3, 3)
 
@@ -63,7 +63,7 @@ class Mixed(nn.Module):
             self.b(torchs).cumsum(1).softmax(-1).sum(-1),
             torch.baddbmm(torchs, torchs[:, :, :6], torchs).cumprod(1),
             torch.cat([self.grouped(x), torch.stack([x, x])[0]], -1),
-            self.same(x),
+            self.uneven(x),
             biased.cumsum(1),
             self.convolution(x),
             torchs.topk(2)[0],
@@ -78,7 +78,7 @@ def test_everything_that_is_told_of_a_model():
     bias = "what is added to its scores (cumsum_1) is a bias, no mask"
     nothing = "nothing to multiply, and no region that it belongs to"
     entries = [
-        (4968, "grouped and 1 more", "conv1d", "no pattern takes it"),
+        (6120, "grouped and 1 more", "conv1d", "no pattern takes it"),
         (1152, "matmul and 1 more", "matmul", bias),
         (1152, "baddbmm", "baddbmm", "no pattern takes it"),
         (0, "cumsum and 8 more", "cumsum, abs, softmax, sum, cumprod, topk", nothing),
@@ -93,7 +93,7 @@ def test_everything_that_is_told_of_a_model():
         "linears_on": 3,
         "attention_total": 1,
         "attention_on": 0,
-        "macs_share": sum(on) / (sum(on) + 4968 + 1152 + 1152),
+        "macs_share": sum(on) / (sum(on) + 6120 + 1152 + 1152),
         "regions": [
             {"name": name, "operators": [name], "macs": macs}
             for name, macs in zip(("a", "b", "convolution"), on, strict=True)
@@ -133,3 +133,16 @@ def test_a_layer_alone_is_the_whole_model():
     found = transept.compile(nn.Linear(16, 8), X, config=TINY).explain()
     assert (found["linears_total"], found["linears_on"], found["macs_share"]) == (1, 1, 1.0)
     assert [region["name"] for region in found["regions"]] == ["linear"]
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm],
+)
+def test_a_parametrised_layer_is_a_layer(wrapped):
+    """Its weight is computed from others, once."""
+    torch.manual_seed(0)
+    model = nn.Sequential(wrapped(nn.Linear(16, 8)), nn.ReLU()).eval()
+    found = transept.compile(model, X, config=TINY).explain()
+    assert (found["linears_total"], found["linears_on"], found["macs_share"]) == (1, 1, 1.0)
+    assert found["regions"][0]["operators"] == ["0"]

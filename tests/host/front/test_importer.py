@@ -477,6 +477,11 @@ def test_what_is_no_filter(text, message):
         transept.compile(mlp(), X, config=PYNQ_Z2, key_filter=text)
 
 
+def test_a_filter_must_have_a_place():
+    with pytest.raises(ValueError, match=r"window is in place of dense attention, of which the mo"):
+        transept.compile(mlp(), X, config=PYNQ_Z2, key_filter="window:4,4")
+
+
 def test_a_filter_must_be_built():
     filters = dataclasses.replace(PYNQ_Z2.filters, names=("dense",))
     config = dataclasses.replace(PYNQ_Z2, name="plain", filters=filters)
