@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transept.golden.config import ULX3S, Config
+from transept.golden.config import ULX3S_BOARD, Config
 
 __all__ = ["ECP5_BOARDS", "Ecp5Board", "Pll", "constraints", "ecp5_board", "find_pll"]
 
@@ -92,7 +92,7 @@ ECP5_BOARDS = {
             # rx and tx as the FPGA sees them: the schematic's ftdi_txd and ftdi_rxd are the USB
             # bridge's; keep_awake is wifi_gpio0, which holds off a reset by the ESP32
             pins={"clock": "G2", "rx": "M1", "tx": "L4", "busy": "B2", "keep_awake": "L2"},
-            config=ULX3S,
+            config=ULX3S_BOARD,
             memory_bytes=1 << 16,
             baud=1_000_000,
         ),

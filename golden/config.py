@@ -24,6 +24,7 @@ __all__ = [
     "TINY",
     "ULTRA96",
     "ULX3S",
+    "ULX3S_BOARD",
     "Blocks",
     "Config",
     "Engines",
@@ -395,9 +396,8 @@ KV260 = PYNQ_Z2.replace(
 #: The same accelerator on one 128-bit port of the processing system, as the board has it.
 KV260_BOARD = KV260.replace(name="kv260_board", axi_data_bits=128)
 
-#: 8x8 INT8 MACs for the ECP5-85F of a ULX3S board, with all of their memory on the chip. The
-#: activation scratchpad holds half of the rows of 512x512 beside their results, so that the other
-#: operand is read twice.
+#: 8x8 INT8 MACs for an ECP5-85F. The activation scratchpad holds half of the rows of 512x512 beside
+#: their results, so that the other operand is read twice.
 ULX3S = Config(
     name="ulx3s",
     geometry=Geometry(
@@ -426,8 +426,15 @@ ULX3S = Config(
     clock_mhz=35,
 )
 
+#: The same array as a ULX3S board has it, whose 64 KiB of memory take block RAM, too.
+ULX3S_BOARD = ULX3S.replace(name="ulx3s_board", act_banks=(512,) * 8)
+
 PRESETS = {
-    cfg.name: cfg for cfg in (TINY, PYNQ_Z2, PYNQ_Z2_BOARD, ULTRA96, KV260, KV260_BOARD, ULX3S)
+    cfg.name: cfg
+    for cfg in (
+        *(TINY, PYNQ_Z2, PYNQ_Z2_BOARD, ULTRA96),
+        *(KV260, KV260_BOARD, ULX3S, ULX3S_BOARD),
+    )
 }
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from transept.bitstreams.ecp5 import VCO_MHZ, Pll, constraints, ecp5_board, find_pll
+from transept.golden.config import ULX3S_BOARD
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,7 @@ def test_the_ulx3s_by_value():
     assert (board.device, board.package, board.speed) == ("85k", "CABGA381", 6)
     assert board.pins == {"clock": "G2", "rx": "M1", "tx": "L4", "busy": "B2", "keep_awake": "L2"}
     assert (board.oscillator_mhz, board.memory_bytes, board.baud) == (25, 65536, 1_000_000)
+    assert board.config == ULX3S_BOARD
     assert board.pll == find_pll(25, board.config.clock_mhz)
 
 

@@ -65,11 +65,16 @@ STORED = {
         "memories": ((2560,) * 4 + (2048,) * 4, 2048, 256, 64),
         "engines": (2, 2, 2, 8),
     },
+    "ulx3s_board": {
+        "geometry": (8, 4, 64, 2, 256, 256, 512),
+        "memories": ((512,) * 8, 2048, 256, 64),
+        "engines": (2, 2, 2, 8),
+    },
 }
 EVERY_FILTER = (("dense", "causal", "tile_threshold", "window"), 2)
 #: What differs in one preset.
-FILTERS = {"ulx3s": (("dense", "causal"), 1)}
-CLOCKS = {"ulx3s": 35}
+FILTERS = dict.fromkeys(("ulx3s", "ulx3s_board"), (("dense", "causal"), 1))
+CLOCKS = dict.fromkeys(("ulx3s", "ulx3s_board"), 35)
 
 
 def test_presets_are_those_that_are_pinned():
