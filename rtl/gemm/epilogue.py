@@ -34,8 +34,8 @@ class Epilogue(wiring.Component):
     """Requantises, activates, masks and writes finished groups, ``epilogue_lanes`` outputs a cycle.
 
     Jobs drain back to back: a row takes ``tile / epilogue_lanes`` cycles, ``activation_interval``
-    times as many with ``activation``. From the read to the last write of a row there is a fixed
-    pipeline that nothing stalls. Golden models: ``requantise``, ``activation``.
+    times as many with ``activation``; jobs whose rows take one cycle are one cycle apart. From the
+    read to the last write of a row nothing stalls. Golden models: ``requantise``, ``activation``.
 
     Members
     -------

@@ -190,5 +190,11 @@ async def score_tiles_drain_without_a_bubble(dut, immediate):
     seen = Surroundings(dut, work, rng, 1.0)
     await seen.run()
     assert seen.writes == work.writes
-    if CFG.tile * CFG.tile // CFG.engines.epilogue_lanes >= parameters()["job_cycles"]:
-        assert set(np.diff(seen.write_cycles)) == {CFG.tile // CFG.engines.epilogue_lanes}
+    cycles = CFG.tile // CFG.engines.epilogue_lanes
+    if CFG.tile * cycles >= parameters()["job_cycles"]:
+        gaps = np.diff(seen.write_cycles).reshape(-1).tolist()
+        between = gaps[CFG.tile - 1 :: CFG.tile]  # from one tile to the next
+        # where a row takes one cycle, nothing hides the step to the next tile
+        assert set(between) == {max(cycles, 2)}
+        assert set(gaps) - {cycles} == set(between) - {cycles}
+        assert len(between) == 5
