@@ -101,8 +101,8 @@ class ImportedModel:
         return result, [note for b in bound.bindings for note in notes_beyond(b.beyond)]
 
     def _check_unchanged(self) -> None:
-        """ValueError if a parameter is another one, or was written to, since it was quantised: what
-        torch computes would have the new one, and the regions the old."""
+        """ValueError if a parameter or buffer is another one, or was written to, since it was
+        quantised: what torch computes would have the new one, and the regions the old."""
         now = _versions(self.model)
         for name, version in self._versions.items():
             if now.get(name) != version:
@@ -259,11 +259,11 @@ class ImportedModel:
 
 
 def _versions(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
-    """Which tensor every parameter is, and how often it was written to; a tensor of inference mode
-    does not tell."""
+    """Which tensor every parameter and buffer is, and how often it was written to; a tensor of
+    inference mode does not tell."""
     return {
         name: (id(found), 0 if found.is_inference() else found._version)
-        for name, found in model.named_parameters()
+        for name, found in (*model.named_parameters(), *model.named_buffers())
     }
 
 

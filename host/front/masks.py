@@ -19,7 +19,7 @@ from transept.golden.filters import Causal, Dense, KeyFilter, Window
 from transept.golden.filters.window import REACH_BITS
 
 if TYPE_CHECKING:
-    from transept.host.front.matches import AttentionMatch
+    from transept.host.front.matches import AttentionMatch, Mask
 
 __all__ = ["MASKED", "MaskError", "describe", "is_mask", "key_lengths"]
 
@@ -31,13 +31,13 @@ class MaskError(ValueError):
     """A run's mask is not what the model was compiled for; the message names the attention."""
 
 
-def is_mask(value: torch.Tensor, kind: str) -> bool:
+def is_mask(mask: Mask, value: torch.Tensor) -> bool:
     """Whether a tensor only lets scores pass or drops them."""
-    if kind != "add":
+    if mask.kind != "add":
         return value.dtype == torch.bool
     if value.dtype == torch.bool:
         return False
-    return bool(((value == 0) | (value <= MASKED)).all())
+    return bool(((value == 0) | (value * mask.factor <= MASKED)).all())
 
 
 def describe(match: AttentionMatch, values: Mapping[fx.Node, Any]) -> KeyFilter | None:
@@ -59,7 +59,7 @@ def key_lengths(match: AttentionMatch, masks: list[torch.Tensor]) -> list[int]:
         If the masks say anything else than the filter and a length for every sequence.
     """
     kept = None
-    if all(is_mask(value, mask.kind) for mask, value in zip(match.masks, masks, strict=True)):
+    if all(is_mask(mask, value) for mask, value in zip(match.masks, masks, strict=True)):
         kept = _kept(match, masks)
     if kept is None:
         raise MaskError(f"mask of {match.name} is a bias, or differs from head to head")
@@ -79,8 +79,8 @@ def _kept(match: AttentionMatch, masks: list[torch.Tensor]) -> torch.Tensor | No
     if match.causal:
         kept &= torch.ones(t, s, dtype=torch.bool).tril()
     for mask, value in zip(match.masks, masks, strict=True):
-        passes = {"add": value > MASKED / 2, "keep": value, "drop": value == 0}[mask.kind]
-        part = _by_sequence(match, passes, (t, s))
+        passes = {"add": value == 0, "keep": value, "drop": value == 0}[mask.kind]
+        part = _by_sequence(match, mask, passes, (t, s))
         if part is None:
             return None
         kept &= part
@@ -88,11 +88,15 @@ def _kept(match: AttentionMatch, masks: list[torch.Tensor]) -> torch.Tensor | No
 
 
 def _by_sequence(
-    match: AttentionMatch, mask: torch.Tensor, shape: tuple[int, int]
+    match: AttentionMatch, mask: Mask, passes: torch.Tensor, shape: tuple[int, int]
 ) -> torch.Tensor | None:
-    """The mask of every sequence, bool[batch, t, s]; None if its heads have different ones."""
-    varied = math.prod(mask.shape[:-2]) > 1
-    slices = mask.expand(*match.leading, *shape)
+    """The mask of every sequence, bool[batch, t, s]; None if its heads have different ones, or it
+    makes more scores of fewer."""
+    whole = (*match.leading, *shape)
+    if math.prod(mask.shape) != math.prod(whole):
+        return None
+    varied = math.prod(passes.shape[:-2]) > 1 or mask.shape != whole
+    slices = passes.expand(mask.shape).reshape(whole)
     batch = len(match.queries)
     first = [int((match.slices == b).nonzero()[0]) for b in range(batch)]
     picked = torch.stack([slices[np.unravel_index(i, match.leading)] for i in first])

@@ -99,10 +99,16 @@ class AddMatch(Match):
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """A tensor that says which keys a query sees: added to the scores, or true where it does."""
+    """A tensor that says which keys a query sees: added to the scores, or true where it does.
+
+    kind: add, keep, drop; shape: of the scores where it meets them, in whatever view; factor: by
+    which both are multiplied then.
+    """
 
     node: fx.Node
-    kind: str  # add, keep, drop
+    kind: str
+    shape: tuple[int, ...]
+    factor: float = 1.0
 
 
 @dataclass(eq=False, kw_only=True)

@@ -46,7 +46,8 @@ class Source:
     def rows(self, tensor: torch.Tensor) -> torch.Tensor:
         """The value [rows, width] in the tensor of its node."""
         flat = tensor.detach().flatten()
-        return flat.reshape(self.index.shape) if self._in_order else flat[self.index]
+        whole = self._in_order and len(flat) == self.index.numel()
+        return flat.reshape(self.index.shape) if whole else flat[self.index]
 
     @functools.cached_property
     def _in_order(self) -> bool:
@@ -109,7 +110,8 @@ def find_regions(matcher: Matcher, cuts: frozenset[str] = frozenset()) -> list[F
         for ops in members.values()
         if any(isinstance(op, LinearMatch | AttentionMatch) for op in ops)
     ]
-    regions = [_Builder(matcher, ops).region() for ops in multiply or members.values()]
+    found = [_Builder(matcher, ops).region() for ops in multiply or members.values()]
+    regions = [region for region in found if region.ops]  # else nobody reads its results
     _name(regions)
     return regions
 
@@ -187,7 +189,9 @@ class _Builder:
         outputs = [name for name in self._sources if self._read_outside(name)]
         ops = self._fused(self._entered(), outputs)
         read = {value for op in ops for value in op.inputs} | set(outputs)
-        ops = [op for op in ops if read & set(op.outputs)]
+        while dead := [op for op in ops if not read & set(op.outputs)]:
+            ops = [op for op in ops if op not in dead]
+            read = {value for op in ops for value in op.inputs} | set(outputs)
         rows = {name: len(source.index) for name, source in self._sources.items()}
         return FloatRegion(
             name="",

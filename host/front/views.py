@@ -189,9 +189,12 @@ class Views:
 
 
 def is_fixed(node: object) -> bool:
-    """Whether a value does not depend on any input of the graph."""
+    """Whether a value does not depend on any input of the graph, nor on chance."""
     if not isinstance(node, fx.Node):
         return True
-    return node.op == "get_attr" or (
-        node.op == "call_function" and all(is_fixed(n) for n in node.all_input_nodes)
-    )
+    if node.op != "call_function":
+        return node.op == "get_attr"
+    drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    if drawn and not drops_nothing(node):
+        return False
+    return all(is_fixed(n) for n in node.all_input_nodes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
+from transept.host.front.export import float_tensor
 from transept.host.front.masks import MASKED, describe, is_mask
 from transept.host.front.matches import AttentionMatch, Boundary, Mask
 from transept.host.front.names import base_name
@@ -46,6 +47,7 @@ class _Core:
     masks: list[Mask]
     causal: bool
     nodes: set[fx.Node]
+    shares: bool = False  # heads of k and v are repeated, each in place
 
 
 def match_attention(m: Matcher, node: fx.Node) -> AttentionMatch | None:
@@ -74,11 +76,14 @@ def _sdpa(m: Matcher, node: fx.Node) -> _Core | None:
     masks = []
     if mask is not None:
         boolean = m.values[mask].dtype == torch.bool
-        masks = [Mask(mask, "keep" if boolean else "add")]
+        scores = (*m.values[q].shape[:-1], m.values[k].shape[-2])
+        masks = [Mask(mask, "keep" if boolean else "add", scores)]
     if scale is None:
         scale = m.values[q].shape[-1] ** -0.5
     causal = bool(given.get("is_causal"))
-    return _Core(q, k, v, float(scale), False, masks, causal, {node})
+    core = _Core(q, k, v, float(scale), False, masks, causal, {node})
+    core.shares = bool(given.get("enable_gqa"))
+    return core
 
 
 def _spelled_out(m: Matcher, node: fx.Node) -> _Core | None:
@@ -86,7 +91,7 @@ def _spelled_out(m: Matcher, node: fx.Node) -> _Core | None:
         return None
     p, v = operands(node)
     nodes = {node}
-    p = _through(p, nodes)
+    p = _through(m, p, nodes)
     if p.target not in (aten.softmax.int, aten._softmax.default):
         return None
     dims = m.values[p].ndim
@@ -96,20 +101,28 @@ def _spelled_out(m: Matcher, node: fx.Node) -> _Core | None:
     return core if _scores(m, operands(p)[0], core) else None
 
 
-def _through(node: fx.Node, nodes: set[fx.Node]) -> fx.Node:
-    """What lies behind casts, reshapes and dropout."""
-    passing = (*SAME, *_RESHAPES)
-    while node.op == "call_function" and (node.target in passing or drops_nothing(node)):
+def _through(m: Matcher, node: fx.Node, nodes: set[fx.Node]) -> fx.Node:
+    """What lies behind casts, dropout, and reshapes that leave the scores of a query together."""
+    while node.op == "call_function" and _passes(m, node):
         nodes.add(node)
         node = operands(node)[0]
     return node
+
+
+def _passes(m: Matcher, node: fx.Node) -> bool:
+    if node.target in SAME or drops_nothing(node):
+        return float_tensor(m.values[node])
+    if node.target not in _RESHAPES:
+        return False
+    before, after = m.values[operands(node)[0]].shape, m.values[node].shape
+    return before.numel() == after.numel() and before[-1:] == after[-1:]
 
 
 def _scores(m: Matcher, node: object, core: _Core) -> bool:
     """Walk from the softmax back to the product of queries and keys."""
     if not isinstance(node, fx.Node):
         return False
-    node = _through(node, core.nodes)
+    node = _through(m, node, core.nodes)
     if node.op != "call_function":
         return False
     core.nodes.add(node)
@@ -132,9 +145,9 @@ def _scores(m: Matcher, node: object, core: _Core) -> bool:
 def _baddbmm(m: Matcher, node: fx.Node, core: _Core) -> bool:
     beta, alpha = named(node, "beta", 1), named(node, "alpha", 1)
     mask, core.q, core.k = operands(node)
-    core.scale *= alpha
     if beta == 1:
-        core.masks.append(Mask(mask, "add"))
+        core.masks.append(Mask(mask, "add", tuple(m.values[node].shape), core.scale))
+    core.scale *= alpha
     return beta in (0, 1)
 
 
@@ -143,7 +156,7 @@ def _added(m: Matcher, node: fx.Node, core: _Core) -> bool:
     for scores, mask in (operands(node)[:2], operands(node)[1::-1]):
         before = list(core.masks), core.scale, set(core.nodes)
         if isinstance(mask, fx.Node) and _scores(m, scores, core):
-            core.masks.append(Mask(mask, "add"))
+            core.masks.append(Mask(mask, "add", tuple(m.values[node].shape), before[1]))
             return True
         core.masks, core.scale, core.nodes = before
     return False
@@ -158,9 +171,9 @@ def _filled(m: Matcher, node: fx.Node, core: _Core) -> bool:
         if _number(m, filler) is None:
             scores, filler, kind = filler, scores, "drop"
     number = _number(m, filler)
-    if number is None or number > MASKED:
+    if number is None or number * core.scale > MASKED:  # as far as is known: what is outside
         return False
-    core.masks.append(Mask(mask, kind))
+    core.masks.append(Mask(mask, kind, tuple(m.values[node].shape)))
     return _scores(m, scores, core)
 
 
@@ -176,7 +189,7 @@ def _number(m: Matcher, node: object) -> float | None:
 @dataclass(frozen=True, eq=False)
 class _Heads:
     """rows: int64[batch, length]; columns: int64[heads, d]; head: of each slice, int64[slices];
-    batch: of each slice."""
+    batch: of each slice; leading: the tensor's dimensions before [length, d]."""
 
     value: str
     rows: torch.Tensor
@@ -184,11 +197,14 @@ class _Heads:
     batch: torch.Tensor
     head: torch.Tensor
     factor: float
+    leading: tuple[int, ...]
 
 
 def _heads(m: Matcher, node: fx.Node, *, transposed: bool = False) -> _Heads | None:
     """A tensor [.., length, d] (or [.., d, length]) as heads of a value. What torch computes is
     rows of all heads; a tensor whose elements lie otherwise is a value of its own."""
+    if not m.values[node].numel():
+        return None
     view = m.views[node]
     if isinstance(view, View) and isinstance(view.value, fx.Node):
         source = _own(m, view.value)
@@ -201,6 +217,7 @@ def _heads(m: Matcher, node: fx.Node, *, transposed: bool = False) -> _Heads | N
 def _own(m: Matcher, node: fx.Node, transposed: bool = False) -> View:
     """A tensor that torch computes, as rows (batch, length) of heads * d elements."""
     shape = list(m.values[node].shape)
+    shape = [1] * (2 - len(shape)) + shape
     if transposed:
         shape[-2:] = shape[:-3:-1]
     *_, length, d = shape
@@ -216,6 +233,7 @@ def _of_view(m: Matcher, view: View, transposed: bool) -> _Heads | None:
     codes = view.codes.transpose(-1, -2) if transposed else view.codes
     if codes.ndim < 3 or view.factor == 0:
         return None
+    leading = tuple(codes.shape[:-2])
     codes = codes.reshape(-1, *codes.shape[-2:])  # (slices, length, d)
     rows, elements = codes // view.width, codes % view.width
     if (rows != rows[..., :1]).any() or (elements != elements[:, :1]).any():
@@ -225,7 +243,7 @@ def _of_view(m: Matcher, view: View, transposed: bool) -> _Heads | None:
     complete = torch.unique(rows)
     if len(complete) != rows.numel() or len(complete) != m.count(view.value):
         return None
-    return _Heads(str(view.value), rows, columns, batch, head, view.factor)
+    return _Heads(str(view.value), rows, columns, batch, head, view.factor, leading)
 
 
 def _distinct(slices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -240,12 +258,12 @@ def _build(
     m: Matcher, node: fx.Node, core: _Core, q: _Heads, k: _Heads, v: _Heads
 ) -> AttentionMatch | None:
     heads, kv_heads = len(q.columns), len(k.columns)
-    if not _aligned(q, k, v, heads, kv_heads):
+    if not _aligned(m, node, core, q, k, v):
         m.reasons[node] = "queries and keys of a head are of different sequences or heads"
         return None
     if v.factor != 1:
         return None
-    bias = next((mask for mask in core.masks if not is_mask(m.values[mask.node], mask.kind)), None)
+    bias = next((mask for mask in core.masks if not is_mask(mask, m.values[mask.node])), None)
     if bias is not None:
         m.reasons[node] = f"what is added to its scores ({bias.node.name}) is a bias, no mask"
         return None
@@ -289,22 +307,32 @@ def _build(
     return replace(found, name=name, outputs=(name,), defines={name: boundary}, filter=rule)
 
 
-def _aligned(q: _Heads, k: _Heads, v: _Heads, heads: int, kv_heads: int) -> bool:
+def _aligned(m: Matcher, node: fx.Node, core: _Core, q: _Heads, k: _Heads, v: _Heads) -> bool:
     """Whether slice i of q meets slice i of k and v, of the same sequence and its own head."""
+    heads, kv_heads = len(q.columns), len(k.columns)
     if heads % kv_heads or len(v.columns) != kv_heads or len(q.rows) != len(k.rows):
         return False
-    share = heads // kv_heads
-    for part in (k, v):
-        batch, head = part.batch, part.head
-        if len(batch) * share == len(q.batch) and len(batch) != len(q.batch):
-            batch, head = batch.repeat_interleave(share), head.repeat_interleave(share)
-        if (
-            len(batch) != len(q.batch)
-            or (batch != q.batch).any()
-            or (head != q.head // share).any()
-        ):
+    # both products broadcast their operands; between them scores may be reshaped
+    for part, leading in ((k, q.leading), (v, tuple(m.values[node].shape[:-2]))):
+        index = _met(part, leading, core.shares)
+        if index is None or len(index) != len(q.batch):
+            return False
+        if (part.batch[index] != q.batch).any():
+            return False
+        if (part.head[index] != q.head // (heads // kv_heads)).any():
             return False
     return bool((k.rows == v.rows).all()) and k.rows.shape == v.rows.shape
+
+
+def _met(part: _Heads, leading: tuple[int, ...], shares: bool) -> torch.Tensor | None:
+    """The slice of ``part`` that each slice of a product meets; None if they do not."""
+    index = torch.arange(len(part.batch)).reshape(part.leading)
+    if shares and index.shape[-1] and leading[-1] % index.shape[-1] == 0:
+        index = index.repeat_interleave(leading[-1] // index.shape[-1], -1)
+    try:
+        return index.expand(leading).flatten()
+    except RuntimeError:
+        return None
 
 
 def _name(m: Matcher, node: fx.Node) -> str:

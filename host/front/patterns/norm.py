@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
+from transept.host.front.export import float_tensor
 from transept.host.front.matches import Boundary, NormMatch
 from transept.host.front.nodes import operands
 from transept.host.front.views import SAME
@@ -102,7 +103,7 @@ def _spelled_out(m: Matcher, node: fx.Node) -> tuple | None:
         constant = m.fixed(weight)
         if constant is None or constant.ndim != 1 or not isinstance(normalised, fx.Node):
             continue
-        inner = _through(normalised)
+        inner = _through(m, normalised)
         found = _normalised(m, inner)
         if found is not None:
             x, epsilon, nodes = found
@@ -119,7 +120,7 @@ def _normalised(m: Matcher, node: fx.Node) -> tuple | None:
         if not isinstance(scale, fx.Node) or scale.target is not aten.rsqrt.default:
             continue
         total = operands(scale)[0]
-        if total.target not in (aten.add.Tensor, aten.add.Scalar):
+        if total.target not in (aten.add.Tensor, aten.add.Scalar) or total.kwargs:
             continue
         mean, epsilon = operands(total)[:2]
         if not isinstance(epsilon, float | int) or mean.target is not aten.mean.dim:
@@ -128,21 +129,21 @@ def _normalised(m: Matcher, node: fx.Node) -> tuple | None:
         last = m.values[x].ndim - 1
         if m.values[mean].ndim != last + 1:  # of another row, if it is broadcast at all
             continue
-        if [d % (last + 1) for d in dims] != [last] or not _is_square_of(square, x):
+        if [d % (last + 1) for d in dims] != [last] or not _is_square_of(m, square, x):
             continue
         return x, float(epsilon), {scale, total, mean, square}
     return None
 
 
-def _is_square_of(node: fx.Node, x: fx.Node) -> bool:
+def _is_square_of(m: Matcher, node: fx.Node, x: fx.Node) -> bool:
     power = node.target is aten.pow.Tensor_Scalar and operands(node)[1] == 2
     square = node.target is aten.square.default
     product = node.target is aten.mul.Tensor and operands(node)[0] is operands(node)[1]
-    return (power or square or product) and _through(operands(node)[0]) is _through(x)
+    return (power or square or product) and _through(m, operands(node)[0]) is _through(m, x)
 
 
-def _through(node: fx.Node) -> fx.Node:
-    """What a chain of casts casts."""
-    while isinstance(node, fx.Node) and node.target in SAME:
+def _through(m: Matcher, node: fx.Node) -> fx.Node:
+    """What a chain of casts casts; one to integers rounds."""
+    while isinstance(node, fx.Node) and node.target in SAME and float_tensor(m.values[node]):
         node = operands(node)[0]
     return node

@@ -146,15 +146,16 @@ def _function(
         known: dict[fx.Node, torch.Tensor] = {source: x.double()}
         for node in steps:
             first = operands(node)[0]
-            if _kind(node) not in _POINTWISE:
-                known[node] = known[first]
+            if _kind(node) not in _POINTWISE:  # truth becomes numbers by a cast
+                floats = float_tensor(values[node])
+                known[node] = known[first].double() if floats else known[first]
                 continue
 
             def value(argument: fx.Node) -> Any:
                 if argument in known:
                     return known[argument]
                 constant = values[argument]
-                return constant.double() if isinstance(constant, torch.Tensor) else constant
+                return constant.double() if float_tensor(constant) else constant
 
             args = fx.node.map_arg(operands(node), value)
             kwargs = fx.node.map_arg(node.kwargs, value)

@@ -29,6 +29,8 @@ def match_add(m: Matcher, node: fx.Node) -> AddMatch | None:
         return None
     if str(y.value).startswith("%") and str(x.value).startswith("%"):
         return None
+    if y.width < 2:  # the vector unit has no shorter rows
+        return None
     if not (y.whole and x.whole and len(y.rows) == len(x.rows) and (y.rows == x.rows).all()):
         return None
     # the compiler streams the first operand, and keeps the second, which is older

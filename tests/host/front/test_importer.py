@@ -281,6 +281,91 @@ def test_weights_that_were_written_to_are_named():
         program.run(ids, device="cpu")
 
 
+def test_buffers_that_were_written_to_are_named():
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("w", torch.randn(16, 8))
+
+        def forward(self, x):
+            return x @ self.w
+
+    model = Product()
+    program = transept.compile(model, X, config=TINY)
+    model.w.neg_()
+    with pytest.raises(ValueError, match=r"^w has changed since the program was compiled"):
+        program.run(X, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, a: functional.linear(x, functional.dropout(a.weight, 0.5, True), a.bias),
+        lambda x, a: functional.linear(x, a.weight + torch.randn_like(a.weight), a.bias),
+        lambda x, a: functional.relu(a(x) * torch.rand(1)),
+    ],
+    ids=["dropout of weights", "noise", "a factor"],
+)
+def test_chance_is_not_fixed(function):
+    class Drawn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.last = nn.Linear(16, 16), nn.Linear(16, 8)
+
+        def forward(self, x):
+            return function(self.last(x).repeat(1, 2), self.a)
+
+    program = transept.compile(Drawn().eval(), X, config=TINY)
+    assert not torch.equal(program.run(X, device="cpu"), program.run(X, device="cpu"))
+
+
+@pytest.mark.parametrize("rows", [1, 6])
+def test_packed_projections_of_one_row(rows):
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.qkv, self.out = nn.Linear(16, 48), nn.Linear(16, 8)
+
+        def forward(self, x):
+            b, t = x.shape[:2]
+            q, k, v = (z.view(b, t, 4, 4).transpose(1, 2) for z in self.qkv(x).chunk(3, -1))
+            y = functional.scaled_dot_product_attention(q, k, v)
+            return self.out(y.transpose(1, 2).reshape(b, t, 16))
+
+    model, x = Packed().eval(), X[None]
+    program = transept.compile(model, x[:, :rows], config=TINY, calibration=[x, x[:, :1]])
+    assert program.explain()["attention_on"] == 1
+    for part in (x, x[:, :1]):
+        assert cosine(program.run(part, device="cpu"), model(part)) > 0.98
+
+
+class Odd(nn.Module):
+    """Shapes that nobody writes on purpose."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind, self.a, self.b = kind, nn.Linear(16, 1), nn.Linear(16, 1)
+
+    def forward(self, x):
+        if self.kind == "unread attention":
+            h = x[None, None]
+            functional.scaled_dot_product_attention(h, h, h)
+        if self.kind == "heads of a vector":
+            h = x.mean(0).view(1, 1, 4, 4).transpose(1, 2)
+            x = x + functional.scaled_dot_product_attention(h, h, h).flatten()
+        return self.a(x) + self.b(x)
+
+
+@pytest.mark.parametrize("kind", ["sums of one element", "unread attention", "heads of a vector"])
+def test_odd_shapes(kind):
+    model = Odd(kind).eval()
+    program = transept.compile(model, X, config=TINY)
+    assert (program.run(X, device="cpu") - model(X)).abs().max() < 0.03
+
+
 def test_names_may_come_in_any_order():
     class Two(nn.Module):
         def __init__(self):

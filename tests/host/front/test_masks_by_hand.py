@@ -25,7 +25,12 @@ INF = torch.inf
     ],
 )
 def test_what_only_drops_scores_is_a_mask(value, kind, expected):
-    assert is_mask(torch.tensor(value), kind) is expected
+    assert is_mask(Mask(None, kind, ()), torch.tensor(value)) is expected
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1, True), (1e-4, False), (-1, False), (2, True)])
+def test_a_factor_counts(factor, expected):
+    assert is_mask(Mask(None, "add", (), factor), torch.tensor([0.0, MASKED])) is expected
 
 
 def one_head(t, s, *kinds, batch=1, **facts):
@@ -35,9 +40,11 @@ def one_head(t, s, *kinds, batch=1, **facts):
         "keys": torch.arange(batch * s).reshape(batch, s),
         "leading": (batch, 1),
         "slices": torch.arange(batch),
-        "masks": tuple(Mask(index, kind) for index, kind in enumerate(kinds)),
     }
-    return attention(1, 1, **sequences | facts)
+    sequences |= facts
+    shape = (*sequences["leading"], t, s)
+    sequences["masks"] = tuple(Mask(index, kind, shape) for index, kind in enumerate(kinds))
+    return attention(1, 1, **sequences)
 
 
 def kept(t, s, before, after):

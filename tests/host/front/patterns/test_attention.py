@@ -5,9 +5,11 @@ from functools import partial
 import pytest
 import torch
 from matches import matched
-from torch.nn.functional import dropout
+from torch import nn
+from torch.nn.functional import cosine_similarity, dropout
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
+import transept
 from transept.golden.filters import Causal, Dense, Window
 from transept.host.front.matches import AttentionMatch
 
@@ -104,6 +106,30 @@ OTHER = {
     "no product": (lambda q, k, v: q[:, :1, :1].expand(2, 3, 5).softmax(-1) @ v, None),
     "values scaled": (lambda q, k, v: (q @ k).softmax(-1) @ (v * 0.5), None),
     "turned": (lambda q, k, v: ((q @ k) * -2).softmax(-1) @ v, "its scores are multiplied by -2"),
+    "scores of two queries together": (
+        lambda q, k, v: (q @ k).reshape(2, -1).softmax(-1).reshape(2, 3, 5) @ v,
+        None,
+    ),
+    "a row in parts": (
+        lambda q, k, v: (
+            (q @ k)[..., :4].reshape(2, 3, 2, 2).softmax(-1).reshape(2, 3, 4) @ v[:, :4]
+        ),
+        None,
+    ),
+    "truth of scores": (lambda q, k, v: (q @ k).bool().float().softmax(-1) @ v, None),
+    "rounded": (lambda q, k, v: (q @ k).softmax(-1).long().float() @ v, None),
+    "a mask that a factor turns": (
+        lambda q, k, v: ((q @ k).masked_fill(torch.eye(3, 5) > 0, -1e9) * -1 * -1).softmax(-1) @ v,
+        "its mask is neither dense nor causal nor a window, keys behind it padding",
+    ),
+    "a mask that a factor shrinks": (
+        lambda q, k, v: ((q @ k).masked_fill(torch.eye(3, 5) > 0, -1e4) * 1e-4).softmax(-1) @ v,
+        None,
+    ),
+    "a mask added that a factor shrinks": (
+        lambda q, k, v: ((q @ k + torch.eye(3, 5) * -1e4) * 1e-4).softmax(-1) @ v,
+        BIAS.format("mul"),
+    ),
     "one sequence, no heads": (
         lambda q, k, v: (q[0] @ k[0]).softmax(-1) @ v[0],
         "its heads are laid out in a way that no view explains",
@@ -187,3 +213,100 @@ def test_all_queries_may_share_keys_and_values():
 def test_heads_that_do_not_meet(function, inputs):
     reason = "queries and keys of a head are of different sequences or heads"
     assert found(function, *inputs) == (None, [reason])
+
+
+class Shared(nn.Module):
+    """Four heads of queries, two of keys and values, in many forms."""
+
+    def __init__(self, form):
+        super().__init__()
+        torch.manual_seed(2)
+        self.form = form
+        self.q, self.k, self.v = nn.Linear(16, 16), nn.Linear(16, 8), nn.Linear(16, 8)
+        self.out = nn.Linear(16, 8)
+
+    def forward(self, x):
+        b, t = x.shape[:2]
+        q = self.q(x).view(b, t, 4, 4).transpose(1, 2)
+        k, v = (part(x).view(b, t, 2, 4).transpose(1, 2) for part in (self.k, self.v))
+        return self.out(self.form(q, k, v).reshape(b, 4, t, 4).transpose(1, 2).reshape(b, t, 16))
+
+
+def product(q, k, v):
+    return (0.5 * q @ k.transpose(-1, -2)).softmax(-1) @ v
+
+
+def grouped(q, k, v):
+    """Two queries for each head of keys, one after the other."""
+    return product(q.unflatten(1, (2, 2)), k[:, :, None], v[:, :, None])
+
+
+def interleaved(q, k, v):
+    """Queries 0 and 2 for the first head of keys."""
+    return product(q.unflatten(1, (2, 2)), k[:, None], v[:, None])
+
+
+FORMS = {
+    "grouped": (grouped, 1),
+    "interleaved": (interleaved, 0),
+    "interleaved, by torch": (
+        lambda q, k, v: sdpa(
+            q.unflatten(1, (2, 2)), *(p[:, None].expand(-1, 2, -1, -1, -1) for p in (k, v))
+        ),
+        0,
+    ),
+    "repeated": (lambda q, k, v: product(q, *(p.repeat_interleave(2, 1) for p in (k, v))), 1),
+    "tiled": (lambda q, k, v: product(q, *(p.repeat(1, 2, 1, 1) for p in (k, v))), 1),
+    "by torch": (lambda q, k, v: sdpa(q, k, v, enable_gqa=True), 1),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_heads_that_share_keys_meet_their_own(form):
+    function, on = FORMS[form]
+    model, x = Shared(function).eval(), drawn(2, 6, 16)
+    program = transept.compile(model, x, config="tiny")
+    assert program.explain()["attention_on"] == on
+    got, want = program.run(x, device="cpu"), model(x)
+    assert cosine_similarity(got, want, dim=-1).min() > 0.98
+
+
+class Folded(nn.Module):
+    """Heads and sequences are one dimension of the products; the mask meets them apart."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.q, self.k, self.v = (nn.Linear(16, 16) for _ in range(3))
+        self.out = nn.Linear(16, 8)
+
+    def forward(self, x, mask):
+        b, t = x.shape[:2]
+        q, k, v = (
+            part(x).view(b, t, 4, 4).transpose(1, 2).reshape(b * 4, t, 4)
+            for part in (self.q, self.k, self.v)
+        )
+        scores = torch.bmm(q, k.transpose(1, 2)).view(b, 4, t, t) * 0.5 + mask
+        context = torch.bmm(scores.view(b * 4, t, t).softmax(-1), v)
+        return self.out(context.view(b, 4, t, 4).transpose(1, 2).reshape(b, t, 16))
+
+
+def test_a_mask_may_meet_the_scores_in_another_view():
+    model, x = Folded().eval(), drawn(2, 6, 16)
+    mask = torch.zeros(2, 1, 1, 6)
+    mask[1, ..., 4:] = -1e9
+    program = transept.compile(model, (x, mask), config="tiny")
+    assert program.explain()["attention_on"] == 1
+    got, want = program.run(x, mask, device="cpu"), model(x, mask)
+    assert program.notes == []
+    assert cosine_similarity(got, want, dim=-1).min() > 0.98
+    # more scores than there are: of two masks for one sequence
+    alone = program.run(x[:1], mask[:1], device="cpu")
+    assert cosine_similarity(alone, want[:1], dim=-1).min() > 0.98
+
+
+@pytest.mark.parametrize("shape", [(0, 6, 16), (2, 0, 16)])
+def test_no_sequences_and_no_rows(shape):
+    model, x = Shared(grouped).eval(), drawn(2, 6, 16)
+    program = transept.compile(model, x, config="tiny")
+    assert program.run(torch.zeros(shape), device="cpu").shape == (*shape[:2], 8)

@@ -89,6 +89,10 @@ NONE = {
     "means of other rows": lambda x, w: (
         (y := x[0, [0] * 8]) * torch.rsqrt(y.pow(2).mean(-1) + 0.25) * w
     ),
+    "rounded": lambda x, w: w * (x * mean_square(x)).to(torch.int32),
+    "an epsilon that is multiplied": lambda x, w: (
+        w * (x * torch.rsqrt(torch.add(x.pow(2).mean(-1, keepdim=True), 0.5, alpha=4)))
+    ),
     "no root": lambda x, w: w * (x * x.pow(2).mean(-1, keepdim=True).add(0.25).reciprocal()),
     "no weights": lambda x, w: x * mean_square(x),
     "one weight": lambda x, w: w[:1] * (x * mean_square(x)),

@@ -80,6 +80,23 @@ def test_a_function_of_one_variable(spelling):
     assert found.function(y).shape == y.shape
 
 
+#: Truth among numbers.
+TRUTH = {
+    "a sum": lambda y, on: y * ((y > 0).float() + (y > -9).float()),
+    "a difference": lambda y, on: y * (1 - (y > 0).float()),
+    "a negative": lambda y, on: y * -((y > 0).float()),
+    "a choice": lambda y, on: torch.where(on, y.relu(), y),
+}
+
+
+@pytest.mark.parametrize("spelling", TRUTH)
+def test_truth_is_a_number_where_it_is_cast(spelling):
+    function, on = TRUTH[spelling], torch.tensor(True)
+    found = layer(function, on=on).activation
+    y = torch.linspace(-3, 3, 24, dtype=torch.float64).reshape(2, 3, 4)
+    assert torch.equal(found.function(y), function(y, on).double())
+
+
 def test_numbers_may_be_tensors():
     op = layer(lambda y, n, two: torch.maximum(y * n, two), n=HALF, two=TWO)
     assert op.facts == (
