@@ -426,7 +426,7 @@ ULX3S = Config(
     clock_mhz=35,
 )
 
-#: The same array as a ULX3S board has it, whose 64 KiB of memory take block RAM, too.
+#: The same array as a ULX3S board has it, whose 64 KiB of memory are block RAM, too.
 ULX3S_BOARD = ULX3S.replace(name="ulx3s_board", act_banks=(512,) * 8)
 
 PRESETS = {

@@ -97,7 +97,7 @@ def build(
     try:
         tell(f"{board.name}: synthesis")
         netlist = _synthesise(board, limit_s)
-        tell(f"{board.name}: placement (half an hour or more)")
+        tell(f"{board.name}: placement (a quarter of an hour or more)")
         placed = _place(board, netlist, placement, until)
         tell(f"{board.name}: routing (as long again)")
         routed = _route(board, placed, placement, until)

