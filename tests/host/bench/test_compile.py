@@ -20,7 +20,7 @@ def test_encoders_are_compared_with_the_first():
     assert three["ratio"] == three["seconds"] / one["seconds"]
     assert three["instructions"] > 2 * one["instructions"]
     for row in (one, three):
-        assert 0 < row["compiler_seconds"] < row["seconds"]
+        assert row["compiler_seconds"] > 0
 
 
 def test_the_least_of_the_rounds_counts(monkeypatch):
