@@ -39,11 +39,16 @@ def data(regions, tmp_path_factory):
 
 @pytest.fixture
 def refused(tmp_path):
-    """Loads what was made of a file; it must be refused soon and without much memory."""
+    """Loads what was made of a file; it must be refused soon and without much memory, at the second
+    time at the latest: the first may find a machine that is busy."""
 
     def refuse(data, message):
         path = tmp_path / "program"
         path.write_bytes(data)
+        if not soon(path, message):
+            assert soon(path, message), f"takes over {SECONDS} s"
+
+    def soon(path, message):
         tracemalloc.start()
         start = time.process_time()
         try:
@@ -52,9 +57,9 @@ def refused(tmp_path):
             seconds, (_, peak) = time.process_time() - start, tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert seconds < SECONDS
         assert peak < BYTES
         assert str(found.value).startswith((f"{path}: ", f"{path} is ", f"{path} has "))
+        return seconds < SECONDS
 
     return refuse
 
