@@ -54,5 +54,6 @@ def _table(name: str, rows: Sequence[tuple[int, int, int]]) -> str:
 
 
 if __name__ == "__main__":
-    (folder,) = sys.argv[1:] or sys.exit("usage: python -m transept.hls.headers FOLDER")
-    write(Path(folder))
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m transept.hls.headers FOLDER")
+    write(Path(sys.argv[1]))

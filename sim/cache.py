@@ -30,9 +30,13 @@ SCRATCH, LOCK = ".scratch", ".lock"
 #: Digits of the hashes of contents and of tools in the name of an entry.
 DIGITS, TOOLS_DIGITS = 24, 8
 #: Names of entries, by which they are told from files of others: the cache may be any folder.
-_ENTRY = re.compile(rf"[0-9a-f]{{{DIGITS}}}-[0-9a-f]{{{TOOLS_DIGITS}}}({SCRATCH})?")
-#: Folders of single JSON files.
-FILES = ("costs", "kernels")
+_HASH = rf"[0-9a-f]{{{DIGITS}}}"
+_ENTRY = re.compile(rf"{_HASH}-[0-9a-f]{{{TOOLS_DIGITS}}}({re.escape(SCRATCH)})?")
+#: The same for folders of single files: costs by machine; kernels by card and versions.
+_FILES = {
+    "costs": re.compile(rf"{_HASH}\.json"),
+    "kernels": re.compile(r".+-\d[\w.+]*-\d[\w.+]*\.json"),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -221,10 +225,8 @@ def _size(path: Path) -> int:
 
 def _is_ours(path: Path) -> bool:
     """Whether a path has the name of an entry, or of its lock."""
-    name = path.name.removesuffix(LOCK)
-    if path.parent.name in FILES:
-        return name.endswith(".json")
-    return _ENTRY.fullmatch(name) is not None
+    names = _FILES.get(path.parent.name, _ENTRY)
+    return names.fullmatch(path.name.removesuffix(LOCK)) is not None
 
 
 def entries() -> list[Entry]:

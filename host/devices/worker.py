@@ -38,8 +38,8 @@ class Worker:
         try:
             return answer.result(seconds)
         except FutureTimeoutError:
-            if answer.done():  # its own
-                raise
+            if answer.done():  # just now, or what the function raised
+                return answer.result()
             raise UnansweredError(f"no answer within {seconds:g} s") from None
 
     def _run(self) -> None:

@@ -160,18 +160,21 @@ def test_without_tools_the_latest_entry_serves():
     assert recipe("b", tools=(NO_TOOL,)).find() is None
 
 
+COSTS = f"{'0f' * 12}.json"
+
+
 def test_prune_removes_what_was_not_used(folder):
     old, new = recipe("old").make(write), recipe("new").make(write)
-    costs = folder / "costs" / "a.json"
+    costs = folder / "costs" / COSTS
     costs.parent.mkdir()
     costs.write_text("x" * 1000)
     for path in (old / "manifest.json", costs):
         os.utime(path, (0, 0))
     found = {entry.label: (entry.kind, entry.nbytes) for entry in cache.entries()}
-    assert set(found) == {"old", "new", "a.json"}
-    assert found["a.json"] == ("costs", 1000)
+    assert set(found) == {"old", "new", COSTS}
+    assert found[COSTS] == ("costs", 1000)
     assert found["old"][1] > 12
-    assert {entry.label for entry in cache.prune(3600)} == {"old", "a.json"}
+    assert {entry.label for entry in cache.prune(3600)} == {"old", COSTS}
     assert names(folder) == [new.name, f"{new.name}.lock"]
     assert list(costs.parent.iterdir()) == []
     assert recipe("new").make(must_not_make) == new
@@ -180,7 +183,14 @@ def test_prune_removes_what_was_not_used(folder):
 def test_files_of_others_stay(folder):
     """The cache may be anybody's folder."""
     others = [
-        folder / name for name in ("src/main.c", "thesis/ch1.txt/x", "costs/a.txt", "a/b.lock")
+        folder / name
+        for name in (
+            "src/main.c",
+            "thesis/ch1.txt/x",
+            "costs/budget.json",
+            "kernels/linux.json",
+            "a/b.lock",
+        )
     ]
     for path in others:
         path.parent.mkdir(parents=True)

@@ -192,7 +192,7 @@ def test_missing_tools_are_named_before_any_work(monkeypatch, tmp_path):
 
 
 def test_the_measured_design_meets_its_clock():
-    """``transept build`` wrote it; hours go by until it is written anew."""
+    """As ``transept build`` wrote it, which takes half an hour."""
     found = json.loads(MEASURED.read_text())
     assert found["board"] == BOARD.name
     assert found["clock_mhz"] == BOARD.config.clock_mhz <= found["fmax_mhz"]
