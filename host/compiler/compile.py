@@ -138,8 +138,8 @@ class _Compiler:
         if probe is self._graph:
             return self._once(*found[0])
         for _, policy in found:
-            cut = choose(self._graph, self._config, self._shape, policy)
             try:
+                cut = choose(self._graph, self._config, self._shape, policy)
                 if cut is not None:
                     return self.plan(self.draft(self._graph, cut))
             except CompileError:
@@ -151,8 +151,8 @@ class _Compiler:
         found = []
         for tiles in TOGETHER:
             together = dataclasses.replace(policy, together=tiles)
-            cut = choose(self._graph, self._config, self._shape, together)
             with contextlib.suppress(CompileError):
+                cut = choose(self._graph, self._config, self._shape, together)
                 if cut is not None:
                     found.append(self.plan(self.draft(self._graph, cut)))
         best = min(found, key=lambda each: each.cycles, default=plan)
@@ -180,7 +180,8 @@ class _Compiler:
             try:
                 made = self._family(graph, family, seen, limit)
             except CompileError as error:
-                reason = reason or error
+                # the last ones leave least on chip, so their reasons are the firmest
+                reason = error
                 continue
             if made is None:
                 continue
@@ -196,7 +197,7 @@ class _Compiler:
     def _family(
         self, graph: Graph, family: list[Policy], seen: set[Cut], limit: float
     ) -> list[tuple[_Plan, Policy]] | None:
-        """Plans of the policies that fit, the best first; None if all were seen before. The first
+        """Plans of the policies that fit, the best first; None if there is no new cut. The first
         one that takes ``limit`` cycles, or gains nothing on the one before it, ends the search,
         except for a single operator: those that follow have smaller blocks still.
 
@@ -208,14 +209,12 @@ class _Compiler:
         found: list[tuple[_Plan, Policy]] = []
         reason: CompileError | None = None
         fits: set[tuple[int, ...]] = set()  # row blocks
-        known = False
         for policy in family:
-            cut = choose(graph, self._config, self._shape, policy)
-            if cut is None or cut in seen or cut.rows in fits:
-                known = known or cut in seen
-                continue
-            seen.add(cut)
             try:
+                cut = choose(graph, self._config, self._shape, policy)
+                if cut is None or cut in seen or cut.rows in fits:
+                    continue
+                seen.add(cut)
                 draft = self.draft(graph, cut)
                 if draft.cycles >= limit:
                     if len(graph.ops) > 1:
@@ -223,15 +222,15 @@ class _Compiler:
                     continue
                 found.insert(0, (self.plan(draft), policy))
             except CompileError as error:
-                reason = reason or error
+                reason = error
                 continue
             fits.add(cut.rows)
             limit = draft.cycles * (1 - GAIN)
         if found:
             return found
-        if known and reason is None:
-            return None
-        raise reason or CompileError(f"not even a row of {self._shape} fits {self._config.name}")
+        if reason is not None:
+            raise reason
+        return None
 
     def draft(self, graph: Graph, cut: Cut) -> _Draft:
         """The tasks of one cut, ordered."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Attention, Linear
+from transept.host.compiler.errors import CompileError
 from transept.host.compiler.homes import Home, crossing, first_residuals, plan
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
@@ -190,7 +191,13 @@ def spilled(graph: Graph, spill: Spill) -> frozenset[str]:
 
 
 def choose(graph: Graph, config: Config, shape: Shape, policy: Policy) -> Cut | None:
-    """The cut of a policy; None if not even one row of some segment fits."""
+    """The cut of a policy; None if the graph has none of its kind.
+
+    Raises
+    ------
+    CompileError
+        If not even one row of some segment fits.
+    """
     family = _Family(graph, config, shape, policy.group, spilled(graph, policy.spill))
     return family.together(policy) if policy.together else family.cut(policy)
 
@@ -209,10 +216,16 @@ class _Family:
         self._queries, self._scores = self._query_blocks()
 
     def cut(self, policy: Policy) -> Cut | None:
-        """The cut of a policy; None if some segment has no room for a row."""
+        """The cut of a policy; None if so many heads do not fit.
+
+        Raises
+        ------
+        CompileError
+            If some segment has no room for a row.
+        """
         rows = [self._rows(index, part, policy) for index, part in enumerate(self._parts)]
         heads = self._heads(policy.heads)
-        if not all(rows) or not heads:
+        if not heads:
             return None
         return Cut(
             group=self._group,
@@ -277,7 +290,7 @@ class _Family:
 
     # --- row blocks
     def _rows(self, index: int, part: Segment, policy: Policy) -> int:
-        """Largest row block of a segment; 0 if not even one row fits."""
+        """Largest row block of a segment; CompileError if not even one row fits."""
         sizing = policy.sizing
         total = max(self._total(op.inputs[0]) for op in part.ops)
         free = self._config.act_words - self._on_chip(index)
@@ -287,7 +300,7 @@ class _Family:
         else:
             per_row = self._row_words(part, sizing)
         if free < per_row:
-            return 0
+            raise CompileError(self._shortage(part, max(0, free), per_row))
         rows = total if not per_row else int(free * sizing.share) // per_row
         # one block less is worth a few rows more in each
         rows = -(-total // max(1, int(-(-total // (max(1, rows) * BLOCK_SLACK)))))
@@ -299,6 +312,14 @@ class _Family:
         if total > LEAST_BLOCKS * self._config.tile:
             largest = min(largest, -(-total // LEAST_BLOCKS))
         return min(largest, total)
+
+    def _shortage(self, part: Segment, free: int, per_row: int) -> str:
+        config, names = self._config, list(dict.fromkeys((part.ops[0].name, part.ops[-1].name)))
+        taken = f"{' to '.join(names)} takes {per_row} words of ACT a row"
+        return (
+            f"not even a row of {self._shape} fits {config.name}: {taken}, "
+            f"{free} of {config.act_words} are free"
+        )
 
     def _on_chip(self, index: int) -> int:
         """Words of whole values that are live in a segment; results take the place of operands."""

@@ -21,13 +21,13 @@ class Home(enum.Enum):
 
 def crossing(graph: Graph, parts: list[Segment]) -> list[str]:
     """Values that one segment defines and another reads, or that an attention reads or defines."""
-    found = []
-    for name in graph.values:
-        defined = [part for part in parts for op in part.ops if name in op.outputs]
-        read = [part for part in parts for op in part.ops if name in op.inputs]
-        inside = {part for part in (*defined, *read) if isinstance(part, AttentionSegment)}
-        if defined and read and (inside or set(defined) != set(read)):
-            found.append(name)
+    defined: dict[str, Segment] = {}
+    read: dict[str, set[Segment]] = {}
+    for part in parts:
+        for op in part.ops:
+            defined.update(dict.fromkeys(op.outputs, part))
+            for name in op.inputs:
+                read.setdefault(name, set()).add(part)
     projected = {
         name
         for part in parts
@@ -36,7 +36,12 @@ def crossing(graph: Graph, parts: list[Segment]) -> list[str]:
         if isinstance(op, Linear)
         for name in op.outputs
     }
-    return [name for name in found if name not in projected]
+    return [
+        name
+        for name in graph.values
+        if name in defined and name in read and name not in projected
+        if isinstance(defined[name], AttentionSegment) or read[name] != {defined[name]}
+    ]
 
 
 def first_residuals(graph: Graph, parts: list[Segment]) -> set[str]:

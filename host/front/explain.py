@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -11,25 +10,20 @@ from torch import fx
 from transept.host.front.export import Values, float_tensor
 from transept.host.front.frame import Frame
 from transept.host.front.importer import ImportedModel, region_shape
+from transept.host.front.macs import BIASED, CONVOLUTIONS, PRODUCTS, node_macs
 from transept.host.front.matcher import ALONE
 from transept.host.front.matches import AttentionMatch, LinearMatch
-from transept.host.front.nodes import drops_nothing, operands
-from transept.host.front.views import MOVING, SAME, is_fixed
+from transept.host.front.nodes import drops_nothing, is_fixed, operands
+from transept.host.front.views import MOVING, SAME
 
-__all__ = ["explain", "node_macs"]
+__all__ = ["explain"]
 
 aten = torch.ops.aten
 
-_LINEAR_MODULES = ("Linear", "Conv1D", "Conv1d", "Conv2d", "NonDynamicallyQuantizableLinear")
-_PRODUCTS = {aten.mm.default, aten.bmm.default, aten.matmul.default, aten.linear.default}
-_BIASED = {aten.addmm.default, aten.baddbmm.default}
-_CONVOLUTIONS = {
-    aten.conv1d.default,
-    aten.conv1d.padding,
-    aten.conv2d.default,
-    aten.conv2d.padding,
-    aten.convolution.default,
-}
+_LINEAR_MODULES = (
+    *("Linear", "NonDynamicallyQuantizableLinear", "Conv1D", "Conv1d", "Conv2d", "Conv3d"),
+    *("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"),
+)
 #: Operators that only move elements, beside those of ``views``.
 _STILL = ("cat", "dropout", "expand_as", "patches", "stack")
 _SOFTMAX = {aten.softmax.int, aten._softmax.default}
@@ -56,7 +50,8 @@ def explain(imported: ImportedModel) -> dict[str, Any]:
                 "predicted_cycles": region.executable(shape).predicted_cycles,
             }
         )
-    total = sum(node_macs(node, found.values) for node in found.module.graph.nodes)
+    work = [node for node in found.module.graph.nodes if not is_fixed(node)]
+    total = sum(node_macs(node, found.values) for node in work)
     taken = frozenset(node for region in found.regions for node in region.nodes)
     on = sum(node_macs(node, found.values) for node in taken)
     linears, linears_on = _linears(imported.model, found)
@@ -71,26 +66,6 @@ def explain(imported: ImportedModel) -> dict[str, Any]:
         "regions": regions,
         "fallback": _fallback(found, taken),
     }
-
-
-def node_macs(node: fx.Node, values: Values) -> int:
-    """Multiply-accumulates of one torch operator; 0 of those that do not multiply matrices."""
-    if node.op != "call_function":
-        return 0
-    out = values.get(node)
-    if not isinstance(out, torch.Tensor):
-        return 0
-    if node.target in _PRODUCTS:
-        return out.numel() * values[operands(node)[0]].shape[-1]
-    if node.target in _BIASED:
-        return out.numel() * values[operands(node)[1]].shape[-1]
-    if node.target in _CONVOLUTIONS:
-        weight = values[operands(node)[1]]
-        return out.numel() * (weight.numel() // weight.shape[0])
-    if node.target is aten.scaled_dot_product_attention.default:
-        q, k, v = (values[part] for part in operands(node)[:3])
-        return math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
-    return 0
 
 
 def _linears(model: torch.nn.Module, found: Frame) -> tuple[int, int]:
@@ -129,7 +104,7 @@ def _is_attention(node: fx.Node) -> bool:
     pending = list(node.users)
     while pending:
         user = pending.pop()
-        if user.target in _PRODUCTS or user.target in _BIASED:
+        if user.target in PRODUCTS or user.target in BIASED:
             return True
         if user.target in SAME or user.target in MOVING or drops_nothing(user):
             pending += list(user.users)
@@ -184,13 +159,13 @@ def _spread(found: Frame) -> dict[fx.Node, str]:
             if not isinstance(inner, fx.Node) or inner.op != "call_function" or inner in reasons:
                 continue
             reasons[inner] = reason
-            if inner.target not in _PRODUCTS and inner.target not in _BIASED:
+            if inner.target not in PRODUCTS and inner.target not in BIASED:
                 pending.append(operands(inner)[0])
     return reasons
 
 
 def _ends_attention(node: fx.Node) -> bool:
-    return node.target in _PRODUCTS and node.target is not aten.linear.default
+    return node.target in PRODUCTS and node.target is not aten.linear.default
 
 
 def _operator(node: fx.Node) -> str:
@@ -200,9 +175,15 @@ def _operator(node: fx.Node) -> str:
 def _reason(node: fx.Node, operator: str, values: Values) -> str:
     if operator == "embedding":
         return "a lookup, nothing to multiply"
-    if node_macs(node, values):
-        return "no pattern takes it"
-    return "nothing to multiply, and no region that it belongs to"
+    if not node_macs(node, values):
+        return "nothing to multiply, and no region that it belongs to"
+    if node.target in CONVOLUTIONS:
+        return "only conv1d and conv2d with fixed weights, one group and equal padding are taken"
+    if node.target not in PRODUCTS | BIASED:
+        return f"the accelerator has no {operator}"
+    if node.target in PRODUCTS and not any(is_fixed(part) for part in operands(node)[:2]):
+        return "a product of two values, and no attention"
+    return "no pattern takes it"
 
 
 def _where(found: Frame, nodes: list[fx.Node]) -> str:

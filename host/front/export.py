@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only
 
 from transept.host.front.convolution import convolutions_to_linears
 from transept.host.front.errors import ExportError
+from transept.host.front.nodes import mark_fixed
 
 __all__ = ["Arguments", "Values", "attribute", "export", "float_tensor", "run"]
 
@@ -154,6 +155,7 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
         module.graph.erase_node(node)
     convolutions_to_linears(module)
     module.graph.eliminate_dead_code()
+    mark_fixed(module.graph)
     module.recompile()
     return module
 

@@ -12,11 +12,12 @@ from torch import fx
 from transept.host.front.export import Values, float_tensor
 from transept.host.front.matches import Boundary, Match
 from transept.host.front.names import Names
+from transept.host.front.nodes import is_fixed
 from transept.host.front.patterns.attention import match_attention
 from transept.host.front.patterns.linear import match_linear
 from transept.host.front.patterns.norm import match_norm
 from transept.host.front.patterns.residual import match_add
-from transept.host.front.views import Rows, View, Views, is_fixed
+from transept.host.front.views import Rows, View, Views
 
 __all__ = ["ALONE", "Matcher"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-__all__ = ["drops_nothing", "named", "operands"]
+__all__ = ["drops_nothing", "is_fixed", "mark_fixed", "named", "operands"]
 
 
 def operands(node: fx.Node) -> tuple[Any, ...]:
@@ -24,3 +24,21 @@ def drops_nothing(node: fx.Node) -> bool:
 def named(node: fx.Node, name: str, default: Any = None) -> Any:
     """A named operand, or what it is if it was left out."""
     return node.kwargs.get(name, default)
+
+
+def mark_fixed(graph: fx.Graph) -> None:
+    """Let every node know whether it ``is_fixed``."""
+    for node in graph.nodes:
+        drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if node.op != "call_function":
+            fixed = node.op == "get_attr"
+        elif drawn and not drops_nothing(node):
+            fixed = False
+        else:
+            fixed = all(is_fixed(n) for n in node.all_input_nodes)
+        node.meta["fixed"] = fixed
+
+
+def is_fixed(node: object) -> bool:
+    """Whether a value does not depend on any input of the graph, nor on chance."""
+    return not isinstance(node, fx.Node) or node.meta["fixed"]

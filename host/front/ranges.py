@@ -78,10 +78,12 @@ class Ranges:
 
     def moments(self, name: str) -> torch.Tensor | None:
         """float32[k, k], the sum of ``x^T x`` over all rows that entered the layer, the same tensor
-        for layers that always had the same operand; None if k is too large for it."""
+        for layers that always had the same operand; None if k is too large for it, or a sum is for
+        float32."""
         layer = base_name(name)
         found = [moments for layers, moments in self._moments.items() if layer in layers]
-        return functools.reduce(torch.add, found) if found else None
+        total = functools.reduce(torch.add, found) if found else None
+        return total if total is not None and bool(total.isfinite().all()) else None
 
 
 def observe(regions: Iterable[FloatRegion], values: Values, ranges: Ranges) -> None:

@@ -16,9 +16,9 @@ from torch import fx
 
 from transept.host.front.convolution import pictures
 from transept.host.front.export import Values, float_tensor
-from transept.host.front.nodes import drops_nothing, operands
+from transept.host.front.nodes import drops_nothing, is_fixed, operands
 
-__all__ = ["MOVING", "SAME", "Rows", "View", "Views", "is_fixed"]
+__all__ = ["MOVING", "SAME", "Rows", "View", "Views"]
 
 aten = torch.ops.aten
 
@@ -186,15 +186,3 @@ class Views:
 
     def _argument(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, lambda node: self._values[node])
-
-
-def is_fixed(node: object) -> bool:
-    """Whether a value does not depend on any input of the graph, nor on chance."""
-    if not isinstance(node, fx.Node):
-        return True
-    if node.op != "call_function":
-        return node.op == "get_attr"
-    drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-    if drawn and not drops_nothing(node):
-        return False
-    return all(is_fixed(n) for n in node.all_input_nodes)

@@ -14,8 +14,8 @@ import torch
 from torch import fx
 
 from transept.host.front.export import Values, float_tensor
-from transept.host.front.nodes import drops_nothing, operands
-from transept.host.front.views import MOVING, SAME, is_fixed
+from transept.host.front.nodes import drops_nothing, is_fixed, operands
+from transept.host.front.views import MOVING, SAME
 
 __all__ = ["Pointwise", "find_pointwise"]
 

@@ -398,7 +398,11 @@ def test_an_activation_takes_four_times_as_long():
     ("graph", "changes", "message"),
     [
         (post_norm(1, 132, 2, [8]), {}, "norm0 have 132 elements, tiny normalises up to 128"),
-        (mlp(1, [8, 8]), {"act_banks": (2,) * 4}, "not even a row of 1 x 4 fits other"),
+        (
+            mlp(1, [8, 8]),
+            {"act_banks": (2,) * 4},
+            "not even a row of 1 x 4 fits other: linear0 to add2 takes 12 words of ACT a row, 8 of",
+        ),
     ],
     ids=["norm", "row"],
 )

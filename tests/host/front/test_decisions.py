@@ -92,14 +92,16 @@ def test_what_fits_not_even_alone_is_named_with_what_it_needs():
     model, x = chain(7000, 16, 16), torch.randn(2, 7000)
     program = transept.compile(model, x, config=TINY)
     assert regions(program) == [["1"]]
-    assert fallback(program) == {"0": "not even a row of 1 x 2 fits tiny"}
+    needs = "0 takes 3508 words of ACT a row, 1600 of 1600 are free"
+    assert fallback(program) == {"0": f"not even a row of 1 x 2 fits tiny: {needs}"}
 
 
 def test_what_fits_not_even_alone_cuts_nothing_else():
     """Half of the work lies in the layer before it."""
     program = transept.compile(chain(16, 64, 7000, 16), torch.randn(2, 16), config=TINY)
     assert regions(program) == [["0", "1"]]
-    assert fallback(program) == {"2": "not even a row of 1 x 2 fits tiny"}
+    needs = "2 takes 3508 words of ACT a row, 1600 of 1600 are free"
+    assert fallback(program) == {"2": f"not even a row of 1 x 2 fits tiny: {needs}"}
 
 
 def test_a_model_that_does_not_settle_is_given_up(memory, monkeypatch):

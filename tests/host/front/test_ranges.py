@@ -107,6 +107,14 @@ def test_rows_of_padding_are_left_out(mask, rows):
     assert found.moments("first").dtype == torch.float32
 
 
+def test_sums_beyond_float32_are_no_moments():
+    found = Ranges([])
+    found.add_moments(["x"], torch.tensor([[1e19, 1.0]]))
+    assert found.moments("x") is not None
+    found.add_moments(["x"], torch.tensor([[1.8e19, 1.0]]))
+    assert found.moments("x") is None
+
+
 def test_moments_of_too_many_channels_are_not_kept(monkeypatch):
     monkeypatch.setattr(module, "MOST_CHANNELS", 7)
     _, found = observed(additive(3, 3))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from matches import Calls, matched
 
-from transept.host.front.views import View, is_fixed
+from transept.host.front.nodes import is_fixed
+from transept.host.front.views import View
 
 X = torch.arange(24.0).reshape(2, 3, 4)
 
