@@ -57,7 +57,7 @@ class Users:
 
     def add(self, engine: Engine, end: int, visible: int) -> None:
         """One more task."""
-        before = self._last.get(engine, (0, 0))
+        before = self._last.get(engine, (end, visible))
         self._last[engine] = max(before[0], end), max(before[1], visible)
 
     def until(self, engine: Engine) -> int:

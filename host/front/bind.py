@@ -172,9 +172,8 @@ class _Rewriter:
             missing = [n for n in self._operands(node) if n not in self._copies]
             if missing:
                 stack += missing
-                continue
-            self._copies[node] = self._copy(node)
-            stack.pop()
+            else:
+                self._copies[node] = self._copy(node)
 
     def _operands(self, node: fx.Node) -> list[fx.Node]:
         if node not in self._results:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from transept.host.front.lifted import TracedGraph, lift
+from transept.host.front.lifted import TracedGraph, _is_float, lift
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -147,3 +147,11 @@ def test_a_matrix_whose_module_is_not_called_counts_as_linear():
     ((graph, given),) = traced(Bare(), (X,))
     weights, _ = graph.split(given)
     assert kinds(lift([graph], weights)) == {"": "Graph", "a": "Linear", "b": "Module"}
+
+
+def test_an_input_that_dynamo_did_not_lift_is_no_number():
+    """It may be a tensor of which only the one element is used."""
+    graph = torch.fx.Graph()
+    x = graph.placeholder("x")
+    graph.output(graph.call_method("item", (x,)))
+    assert not _is_float(x)
