@@ -58,6 +58,11 @@ def test_what_each_test_calls(records):
     assert set(records.map().texts) == {"tiny", "pynq_z2"}
 
 
+def test_a_file_of_constants_is_loaded_though_nothing_of_it_is_called(records):
+    seeing = {test.module for test in records.map().tests if "golden/limits.py" in test.files}
+    assert seeing == {"tests/golden/test_count.py"}
+
+
 def test_failing_and_slow_tests_are_left_out(records):
     assert records.failing == [TESTS + "wrong"]
     names = {test.name for test in records.map().tests}

@@ -111,7 +111,7 @@ def record_module(scratch: Scratch, module: str) -> Record:
 
 def _loaded(record: Record) -> set[str]:
     calls = [record["imports"], *(test["calls"] for test in record["tests"].values())]
-    return {call.split("::")[0] for part in calls for call in part}
+    return {*record["loaded"], *(call.split("::")[0] for part in calls for call in part)}
 
 
 def digests(root: Path, files: Iterable[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -167,4 +168,12 @@ class Recorder:
     def pytest_sessionfinish(self) -> None:
         """Write it all."""
         self._calls.stop()
+        self._record["loaded"] = _loaded_files(Path(os.environ["MUTANTS_ROOT"]).resolve())
         self._path.write_text(json.dumps(self._record))
+
+
+def _loaded_files(root: Path) -> list[str]:
+    """Files of the project that are imported, whether anything of them is called or not."""
+    paths = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    found = {Path(path).resolve() for path in paths if path is not None}
+    return sorted(p.relative_to(root).as_posix() for p in found if p.is_relative_to(root))
