@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from transept.golden.config import Config
-from transept.host.yosys import run_script, synthesiser
+from transept.host.yosys import SYNTHESISE_XC7, run_script, synthesiser
 from transept.sim import tools
 from transept.sim.build import accelerator_verilog, elaboration, find_verilog
 from transept.sim.cache import Recipe, content_hash
@@ -130,9 +130,10 @@ def _commands(top: str, report: str, options: str = "") -> str:
 
     Names are hidden first: ABC9 of this Yosys release stumbles over some public ones.
     """
+    synthesise = SYNTHESISE_XC7.replace("\n", "; ")
     return (
         f"design -load all; hierarchy -top {top}; proc; flatten; opt_clean; rename -hide w:*; "
-        f"synth_xilinx -family xc7 {options} -top {top}; tee -q -o {report} stat -json; "
+        f"{synthesise} {options} -top {top}; tee -q -o {report} stat -json; "
     )
 
 

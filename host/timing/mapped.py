@@ -10,7 +10,7 @@ from typing import Any
 
 from transept.golden.config import Config
 from transept.host.timing.netlist import Netlist, read_netlist
-from transept.host.yosys import run_script, synthesiser
+from transept.host.yosys import SYNTHESISE_XC7, run_script, synthesiser
 from transept.sim import tools
 from transept.sim.build import TOP, accelerator_verilog, find_verilog
 from transept.sim.cache import Recipe, content_hash
@@ -19,14 +19,14 @@ from transept.sim.tools import ELABORATION
 __all__ = ["map_accelerator", "map_verilog"]
 
 #: Public names are hidden: ABC9 of this Yosys release stumbles over some of them.
-_SCRIPT = """\
+_SCRIPT = f"""\
 read_verilog design.v
-hierarchy -top {top}
+hierarchy -top {{top}}
 proc
 flatten -scopename
 opt_clean
 rename -hide w:*
-synth_xilinx -family xc7 -top {top}
+{SYNTHESISE_XC7} -top {{top}}
 write_json netlist.json
 """
 #: Outputs for those who watch a simulation; a board connects them to nothing.

@@ -14,7 +14,7 @@ from transept.host.timing.graph import PORT, Graph, build_graph
 from transept.host.timing.mapped import map_accelerator
 from transept.host.timing.netlist import Cell, Netlist
 from transept.host.timing.sta import Way, analyse
-from transept.host.yosys import synthesiser
+from transept.host.yosys import SYNTHESISE_XC7, synthesiser
 from transept.sim import tools
 
 __all__ = ["REPORTED", "estimate", "timing_report"]
@@ -41,7 +41,8 @@ def estimate(config: Config, paths: int = 20) -> dict[str, Any]:
     """
     report = timing_report(map_accelerator(config), 1000 / config.clock_mhz, paths)
     needed = synthesiser()
-    report["method"]["synthesis"] = f"synth_xilinx -family xc7, {tools.package_versions(needed)}"
+    commands = SYNTHESISE_XC7.replace("\n", "; ")
+    report["method"]["synthesis"] = f"{commands}, {tools.package_versions(needed)}"
     return {"config": config.name} | report
 
 

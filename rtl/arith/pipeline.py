@@ -34,10 +34,9 @@ def resting(
     It moves in the cycles in which something is ``entering``, for ``latency`` cycles after them and
     in the cycles of ``unless``.
     """
-    left = Signal(range(latency + 1), name="cycles_left")
-    moving = Value.cast(entering) | (left != 0)
+    left, moving = Signal(range(latency + 1), name="cycles_left"), Signal(name="moving")
     with m.If(entering):
-        m.d.sync += left.eq(latency)
-    with m.Elif(left != 0):
-        m.d.sync += left.eq(left - 1)
-    return EnableInserter(moving | unless)(pipeline)
+        m.d.sync += [left.eq(latency), moving.eq(latency > 0)]
+    with m.Elif(moving):
+        m.d.sync += [left.eq(left - 1), moving.eq(left != 1)]
+    return EnableInserter(Value.cast(entering) | moving | unless)(pipeline)

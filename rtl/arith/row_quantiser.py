@@ -44,16 +44,17 @@ class RowQuantiser(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        loaded, multiplied, raw, raw_multiplied = (Signal() for _ in range(4))
-        scale = Signal(signed(25))
+        loaded, multiplied = Signal(), Signal()
+        raw, raw_multiplied = Signal(reset_less=True), Signal(reset_less=True)
+        scale = Signal(signed(25), reset_less=True)
         m.d.sync += [loaded.eq(self.i.valid), multiplied.eq(loaded), self.o.valid.eq(multiplied)]
         with m.If(self.i.valid):
             m.d.sync += [scale.eq(self.i.scale), raw.eq(self.i.raw)]
         with m.If(loaded):
             m.d.sync += raw_multiplied.eq(raw)
         for x, y in zip(self.i.row, self.o.row, strict=True):
-            element, low = Signal(signed(16)), Signal(signed(8))
-            product = Signal(signed(41))
+            element = Signal(signed(16), reset_less=True)
+            product, low = Signal(signed(41), reset_less=True), Signal.like(y, reset_less=True)
             with m.If(self.i.valid):
                 m.d.sync += element.eq(x)
             with m.If(loaded):

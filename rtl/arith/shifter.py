@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Signal, signed
+from amaranth import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,12 +10,17 @@ from transept.rtl.arith.fixed import narrow_shift, round_clips, round_saturate
 
 __all__ = ["RoundShift"]
 
+#: Bits of the shift that one row of LUTs decides.
+_DIGIT = 2
+
 
 class RoundShift(wiring.Component):
     """``sat(round(x / 2**shift))``, saturated to ``bits``.
 
-    Latency LATENCY, one result a cycle, never stalls: the upper half of the shift's digits, the
-    lower half, then rounding and saturation. Golden functions: ``round_shift``, ``saturate``.
+    Latency LATENCY, one result a cycle, never stalls: the upper digits of the shift, the lowest
+    one, then rounding and saturation. Golden functions: ``round_shift``, ``saturate``.
+
+    Its registers have no reset, so that multipliers behind it may take the last one for their own.
 
     Members
     -------
@@ -44,30 +49,44 @@ class RoundShift(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bits, split = self._bits, self._shift_bits // 2
-        # a bit lost above this window would still be above the result after the fine shift
-        window_bits = bits + (1 << split) - 1
-
-        half_steps = Signal(signed(max(self._width, window_bits) + 1))
-        m.d.comb += half_steps.eq(Cat(Const(0, 1), self.x).as_signed())
-        coarse = Signal(signed(window_bits + 1))
-        coarse_lost, fine = Signal(), Signal(split)
-        window, lost = narrow_shift(half_steps, self.shift[split:], 1 << split, window_bits)
+        bits, fine_bits = self._bits, min(_DIGIT, self._shift_bits)
+        value, lost, sign = self._coarse(Cat(Const(0, 1), self.x).as_signed())
+        coarse = Signal(signed(len(value) + 1), reset_less=True)
+        coarse_lost, fine = Signal(reset_less=True), Signal(fine_bits, reset_less=True)
         m.d.sync += [
-            coarse.eq(Cat(window, half_steps[-1])),
+            coarse.eq(Cat(value, sign)),
             coarse_lost.eq(lost),
             fine.eq(self.shift),
         ]
 
-        shifted, shifted_lost = Signal(signed(bits + 1)), Signal()
+        shifted = Signal(signed(bits + 1), reset_less=True)
+        shifted_lost = Signal(reset_less=True)
         window, lost = narrow_shift(coarse, fine, 1, bits)
         m.d.sync += [
             shifted.eq(Cat(window, coarse[-1])),
             shifted_lost.eq(lost | coarse_lost),
         ]
 
+        rounded, clipped = Signal.like(self.o, reset_less=True), Signal(reset_less=True)
         m.d.sync += [
-            self.o.eq(round_saturate(shifted, bits, shifted_lost)),
-            self.clipped.eq(round_clips(shifted, bits, shifted_lost)),
+            rounded.eq(round_saturate(shifted, bits, shifted_lost)),
+            clipped.eq(round_clips(shifted, bits, shifted_lost)),
         ]
+        m.d.comb += [self.o.eq(rounded), self.clipped.eq(clipped)]
         return m
+
+    def _coarse(self, half_steps: Value) -> tuple[Value, Value, Value]:
+        """All digits but the last, the highest first: what is left of the value, whether a bit
+        above it was lost, and the sign."""
+        sign, lost = half_steps[-1], Const(0, 1)
+        value = half_steps
+        for place in reversed(range(_DIGIT, self._shift_bits, _DIGIT)):
+            # a bit lost above this window would still be above the result after the other digits
+            width = self._bits + (1 << place) - 1
+            missing = max(0, width + 1 - len(value))
+            value = Cat(value, sign.replicate(missing)).as_signed()
+            window, above = narrow_shift(
+                value, self.shift[place : place + _DIGIT], 1 << place, width
+            )
+            value, lost = Cat(window, sign).as_signed(), lost | above
+        return value[:-1], lost, sign

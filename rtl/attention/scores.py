@@ -149,7 +149,7 @@ class ScoresExpander(wiring.Component):
         tile, first = Signal.like(chosen.tile), Signal()
         tile_addr, scores = Signal.like(op.k_addr), Signal.like(op.s_addr)
         kept, recorded = Signal(self._cfg.key_tiles), Signal(self._cfg.key_tiles)
-        reached, taken = Signal(), Signal()
+        reached, taken, left = Signal(), Signal(), Signal()
 
         m.d.comb += [
             reached.eq(answering & self.select.valid & (tile == chosen.tile)),
@@ -163,6 +163,10 @@ class ScoresExpander(wiring.Component):
         ]
         with m.If(reached):
             m.d.comb += self.groups.valid.eq(1)
+        # a cycle late, in which the tile is still the same: many bits follow from it
+        m.d.sync += left.eq(taken)
+        with m.If(left):
+            m.d.sync += kept.eq(recorded)
         with m.If(asking):
             m.d.sync += [
                 tile.eq(0),
@@ -178,7 +182,7 @@ class ScoresExpander(wiring.Component):
                 scores.eq(scores + 1),
             ]
         with m.Elif(taken):
-            m.d.sync += [first.eq(0), kept.eq(recorded)]
+            m.d.sync += first.eq(0)
         return tile_addr, scores, first
 
     def _describe(self, m: Module, op: data.View, block: data.View, block_rows: Value) -> None:

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.isa import Engine, Opcode
+from transept.rtl.arith.fixed import tree_sum
 from transept.rtl.control.legality import LegalityChecker, illegal_layout
 from transept.rtl.control.tokens import TokenCounters
 from transept.rtl.memory.queue import Queue
@@ -50,7 +51,7 @@ class Dispatch(wiring.Component):
     quiet : In(1), nothing moves outside the engines; END waits for it
     clear : In(1), a program starts: forget tokens left over
     waiting : Out(bit for each engine), the head of its queue waits for tokens
-    retired : Out(number of instructions retired in this cycle, END included)
+    retired : Out(number of instructions that retired two cycles ago, END included)
     done : Out(1), for one cycle, END has left
     illegal : Out(illegal_layout), valid for one cycle
     overflow : Out(bit for each engine), it gave a token too many
@@ -94,7 +95,11 @@ class Dispatch(wiring.Component):
         m.submodules.checker = checker = LegalityChecker(self._cfg)
         self._distribute(m, queues, checker, Cat(empty).all())
         m.d.comb += [tokens.clear.eq(self.clear), self.overflow.eq(tokens.overflow)]
-        m.d.sync += self.retired.eq(sum(self.retire[engine] for engine in built) + self.done)
+        retired = Signal(len(built) + 1)
+        m.d.sync += [
+            retired.eq(Cat(*(self.retire[engine] for engine in built), self.done)),
+            self.retired.eq(tree_sum(retired)),
+        ]
         return m
 
     def _distribute(

@@ -64,11 +64,10 @@ class TokenCounters(wiring.Component):
 
     def _move(self, m: Module, giver: Engine, taker: Engine, count: Signal) -> None:
         give, take = self.give[giver][taker], self.take[taker][giver]
+        step = Cat(1, take.replicate(len(count) - 1))  # one more, or one less
         with m.If(self.clear):
             m.d.sync += count.eq(0)
         with m.Elif(give & ~take & (count == TOKEN_LIMIT)):
             m.d.sync += self.overflow[giver].eq(1)
-        with m.Elif(give & ~take):
-            m.d.sync += count.eq(count + 1)
-        with m.Elif(take & ~give):
-            m.d.sync += count.eq(count - 1)
+        with m.Elif(give ^ take):
+            m.d.sync += count.eq(count + step)

@@ -73,9 +73,11 @@ class Interpolation(wiring.Component):
         )
         m.submodules.slope_shifter = slope_shift = RoundShift(33, SHIFT_BITS, 26)
         m.submodules.out_shifter = out_shift = RoundShift(43, SHIFT_BITS, 16)
-        position = Signal(signed(OFFSET_BITS))
-        curvature, slope = Signal(signed(33)), Signal(signed(25))
-        product, value = Signal(signed(42)), Signal(signed(43))
+        position = Signal(signed(OFFSET_BITS), reset_less=True)
+        curvature = Signal(signed(33), reset_less=True)
+        slope = Signal(signed(25))
+        product = Signal(signed(42), reset_less=True)
+        value = Signal(signed(43), reset_less=True)
         steep = Signal()
         # what saturates at 26 bits would at 25 bits after the sum with any c1
         total = c1 + slope_shift.o

@@ -23,8 +23,6 @@ __all__ = ["ROW_SHIFT_BITS", "Requantiser", "requantise_layout"]
 ROW_SHIFT_BITS = operand(Opcode.MATMUL, "row_shift").width
 FACTOR_BITS = 25
 PRODUCT_LATENCY = 1
-#: Streamed probabilities are ``level - (2**OFFSET_BITS - 1)``; see ``golden.numerics.softmax``.
-OFFSET_BITS = OFFSET.bit_length()
 
 
 def requantise_layout(cfg: Config) -> data.StructLayout:
@@ -106,8 +104,7 @@ class Requantiser(wiring.Component):
             channel = self.i.channel[lane]
             total = Signal(signed(ACCUMULATOR_BITS + 1), name=f"total_{lane}")
             column_sum = self.i.column_sum[lane]
-            # 127 times, without a multiplier
-            m.d.sync += total.eq(self.i.acc[lane] - column_sum + (column_sum << OFFSET_BITS))
+            m.d.sync += total.eq(self.i.acc[lane] + column_sum * OFFSET)
             a, a_clipped = self._shift(m, f"pre_{lane}", total, pre, FACTOR_BITS)
             v, v_clipped = self._scale(
                 m,

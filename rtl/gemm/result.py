@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from transept.golden.config import Config
 from transept.golden.isa import OutMode
 from transept.golden.numerics.softmax import MASKED
-from transept.rtl.arith.fixed import clips, saturate, tree_sum
+from transept.rtl.arith.fixed import clips, rank, saturate, tree_sum
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.gemm.descriptors import Statistic
 from transept.rtl.gemm.rows import result_layout
@@ -23,14 +23,17 @@ from transept.rtl.interfaces import (
 
 __all__ = ["ResultWriter"]
 
+#: What turns a signed element into a number without a sign that orders it, and back.
+_LOWEST = 1 << 15
+
 
 class ResultWriter(wiring.Component):
     """``epilogue_lanes`` outputs a cycle to words of ``tile`` outputs and a statistic for each row.
 
     Results of 8 bits are saturated; then a masked element becomes -32768. The statistic is taken of
-    what is written: the maximum magnitude (masked elements do not count) or the signed maximum. An
-    element that was clipped on its way here, or by the last saturation, counts unless it is masked.
-    The write ports must always be ready.
+    what is written: the signed maximum, or where none is masked the maximum magnitude. An element
+    that was clipped on its way here, or by the last saturation, counts unless it is masked. The
+    write ports must always be ready.
 
     Members
     -------
@@ -160,43 +163,54 @@ class ResultWriter(wiring.Component):
     def _write_statistic(
         self, m: Module, elements: list[Signal], first: Signal, result: data.View, complete: Signal
     ) -> None:
-        """One level of the maximum a cycle, then over the beats of the row, then with rowstat."""
-        magnitudes = result.statistic == Statistic.MAGNITUDE
+        """One level of the maximum a cycle, then over the beats of the row, then with rowstat.
+
+        Elements are compared as numbers without a sign: by their ``rank``, where the magnitude
+        counts and none is masked, else by their distance from the lowest.
+        """
+        magnitudes = Signal()
+        m.d.comb += magnitudes.eq(result.statistic == Statistic.MAGNITUDE)
         level: list[Value] = []
         for element in elements:
-            level.append(Signal(signed(16)))
-            m.d.sync += level[-1].eq(Mux(magnitudes & (element < 0), -element, element))
+            level.append(Signal(16))
+            m.d.sync += level[-1].eq(Mux(magnitudes, rank(element), element ^ _LOWEST))
         cycles = 1
         while len(level) > 1:
             pairs, level = list(zip(level[::2], level[1::2], strict=True)), []
             for a, b in pairs:
-                level.append(Signal(signed(16)))
+                level.append(Signal(16))
                 m.d.sync += level[-1].eq(Mux(a > b, a, b))
             cycles += 1
 
         opens, complete = delay(m, first, cycles), delay(m, complete, cycles)
-        facts = Cat(result.rowstat, result.keep, result.statistic != Statistic.NONE, result.retire)
+        writes = result.statistic != Statistic.NONE
+        facts = Cat(result.rowstat, result.keep, writes, result.retire, magnitudes)
         facts = delay(m, facts, cycles, reset_less=True)
-        largest = Signal(signed(16))
+        largest = Signal(16)
         m.d.sync += largest.eq(Mux(opens | (level[0] > largest), level[0], largest))
         self._update_rowstat(m, largest, facts, complete)
 
     def _update_rowstat(self, m: Module, largest: Signal, facts: Value, complete: Value) -> None:
-        """Read and write in consecutive cycles; ``largest`` comes one cycle after ``complete``.
+        """Read and write in consecutive cycles; ``largest``, a number that orders what it stands
+        for, comes one cycle after ``complete``.
 
         Rows with the same entry belong to different jobs, which are at least two cycles apart, so
         the write of one is seen by the read of the next.
         """
         addr_bits = len(self.result.payload.rowstat)
-        addr, keep, writes, retires = facts[:addr_bits], *facts[addr_bits:]
+        addr, keep, writes, retires, magnitudes = facts[:addr_bits], *facts[addr_bits:]
         read, write = self.rowstat_read, self.rowstat_write
-        kept = Signal()
+        kept, ranked, value = Signal(), Signal(), Signal(signed(16))
         m.d.comb += [read.en.eq(complete & writes & keep), read.addr.eq(addr)]
         m.d.sync += [
             write.en.eq(complete & writes),
             write.addr.eq(addr),
             kept.eq(keep),
+            ranked.eq(magnitudes),
             self.retire.eq(complete & retires),
         ]
         found = read.data.as_signed()
-        m.d.comb += write.data.eq(Mux(kept & (found > largest), found, largest))
+        m.d.comb += [
+            value.eq(Mux(ranked, (largest + 1) >> 1, largest ^ _LOWEST)),
+            write.data.eq(Mux(kept & (found > value), found, value)),
+        ]

@@ -143,8 +143,12 @@ class Sequencer(wiring.Component):
         ends = []
         for name, ended in (("passes", self.pass_retired), ("jobs", self.job_retired)):
             count = Signal(range(INSTRUCTIONS_AHEAD + 1), name=f"retired_{name}")
-            turn = order.o.valid & (order.o.payload == len(ends)) & (count != 0)
-            m.d.sync += count.eq(count + ended - turn)
+            some = Signal(name=f"some_{name}")  # count != 0, a register: much follows from it
+            turn = order.o.valid & (order.o.payload == len(ends)) & some
+            with m.If(ended & ~turn):
+                m.d.sync += [count.eq(count + 1), some.eq(1)]
+            with m.Elif(turn & ~ended):
+                m.d.sync += [count.eq(count - 1), some.eq(count != 1)]
             ends.append(turn)
         m.d.comb += [self.retire.eq(ends[0] | ends[1]), order.o.ready.eq(self.retire)]
         return order.o.valid

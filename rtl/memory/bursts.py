@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -88,24 +88,31 @@ class BurstSplitter(wiring.Component):
             self.i.ready.eq(~valid | (self.o.ready & last)),
         ]
 
-        def cut(beats: Value, room: Value | int) -> list:
-            ends = beats <= room
-            size = Mux(ends, beats, room)
-            return [last.eq(ends), count.eq(size - 1), rest.eq(beats - room)]
-
+        begins, ends = Signal(), Signal()  # another request; the burst to come is its last
         start = self.i.payload.address[self._beat_log2 : block_log2]
+        beats, room = Signal.like(rest), Signal(range(BURST_BEATS + 1))
+        m.d.comb += [
+            begins.eq(~valid | last),
+            beats.eq(Mux(begins, self.i.payload.bytes[self._beat_log2 :], rest)),
+            room.eq(BURST_BEATS - Mux(begins, start, 0)),
+            ends.eq(beats <= room),
+        ]
         with m.If(~valid | self.o.ready):
             # what comes next is known before the burst at hand is taken
-            with m.If(~valid | last):
+            m.d.sync += [
+                last.eq(ends),
+                count.eq(Mux(ends, beats, room) - 1),
+                rest.eq(beats - room),
+                block.eq(block + 1),
+                position.eq(0),
+            ]
+            with m.If(begins):
                 m.d.sync += [
                     valid.eq(self.i.valid),
                     position.eq(self.i.payload.address[self._beat_log2 :]),
                     block.eq(self.i.payload.address[block_log2:]),
-                    *cut(self.i.payload.bytes[self._beat_log2 :], BURST_BEATS - start),
                     final.eq(self.i.payload.last),
                 ]
-            with m.Else():
-                m.d.sync += [block.eq(block + 1), position.eq(0), *cut(rest, BURST_BEATS)]
         return m
 
 

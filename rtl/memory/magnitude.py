@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
+from transept.rtl.arith.fixed import rank
 from transept.rtl.interfaces import act_word, rowstat_write
 from transept.rtl.memory.queue import Queue
 
@@ -30,11 +31,6 @@ def _mark_layout(cfg: Config) -> data.StructLayout:
     """What travels beside a word; ``write``: its row ends."""
     entry = rowstat_write(cfg).members["addr"].shape
     return data.StructLayout({"measure": 1, "write": 1, "final": 1, "entry": entry})
-
-
-def _rank(x: Value) -> Value:
-    """``2 * abs(x) - (x < 0)``: orders by magnitude without an adder."""
-    return Cat(x[-1], x[:-1] ^ x[-1].replicate(len(x) - 1))
 
 
 def _larger(a: Value, b: Value) -> Value:
@@ -82,7 +78,7 @@ class RowMagnitude(wiring.Component):
             mark.final.eq(word.final & accepted),
             mark.entry.eq(word.entry),
         ]
-        values = [_rank(element) for element in word.word]
+        values = [rank(element) for element in word.word]
         while len(values) > 1:
             mark, values = self._level(m, mark, values)
         self._finish(m, mark, values[0])

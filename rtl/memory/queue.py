@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Shape, ShapeLike
-from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.hdl import Module, Mux, Shape, ShapeLike, Signal, Value
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["Queue"]
@@ -12,6 +11,8 @@ __all__ = ["Queue"]
 
 class Queue(wiring.Component):
     """Streams through ``depth`` entries of distributed RAM; latency 1, no combinational path.
+
+    Whether there is an entry, and room for one, are registers: much follows from either.
 
     Members
     -------
@@ -23,18 +24,40 @@ class Queue(wiring.Component):
     o: stream.Interface
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
-        self._fifo = SyncFIFO(width=Shape.cast(shape).width, depth=depth)
+        self._width, self._depth = Shape.cast(shape).width, depth
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.fifo = fifo = self._fifo
+        m.submodules.storage = storage = memory.Memory(
+            shape=self._width, depth=self._depth, init=[]
+        )
+        write, read = storage.write_port(), storage.read_port(domain="comb")
+        push, pop, full = Signal(), Signal(), Signal()
+        level = Signal(range(self._depth + 1))
         m.d.comb += [
-            fifo.w_data.eq(self.i.payload),
-            fifo.w_en.eq(self.i.valid),
-            self.i.ready.eq(fifo.w_rdy),
-            self.o.payload.eq(fifo.r_data),
-            self.o.valid.eq(fifo.r_rdy),
-            fifo.r_en.eq(self.o.ready),
+            self.i.ready.eq(~full),
+            push.eq(self.i.valid & self.i.ready),
+            pop.eq(self.o.valid & self.o.ready),
+            write.en.eq(push),
+            write.data.eq(self.i.payload),
+            self.o.payload.eq(read.data),
         ]
+        self._follow(m, write.addr, push)
+        self._follow(m, read.addr, pop)
+        with m.If(push & ~pop):
+            m.d.sync += [
+                level.eq(level + 1),
+                self.o.valid.eq(1),
+                full.eq(level == self._depth - 1),
+            ]
+        with m.Elif(pop & ~push):
+            m.d.sync += [level.eq(level - 1), self.o.valid.eq(level != 1), full.eq(0)]
         return m
+
+    def _follow(self, m: Module, address: Value, moves: Value) -> None:
+        """The entry after the one that was moved, in turn."""
+        entry = Signal(range(self._depth))
+        m.d.comb += address.eq(entry)
+        with m.If(moves):
+            m.d.sync += entry.eq(Mux(entry == self._depth - 1, 0, entry + 1))

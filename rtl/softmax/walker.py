@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -71,7 +71,8 @@ class KeptTiles(wiring.Component):
         remaining, maximum = Signal(cfg.key_tiles), Signal(signed(16))
         total = Signal(ROWSTAT_BITS)
         # the lowest bit that remains, a register: it takes long to find, and is long to number
-        lowest, after = Signal(cfg.key_tiles), Signal(cfg.key_tiles)
+        lowest, ahead = Signal(cfg.key_tiles), Signal(cfg.key_tiles)
+        after = remaining & ~lowest
         found = Signal(
             data.StructLayout({"tile": index_bits(cfg.key_tiles), "tag": self.o.payload.shape()})
         )
@@ -79,7 +80,6 @@ class KeptTiles(wiring.Component):
         m.d.comb += [
             self.rowstat.addr.eq(entry),
             self.selection.addr.eq(block),
-            after.eq(remaining & ~lowest),
             advance.eq(~self.o.valid | self.o.ready),
             advance_found.eq(~found_valid | advance),
         ]
@@ -92,7 +92,7 @@ class KeptTiles(wiring.Component):
         with m.If(advance_found):
             m.d.sync += found_valid.eq(0)
 
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("Idle"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [
@@ -118,8 +118,7 @@ class KeptTiles(wiring.Component):
                 m.d.sync += maximum.eq(self.rowstat.data)
                 m.next = "Begin row"
             with m.State("Begin row"):
-                bitmap = self.selection.bitmap
-                m.d.sync += [remaining.eq(bitmap), lowest.eq(bitmap & -bitmap)]
+                m.d.sync += [remaining.eq(ahead), lowest.eq(ahead & -ahead)]
                 with m.If(keep):
                     m.d.sync += total.eq(self.rowstat.data)
                 with m.Else():
@@ -135,8 +134,8 @@ class KeptTiles(wiring.Component):
                     found.tag.found.eq(total),
                     found.tag.entry.eq(sum_entry),
                     found.tag.last.eq(last),
-                    remaining.eq(after),
-                    lowest.eq(after & -after),
+                    remaining.eq(ahead),
+                    lowest.eq(ahead & -ahead),
                 ]
                 with m.If(last):
                     m.d.sync += [
@@ -151,6 +150,8 @@ class KeptTiles(wiring.Component):
                     m.next = "Look up"
                     with m.If(rows_left == 0):
                         m.next = "Idle"
+        begins = fsm.ongoing("Begin row")
+        m.d.comb += ahead.eq(Mux(begins, self.selection.bitmap, after))
         return m
 
 

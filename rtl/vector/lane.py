@@ -93,14 +93,16 @@ class NormLane(wiring.Component):
         whether the element was clipped."""
         shifted = []
         for value, shift in ((self.y, self.y_shift), (self.x, self.x_shift)):
-            element, result = Signal.like(value), Signal(signed(16 + 15))
+            element = Signal.like(value, reset_less=True)
+            result = Signal(signed(16 + 15), reset_less=True)
             m.d.sync += [element.eq(value), result.eq(element << shift)]
             shifted.append(result)
         total, clipped = shifted[0] + shifted[1], Signal()
         m.d.sync += [self.z.eq(saturate(total, SUM_BITS)), clipped.eq(clips(total, SUM_BITS))]
 
-        a, b = Signal(signed(MEAN_BITS)), Signal(signed(ROUNDED_BITS))
-        product = Signal(signed(MEAN_BITS + VALUE_BITS - 1))
+        a = Signal(signed(MEAN_BITS), reset_less=True)
+        b = Signal(signed(ROUNDED_BITS), reset_less=True)
+        product = Signal(signed(MEAN_BITS + VALUE_BITS - 1), reset_less=True)
         rounded = round_saturate(self.z >> (SQUARE_SHIFT - 1), ROUNDED_BITS)
         # needs no saturation: a row's mean is at least 2 / count of the range from either end
         centred = self.z - self.mean
@@ -116,8 +118,10 @@ class NormLane(wiring.Component):
         """Normalised value times gamma plus beta; whether the one or the other was clipped."""
         m.submodules.normalised = normalised = RoundShift(len(product), SHIFT_BITS, ROUNDED_BITS)
         m.d.comb += [normalised.x.eq(product), normalised.shift.eq(self.shift)]
-        gamma, beta = Signal.like(self.gamma), Signal.like(self.beta)
-        plain, scaled, total = Signal(), Signal(signed(35)), Signal(signed(36))
+        gamma = Signal.like(self.gamma, reset_less=True)
+        beta = Signal.like(self.beta, reset_less=True)
+        plain = Signal(reset_less=True)
+        scaled, total = Signal(signed(35), reset_less=True), Signal(signed(36), reset_less=True)
         m.d.sync += [
             plain.eq(self.plain),
             gamma.eq(Mux(self.plain, 1, self.gamma)),

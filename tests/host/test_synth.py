@@ -26,7 +26,8 @@ proc
 flatten
 opt_clean
 rename -hide w:*
-synth_xilinx -family xc7 {options} -top {top}
+scratchpad -copy abc9.script.flow3 abc9.script
+synth_xilinx -family xc7 -widemux 5 {options} -top {top}
 tee -q -o {report} stat -json
 """
 

@@ -78,7 +78,10 @@ def test_tree_sum_loses_nothing(count):
     assert got == [-128 * count, 127 * count]
 
 
-@pytest.mark.parametrize(("width", "shift_bits", "bits"), [(42, 6, 18), (37, 6, 16), (25, 4, 25)])
+@pytest.mark.parametrize(
+    ("width", "shift_bits", "bits"),
+    [(42, 6, 18), (37, 6, 16), (42, 6, 25), (41, 5, 25), (33, 5, 26), (25, 4, 25), (9, 2, 4)],
+)
 def test_shifter_equals_golden(width, shift_bits, bits):
     rng = random.Random(width)
     dut = RoundShift(width, shift_bits, bits)
