@@ -88,11 +88,11 @@ class BurstSplitter(wiring.Component):
             self.i.ready.eq(~valid | (self.o.ready & last)),
         ]
 
-        begins, ends = Signal(), Signal()  # another request; the burst to come is its last
+        # what comes begins another request, a register: much follows from it; it is the last one
+        begins, ends = Signal(init=1), Signal()
         start = self.i.payload.address[self._beat_log2 : block_log2]
         beats, room = Signal.like(rest), Signal(range(BURST_BEATS + 1))
         m.d.comb += [
-            begins.eq(~valid | last),
             beats.eq(Mux(begins, self.i.payload.bytes[self._beat_log2 :], rest)),
             room.eq(BURST_BEATS - Mux(begins, start, 0)),
             ends.eq(beats <= room),
@@ -100,6 +100,7 @@ class BurstSplitter(wiring.Component):
         with m.If(~valid | self.o.ready):
             # what comes next is known before the burst at hand is taken
             m.d.sync += [
+                begins.eq(ends | (begins & ~self.i.valid)),
                 last.eq(ends),
                 count.eq(Mux(ends, beats, room) - 1),
                 rest.eq(beats - room),
