@@ -163,15 +163,16 @@ class RegisterFile(wiring.Component):
         return pending
 
     def _read_channel(self, m: Module, values: dict[str, Value], upper: Signal) -> None:
-        """Latch the address, select, answer."""
+        """Latch the address, select, answer: a cycle each."""
         bus = self.bus
         addr = Signal(registers.ADDRESS_BITS - 2)
-        pending = Signal()
-        m.d.comb += bus.arready.eq(~pending & ~bus.rvalid)
+        pending, selected = Signal(), Signal()
+        known, word = Signal(), Signal(32)
+        m.d.comb += bus.arready.eq(~pending & ~selected & ~bus.rvalid)
         for entry in self._table:
             if entry.count > 1:
                 m.d.comb += getattr(self, f"{entry.name.lower()}_index").eq(addr)
-        m.d.sync += pending.eq(bus.arvalid & bus.arready)
+        m.d.sync += [pending.eq(bus.arvalid & bus.arready), selected.eq(pending)]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += addr.eq(bus.araddr[2:])
         with m.If(bus.rready):
@@ -182,15 +183,19 @@ class RegisterFile(wiring.Component):
             for entry in self._table
             if entry.name.endswith("_LO")
         }
-        known = addr.matches(*(_pattern(entry) for entry in self._table))
         with m.If(pending):
             m.d.sync += [
-                bus.rvalid.eq(1),
-                bus.rdata.eq(Mux(known, _lookup(words, addr), 0)),
-                bus.rresp.eq(Mux(known, OKAY, SLVERR)),
+                known.eq(addr.matches(*(_pattern(entry) for entry in self._table))),
+                word.eq(_lookup(words, addr)),
             ]
             with m.If(addr.matches(*pairs)):
                 m.d.sync += upper.eq(_lookup(pairs, addr))
+        with m.If(selected):
+            m.d.sync += [
+                bus.rvalid.eq(1),
+                bus.rdata.eq(Mux(known, word, 0)),
+                bus.rresp.eq(Mux(known, OKAY, SLVERR)),
+            ]
 
 
 def _bytes(field: Field) -> Iterator[tuple[int, int]]:
