@@ -62,22 +62,22 @@ class Polynomial(wiring.Component):
         coefficients = []
         for values in columns:
             shape = signed(_signed_bits(values))
-            register = Signal(shape, reset_less=True)
+            register = Signal(shape)
             m.d.sync += register.eq(select([Const(value, shape) for value in values], index))
             coefficients.append(register)
         c0, c1, c2 = coefficients
-        position = Signal(signed(POSITION_BITS + 1), reset_less=True)
+        position = Signal(signed(POSITION_BITS + 1))
         m.d.sync += position.eq(self.i.payload.position)
 
-        curvature = Signal(signed(len(c2) + len(position)), reset_less=True)
-        slope = Signal(signed(len(c1) + 1), reset_less=True)
+        curvature = Signal(signed(len(c2) + len(position)))
+        slope = Signal(signed(len(c1) + 1))
         m.d.sync += [
             curvature.eq(c2 * position),
             slope.eq(curvature + delay(m, c1, 1, reset_less=True)),
         ]
         tangent = slope[slope_scale:].as_signed()
-        product = Signal(signed(len(tangent) + len(position)), reset_less=True)
-        value = Signal(signed(len(c0) + 1), reset_less=True)
+        product = Signal(signed(len(tangent) + len(position)))
+        value = Signal(signed(len(c0) + 1))
         m.d.sync += [
             product.eq(tangent * delay(m, position, 2, reset_less=True)),
             value.eq(product + delay(m, c0, 3, reset_less=True)),
