@@ -96,13 +96,15 @@ def synthesise(config: Config, part: str = "xc7z020") -> dict:
 def synthesise_block(text: str, top: str) -> dict[str, float]:
     """``count`` of one module of a Verilog text alone, without pads and clock buffers; cached.
 
+    By ``synth_xilinx`` as it is: what makes a large design smaller costs a small one.
+
     Raises
     ------
     ToolMissing, BuildError
         If Yosys is not installed, or fails.
     """
     script = "read_verilog accelerator.v; design -save all; "
-    script += _commands(top, "stat.json", "-noiopad -noclkbuf")
+    script += _commands(top, "stat.json", "synth_xilinx -family xc7 -noiopad -noclkbuf")
 
     def run(scratch: Path) -> None:
         _yosys(text, script.replace("; ", "\n"), scratch)
@@ -125,24 +127,24 @@ def _cells(design: dict) -> Counter[str]:
 _BLOCK = re.compile(r"^module \\\\?(accelerator\.core\.(\w+)) ?\(", re.MULTILINE)
 
 
-def _commands(top: str, report: str, options: str = "") -> str:
+def _commands(top: str, report: str, synthesise: str) -> str:
     """Yosys commands that synthesise one module of the loaded design, flattened.
 
     Names are hidden first: ABC9 of this Yosys release stumbles over some public ones.
     """
-    synthesise = SYNTHESISE_XC7.replace("\n", "; ")
     return (
         f"design -load all; hierarchy -top {top}; proc; flatten; opt_clean; rename -hide w:*; "
-        f"{synthesise} {options} -top {top}; tee -q -o {report} stat -json; "
+        f"{synthesise} -top {top}; tee -q -o {report} stat -json; "
     )
 
 
 def _script(text: str) -> str:
     """The whole accelerator, then every block on its own."""
     script = "read_verilog accelerator.v; design -save all; "
-    script += _commands("accelerator", "stat.json") + "check -assert; "
+    whole = SYNTHESISE_XC7.replace("\n", "; ")
+    script += _commands("accelerator", "stat.json", whole) + "check -assert; "
     for module, name in _BLOCK.findall(text):
-        script += _commands(f"\\{module}", f"block_{name}.json", "-noiopad -noclkbuf")
+        script += _commands(f"\\{module}", f"block_{name}.json", f"{whole} -noiopad -noclkbuf")
     return script.replace("; ", "\n")
 
 

@@ -27,7 +27,7 @@ flatten
 opt_clean
 rename -hide w:*
 scratchpad -copy abc9.script.flow3 abc9.script
-synth_xilinx -family xc7 -widemux 5 {options} -top {top}
+synth_xilinx -family xc7 -widemux 5{options} -top {top}
 tee -q -o {report} stat -json
 """
 
@@ -71,7 +71,7 @@ def test_the_whole_is_synthesised_then_every_block():
     wanted += "check -assert\n"
     for name in ("gemm", "x_y"):
         top, report = f"\\accelerator.core.{name}", f"block_{name}.json"
-        wanted += SYNTHESIS.format(top=top, options="-noiopad -noclkbuf", report=report)
+        wanted += SYNTHESIS.format(top=top, options=" -noiopad -noclkbuf", report=report)
     assert synth._script(VERILOG) == wanted
 
 
