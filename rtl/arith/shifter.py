@@ -20,7 +20,7 @@ class RoundShift(wiring.Component):
     Latency LATENCY, one result a cycle, never stalls: the upper digits of the shift, the lowest
     one, then rounding and saturation. Golden functions: ``round_shift``, ``saturate``.
 
-    Its registers have no reset, so that multipliers behind it may take the last one for their own.
+    Its registers have no reset: whoever reads a result knows whether there is one.
 
     Members
     -------

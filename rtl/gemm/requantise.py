@@ -58,7 +58,7 @@ class Requantiser(wiring.Component):
 
     ``clipped`` names the lanes of which any step was saturated.
 
-    Latency LATENCY, never stalls; two DSP slices a lane. Golden model: ``requantise``.
+    Latency LATENCY, never stalls; three DSP slices a lane. Golden model: ``requantise``.
 
     Members
     -------
