@@ -131,3 +131,20 @@ def test_what_is_locked_keeps_its_value(patience):
                 assert (after == before) == bool(refused), entry.name
 
     run(dut, bench, patience)
+
+
+def test_where_no_register_is_a_read_finds_nothing():
+    dut = RegisterFile(TINY)
+    known = {
+        entry.offset + 4 * index for entry in registers.table(TINY) for index in range(entry.count)
+    }
+    unknown = [at for at in range(0, 1 << registers.ADDRESS_BITS, 4) if at not in known]
+
+    async def bench(ctx, host):
+        for entry in registers.table(TINY):
+            if entry.access is Access.RW:
+                await host.write(entry.offset, 0xFFFFFFFF)
+        for offset in unknown[:: max(1, len(unknown) // 60)]:
+            assert await host.read(offset) == (0, SLVERR), hex(offset)
+
+    run(dut, bench)
