@@ -38,6 +38,7 @@ def plot_model(result: dict[str, Any], config: Config, rate: float, path: Path) 
     _roofline(roof, result, config, rate)
     _timeline(time, result)
     draw_stalls(bars, result)
+    bars.set_title("what each engine does, and what it waits for")
     with whole_file(path) as place:
         figure.savefig(place, format=path.suffix.removeprefix("."))
     pyplot.close("all")
@@ -71,6 +72,9 @@ def _roofline(axes: Any, result: dict[str, Any], config: Config, rate: float) ->
     axes.set_xlabel("multiply-accumulates per byte of memory traffic")
     axes.set_ylabel("multiply-accumulates per cycle")
     axes.set_title(f"roofline of {config.name}, {rate} bytes a cycle")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,.5g}")
+        axis.set_minor_formatter(lambda x, place: "")
     axes.grid(which="both", alpha=0.3)
 
 
@@ -92,6 +96,7 @@ def _timeline(axes: Any, result: dict[str, Any]) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, start)
     axes.set_xlabel("cycle")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_title("share of each slice in which the engine works")
 
 

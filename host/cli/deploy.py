@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ __all__ = ["deploy"]
 #: What a board says first.
 SENTENCES = ("A cat sat on the mat.", "A feline rested on a rug.")
 TOKENS = 16
+CONNECT_SECONDS = 10
 
 
 def deploy(
@@ -63,9 +65,10 @@ def deploy(
         find_overlay(overlay, chosen.name)
     python = None
     if host is not None:
-        from transept.sim.board.python import board_python
+        from transept.sim.board.python import PORT, board_python
 
         python = board_python()
+        check_reachable(host, PORT)
     program, parts, what = _program(model, chosen.config, tokens)
     with tempfile.TemporaryDirectory() as scratch:
         folder = output or Path(scratch, "package")
@@ -83,6 +86,20 @@ def deploy(
     failed = [finding for finding in findings if finding["error"]]
     if failed:
         raise RuntimeError(f"{failed[0]['step']}: {failed[0]['error']}")
+
+
+def check_reachable(host: str, port: int) -> None:
+    """Look whether anybody listens there, before anything is compiled.
+
+    Raises
+    ------
+    RuntimeError
+        If nobody does.
+    """
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RuntimeError(f"no board answers at {host}, port {port}: {error}") from None
 
 
 def _program(model: str, config: Config, tokens: int | None) -> tuple[Program, list[Part], str]:

@@ -173,6 +173,8 @@ class _Compiler:
         seen: set[Cut] = set()
         tired = 0
         resident = self._image.column_words <= config.memories.stat_words * RESIDENT_SHARE
+        # a resident column is one instruction
+        resident &= self._image.k_tiles <= isa.operand(isa.Opcode.MATMUL, "k_tiles").most
         longest = max(shape.lengths.values())
         chained = sum(isinstance(op, Attention) for op in graph.ops) > 1
         for family in policies(shape.batch, longest, config, resident=resident, chained=chained):

@@ -34,6 +34,11 @@ from transept.host.compiler.weights import Block, ColumnTile, block_tiles
 __all__ = ["emit"]
 
 
+#: Blocks of weights that are loaded before they are used, at most: each gives a token, and an
+#: engine counts no more than ``isa.TOKEN_LIMIT`` of another one's.
+BLOCKS_AHEAD = 128
+
+
 class _WeightRing:
     """Stationary words that weight blocks take in turn. A block keeps its words until the last
     instruction that uses it is in the program, so that whatever takes them waits for it."""
@@ -46,6 +51,11 @@ class _WeightRing:
     def words(self) -> int:
         """Size of the ring."""
         return self._stop - self._start
+
+    @property
+    def taken(self) -> int:
+        """Blocks that are in it."""
+        return len(self._taken)
 
     def take(self, words: int) -> int | None:
         """First word of the next block; None while an earlier block has it."""
@@ -184,7 +194,7 @@ class _Emitter:
     # --- products
     def _load_waiting(self) -> None:
         """Load blocks of weights, in their order, as far as the ring has room."""
-        while self._waiting:
+        while self._waiting and self._ring.taken < BLOCKS_AHEAD:
             step = self._waiting[0]
             task = step.slots[0].task
             assert isinstance(task, Product)

@@ -27,6 +27,8 @@ __all__ = ["COLOURS", "bars", "draw", "encoder_layer", "joined"]
 #: (label, start, end), in cycles.
 Bar = tuple[str, int, int]
 
+#: Of what belongs to no operator that is named.
+OTHER = "#bbbbbb"
 WIDTH, MARGIN, ROW, BAR, TOP = 1000, 90, 34, 24, 30
 #: Cycles between two tasks of an operator that the picture does not show.
 GAP = 400
@@ -96,19 +98,20 @@ def draw(schedule: Schedule, names: list[str]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {box}>',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+        *_axis(schedule, height),
     ]
     for row, engine in enumerate(Engine):
         parts.append(f'<text x="8" y="{TOP + row * ROW + 17}">{engine.name}</text>')
         for label, start, end in bars(schedule.slots, engine):
             x = _place(start, schedule)
             width = max(0.3, _place(end, schedule) - x)
-            colour = colours.get(label, "#bbbbbb")
+            colour = colours.get(label, OTHER)
             title = escape(f"{label}, cycles {start} to {end}")
             parts.append(
                 f'<rect x="{x:.1f}" y="{TOP + row * ROW}" width="{width:.1f}" height="{BAR}" '
                 f'fill="{colour}"><title>{title}</title></rect>'
             )
-    parts += [*_legend(names, colours, height), *_axis(schedule, height), "</svg>"]
+    parts += [*_legend(colours | {"other": OTHER}, height), "</svg>"]
     return "\n".join(parts) + "\n"
 
 
@@ -142,14 +145,15 @@ def joined(found: list[Bar], gap: int) -> Iterator[Bar]:
         yield bar
 
 
-def _legend(names: list[str], colours: dict[str, str], height: int) -> Iterator[str]:
-    for index, name in enumerate(names):
-        x = MARGIN + index * (WIDTH - MARGIN) // len(names)
-        yield f'<rect x="{x}" y="{height - 18}" width="10" height="10" fill="{colours[name]}"/>'
+def _legend(colours: dict[str, str], height: int) -> Iterator[str]:
+    for index, (name, colour) in enumerate(colours.items()):
+        x = MARGIN + index * (WIDTH - MARGIN) // len(colours)
+        yield f'<rect x="{x}" y="{height - 18}" width="10" height="10" fill="{colour}"/>'
         yield f'<text x="{x + 14}" y="{height - 9}">{escape(name)}</text>'
 
 
 def _axis(schedule: Schedule, height: int) -> Iterator[str]:
+    yield f'<text x="8" y="{height - 32}">cycle</text>'
     step = 10 ** (len(str(schedule.cycles)) - 1)
     for cycle in range(0, schedule.cycles, step):
         x = _place(cycle, schedule)

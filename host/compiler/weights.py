@@ -116,6 +116,11 @@ class WeightImage:
         columns = {column for columns in self.columns.values() for column in columns}
         return sum(column.words for column in columns)
 
+    @property
+    def k_tiles(self) -> int:
+        """Tiles along k of the longest column."""
+        return max((c.k_tiles for some in self.columns.values() for c in some), default=0)
+
     def image(self) -> np.ndarray:
         """uint8[:], the whole window."""
         return np.concatenate(self._parts) if self._parts else np.zeros(ALIGN, np.uint8)

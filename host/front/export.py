@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import operator
 import warnings
 from collections.abc import Iterator, Mapping
@@ -135,7 +136,7 @@ def export(model: torch.nn.Module, example: Arguments) -> fx.GraphModule:
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with _plain_attention(), torch.no_grad():
+        with _plain_attention(), _quiet(), torch.no_grad():
             args, kwargs = _unmarked(example)
             exported = torch.export.export(model, args, kwargs)
             if not all(_is_pure(node.target) for node in exported.graph.nodes):
@@ -189,6 +190,18 @@ def _plain_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch logs of an operator that fails: the error says it."""
+    logger = logging.getLogger("torch")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _first_line(error: Exception) -> str:

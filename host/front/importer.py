@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from transept.host.compiler.compile import compile_graph
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.errors import CompileError
 from transept.host.front.bind import Binding, Runner, bind
-from transept.host.front.errors import UnfitError, UnsupportedModelError
+from transept.host.front.errors import ExportError, UnfitError, UnsupportedModelError
 from transept.host.front.export import Arguments, export
 from transept.host.front.frame import Choices, Frame, frame
 from transept.host.front.masks import MaskError
@@ -25,6 +26,7 @@ from transept.host.front.quantise import Quantiser
 from transept.host.front.quantise.linear import check_finite
 from transept.host.front.ranges import Ranges
 from transept.host.front.regions import FloatRegion
+from transept.host.front.states import ModelState, drawing
 from transept.host.runtime.region import Region, notes_beyond
 
 __all__ = ["ImportedModel", "import_model", "measure_ranges", "region_shape"]
@@ -71,7 +73,7 @@ class ImportedModel:
         self._bound: dict[tuple, _Bound] = {}
         self._rules: dict[str, KeyFilter] = {}  # what the masks of the example say
         self._operators: dict[str, Match] = {}  # as they were on the example
-        self._versions: dict[str, tuple[int, int]] = {}  # of parameters, when they were quantised
+        self._state: ModelState | None = None  # when it was quantised
 
     # --- running
     def run(self, arguments: Arguments, runner: Runner) -> tuple[object, list[str]]:
@@ -98,15 +100,17 @@ class ImportedModel:
                 result = bound.module(*arguments.args, **arguments.kwargs)
         except MaskError as error:
             return self.reference(arguments), [f"ran in float with torch: {error}"]
-        return result, [note for b in bound.bindings for note in notes_beyond(b.beyond)]
+        notes = [note for b in bound.bindings for note in notes_beyond(b.beyond)]
+        for name in itertools.islice(drawing(self.model), 1):
+            notes.append(f"computed as in eval(): {name} is in training mode")
+        return result, notes
 
     def _check_unchanged(self) -> None:
-        """ValueError if a parameter or buffer is another one, or was written to, since it was
-        quantised: what torch computes would have the new one, and the regions the old."""
-        now = _versions(self.model)
-        for name, version in self._versions.items():
-            if now.get(name) != version:
-                raise ValueError(f"{name} has changed since the program was compiled; compile anew")
+        """ValueError if a parameter, buffer or module is another one, or a tensor was written to,
+        since it was quantised: what torch computes would have the new one, the regions the old."""
+        name = None if self._state is None else self._state.changed(self.model)
+        if name is not None:
+            raise ValueError(f"{name} has changed since the program was compiled; compile anew")
 
     def reference(self, arguments: Arguments) -> object:
         """The result of the float model."""
@@ -197,7 +201,7 @@ class ImportedModel:
                 self.bound(self.example)
                 self._frames.clear()
                 self._quantiser = None
-                self._versions = _versions(self.model)
+                self._state = ModelState(self.model)
                 return
         raise UnsupportedModelError(f"no cut of the model fits {self.config.name}")
 
@@ -216,9 +220,12 @@ class ImportedModel:
     def _measured(self) -> Ranges:
         """Ranges over the calibration inputs, of any shapes: also of those that do not fit."""
         ranges = Ranges(self.ranges.inputs, self.choices.plain)
-        for arguments in ranges.inputs:
+        for number, arguments in enumerate(ranges.inputs):
             own = arguments.key == self.example.key
-            self._frame(arguments, limited=own).observe(arguments, ranges)
+            try:
+                self._frame(arguments, limited=own).observe(arguments, ranges)
+            except ExportError as error:
+                raise ExportError(f"calibration input {number}: {error}") from error
         return ranges
 
     def _plain(self, found: Frame) -> bool:
@@ -256,15 +263,6 @@ class ImportedModel:
                     self.choices.excluded[_matched(region.graph.ops[0].name, found)] = str(error)
                 return True
         return False
-
-
-def _versions(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
-    """Which tensor every parameter and buffer is, and how often it was written to; a tensor of
-    inference mode does not tell."""
-    return {
-        name: (id(found), 0 if found.is_inference() else found._version)
-        for name, found in (*model.named_parameters(), *model.named_buffers())
-    }
 
 
 def region_shape(region: Region, float_region: FloatRegion) -> Shape:
@@ -374,10 +372,18 @@ def import_model(
         ranges = calibration
     else:
         given = [arguments] if calibration is None else _inputs(calibration)
-        ranges = Ranges([inputs.like(arguments) for inputs in given or [arguments]])
+        numbered = enumerate(given or [arguments])
+        ranges = Ranges([_like(inputs, arguments, number) for number, inputs in numbered])
     imported = ImportedModel(model, arguments, config, ranges, key_filter)
     imported.settle()
     return imported
+
+
+def _like(inputs: Arguments, example: Arguments, number: int) -> Arguments:
+    try:
+        return inputs.like(example)
+    except ExportError as error:
+        raise ExportError(f"calibration input {number}: {error}") from error
 
 
 def _inputs(calibration: Sequence[object]) -> list[Arguments]:

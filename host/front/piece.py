@@ -16,6 +16,7 @@ from torch._dynamo import OptimizedModule
 
 from transept.host.front.backend_options import Options
 from transept.host.front.lifted import TracedGraph, lift
+from transept.host.front.states import TensorState
 from transept.host.runtime.program import Program, compile
 
 __all__ = ["Piece", "calibrating", "log"]
@@ -35,7 +36,7 @@ class Piece:
         self._graphs: list[TracedGraph] = []
         self._seen: list[tuple[Any, ...]] = []  # of the calls that calibrate
         self._settled = False
-        self._states = _states(self.weights)
+        self._states = [TensorState(weight) for weight in self.weights]
         self._told: set[str] = set()
 
     @property
@@ -43,10 +44,8 @@ class Piece:
         """Whether its weights are what they were. Buffers count once a program is made of them: a
         graph that torch keeps may write to them."""
         return all(
-            now == then
-            for weight, now, then in zip(
-                self.weights, _states(self.weights), self._states, strict=True
-            )
+            state.holds(weight)
+            for weight, state in zip(self.weights, self._states, strict=True)
             if self.program is not None or isinstance(weight, torch.nn.Parameter)
         )
 
@@ -77,7 +76,8 @@ class Piece:
         """Compile it with the ranges of these calls, the first one as the example; if that fails,
         torch keeps all of it."""
         chosen = self.options
-        self._settled, self.program, self._states = True, None, _states(self.weights)
+        self._settled, self.program = True, None
+        self._states = [TensorState(weight) for weight in self.weights]
         try:
             _check_places((*self.weights, *calls[0]))
             self.program = compile(
@@ -153,14 +153,6 @@ def calibrating() -> Iterator[None]:
         _collected.reset(token)
     for piece, calls in collected.items():
         piece.settle(calls)
-
-
-def _states(weights: Sequence[torch.Tensor]) -> list[tuple]:
-    """Of each tensor something that is different once it is written to or replaced."""
-    return [
-        (0 if weight.is_inference() else weight._version, weight.data_ptr(), weight.dtype)
-        for weight in weights
-    ]
 
 
 def _copied(call: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -65,6 +65,10 @@ class Ranges:
         ValueError
             If calibration saw NaN or infinity, or nothing of the value.
         """
+        return np.maximum(self.largest(name), SMALLEST)
+
+    def largest(self, name: str) -> np.ndarray:
+        """The same as it was seen, however small."""
         name = base_name(name)
         if name not in self._largest:
             raise ValueError(
@@ -74,7 +78,7 @@ class Ranges:
         if not np.isfinite(largest).all():
             bad = largest[~np.isfinite(largest)][0]
             raise ValueError(f"calibration saw {bad} in {name}; calibrate with finite inputs")
-        return np.maximum(largest, SMALLEST)
+        return largest
 
     def moments(self, name: str) -> torch.Tensor | None:
         """float32[k, k], the sum of ``x^T x`` over all rows that entered the layer, the same tensor

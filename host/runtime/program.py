@@ -92,7 +92,7 @@ class Execution:
         return found
 
 
-@dataclass
+@dataclass(repr=False)
 class Program:
     """A compiled model. ``last`` tells about its last run, ``notes`` what was not as it should be.
 
@@ -108,6 +108,11 @@ class Program:
     notes: list[str] = field(default_factory=list)
     _sessions: dict[str, Session] = field(default_factory=dict, repr=False)
     _schedulers: dict[str, Scheduler] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        operators = sum(len(region.graph.ops) for region in self.regions)
+        names = ", ".join(region.name for region in self.regions)
+        return f"<Program for {self.config.name}: {operators} operators in {names}>"
 
     def run(
         self,
@@ -139,9 +144,7 @@ class Program:
             raise ValueError(f"placement is for device {AUTO}, the device is {device}")
         if self.imported is None:
             return self._run_values(args, device, placement, options)
-        named = [name for name, value in options.items() if hasattr(value, "shape")]
-        if named:
-            raise ValueError(f"{', '.join(named)}: inputs with names go into one dictionary")
+        _check_named({name: value for name, value in options.items() if hasattr(value, "shape")})
         arguments = _arguments(args)
         chosen = self._scheduler(placement, options, args) if device == AUTO else None
         parts: list[Part] = []
@@ -307,7 +310,7 @@ class Program:
                     found.append(f"{count:,} elements ({share:.1%}) of {name} were clipped")
         return found
 
-    def reference(self, *args: Any) -> Any:
+    def reference(self, *args: Any, **named: Any) -> Any:
         """The float model's result.
 
         Raises
@@ -315,6 +318,7 @@ class Program:
         ProgramError
             If the program was loaded: the float model is not in the file.
         """
+        _check_named(named)
         if self.imported is None:
             raise ProgramError("a loaded program has no float model; compile the model instead")
         return self.imported.reference(_arguments(args))
@@ -338,6 +342,11 @@ class Program:
         from transept.host.runtime.file import save
 
         save(path, self.config, self.regions, self.explain())
+
+
+def _check_named(inputs: Mapping[str, Any]) -> None:
+    if inputs:
+        raise ValueError(f"{', '.join(inputs)}: inputs with names go into one dictionary")
 
 
 def _arguments(args: Sequence[Any]) -> Arguments:

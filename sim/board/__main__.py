@@ -8,7 +8,8 @@ import sys
 
 from transept.bitstreams.boards import BOARDS, board
 from transept.sim.board.machine import Defects, Machine
-from transept.sim.board.server import PORT, start
+from transept.sim.board.python import PORT
+from transept.sim.board.server import start
 from transept.sim.native import MEMORIES, NativeSimulation
 
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from transept.sim.tools import ToolMissing
 
-__all__ = ["ENVIRONMENT", "board_python"]
+__all__ = ["ENVIRONMENT", "PORT", "board_python"]
+
+#: Where a PYNQ.remote server listens; its client knows no other.
+PORT = 7967
 
 #: Environment variable with that Python.
 ENVIRONMENT = "TRANSEPT_BOARD_PYTHON"

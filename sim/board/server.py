@@ -25,10 +25,8 @@ from pynq.remote import (
 
 from transept.sim.board.machine import BoardError, Machine
 
-__all__ = ["PORT", "start"]
+__all__ = ["start"]
 
-#: The client's only port.
-PORT = 7967
 #: Bytes of a message at most.
 CHUNK = 2 << 20
 THREADS = 4

@@ -72,6 +72,7 @@ def _sdpa(m: Matcher, node: fx.Node) -> _Core | None:
     q, k, v = (given[name] for name in names[:3])
     mask, scale = given.get("attn_mask"), given.get("scale")
     if given.get("dropout_p"):
+        m.reasons[node] = f"it drops {given['dropout_p']:.0%} of its probabilities"
         return None
     masks = []
     if mask is not None:
@@ -96,9 +97,13 @@ def _spelled_out(m: Matcher, node: fx.Node) -> _Core | None:
         return None
     dims = m.values[p].ndim
     if operands(p)[1] % dims != dims - 1:
+        m.reasons[node] = "its softmax is not over the keys"
         return None
     core = _Core(p, p, v, 1.0, True, [], False, nodes | {p})
-    return core if _scores(m, operands(p)[0], core) else None
+    if _scores(m, operands(p)[0], core):
+        return core
+    m.reasons[node] = "between its scores and their softmax is more than a factor and masks"
+    return None
 
 
 def _through(m: Matcher, node: fx.Node, nodes: set[fx.Node]) -> fx.Node:

@@ -82,6 +82,9 @@ class Quantiser:
 
     def _operator(self, op: object) -> Operator:
         if isinstance(op, LinearMatch):
+            lost = self.scales.too_small(op)
+            if lost is not None:
+                raise UnfitError(op.name, f"{lost} is so small that hardly a step is left of it")
             return self._shared(op, self._linear, x=op.inputs[0], y=op.outputs[0])
         if isinstance(op, AttentionMatch):
             q, k, v = op.inputs

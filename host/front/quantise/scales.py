@@ -25,6 +25,8 @@ __all__ = ["Scales", "total_of"]
 SMOOTHING = 0.5
 #: A value that does not reach so many steps in any channel is lost.
 LEAST_STEPS = 64
+#: An operand that makes no more of a result than this share does not matter.
+LEAST_PART = 1e-3
 
 
 def total_of(op: Match) -> str | None:
@@ -221,6 +223,18 @@ class Scales:
                 else self._ranges[value]
             )
             if largest.max() > SMALLEST and (largest * 2.0**-exponent).max() < LEAST_STEPS:
+                return value
+        return None
+
+    def too_small(self, op: LinearMatch) -> str | None:
+        """The result of a linear layer, or the operand if it matters beside the bias, that is so
+        small throughout that hardly a step of its grid is left of it; None if there is none."""
+        (x,), (y,) = op.inputs, op.outputs
+        largest = {value: self._ranges.largest(value) for value in (x, y)}
+        made = op.weight.abs().double().numpy() @ largest[x]
+        for value in (y, x) if made.max() > LEAST_PART * largest[y].max() else (y,):
+            steps = (largest[value] / self.scale[value]).max()
+            if 0 < steps < LEAST_STEPS:
                 return value
         return None
 

@@ -84,6 +84,13 @@ def test_a_layer_on_a_served_board(transept_command, tiny):
         assert "random inputs: right" in out
 
 
+def test_a_board_that_is_not_there_is_told_before_anything_is_compiled(transept_command, tiny):
+    with alone():
+        code, _, lines = transept_command("deploy", "no_model:at_all", "--host", "127.0.0.1")
+    assert code == 1
+    assert lines[0].startswith("error: no board answers at 127.0.0.1, port 7967: ")
+
+
 def test_what_fails_on_the_board_is_the_error(transept_command, tiny):
     with served("--stuck", "3") as host, alone():
         code, out, lines = transept_command("deploy", "tiny_layer:model", "--host", host)

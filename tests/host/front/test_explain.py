@@ -115,3 +115,35 @@ def test_a_parametrised_layer_is_a_layer(wrapped):
     found = transept.compile(model, X, config=TINY).explain()
     assert (found["linears_total"], found["linears_on"], found["macs_share"]) == (1, 1, 1.0)
     assert found["regions"][0]["operators"] == ["0"]
+
+
+class Attending(nn.Module):
+    """Scores to probabilities and their product with the values, by some function."""
+
+    def __init__(self, attend):
+        super().__init__()
+        self.q, self.attend = nn.Linear(16, 16), attend
+
+    def forward(self, x):
+        q = self.q(x)
+        return self.attend(q @ q.transpose(-1, -2), q)
+
+
+@pytest.mark.parametrize(
+    ("attend", "reason"),
+    [
+        (
+            lambda scores, v: torch.softmax(5 * torch.tanh(scores / 5), -1) @ v,
+            "between its scores and their softmax is more than a factor and masks",
+        ),
+        (lambda scores, v: torch.softmax(scores, -2) @ v, "its softmax is not over the keys"),
+        (
+            lambda scores, v: functional.scaled_dot_product_attention(v, v, v, dropout_p=0.5),
+            "it drops 50% of its probabilities",
+        ),
+    ],
+)
+def test_why_an_attention_is_none(attend, reason):
+    found = transept.compile(Attending(attend).eval(), X, config=TINY).explain()
+    assert (found["attention_total"], found["attention_on"]) == (1, 0)
+    assert found["fallback"][0]["reason"] == reason

@@ -12,6 +12,7 @@ import transept
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.host.front.errors import ExportError, UnsupportedModelError
 from transept.host.front.importer import measure_ranges
+from transept.host.front.states import drawing
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -213,7 +214,8 @@ def test_values_must_be_finite():
 
 def test_calibration_is_of_the_examples_kind():
     with pytest.raises(
-        ExportError, match=r"^input 0 is int64\[6, 16\], the example was float32\[6, 16\]$"
+        ExportError,
+        match=r"^calibration input 1: input 0 is int64\[6, 16\], the example was float32\[6, 16\]$",
     ):
         transept.compile(mlp(), X, config=TINY, calibration=[X, X.long()])
 
@@ -279,6 +281,137 @@ def test_weights_that_were_written_to_are_named():
     model[1][2].weight = nn.Parameter(torch.zeros(16, 32))
     with pytest.raises(ValueError, match=r"^1\.2\.weight has changed since the program was comp"):
         program.run(ids, device="cpu")
+
+
+@pytest.mark.parametrize("way", ["data", "replaced data", "array"])
+def test_writes_that_torch_does_not_count_are_named(way):
+    model = mlp().eval()
+    program = transept.compile(model, X, config=TINY)
+    weight = model[2].weight
+    if way == "data":
+        weight.data.mul_(2)
+    elif way == "replaced data":
+        weight.data = weight.data.clone()
+    else:
+        weight.detach().numpy()[:] += 1
+    with pytest.raises(ValueError, match=r"^2\.weight has changed since the program was compiled"):
+        program.run(X, device="cpu")
+
+
+def test_modules_that_were_replaced_are_named():
+    model = mlp().eval()
+    program = transept.compile(model, X, config=TINY)
+    model[1] = nn.Tanh()
+    with pytest.raises(ValueError, match=r"^1 has changed since the program was compiled"):
+        program.run(X, device="cpu")
+
+
+def test_numbers_that_are_none_are_no_change():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(16, 8)
+            self.register_buffer("unused", torch.full((3,), torch.nan))
+            self.register_buffer("empty", torch.zeros(0, 4))
+
+        def forward(self, x):
+            return self.layer(x)
+
+    program = transept.compile(Masked().eval(), X, config=TINY)
+    program.run(X, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("layer", "differs"),
+    [
+        (nn.Dropout(0.5), True),
+        (nn.Dropout(0.0), False),
+        (nn.BatchNorm1d(16), True),
+        (nn.BatchNorm1d(16, track_running_stats=False), False),
+        (nn.RReLU(), True),
+        (nn.TransformerEncoderLayer(16, 2, 8, dropout=0.1), True),
+        (nn.MultiheadAttention(16, 2, dropout=0.1), True),
+        (nn.TransformerEncoderLayer(16, 2, 8, dropout=0.0), False),
+        (nn.Tanh(), False),
+    ],
+)
+def test_what_training_changes_is_told(layer, differs):
+    model = nn.Sequential(nn.Linear(16, 8), layer)
+    assert bool(list(drawing(model.train()))) == differs
+    assert not list(drawing(model.eval()))
+
+
+def test_a_model_in_training_mode_is_computed_as_in_evaluation():
+    model = nn.Sequential(nn.Linear(16, 8), nn.Dropout(0.5)).train()
+    program = transept.compile(model, X, config=TINY)
+    got = program.run(X, device="cpu")
+    assert program.notes == ["computed as in eval(): 1 is in training mode"]
+    assert model.training
+    assert cosine(got, model.eval()(X)) > 0.99
+    program.run(X, device="cpu")
+    assert program.notes == []
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-9])
+def test_what_is_too_small_for_its_grid_stays_with_torch(scale):
+    model = nn.Sequential(*mlp(), nn.Linear(16, 8)).eval()
+    for tensor in model[2].parameters():
+        tensor.data.mul_(scale)
+    program = transept.compile(model, X, config=TINY)
+    reasons = [entry["reason"] for entry in program.explain()["fallback"] if entry["macs"]]
+    assert reasons == ["2 is so small that hardly a step is left of it"]
+    assert cosine(program.run(X, device="cpu"), model(X)) > 0.999
+
+
+def test_a_small_operand_counts_where_its_product_does():
+    class Scaled(nn.Module):
+        def __init__(self, bias):
+            super().__init__()
+            self.layer = nn.Linear(16, 8, bias=bias)
+            self.layer.weight.data.mul_(1e3)
+
+        def forward(self, x):
+            return self.layer(x * 1e-9 + 0)
+
+    with pytest.raises(UnsupportedModelError, match=r"layer\.input is so small that hardly a step"):
+        transept.compile(Scaled(bias=False).eval(), X, config=TINY)
+    transept.compile(Scaled(bias=True).eval(), X, config=TINY)
+
+
+def test_a_program_tells_what_it_is_in_a_line():
+    program = transept.compile(mlp().eval(), X, config=TINY)
+    assert repr(program) == "<Program for tiny: 2 operators in model>"
+
+
+def test_a_calibration_input_that_does_not_fit_is_named():
+    with pytest.raises(ExportError, match=r"^calibration input 1: torch cannot export Sequential"):
+        transept.compile(mlp().eval(), X, config=TINY, calibration=[X, torch.randn(6, 9)])
+    with pytest.raises(ExportError, match=r"^calibration input 0: input 0 is float32\[16\]"):
+        transept.compile(mlp().eval(), X, config=TINY, calibration=[X[0]])
+
+
+def test_named_inputs_of_the_float_model_go_into_a_dictionary():
+    program = transept.compile(mlp().eval(), X, config=TINY)
+    with pytest.raises(ValueError, match="input: inputs with names go into one dictionary"):
+        program.reference(input=X)
+
+
+def test_a_linear_layer_of_more_tiles_than_an_instruction_takes():
+    """Of its weights not all fit an instruction, so they do not stay on chip."""
+    torch.manual_seed(3)
+    model, x = nn.Linear(4096, 4, bias=False).eval(), torch.randn(3, 4096)
+    program = transept.compile(model, x, config=PYNQ_Z2)
+    got = program.run(x, device="emulator")
+    assert torch.equal(got, program.run(x, device="golden"))
+    assert cosine(got, model(x)) > 0.999
+
+
+def test_many_small_columns_run_within_the_tokens():
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(8, 5000), nn.ReLU(), nn.Linear(5000, 4)).eval()
+    x = torch.randn(64, 8)
+    program = transept.compile(model, x, config=PYNQ_Z2)
+    assert torch.equal(program.run(x, device="emulator"), program.run(x, device="golden"))
 
 
 def test_buffers_that_were_written_to_are_named():
