@@ -89,13 +89,16 @@ def deploy(
 
 
 def check_reachable(host: str, port: int) -> None:
-    """Look whether anybody listens there, before anything is compiled.
+    """Look whether anybody listens there, before anything is compiled; at a socket that is a file
+    (``unix:PATH``) nobody is asked.
 
     Raises
     ------
     RuntimeError
         If nobody does.
     """
+    if host.startswith("unix:"):
+        return
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
     except OSError as error:
