@@ -102,7 +102,7 @@ def _spelled_out(m: Matcher, node: fx.Node) -> _Core | None:
     core = _Core(p, p, v, 1.0, True, [], False, nodes | {p})
     if _scores(m, operands(p)[0], core):
         return core
-    m.reasons[node] = "between its scores and their softmax is more than a factor and masks"
+    m.reasons[node] = "its scores are no product that is only scaled and masked"
     return None
 
 

@@ -228,13 +228,14 @@ class Scales:
 
     def too_small(self, op: LinearMatch) -> str | None:
         """The result of a linear layer, or the operand if it matters beside the bias, that is so
-        small throughout that hardly a step of its grid is left of it; None if there is none."""
+        small throughout that hardly a step of the finest grid is left of it; None if there is none.
+        """
         (x,), (y,) = op.inputs, op.outputs
         largest = {value: self._ranges.largest(value) for value in (x, y)}
         made = op.weight.abs().double().numpy() @ largest[x]
         for value in (y, x) if made.max() > LEAST_PART * largest[y].max() else (y,):
-            steps = (largest[value] / self.scale[value]).max()
-            if 0 < steps < LEAST_STEPS:
+            finest = SMALLEST * (MARGIN16 / INT16 if self.bits[value] == 16 else 1 / INT8)
+            if 0 < largest[value].max() < LEAST_STEPS * finest:
                 return value
         return None
 

@@ -134,7 +134,7 @@ class Attending(nn.Module):
     [
         (
             lambda scores, v: torch.softmax(5 * torch.tanh(scores / 5), -1) @ v,
-            "between its scores and their softmax is more than a factor and masks",
+            "its scores are no product that is only scaled and masked",
         ),
         (lambda scores, v: torch.softmax(scores, -2) @ v, "its softmax is not over the keys"),
         (

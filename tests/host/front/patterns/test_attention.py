@@ -93,17 +93,21 @@ def test_scores_in_any_spelling(spelling):
 
 #: What is no attention, with the reason that is told, if there is one.
 BIAS = "what is added to its scores ({}) is a bias, no mask"
+OTHERWISE = "its scores are no product that is only scaled and masked"
 OTHER = {
-    "softmax over queries": (lambda q, k, v: (q @ k).softmax(1) @ v, None),
-    "a sum with a number": (lambda q, k, v: (q @ k + 3.0).softmax(-1) @ v, None),
-    "a function of scores": (lambda q, k, v: (q @ k).relu().softmax(-1) @ v, None),
-    "scores twice": (lambda q, k, v: torch.baddbmm(q @ k, q, k, beta=2).softmax(-1) @ v, None),
+    "softmax over queries": (
+        lambda q, k, v: (q @ k).softmax(1) @ v,
+        "its softmax is not over the keys",
+    ),
+    "a sum with a number": (lambda q, k, v: (q @ k + 3.0).softmax(-1) @ v, OTHERWISE),
+    "a function of scores": (lambda q, k, v: (q @ k).relu().softmax(-1) @ v, OTHERWISE),
+    "scores twice": (lambda q, k, v: torch.baddbmm(q @ k, q, k, beta=2).softmax(-1) @ v, OTHERWISE),
     "a mask twice": (
         lambda q, k, v: torch.add(q @ k, torch.zeros(5), alpha=2).softmax(-1) @ v,
-        None,
+        OTHERWISE,
     ),
     "a bias": (lambda q, k, v: (q @ k + torch.ones(5)).softmax(-1) @ v, BIAS.format("ones")),
-    "no product": (lambda q, k, v: q[:, :1, :1].expand(2, 3, 5).softmax(-1) @ v, None),
+    "no product": (lambda q, k, v: q[:, :1, :1].expand(2, 3, 5).softmax(-1) @ v, OTHERWISE),
     "values scaled": (lambda q, k, v: (q @ k).softmax(-1) @ (v * 0.5), None),
     "turned": (lambda q, k, v: ((q @ k) * -2).softmax(-1) @ v, "its scores are multiplied by -2"),
     "scores of two queries together": (
@@ -116,7 +120,7 @@ OTHER = {
         ),
         None,
     ),
-    "truth of scores": (lambda q, k, v: (q @ k).bool().float().softmax(-1) @ v, None),
+    "truth of scores": (lambda q, k, v: (q @ k).bool().float().softmax(-1) @ v, OTHERWISE),
     "rounded": (lambda q, k, v: (q @ k).softmax(-1).long().float() @ v, None),
     "a mask that a factor turns": (
         lambda q, k, v: ((q @ k).masked_fill(torch.eye(3, 5) > 0, -1e9) * -1 * -1).softmax(-1) @ v,
@@ -124,7 +128,7 @@ OTHER = {
     ),
     "a mask that a factor shrinks": (
         lambda q, k, v: ((q @ k).masked_fill(torch.eye(3, 5) > 0, -1e4) * 1e-4).softmax(-1) @ v,
-        None,
+        OTHERWISE,
     ),
     "a mask added that a factor shrinks": (
         lambda q, k, v: ((q @ k + torch.eye(3, 5) * -1e4) * 1e-4).softmax(-1) @ v,
@@ -164,7 +168,8 @@ def test_a_scale_that_is_not_positive(scale):
 
 
 def test_dropout_that_is_always_on_is_torchs():
-    assert found(lambda q, k, v: sdpa(q, k, v, dropout_p=0.5), *HEADS) == (None, [])
+    reasons = ["it drops 50% of its probabilities"]
+    assert found(lambda q, k, v: sdpa(q, k, v, dropout_p=0.5), *HEADS) == (None, reasons)
 
     def spelled_out(q, k, v, training):
         return dropout((q @ k).softmax(-1), 0.9, training) @ v
