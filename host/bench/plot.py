@@ -74,7 +74,7 @@ def _roofline(axes: Any, result: dict[str, Any], config: Config, rate: float) ->
     axes.set_title(f"roofline of {config.name}, {rate} bytes a cycle")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,.5g}")
-        axis.set_minor_formatter(lambda x, place: "")
+        axis.set_minor_formatter("")
     axes.grid(which="both", alpha=0.3)
 
 

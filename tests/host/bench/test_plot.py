@@ -94,6 +94,10 @@ annotate(50.0% of the array, [16 8], xytext=[8 -14], textcoords=offset points)
 set_xlabel(multiply-accumulates per byte of memory traffic)
 set_ylabel(multiply-accumulates per cycle)
 set_title(roofline of tiny, 8 bytes a cycle)
+xaxis.set_major_formatter({x:,.5g})
+xaxis.set_minor_formatter()
+yaxis.set_major_formatter({x:,.5g})
+yaxis.set_minor_formatter()
 grid(which=both, alpha=0.3)
 """,
     """
@@ -107,6 +111,7 @@ set_yticks([0.45 1.45], [GEMM LOAD])
 invert_yaxis()
 set_xlim(0, 150)
 set_xlabel(cycle)
+xaxis.set_major_formatter({x:,.0f})
 set_title(share of each slice in which the engine works)
 """,
     """
@@ -116,6 +121,7 @@ barh([GEMM LOAD], [0.0625 0], left=[0.5625 0.28125], color=tab:orange, label=wai
 invert_yaxis()
 set_xlabel(share of all cycles)
 legend(fontsize=small, ncols=3)
+set_title(what each engine does, and what it waits for)
 """,
 )
 
