@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 #: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
-CONTRACT_VERSION = 3
+CONTRACT_VERSION = 4
 #: Blocks that can be made by high-level synthesis instead, each with what must be built for it: an
 #: optional block or a key filter.
 HLS_BLOCKS = ("exponential", "interpolation", "rsqrt", "requantiser", "window")
@@ -95,6 +95,7 @@ class Blocks:
     attention: bool  # SCORES, CONTEXT, the softmax engine and the key filters
     activation: bool  # the activation table of the epilogue
     norm: bool  # the vector unit and its parameter memory
+    elementwise: bool  # sums and products of elements in the vector unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,8 @@ class Config:
         phases = 1 << isa.operand(isa.Opcode.LOAD, "phase").width
         if self.tile > phases:
             raise ValueError(f"tile={self.tile} exceeds {phases}, the phases of an observed row")
+        if self.blocks.elementwise and not self.blocks.norm:
+            raise ValueError("elementwise=True with norm=False: both are one unit")
         self._check_filters()
         self._check_hls()
 
@@ -314,7 +317,7 @@ class Config:
 
 
 _EVERY_FILTER = Filters(names=tuple(FILTERS), estimate_multipliers=2)
-_EVERY_BLOCK = Blocks(attention=True, activation=True, norm=True)
+_EVERY_BLOCK = Blocks(attention=True, activation=True, norm=True, elementwise=True)
 
 #: 4x4 MACs: block tests that finish in seconds.
 TINY = Config(

@@ -30,6 +30,7 @@ __all__ = [
     "Instruction",
     "Memory",
     "Opcode",
+    "Operation",
     "OutMode",
     "RowScale",
     "Window",
@@ -71,6 +72,7 @@ class Opcode(enum.IntEnum):
     CONTEXT = 5
     SOFTMAX = 6
     NORM = 7
+    ELEMENTWISE = 8
 
 
 class Window(enum.IntEnum):
@@ -112,6 +114,13 @@ class OutMode(enum.IntEnum):
     ACT16 = 0  # int16 to the activation scratchpad
     ACT8 = 1  # saturated to +-127, in an int16 container
     STAT8 = 2  # saturated to +-127, to the stationary scratchpad
+
+
+class Operation(enum.IntEnum):
+    """What ELEMENTWISE makes of two elements (numerics.elementwise)."""
+
+    SUM = 0
+    PRODUCT = 1
 
 
 class Filter(enum.IntEnum):
@@ -223,17 +232,12 @@ _PITCH = _f("pitch", 16, "distance of rows in DRAM, in units of tile bytes")
 _ROWS = _f("rows", 16, "rows to move")
 _WORDS = _f("words", 16, "words a row (tile elements each)")
 _OBSERVE = _f("observe", 1, "STAT: add every word written to the summaries of the key filters")
-_PHASE = _f(
-    "phase", 6, "place of the first row in its key tile; row 0 of a tile begins its summary"
-)
-_SUMMARY = _f(
-    "summary", 12, "summary of the first row's first word; later key tiles are stride apart"
-)
+_PHASE = _f("phase", 6, "place of the first row in its key tile, whose row 0 begins its summary")
+_SUMMARY = _f("summary", 12, "of the first row's first word; later key tiles are stride apart")
 _TALLY = _f("tally", _TALLY_BITS, "counter of the elements that were clipped")
 
-# What the legality checker reads lies at the same place in as many formats as possible, so that its
-# multiplexers are small: counts at 32, 40 and 48, addresses from 64, strides from 128, entries of
-# rowstat from 176.
+# What the legality checker reads lies at the same place in as many formats as can be: counts at 32,
+# 40 and 48, addresses from 64, strides from 128, entries of rowstat from 176.
 FORMATS: dict[Opcode, Format] = {
     fmt.opcode: fmt
     for fmt in (
@@ -307,10 +311,7 @@ FORMATS: dict[Opcode, Format] = {
                 _PHASE,
                 _f("out_mode", 2, "where C goes", enum=OutMode),
                 _f(
-                    "row_scale",
-                    2,
-                    "row multiplier of the requantiser; RECIPROCAL with a_mode RAW only",
-                    enum=RowScale,
+                    "row_scale", 2, "row multiplier; RECIPROCAL with a_mode RAW only", enum=RowScale
                 ),
                 _f("row_shift", 6, "right shift after the row multiplier"),
                 _f("out_shift", 4, "right shift after the bias"),
@@ -377,8 +378,7 @@ FORMATS: dict[Opcode, Format] = {
         Format(
             Opcode.SOFTMAX,
             Engine.SOFTMAX,
-            "P = floor(254 * 2**((S - max) / 256) + DITHER[key % 4] / 8) - 127 in place, and the "
-            "sum of each row.",
+            "P = floor(254 * 2**((S - max) / 256) + DITHER[key % 4] / 8) - 127 in place; row sums.",
             (
                 _f("rows", 8, "query rows minus one"),
                 _f("select", 8, "entry of the selection memory for the first query block"),
@@ -394,8 +394,7 @@ FORMATS: dict[Opcode, Format] = {
         Format(
             Opcode.NORM,
             Engine.VECTOR,
-            "Z = Y + X on int16 rows with a power-of-two scale per channel; writes Norm(Z), Z, or "
-            "both.",
+            "Z = Y + X on int16 rows, a power-of-two scale a channel; writes Norm(Z), Z, or both.",
             (
                 _f("rows", 8, "rows minus one"),
                 _f("words", 8, "words a row"),
@@ -420,6 +419,29 @@ FORMATS: dict[Opcode, Format] = {
                 _TALLY,
             ),
             block="norm",
+        ),
+        Format(
+            Opcode.ELEMENTWISE,
+            Engine.VECTOR,
+            "C = round((Y o X) / 2**shift) on int16 rows, o a sum or a product of elements.",
+            (
+                _f("rows", 8, "rows minus one"),
+                _f("words", 8, "words a row"),
+                _f("count", 12, "elements a row (padding beyond them is ignored and written as 0)"),
+                _f("shift", 4, "right shift of the sum or the product"),
+                _f("y_addr", 16, "first word of Y"),
+                _f("x_addr", 16, "first word of X"),
+                _f("out_addr", 16, "first word of C"),
+                _TALLY,
+                _f("out_mode", 2, "ACT16 or ACT8", enum=OutMode),
+                _f("stats", 1, "write the maximum magnitude of each row to rowstat"),
+                _f("operation", 7, "sum or product", enum=Operation),
+                _f("y_stride", 12, "distance of rows of Y, in words"),
+                _f("x_stride", 12, "distance of rows of X, in words"),
+                _f("out_stride", 12, "distance of rows of C, in words"),
+                _f("rowstat", 12, "rowstat entry of the first row"),
+            ),
+            block="elementwise",
         ),
     )
 }

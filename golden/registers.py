@@ -100,6 +100,7 @@ class Feature(enum.IntFlag):
     ACTIVATION_TABLE = 1 << 1
     NORM = 1 << 2
     WATCHDOG = 1 << 3
+    ELEMENTWISE = 1 << 4
     FILTER_DENSE = 1 << _FILTER_BIT + isa.Filter.DENSE
     FILTER_CAUSAL = 1 << _FILTER_BIT + isa.Filter.CAUSAL
     FILTER_TILE_THRESHOLD = 1 << _FILTER_BIT + isa.Filter.TILE_THRESHOLD
@@ -113,6 +114,7 @@ def features(cfg: Config) -> Feature:
         (cfg.blocks.attention, Feature.ATTENTION),
         (cfg.blocks.activation, Feature.ACTIVATION_TABLE),
         (cfg.blocks.norm, Feature.NORM),
+        (cfg.blocks.elementwise, Feature.ELEMENTWISE),
         *((True, Feature(1 << _FILTER_BIT + kind)) for kind in cfg.key_filters),
     ):
         found |= flag if built else Feature(0)

@@ -19,7 +19,7 @@ from typing import Any
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.filters import FILTERS, parameters
-from transept.golden.isa import AMode, Filter, Memory, Opcode, OutMode, RowScale
+from transept.golden.isa import AMode, Filter, Memory, Opcode, Operation, OutMode, RowScale
 from transept.golden.layouts import RECORD_BYTES, table_words
 
 __all__ = [
@@ -234,6 +234,11 @@ class _Maker:
         yield self.apart("out_stride", words, finish)
         yield self.rowstat("out_rowstat", ("stats", 1))
 
+    def fits(self) -> Rule:
+        """The elements of a row, which fit its words."""
+        text = "count={count} exceeds the elements of words={words}"
+        return Rule(text, (("count",), (-self.cfg.tile, "words")), most=0)
+
     def observed(self, words: str, stride: str) -> Iterator[Rule]:
         """Key summaries of rows that are written to STAT."""
         when = (("observe", 1),)
@@ -358,8 +363,7 @@ def _norm(make: _Maker) -> Iterator[Rule]:
     yield make.some("count")
     text = "count={value} is less than {bound}, the least that has a deviation"
     yield Rule(text, (("count",),), least=2, when=(("normalise", 1),))
-    text = "count={count} exceeds the elements of words={words}"
-    yield Rule(text, (("count",), (-cfg.tile, "words")), most=0)
+    yield make.fits()
     text = "count={value} exceeds max_hidden={bound}"
     yield Rule(text, (("count",),), most=cfg.geometry.max_hidden)
     text = "neither normalise nor sum: nothing is written"
@@ -386,6 +390,18 @@ def _inverse() -> Iterator[Rule]:
     yield Rule(text, (*twice, ("count",)), least=1, when=when)
 
 
+def _elementwise(make: _Maker) -> Iterator[Rule]:
+    yield make.upto("rows", "max_rows")
+    yield make.some("count")
+    yield make.fits()
+    yield make.known("out_mode", OutMode.ACT8)
+    yield make.known("operation", Operation.PRODUCT)
+    for name in ("y", "x", "out"):
+        yield make.act(f"{name}_addr", ("rows", f"{name}_stride"), ("words", 1))
+    yield make.apart("out_stride", "words")
+    yield make.rowstat("rowstat", ("stats", 1))
+
+
 _MAKERS: dict[Opcode, Callable[[_Maker], Iterator[Rule]]] = {
     Opcode.LOAD: _load,
     Opcode.STORE: _store,
@@ -394,6 +410,7 @@ _MAKERS: dict[Opcode, Callable[[_Maker], Iterator[Rule]]] = {
     Opcode.CONTEXT: _context,
     Opcode.SOFTMAX: _softmax,
     Opcode.NORM: _norm,
+    Opcode.ELEMENTWISE: _elementwise,
 }
 
 

@@ -12,7 +12,7 @@ from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.emulator.gemm import context, matmul, scores
 from transept.golden.emulator.memory import Dram, EmulatorError, OnChip
-from transept.golden.emulator.rowwise import norm, softmax
+from transept.golden.emulator.rowwise import elementwise, norm, softmax
 from transept.golden.emulator.transfer import load, store
 from transept.golden.isa import Engine, Instruction, Opcode, Window
 from transept.golden.registers import ErrorCode
@@ -143,6 +143,8 @@ class Emulator:
                 softmax(self.chip, i)
             case Opcode.NORM:
                 norm(self.chip, i)
+            case Opcode.ELEMENTWISE:
+                elementwise(self.chip, i)
 
 
 def _shuffle(program: list[Instruction], rng: np.random.Generator) -> Iterator[int]:

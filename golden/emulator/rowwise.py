@@ -1,4 +1,4 @@
-"""SOFTMAX and NORM: what the softmax engine and the vector unit compute."""
+"""SOFTMAX, NORM and ELEMENTWISE: what the softmax engine and the vector unit compute."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import numpy as np
 
 from transept.golden.config import ROWSTAT_BITS
 from transept.golden.emulator.memory import OnChip
-from transept.golden.isa import Instruction
+from transept.golden.isa import Instruction, OutMode
 from transept.golden.layouts import RECORD_BYTES, unpack_norm_parameters
+from transept.golden.numerics.elementwise import combine
 from transept.golden.numerics.fixed import Clipping, wrap
 from transept.golden.numerics.norm import NormParameters, normalise, residual_sum, rounded_sum
 from transept.golden.numerics.softmax import MASKED, softmax_rows
 
-__all__ = ["norm", "softmax"]
+__all__ = ["elementwise", "norm", "softmax"]
 
 
 def softmax(chip: OnChip, i: Instruction) -> None:
@@ -46,11 +47,8 @@ def norm(chip: OnChip, i: Instruction) -> None:
     the maximum magnitude of the normalised row, of the sum if nothing is normalised. Sum and result
     may each overwrite Y or X row by row. ``tally`` counts the elements that any step clipped.
     """
-    rows, count = i.rows + 1, i.count
-    y = chip.read_act(i.y_addr, i.y_stride, rows, i.words)[:, :count].astype(np.int64)
-    x = None
-    if i.residual:
-        x = chip.read_act(i.x_addr, i.x_stride, rows, i.words)[:, :count].astype(np.int64)
+    y = _rows(chip, i, "y")
+    x = _rows(chip, i, "x") if i.residual else None
     parameters, clipping = _parameters(chip, i), Clipping()
     z = residual_sum(y, x, parameters, clipping)
     results = []
@@ -62,11 +60,47 @@ def norm(chip: OnChip, i: Instruction) -> None:
         results.append((i.out_addr, i.out_stride, result))
     chip.tally(i, clipping.elements)
     for addr, stride, result in results:
-        padded = np.pad(result, ((0, 0), (0, i.words * chip.tile - count)))
-        index = chip.act_rows(addr, stride, rows, i.words)
-        chip.act[index] = padded.reshape(rows, i.words, chip.tile)
+        _write(chip, i, addr, stride, result)
     # the last one written is the one that counts
-    chip.rowstat[chip.stat_rows(i.rowstat, rows)] = np.abs(result).max(1)
+    chip.rowstat[chip.stat_rows(i.rowstat, i.rows + 1)] = np.abs(result).max(1)
+
+
+def elementwise(chip: OnChip, i: Instruction) -> None:
+    """``C = round((Y o X) / 2**shift)`` on the first ``count`` elements of each row, saturated to
+    int16, or by ``out_mode`` ACT8 to +-127.
+
+    Elements beyond ``count`` become 0. With ``stats`` ``rowstat[rowstat + m]`` becomes the maximum
+    magnitude of the row. C may overwrite Y or X row by row. ``tally`` counts the elements that were
+    clipped.
+    """
+    clipping = Clipping()
+    result = combine(
+        _rows(chip, i, "y"),
+        _rows(chip, i, "x"),
+        i.operation,
+        shift=i.shift,
+        bits=8 if i.out_mode == OutMode.ACT8 else 16,
+        clip=clipping,
+    )
+    chip.tally(i, clipping.elements)
+    _write(chip, i, i.out_addr, i.out_stride, result)
+    if i.stats:
+        chip.rowstat[chip.stat_rows(i.rowstat, i.rows + 1)] = np.abs(result).max(1)
+
+
+def _rows(chip: OnChip, i: Instruction, operand: str) -> np.ndarray:
+    """The first ``count`` elements of the rows of an operand, int64."""
+    addr, stride = getattr(i, f"{operand}_addr"), getattr(i, f"{operand}_stride")
+    rows = chip.read_act(addr, stride, i.rows + 1, i.words)
+    return rows[:, : i.count].astype(np.int64)
+
+
+def _write(chip: OnChip, i: Instruction, addr: int, stride: int, result: np.ndarray) -> None:
+    """Rows of ``count`` elements to whole words."""
+    rows = i.rows + 1
+    padded = np.pad(result, ((0, 0), (0, i.words * chip.tile - i.count)))
+    index = chip.act_rows(addr, stride, rows, i.words)
+    chip.act[index] = padded.reshape(rows, i.words, chip.tile)
 
 
 def _parameters(chip: OnChip, i: Instruction) -> NormParameters:

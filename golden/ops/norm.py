@@ -85,12 +85,16 @@ class Norm:
 
 def check_rows(name: str, values: Sequence[Value]) -> None:
     """GraphError if the values are not int16 rows of one width and dimension."""
-    first = values[0]
     for value in values:
         if value.bits != 16:
             raise GraphError(f"{name} takes int16 rows, {value.name} has {value.bits} bits")
-        if (value.width, value.dim) != (first.width, first.dim):
-            raise GraphError(
-                f"{name} has {first.name} of {first.dim} x {first.width} and "
-                f"{value.name} of {value.dim} x {value.width}"
-            )
+        check_shape(name, values[0], value)
+
+
+def check_shape(name: str, first: Value, other: Value) -> None:
+    """GraphError if two values differ in width or dimension."""
+    if (first.width, first.dim) != (other.width, other.dim):
+        raise GraphError(
+            f"{name} has {first.name} of {first.dim} x {first.width} and "
+            f"{other.name} of {other.dim} x {other.width}"
+        )

@@ -100,8 +100,11 @@ class LegalityChecker(wiring.Component):
         instr, mark, step = head.o.payload, Signal(_mark_layout()), Signal(self._walk.layout)
         read, valid, ready = self._read(m, head.o, mark, step)
         # of the head, which waits for a cycle before its first step is at hand
-        conditions = Signal(len(self._walk.when))
-        m.d.sync += conditions.eq(Cat(condition(instr, when) for when in self._walk.when))
+        conditions, senseless = Signal(len(self._walk.when)), Signal()
+        m.d.sync += [
+            conditions.eq(Cat(condition(instr, when) for when in self._walk.when)),
+            senseless.eq(_senseless(self._cfg, instr)),
+        ]
         m.d.comb += [
             groups.instr.eq(instr),
             groups.read.eq(read),
@@ -109,7 +112,7 @@ class LegalityChecker(wiring.Component):
             mark.ends.eq(valid & step.ends),
             mark.least.eq(step.least),
             mark.counts.eq(select(list(conditions), step.when)),
-            mark.encoding.eq((valid | read) & _senseless(self._cfg, instr)),
+            mark.encoding.eq((valid | read) & senseless),
             mark.groups.eq(read & groups.wrong),
             mark.last.eq(head.o.ready),
             mark.engine.eq(self._engine(instr)),

@@ -21,12 +21,14 @@ class RowWriter(wiring.Component):
     """Takes the words of a pipeline that cannot pause and writes them when the memories accept.
 
     The pipeline reserves a place for each word at its entrance, while there is ``room``. With the
-    ``last`` word of a row goes its ``statistic``. One word a cycle.
+    ``last`` word of a row goes its ``statistic``, unless ``bare`` says that there are none. One
+    word a cycle.
 
     Members
     -------
     reserve : In(1), a word enters the pipeline
     room : Out(1), a word may be reserved
+    bare : In(1), rows have no statistic; constant while there are any
     i : In(always-ready stream of {word: signed(bits)[tile], addr, last, entry, statistic})
     written : Out(1), the last word of a row and its statistic have been accepted
     act_write : Out(act_write)
@@ -35,6 +37,7 @@ class RowWriter(wiring.Component):
 
     reserve: Signal
     room: Signal
+    bare: Signal
     i: stream.Interface
     written: Signal
     act_write: wiring.PureInterface
@@ -54,6 +57,7 @@ class RowWriter(wiring.Component):
             {
                 "reserve": In(1),
                 "room": Out(1),
+                "bare": In(1),
                 "i": In(stream.Signature(self._layout, always_ready=True)),
                 "written": Out(1),
                 "act_write": Out(act_write(cfg)),
@@ -74,11 +78,11 @@ class RowWriter(wiring.Component):
             queue.i.payload.eq(self.i.payload),
             act.en.eq(queue.o.valid & ~word_written),
             act.addr.eq(head.addr),
-            rowstat.en.eq(queue.o.valid & head.last & ~statistic_written),
+            rowstat.en.eq(queue.o.valid & head.last & ~self.bare & ~statistic_written),
             rowstat.addr.eq(head.entry),
             rowstat.data.eq(head.statistic),
             word_done.eq(word_written | act.ready),
-            statistic_done.eq(statistic_written | rowstat.ready | ~head.last),
+            statistic_done.eq(statistic_written | rowstat.ready | ~head.last | self.bare),
             queue.o.ready.eq(word_done & statistic_done),
             done.eq(queue.o.valid & queue.o.ready),
             self.written.eq(done & head.last),

@@ -1,4 +1,4 @@
-"""The vector unit: residual sums and their normalisation, row by row."""
+"""The vector unit: sums, products, and the normalisation of residual sums, row by row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from transept.rtl.vector.parameters import (
 )
 from transept.rtl.vector.row_scalars import RowScalars, scalars_layout
 from transept.rtl.vector.sums import RowSums, sums_layout
-from transept.rtl.vector.walker import Sweeps, visit_tag
+from transept.rtl.vector.walker import Sweeps, is_elementwise, visit_tag
 
 __all__ = ["VectorEngine"]
 
@@ -41,12 +41,14 @@ ROWS_WAITING = 2
 
 
 class VectorEngine(wiring.Component):
-    """Runs NORM: residual sums, their LayerNorm or RMSNorm, or both, anywhere, also in place.
+    """Runs NORM: residual sums, their LayerNorm or RMSNorm, or both, anywhere, also in place; and
+    ELEMENTWISE: sums and products, which are plain results without parameters.
 
     ``vector_lanes`` elements a cycle. A row that is normalised is visited twice, once for its
     statistics, once for each result that is written; with a residual a word needs two reads, so a
     visit to w words takes ``w * max(2, tile / vector_lanes)`` cycles. Rowstat gets the maximum
-    magnitude of each row. Golden functions: ``golden.numerics.norm``.
+    magnitude of each row. Golden functions: ``golden.numerics.norm``,
+    ``golden.numerics.elementwise``.
 
     Members
     -------
@@ -91,11 +93,7 @@ class VectorEngine(wiring.Component):
 
         fields = data.View(instruction_layout(isa.Opcode.NORM), self.instr.payload)
         accepted = run_rows(m, self, fields.rows, sweeps.i, writer)
-        names = ("count", "inverse_count", "epsilon", "out_shift", "param", "tally")
-        flags = ("centre", "normalise", "sum")
-        constants = {name: Signal.like(fields[name], name=name) for name in (*names, *flags)}
-        with m.If(accepted):
-            m.d.sync += [constant.eq(fields[name]) for name, constant in constants.items()]
+        constants = self._constants(m, fields, accepted)
 
         go, chunk = Signal(), feeder.o.payload
         m.submodules.scalars = scalars = Queue(scalars_layout(), ROWS_WAITING)
@@ -103,12 +101,13 @@ class VectorEngine(wiring.Component):
         m.d.comb += [
             *(
                 getattr(feeder, name).eq(constants[name])
-                for name in ("count", "param", "sum", "normalise")
+                for name in ("count", "param", "sum", "normalise", "elementwise")
             ),
             feeder.o.ready.eq(~chunk.writes | ((chunk.plain | scalars.o.valid) & writer.room)),
             go.eq(feeder.o.valid & feeder.o.ready),
             scalars.o.ready.eq(go & scaled & chunk.last),
             writer.reserve.eq(go & chunk.writes & chunk.word_last),
+            writer.bare.eq(constants["bare"]),
         ]
         # the choice of the elements and that of going take a cycle
         go, chunk, row = (
@@ -116,15 +115,38 @@ class VectorEngine(wiring.Component):
             data.View(chunk_layout(cfg), delay(m, chunk, 1, reset_less=True)),
             data.View(scalars_layout(), delay(m, scalars.o.payload, 1, reset_less=True)),
         )
-        lanes = self._lanes(m, chunk, row, constants["out_shift"])
+        lanes = self._lanes(m, chunk, row, constants)
         self._measure(m, lanes, go, chunk, scalars, constants)
         computed = delay(m, go & chunk.writes, NormLane.LATENCY)
         self._collect(m, lanes, computed, chunk, writer)
         self._tally(m, lanes, computed, chunk, constants, accepted)
         return m
 
+    def _constants(self, m: Module, fields: data.View, accepted: Signal) -> dict[str, Signal]:
+        """Operands of the instruction at hand."""
+        its = data.View(instruction_layout(isa.Opcode.ELEMENTWISE), self.instr.payload)
+        elementwise = is_elementwise(self._cfg, self.instr.payload)
+        names = ("count", "inverse_count", "epsilon", "out_shift", "param", "centre")
+        values = {
+            **{name: fields[name] for name in names},
+            "tally": Mux(elementwise, its.tally, fields.tally),
+            "normalise": fields.normalise & ~elementwise,
+            "sum": fields.sum | elementwise,
+            "elementwise": elementwise,
+            "shift": its.shift,
+            "product": elementwise & (its.operation == isa.Operation.PRODUCT),
+            "narrow": elementwise & (its.out_mode == isa.OutMode.ACT8),
+            "bare": elementwise & ~its.stats,
+        }
+        constants = {
+            name: Signal.like(Value.cast(value), name=name) for name, value in values.items()
+        }
+        with m.If(accepted):
+            m.d.sync += [constants[name].eq(value) for name, value in values.items()]
+        return constants
+
     def _lanes(
-        self, m: Module, chunk: data.View, scalars: data.View, out_shift: Signal
+        self, m: Module, chunk: data.View, scalars: data.View, constants: dict[str, Signal]
     ) -> list[NormLane]:
         """The lanes, with their parameters and the scalars of the row, each when it is needed."""
 
@@ -145,7 +167,9 @@ class VectorEngine(wiring.Component):
         # the rounded sum is a normalised element with these scalars
         mean = Mux(chunk.plain, 0, scalars.mean)
         mantissa = Mux(chunk.plain, 1, scalars.mantissa)
-        shift = later(scalars.shift, NormLane.SHIFT)
+        elementwise, product = constants["elementwise"], constants["product"]
+        shift = later(Mux(elementwise, constants["shift"], scalars.shift), NormLane.SHIFT)
+        by_channel = later(chunk.plain & ~elementwise, NormLane.SHIFT)
         lanes = []
         for number in range(self._cfg.engines.vector_lanes):
             m.submodules[f"lane_{number}"] = lane = NormLane()
@@ -153,17 +177,20 @@ class VectorEngine(wiring.Component):
             sum_shift = later(parameters.sum_shift[number], NormLane.SHIFT - PARAMETER_READ_LATENCY)
             m.d.comb += [
                 lane.y.eq(Mux(keep, chunk.y[number], 0)),
-                lane.x.eq(Mux(keep & chunk.paired, chunk.x[number], 0)),
-                lane.y_shift.eq(parameters.y_shift[number]),
-                lane.x_shift.eq(parameters.x_shift[number]),
+                lane.x.eq(Mux(keep & chunk.paired & ~product, chunk.x[number], 0)),
+                lane.y_shift.eq(Mux(elementwise, 0, parameters.y_shift[number])),
+                lane.x_shift.eq(Mux(elementwise, 0, parameters.x_shift[number])),
+                lane.product.eq(product),
+                lane.factor.eq(later(chunk.x[number], NormLane.SUM)),
+                lane.narrow.eq(constants["narrow"]),
                 lane.gamma.eq(parameters.gamma[number]),
                 lane.beta.eq(parameters.beta[number]),
                 lane.normalise.eq(later(chunk.writes, NormLane.SUM)),
                 lane.mean.eq(later(mean, NormLane.SUM)),
                 lane.mantissa.eq(later(mantissa, NormLane.SUM)),
-                lane.shift.eq(Mux(plain, sum_shift, shift)),
+                lane.shift.eq(Mux(by_channel, sum_shift, shift)),
                 lane.plain.eq(at_gamma),
-                lane.out_shift.eq(Mux(at_end, 0, out_shift)),
+                lane.out_shift.eq(Mux(at_end, 0, constants["out_shift"])),
             ]
             lanes.append(lane)
         return lanes

@@ -53,7 +53,7 @@ class ChunkFeeder(wiring.Component):
     -------
     i : In(stream of {y, x, paired, tag: visit_tag})
     count : In, elements a row; param : In, first group of ``tile`` channels
-    sum, normalise : In(1), what is written
+    sum, normalise : In(1), what is written; elementwise : In(1), a sum goes where a norm would
     o : Out(stream of chunk_layout)
     """
 
@@ -70,6 +70,7 @@ class ChunkFeeder(wiring.Component):
                 "param": In(operand(Opcode.NORM, "param")),
                 "sum": In(1),
                 "normalise": In(1),
+                "elementwise": In(1),
                 "o": Out(stream.Signature(chunk_layout(cfg))),
             }
         )
@@ -110,7 +111,7 @@ class ChunkFeeder(wiring.Component):
             out.counts.eq(tag.writes & ~(plain & self.normalise)),
             out.first.eq((tag.word == 0) & (number == 0)),
             out.last.eq(tag.last & ends),
-            out.addr.eq(Mux(plain, tag.sum_addr, tag.addr)),
+            out.addr.eq(Mux(plain & ~self.elementwise, tag.sum_addr, tag.addr)),
             out.entry.eq(tag.entry),
         ]
         return m

@@ -1,8 +1,8 @@
-"""One lane of the vector unit: residual sum, norm and its statistics on one element a cycle."""
+"""One lane of the vector unit: sum or product, norm and its statistics on one element a cycle."""
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,13 +31,16 @@ class NormLane(wiring.Component):
     ``normalise`` ``out = sat16(round((u * gamma + (beta << 8)) / 2**out_shift))`` of
     ``u = sat18(round(sat25(z - mean) * mantissa / 2**shift))``. The rounded sum
     ``sat16(round(z / 2**shift))`` is that of mean 0, mantissa 1, no out_shift, and ``plain``, which
-    stands for gamma 1 and beta 0. Golden functions: ``golden.numerics.norm``. One element a cycle,
-    never stalls; two DSP slices.
+    stands for gamma 1 and beta 0. With ``product`` z is multiplied by ``factor``, not by the
+    mantissa. With ``narrow``, which needs ``plain``, results are saturated to 8 bits: they are the
+    upper bytes of results of gamma 256. Golden functions: ``golden.numerics.norm``,
+    ``golden.numerics.elementwise``. One element a cycle, never stalls; two DSP slices.
 
     Members (in brackets the cycle of a port, counted from the one in which y and x are given)
     -------
     y, x : In(signed(16)) [0]; y_shift, x_shift : In(4) [1]
     normalise : In(1), mean : In(signed(25)), mantissa : In(17) [SUM]; shift : In(6) [SHIFT]
+    product : In(1), factor : In(signed(16)) [SUM]; narrow : In(1), constant while results are made
     plain : In(1), gamma : In(signed(18)) [GAMMA]; beta : In(signed(24)) [BETA]
     out_shift : In(6) [OUT_SHIFT]
     z : Out(signed(24)) [SUM]; w : Out(signed(18)) [SUM + 1]; square : Out(34) [SUM + 2]
@@ -63,6 +66,9 @@ class NormLane(wiring.Component):
                 "normalise": In(1),
                 "mean": In(signed(MEAN_BITS)),
                 "mantissa": In(VALUE_BITS),
+                "product": In(1),
+                "factor": In(signed(16)),
+                "narrow": In(1),
                 "shift": In(SHIFT_BITS),
                 "plain": In(1),
                 "gamma": In(signed(gamma)),
@@ -106,9 +112,10 @@ class NormLane(wiring.Component):
         rounded = round_saturate(self.z >> (SQUARE_SHIFT - 1), ROUNDED_BITS)
         # needs no saturation: a row's mean is at least 2 / count of the range from either end
         centred = self.z - self.mean
+        scale = Mux(self.product, self.factor, self.mantissa)
         m.d.sync += [
             a.eq(Mux(self.normalise, centred, rounded)),
-            b.eq(Mux(self.normalise, self.mantissa, rounded)),
+            b.eq(Mux(self.normalise, scale, rounded)),
             product.eq(a * b),
         ]
         m.d.comb += [self.w.eq(b), self.square.eq(product)]
@@ -124,11 +131,17 @@ class NormLane(wiring.Component):
         scaled, total = Signal(signed(35), reset_less=True), Signal(signed(36), reset_less=True)
         m.d.sync += [
             plain.eq(self.plain),
-            gamma.eq(Mux(self.plain, 1, self.gamma)),
+            gamma.eq(Mux(self.plain, Cat(~self.narrow, Const(0, 7), self.narrow), self.gamma)),
             beta.eq(Mux(plain, 0, self.beta)),
             scaled.eq(normalised.o * gamma),
             total.eq(scaled + (beta << 8)),
         ]
         m.submodules.result = result = RoundShift(len(total), SHIFT_BITS, 16)
-        m.d.comb += [result.x.eq(total), result.shift.eq(self.out_shift), self.out.eq(result.o)]
+        # of a narrow result that was clipped bit 0 is set: -32767 becomes -127
+        byte = Cat(result.o[8] | result.o[0], result.o[9:]).as_signed()
+        m.d.comb += [
+            result.x.eq(total),
+            result.shift.eq(self.out_shift),
+            self.out.eq(Mux(self.narrow, byte, result.o)),
+        ]
         return normalised.clipped, result.clipped

@@ -1,8 +1,9 @@
-"""The order in which the vector unit visits the words of the rows of a NORM instruction."""
+"""The order in which the vector unit visits the words of the rows of an instruction."""
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, Value
+from amaranth.hdl import ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,7 +12,7 @@ from transept.golden.config import Config
 from transept.rtl.arith.fixed import index_bits
 from transept.rtl.interfaces import instruction_layout, operand
 
-__all__ = ["Sweeps", "visit_tag"]
+__all__ = ["Sweeps", "is_elementwise", "visit_tag"]
 
 
 def visit_tag(cfg: Config) -> data.StructLayout:
@@ -29,16 +30,23 @@ def visit_tag(cfg: Config) -> data.StructLayout:
     )
 
 
+def is_elementwise(cfg: Config, instruction: ValueLike) -> Value:
+    """Whether an instruction of the vector unit is ELEMENTWISE; most of its operands are where
+    those of NORM are."""
+    opcode = Value.cast(instruction)[: isa.HEADER[0].width]
+    return (opcode == isa.Opcode.ELEMENTWISE) & int(cfg.blocks.elementwise)
+
+
 class Sweeps(wiring.Component):
     """Two sweeps over each row: measure(0), measure(1), write(0), measure(2), write(1), ...
 
     A row is measured while the one before it waits to be normalised, which hides the time that mean
-    and deviation take. Without ``normalise`` rows are written alone. One word a cycle; a cycle
-    between sweeps.
+    and deviation take. Without ``normalise``, and by ELEMENTWISE, rows are written alone. One word
+    a cycle; a cycle between sweeps.
 
     Members
     -------
-    i : In(stream of 256 bits), NORM; accepted when the walk before has ended
+    i : In(stream of 256 bits), NORM or ELEMENTWISE; accepted when the walk before has ended
     o : Out(stream of {y_addr, x_addr, paired, tag: visit_tag}), requests of a ``PairReader``
     """
 
@@ -61,6 +69,8 @@ class Sweeps(wiring.Component):
         cfg, out = self._cfg, self.o.payload
         layout = instruction_layout(isa.Opcode.NORM)
         fields = data.View(layout, self.i.payload)
+        elementwise = is_elementwise(cfg, self.i.payload)
+        its = data.View(instruction_layout(isa.Opcode.ELEMENTWISE), self.i.payload)
         operands = ("y", "x", "out", "sum")
         # of the row to write next, and of the word to visit next
         row = {name: Signal(index_bits(cfg.act_words), name=f"{name}_row") for name in operands}
@@ -87,10 +97,10 @@ class Sweeps(wiring.Component):
                     *(stride[name].eq(getattr(fields, f"{name}_stride")) for name in operands),
                     words.eq(fields.words),
                     rows_left.eq(fields.rows),
-                    paired.eq(fields.residual),
-                    entry.eq(fields.rowstat),
-                    measured.eq(fields.normalise),
-                    writes.eq(~fields.normalise),
+                    paired.eq(fields.residual | elementwise),
+                    entry.eq(Mux(elementwise, its.rowstat, fields.rowstat)),
+                    measured.eq(fields.normalise & ~elementwise),
+                    writes.eq(~fields.normalise | elementwise),
                     ahead.eq(0),
                 ]
                 with m.If(self.i.valid):

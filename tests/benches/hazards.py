@@ -142,6 +142,14 @@ def _norm(i: Instruction) -> tuple[Words, Words]:
     return reads, writes
 
 
+def _elementwise(i: Instruction) -> tuple[Words, Words]:
+    rows = i.rows + 1
+    reads = _rows("act", i.y_addr, i.y_stride, rows, i.words)
+    reads |= _rows("act", i.x_addr, i.x_stride, rows, i.words)
+    writes = _rows("act", i.out_addr, i.out_stride, rows, i.words)
+    return reads, writes | (_span("rowstat", i.rowstat, rows) if i.stats else set())
+
+
 def footprint(i: Instruction, config: Config) -> tuple[Words, Words]:
     """What an instruction reads and writes. Left out is what its engine orders by itself: the
     accumulators, and row statistics that it adds to."""
@@ -149,6 +157,8 @@ def footprint(i: Instruction, config: Config) -> tuple[Words, Words]:
         return _transfer(i, config.tile)
     if i.opcode == Opcode.MATMUL:
         return _matmul(i, config.tile)
+    if i.opcode == Opcode.ELEMENTWISE:
+        return _elementwise(i)
     return _norm(i) if i.opcode == Opcode.NORM else _attention(i, config.tile)
 
 

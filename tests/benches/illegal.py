@@ -18,6 +18,7 @@ from transept.golden.isa import (
     Instruction,
     Memory,
     Opcode,
+    Operation,
     OutMode,
     RowScale,
     Window,
@@ -87,6 +88,22 @@ def skeleton(config: Config) -> dict[str, Instruction]:
         "rowstat": 30,
         "inverse_count": inverse_count(2 * tile),
     }
+    elementwise = {
+        **rows,
+        "words": 2,
+        "count": 2 * tile - 1,
+        "shift": 3,
+        "y_addr": result,
+        "y_stride": 2,
+        "x_addr": act,
+        "x_stride": 3,
+        "out_addr": result + 150,
+        "out_stride": 2,
+        "out_mode": OutMode.ACT8,
+        "operation": Operation.PRODUCT,
+        "stats": 1,
+        "rowstat": 50,
+    }
     units = {Memory.VPARAM: 2 * RECORD_BYTES, Memory.TABLE: table_words(tile)}
     return {
         "vparam": _of(Opcode.LOAD, source, memory=Memory.VPARAM, words=units[Memory.VPARAM]),
@@ -134,6 +151,7 @@ def skeleton(config: Config) -> dict[str, Instruction]:
             **output,
         ),
         "norm": _of(Opcode.NORM, norm),
+        "elementwise": _of(Opcode.ELEMENTWISE, elementwise),
         "store": _of(
             Opcode.STORE,
             {"window": Window.IO, "rows": tile, "words": 2, "pitch": 4},
@@ -218,6 +236,7 @@ def _changes(config: Config) -> Iterator[tuple[str, dict[str, int], str]]:
     yield from _changed_products(config)
     yield from _changed_attention(config)
     yield from _changed_norm(config)
+    yield from _changed_elementwise(config)
 
 
 def _changed_transfers(config: Config) -> Iterator[tuple[str, dict[str, int], str]]:
@@ -265,7 +284,7 @@ def _changed_transfers(config: Config) -> Iterator[tuple[str, dict[str, int], st
 
 def _changed_shapes(config: Config) -> Iterator[tuple[str, dict[str, int], str]]:
     geometry = config.geometry
-    for place in ("matmul", "scores", "softmax", "context", "norm"):
+    for place in ("matmul", "scores", "softmax", "context", "norm", "elementwise"):
         for rows in (geometry.max_rows, 255):
             yield place, {"rows": rows}, f"rows={rows + 1} exceeds max_rows={geometry.max_rows}"
     for place in ("scores", "softmax", "context"):
@@ -360,6 +379,24 @@ def _changed_norm(config: Config) -> Iterator[tuple[str, dict[str, int], str]]:
     yield from _beyond("norm", "VPARAM", hidden // tile, "param")
 
 
+def _changed_elementwise(config: Config) -> Iterator[tuple[str, dict[str, int], str]]:
+    tile, entries = config.tile, config.memories.rowstat_entries
+    yield "elementwise", {"count": 0}, "count=0 must be at least 1"
+    says = f"count={2 * tile + 1} exceeds the elements of words=2"
+    yield "elementwise", {"count": 2 * tile + 1}, says
+    yield "elementwise", {"words": 0}, "exceeds the elements of words=0"
+    yield "elementwise", {"out_mode": OutMode.STAT8}, "out_mode=STAT8 is none of ACT16, ACT8"
+    for operation in (2, 127):
+        says = f"operation={operation} is none of SUM, PRODUCT"
+        yield "elementwise", {"operation": operation}, says
+    names = ("y", "x", "out")
+    addresses, strides = ([f"{name}_{what}" for name in names] for what in ("addr", "stride"))
+    yield from _beyond("elementwise", "ACT", config.act_words, *addresses)
+    yield from _strides("elementwise", "ACT", *strides)
+    yield "elementwise", {"out_stride": 1}, "out_stride=1 is less than words=2: rows overlap"
+    yield from _beyond("elementwise", "rowstat", entries, "rowstat")
+
+
 def _bits(config: Config) -> Iterator[Illegal]:
     """Bits that mean nothing."""
     good = skeleton(config)
@@ -372,7 +409,7 @@ def _bits(config: Config) -> Iterator[Illegal]:
         return Illegal(name, _case(text), says, ErrorCode.ILLEGAL_INSTRUCTION, index)
 
     at = names.index("matmul")
-    for opcode in (8, 9, 0x63, 0x83, 0xFF):
+    for opcode in (9, 10, 0x63, 0x83, 0xFF):
         says = f"unknown opcode {opcode:#04x}"
         yield spoilt(f"opcode {opcode}", at, opcode ^ Opcode.MATMUL, says)
     _, wait, signal = isa.HEADER

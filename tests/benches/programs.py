@@ -17,7 +17,7 @@ from options import Options
 
 from transept.golden import layouts
 from transept.golden.config import Config
-from transept.golden.isa import AMode, Memory, Opcode, OutMode, RowScale
+from transept.golden.isa import AMode, Memory, Opcode, Operation, OutMode, RowScale
 from transept.golden.numerics.norm import NormParameters, inverse_count
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "attention",
     "cases",
     "context",
+    "elementwise",
     "load",
     "matmul",
     "norm",
@@ -226,6 +227,51 @@ def norm(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     return bench.case()
 
 
+def elementwise(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
+    """One ELEMENTWISE. Options: rows, count, operation, out_mode, shift, stats, in_place (the
+    operand that the result overwrites), shared (X is one row for all)."""
+    bench, options = Bench(config, rng), Options(rng, fixed)
+    tile = config.tile
+    rows = options.upto("rows", config.geometry.max_rows)
+    count = options.upto("count", config.geometry.max_hidden // 2)
+    operation = options.pick("operation", *Operation)
+    out_mode = options.pick("out_mode", OutMode.ACT16, OutMode.ACT8)
+    shift, stats = options.upto("shift", 15), options.pick("stats", 0, 1)
+    in_place, shared = options.pick("in_place", None, "y", "x"), options.pick("shared", False, True)
+    options.done()
+    words = -(-count // tile)
+    if rows * (3 * words + 8) > config.act_words:  # leave room for the result
+        rows = max(1, config.act_words // (3 * words + 8))
+    operands = {}
+    for name in "yx":
+        addr, stride, _ = bench.load_act(rows, words, wide=True)
+        operands |= {f"{name}_addr": addr, f"{name}_stride": stride}
+    if shared and in_place != "x":
+        operands["x_stride"] = 0
+    fresh = 0 if in_place else bench.room(Memory.ACT, rows * words)
+    out = operands[f"{in_place}_addr"] if in_place else fresh
+    out_stride = operands[f"{in_place}_stride"] if in_place else words
+    entry = bench.rowstat(rows)
+    bench.emit(
+        Opcode.ELEMENTWISE,
+        rows=rows - 1,
+        words=words,
+        count=count,
+        shift=shift,
+        out_addr=out,
+        out_stride=out_stride,
+        out_mode=out_mode,
+        operation=operation,
+        stats=stats,
+        rowstat=entry,
+        **operands,
+    )
+    bench.store(out, out_stride, rows, words)
+    if stats:
+        bench.dump_rowstat(entry, rows)
+    return bench.case()
+
+
 def _norm_parameters(rng: np.random.Generator, count: int) -> NormParameters:
     """Random constants; shifts are those of each channel, or one for all."""
     shifts = rng.integers(0, 16, (3, 1 if rng.random() < 0.5 else count))
@@ -283,7 +329,8 @@ def overlapped(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
 
 def cases(config: Config) -> dict[str, Any]:
     """The programs that a configuration has the blocks for."""
-    needs = {"norm": Opcode.NORM, **dict.fromkeys(_HEADS, Opcode.SCORES)}
+    needs = {"norm": Opcode.NORM, "elementwise": Opcode.ELEMENTWISE}
+    needs |= dict.fromkeys(_HEADS, Opcode.SCORES)
     return {name: case for name, case in CASES.items() if config.has(needs.get(name, Opcode.LOAD))}
 
 
@@ -300,6 +347,7 @@ CASES = {
         context,
         attention,
         norm,
+        elementwise,
         overlapped,
     )
 }

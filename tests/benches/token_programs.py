@@ -13,7 +13,7 @@ OPCODES = {
     Engine.LOAD: [Opcode.LOAD],
     Engine.GEMM: [Opcode.MATMUL, Opcode.SCORES, Opcode.CONTEXT],
     Engine.SOFTMAX: [Opcode.SOFTMAX],
-    Engine.VECTOR: [Opcode.NORM],
+    Engine.VECTOR: [Opcode.NORM, Opcode.ELEMENTWISE],
     Engine.STORE: [Opcode.STORE],
 }
 

@@ -1,4 +1,4 @@
-"""cocotb tests of the vector unit: residual sums and norms."""
+"""cocotb tests of the vector unit: residual sums and norms, sums and products of elements."""
 
 import cocotb
 import numpy as np
@@ -6,8 +6,9 @@ import settings
 from pins import Pins
 from scratchpads import Scratchpads, run_engine
 
-from transept.golden.isa import TALLIES, Instruction, Opcode
+from transept.golden.isa import TALLIES, Instruction, Opcode, Operation, OutMode
 from transept.golden.layouts import pack_norm_parameters
+from transept.golden.numerics.elementwise import combine
 from transept.golden.numerics.fixed import Clipping
 from transept.golden.numerics.norm import (
     NormParameters,
@@ -58,7 +59,40 @@ def place(act, block, addr, stride):
         act[addr + m * stride : addr + m * stride + words].reshape(-1)[: len(row)] = row
 
 
-class Case:
+class Expected:
+    """One instruction, the memories before it (``pads``) and what they must hold afterwards; bytes:
+    of VPARAM, from ``unit`` on."""
+
+    bytes, unit = np.zeros(0, np.uint8), 0
+
+    async def load(self, pins):
+        for unit, word in enumerate(self.bytes.reshape(-1, CFG.tile)):
+            data = int.from_bytes(word.tobytes(), "little")
+            pins.put("vparam", addr=self.unit + unit, data=data, en=1)
+            await pins.tick()
+        pins.set("vparam__en", 0)
+
+    async def run(self, dut):
+        """Cycles of the instruction, after its results have been compared."""
+        pins, told = Pins(dut, DESIGN), []
+
+        async def listen():
+            while True:
+                await pins.settle()
+                if pins.raw("clipped__valid"):
+                    told.append(pins.get("clipped__payload"))
+
+        await pins.start()
+        cocotb.start_soon(listen())
+        await self.load(pins)
+        (cycles,) = await run_engine(pins, self.pads, [self.instruction])
+        assert (self.pads.act == self.act).all()
+        assert (self.pads.rowstat == self.rowstat).all()
+        assert told == [{"tally": self.tally, "count": self.clipped}]
+        return cycles
+
+
+class Case(Expected):
     """One NORM instruction, the memories before it and what they must hold afterwards.
 
     write: what is written ("out", "sum" or both); in_place: sum and result go over X and Y.
@@ -132,31 +166,42 @@ class Case:
         self.rowstat[ROWSTAT : ROWSTAT + len(y)] = abs(result).max(1)
         self.clipped = int(clipping.elements.sum())
 
-    async def load(self, pins):
-        for unit, word in enumerate(self.bytes.reshape(-1, CFG.tile)):
-            data = int.from_bytes(word.tobytes(), "little")
-            pins.put("vparam", addr=self.unit + unit, data=data, en=1)
-            await pins.tick()
-        pins.set("vparam__en", 0)
 
-    async def run(self, dut):
-        """Cycles of the instruction, after its results have been compared."""
-        pins, told = Pins(dut, DESIGN), []
+class Elementwise(Expected):
+    """One ELEMENTWISE instruction; in_place: the result goes over X."""
 
-        async def listen():
-            while True:
-                await pins.settle()
-                if pins.raw("clipped__valid"):
-                    told.append(pins.get("clipped__payload"))
-
-        await pins.start()
-        cocotb.start_soon(listen())
-        await self.load(pins)
-        (cycles,) = await run_engine(pins, self.pads, [self.instruction])
-        assert (self.pads.act == self.act).all()
-        assert (self.pads.rowstat == self.rowstat).all()
-        assert told == [{"tally": self.tally, "count": self.clipped}]
-        return cycles
+    def __init__(
+        self, rng, *, rows, count, operation, mode, shift, stats=True, refuse=0.0, in_place=False
+    ):
+        self.pads = Scratchpads(CFG, rng, refuse=refuse)
+        words = -(-count // CFG.tile)
+        stride, addresses = words + 1, {"y": 5, "x": 300, "out": 300 if in_place else 700}
+        y, x = rows_of(rng, rows, count), rows_of(rng, rows, count)[::-1]
+        place(self.pads.act, y, addresses["y"], stride)
+        place(self.pads.act, x, addresses["x"], stride)
+        self.tally, clipping = int(rng.integers(0, TALLIES)), Clipping()
+        operands = {
+            "rows": rows - 1,
+            "words": words,
+            "count": count,
+            "shift": shift,
+            **{f"{name}_addr": addr for name, addr in addresses.items()},
+            **{f"{name}_stride": stride for name in addresses},
+            "tally": self.tally,
+            "out_mode": mode,
+            "stats": int(stats),
+            "operation": operation,
+            "rowstat": ROWSTAT,
+        }
+        self.instruction = Instruction(Opcode.ELEMENTWISE, operands)
+        bits = 8 if mode == OutMode.ACT8 else 16
+        result = combine(y, x, operation, shift=shift, bits=bits, clip=clipping)
+        self.clipped = int(clipping.elements.sum())
+        self.act, self.rowstat = self.pads.act.copy(), self.pads.rowstat.copy()
+        padded = np.pad(result, ((0, 0), (0, words * CFG.tile - count)))
+        place(self.act, padded, addresses["out"], stride)
+        if stats:
+            self.rowstat[ROWSTAT : ROWSTAT + rows] = abs(result).max(1)
 
 
 @cocotb.test()
@@ -211,3 +256,46 @@ async def a_row_is_visited_for_its_statistics_and_for_each_result(dut, write):
     visits = len(write) + ("out" in write)
     assert row <= visits * visit + 2
     assert three_rows <= 3 * visits * visit + 100
+
+
+@cocotb.test()
+@cocotb.parametrize(
+    shape=[tuple(shape) for shape in parameters()["shapes"]],
+    operation=[Operation.SUM, Operation.PRODUCT],
+    mode=[OutMode.ACT16, OutMode.ACT8],
+    refuse=[0.0, 0.4],
+)
+async def sums_and_products_equal_golden(dut, shape, operation, mode, refuse):
+    rows, count, _ = shape
+    for case, in_place in enumerate((False, True)):
+        rng = settings.generator(5000, count, case, operation, mode)
+        shift = int(rng.integers(0, 16))
+        options = {"operation": operation, "mode": mode, "shift": shift, "refuse": refuse}
+        options |= {"stats": bool(case), "in_place": in_place}
+        await Elementwise(rng, rows=rows, count=count, **options).run(dut)
+
+
+@cocotb.test()
+@cocotb.parametrize(shift=range(16), mode=[OutMode.ACT16, OutMode.ACT8])
+async def all_shifts_of_products_equal_golden(dut, shift, mode):
+    """Also in rows that no norm would take, and with parameters of a norm on chip."""
+    rng = settings.generator(6000, shift)
+    before = Case(rng, rows=1, count=8, residual=True, wide=True)
+    count = min(4095, CFG.geometry.max_hidden + CFG.tile + 1)
+    case = Elementwise(
+        rng, rows=2, count=count, operation=Operation.PRODUCT, mode=mode, shift=shift
+    )
+    case.bytes, case.unit = before.bytes, 0
+    await case.run(dut)
+
+
+@cocotb.test()
+async def a_row_of_a_product_is_visited_once(dut):
+    count = CFG.geometry.max_hidden * 3 // 8
+    options = {"count": count, "operation": Operation.PRODUCT, "mode": OutMode.ACT16, "shift": 15}
+    short, long = [
+        await Elementwise(settings.generator(7000), rows=rows, **options).run(dut)
+        for rows in (3, 5)
+    ]
+    visit = count // CFG.tile * CFG.tile // CFG.engines.vector_lanes
+    assert (long - short) / 2 <= visit + 2

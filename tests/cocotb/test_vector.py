@@ -18,4 +18,4 @@ def shapes_of(cfg):
 @pytest.mark.parametrize("cfg", SIZES, ids=named)
 def test_vector(cfg):
     shapes = shapes_of(cfg)
-    assert prove(VectorEngine(cfg), "vector", cfg, shapes=shapes) == 9 * len(shapes) + 11
+    assert prove(VectorEngine(cfg), "vector", cfg, shapes=shapes) == 17 * len(shapes) + 44

@@ -24,7 +24,7 @@ def filters(*names, multipliers=2):
 
 
 def blocks(**built):
-    every = {"attention": True, "activation": True, "norm": True}
+    every = {"attention": True, "activation": True, "norm": True, "elementwise": True}
     return {"blocks": Blocks(**(every | built))}
 
 
@@ -87,7 +87,7 @@ def test_presets_are_those_that_are_pinned():
                 zip(("names", "estimate_multipliers"), FILTERS.get(name, EVERY_FILTER), strict=True)
             )
         )
-        assert config.blocks == Blocks(attention=True, activation=True, norm=True)
+        assert config.blocks == Blocks(attention=True, activation=True, norm=True, elementwise=True)
         assert (config.name, config.clock_mhz) == (name, CLOCKS.get(name, 100))
     assert list(PRESETS) == list(STORED)
 
@@ -141,6 +141,7 @@ def test_digest_names_the_hardware():
         (filters("dense", multipliers=4), "estimate_multipliers=4 exceeds half of tile=4"),
         (filters(), "attention=True with 0 key filters"),
         (blocks(attention=False), "attention=False with 4 key filters"),
+        (blocks(norm=False), "elementwise=True with norm=False: both are one unit"),
         ({"name": "../../evil"}, "name must be an identifier, got '../../evil'"),
         ({"vector_lanes": 3}, "vector_lanes must be a power of two, got 3"),
         ({"colour": 1, "banks": 2}, "a configuration has no banks, colour"),
@@ -195,15 +196,18 @@ def test_values_at_their_limits_are_taken(changes):
 def test_blocks_bring_opcodes_and_engines():
     assert {opcode for opcode in Opcode if TINY.has(opcode)} == set(Opcode)
     assert TINY.built_engines == tuple(Engine)
-    plain = TINY.replace(name="plain", **blocks(attention=False, norm=False), **filters())
+    plain = TINY.replace(
+        name="plain", **blocks(attention=False, norm=False, elementwise=False), **filters()
+    )
     assert {opcode for opcode in Opcode if not plain.has(opcode)} == {
         Opcode.SCORES,
         Opcode.CONTEXT,
         Opcode.SOFTMAX,
         Opcode.NORM,
+        Opcode.ELEMENTWISE,
     }
     assert plain.built_engines == (Engine.LOAD, Engine.GEMM, Engine.STORE)
-    assert {fmt.block for fmt in isa.FORMATS.values()} == {None, "attention", "norm"}
+    assert {fmt.block for fmt in isa.FORMATS.values()} == {None, "attention", "norm", "elementwise"}
 
 
 def test_filters_are_chosen_by_name():
@@ -227,8 +231,8 @@ def test_how_blocks_are_made_is_no_part_of_the_contract():
     assert every.program_fields == PYNQ_Z2.program_fields
     assert Config.from_fields(json.loads(json.dumps(every.program_fields))) == PYNQ_Z2
     assert Config.from_fields(json.loads(json.dumps(dataclasses.asdict(every)))) == every
-    # what stands in program files and registers since before there was a choice
-    assert (TINY.digest, PYNQ_Z2.digest) == (0x8BB468D2, 0xDAAF4946)
+    # what stands in program files and registers
+    assert (TINY.digest, PYNQ_Z2.digest) == (0xF984FDBB, 0xCFC24D98)
 
 
 def test_unknown_preset():

@@ -110,6 +110,14 @@ PINNED = {
         "registers": "758596af0d8b2c9f",
         "tables": "bde973e145af73da",
     },
+    4: {
+        "instructions": "1e7aea36a7a37acf",
+        "limits": "c9c5dda133ccc61e",
+        "presets": "bc72d411622402f6",
+        "records": "3dc7bccb791d70ce",
+        "registers": "28058e4b3d52921a",
+        "tables": "bde973e145af73da",
+    },
 }
 
 

@@ -15,7 +15,16 @@ from transept.golden import isa, layouts
 from transept.golden.config import TINY
 from transept.golden.emulator import Emulator
 from transept.golden.emulator.memory import OnChip
-from transept.golden.isa import AMode, Filter, Memory, Opcode, OutMode, RowScale, Window
+from transept.golden.isa import (
+    AMode,
+    Filter,
+    Memory,
+    Opcode,
+    Operation,
+    OutMode,
+    RowScale,
+    Window,
+)
 from transept.golden.numerics.fixed import Clipping
 from transept.golden.numerics.norm import (
     NormParameters,
@@ -559,6 +568,50 @@ def test_norm(seed, write):
             expected.act[at : at + words] = padded.reshape(words, TILE)
         expected.rowstat[40 + m] = np.abs(row).max()
         expected.tallies[i.tally] += clipping.elements.sum()
+    same(machine, expected)
+
+
+@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize("out_mode", [OutMode.ACT16, OutMode.ACT8])
+@pytest.mark.parametrize("seed", range(6))
+def test_elementwise(seed, out_mode, operation):
+    rng = np.random.default_rng(seed)
+    machine = emulator(seed)
+    machine.chip.act[:] = rng.integers(-32767, 32768, machine.chip.act.shape)
+    rows, count = int(rng.integers(1, 6)), int(rng.integers(1, 21))
+    words = -(-count // TILE) + int(rng.integers(0, 2))
+    i = instruction(
+        Opcode.ELEMENTWISE,
+        rows=rows - 1,
+        words=words,
+        count=count,
+        shift=int(rng.integers(0, 16)),
+        y_addr=3,
+        y_stride=7,
+        x_addr=100,
+        x_stride=8 * (seed % 2),
+        out_addr=3 if seed % 3 else 300,
+        out_stride=7,
+        tally=int(rng.integers(0, 64)),
+        out_mode=out_mode,
+        stats=seed // 2 % 2,
+        operation=operation,
+        rowstat=40,
+    )
+    before = run(machine, i)
+    expected = copy.deepcopy(before)
+    for m in range(rows):
+        y, x = (before.act[at : at + words].reshape(-1) for at in (3 + 7 * m, 100 + i.x_stride * m))
+        row = [0] * (words * TILE)
+        for c in range(count):
+            element, a, b = Element(), int(y[c]), int(x[c])
+            total = a * b if operation == Operation.PRODUCT else a + b
+            row[c] = element.saturate(round_shift(total, i.shift), 8 if out_mode else 16)
+            expected.tallies[i.tally] += element.clipped
+        at = i.out_addr + 7 * m
+        expected.act[at : at + words] = np.array(row).reshape(words, TILE)
+        if i.stats:
+            expected.rowstat[40 + m] = max(map(abs, row))
     same(machine, expected)
 
 

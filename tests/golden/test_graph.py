@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from graphs import GraphBuilder, cross, mlp, post_norm, pre_norm, random_inputs
+from graphs import GraphBuilder, cross, gated, mlp, post_norm, pre_norm, random_inputs
 
 from transept.golden.filters import Causal, TileThreshold, Window
 from transept.golden.graph import Dim, Graph, GraphError, State, Value
+from transept.golden.numerics.elementwise import ROTARY_SHIFT
 from transept.golden.numerics.softmax import LEVELS
-from transept.golden.ops import Attention
+from transept.golden.ops import Attention, Multiply, Rotary
 
 
 def evaluated(graph, batch=2, length=9, lengths=None):
@@ -28,8 +29,9 @@ def evaluated(graph, batch=2, length=9, lengths=None):
         post_norm(4, 16, 2, [8], Causal()),
         post_norm(5, 16, 2, [8], Window(2, 1)),
         post_norm(6, 16, 2, [8], TileThreshold(500)),
+        gated(7, 32, 4, 2, [24]),
     ],
-    ids=["post-norm", "pre-norm", "mlp", "causal", "window", "threshold"],
+    ids=["post-norm", "pre-norm", "mlp", "causal", "window", "threshold", "gated"],
 )
 def test_numpy_and_torch_agree(graph):
     lengths = {"rows": [9, 4]}
@@ -89,6 +91,47 @@ def test_attention_is_softmax_times_values(rule):
             got = found[op.out][sequence, :, own]
             off = 127 * unit[own].max() * 2 * length / LEVELS + 1
             assert np.abs(got - wanted)[:length].max() <= off
+
+
+def test_a_product_is_one_of_elements():
+    build = GraphBuilder(3)
+    y, x = build.value(7), build.value(7)
+    for bits in (16, 8):
+        out = build.multiply(y, x, bits)
+    graph = build.graph([y, x], [graph_op.out for graph_op in build.ops])
+    inputs, found = evaluated(graph)
+    real = inputs[y].astype(np.int64) * inputs[x]
+    for op in graph.ops:
+        limit = graph.values[op.out].limit
+        wanted = np.clip(np.floor(real / 2.0**op.shift + 0.5), -limit, limit)
+        assert np.array_equal(found[op.out], wanted)
+    assert out in found
+
+
+def test_a_rotary_embedding_turns_pairs():
+    """Of real numbers, to half a step of each product and of the result."""
+    heads, d, rng = 3, 8, np.random.default_rng(4)
+    build = GraphBuilder(4)
+    x, cos, sin = build.value(heads * d), build.value(d), build.value(d)
+    build.rotary(x, cos, sin, heads)
+    (op,) = build.ops
+    graph = build.graph([x, cos, sin], [op.out])
+    angle = np.tile(rng.uniform(-np.pi, np.pi, (2, 5, d // 2)), 2)
+    sign = np.repeat([-1, 1], d // 2)
+    one = 1 << ROTARY_SHIFT
+    rows = rng.integers(-32767, 32768, (2, 5, heads * d))
+    inputs = {
+        x: rows,
+        cos: np.rint(np.cos(angle) * one).astype(np.int64),
+        sin: np.rint(np.sin(angle) * sign * one).astype(np.int64),
+    }
+    found = graph.evaluate(inputs)[op.out].reshape(2, 5, heads, d)
+    pairs = rows.reshape(2, 5, heads, 2, d // 2)
+    turned = (pairs[..., 0, :] + 1j * pairs[..., 1, :]) * np.exp(1j * angle[:, :, None, : d // 2])
+    wanted = np.concatenate([turned.real, turned.imag], -1) / 2.0**op.shift
+    off = np.abs(found - wanted.clip(-127, 127))
+    assert off.max() <= 0.5 + 2.0 / 2**op.shift
+    assert (np.abs(wanted) > 127).any()
 
 
 def test_grouped_queries_share_keys():
@@ -156,6 +199,53 @@ def test_a_graph_that_is_none(message):
 def test_parts_that_are_none(make, message):
     with pytest.raises(GraphError, match=message):
         make()
+
+
+def turned(heads=2, width=16, d=8, bits=8, x_bits=16, cos_bits=16, dim="rows", shift=7):
+    """A rotary embedding with one thing that is not as it must be."""
+    values = {
+        "x": Value("x", "rows", width, x_bits),
+        "cos": Value("cos", dim, d, cos_bits),
+        "sin": Value("sin", dim, d),
+        "out": Value("out", "rows", width, bits),
+    }
+    Rotary("turn", "x", "cos", "sin", "out", heads, shift).check(values)
+
+
+def multiplied(width=4, x_bits=16, dim="rows", shift=15):
+    values = {
+        "y": Value("y", "rows", 4),
+        "x": Value("x", dim, 4, x_bits),
+        "out": Value("out", "rows", width),
+    }
+    Multiply("gate", "y", "x", "out", shift).check(values)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: turned(heads=0), "turn has 0 heads of 8 elements for the 16 of x"),
+        (lambda: turned(heads=4), "turn has 4 heads of 8 elements for the 16 of x"),
+        (lambda: turned(heads=2, width=10, d=5), "pairs are due"),
+        (lambda: turned(x_bits=8), "turn takes int16 rows, x has 8 bits"),
+        (lambda: turned(cos_bits=8), "turn takes int16 rows, cos has 8 bits"),
+        (lambda: turned(bits=16), "turn makes 8 bits, out has 16"),
+        (lambda: turned(dim="others"), "turn: x and cos differ in rows"),
+        (lambda: turned(shift=16), "turn: field shift=16 is outside 0 to 15"),
+        (lambda: multiplied(width=5), "gate has y of rows x 4 and out of rows x 5"),
+        (lambda: multiplied(x_bits=8), "gate takes int16 rows, x has 8 bits"),
+        (lambda: multiplied(dim="others"), "gate has y of rows x 4 and x of others x 4"),
+        (lambda: multiplied(shift=-1), "gate: field shift=-1 is outside 0 to 15"),
+    ],
+)
+def test_elements_that_do_not_meet(make, message):
+    with pytest.raises(GraphError, match=message):
+        make()
+
+
+def test_what_meets_is_taken():
+    turned()
+    multiplied()
 
 
 def test_inputs_are_checked():

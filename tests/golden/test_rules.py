@@ -97,11 +97,22 @@ out_stride + -1*words >= 0 if normalise=1
 sum_stride + -1*words >= 0 if sum=1
 rowstat + rows*1 <= 127
 param + words*1 + -1*1 <= 31
+# ELEMENTWISE
+rows + 1 <= 16
+count >= 1
+count + -4*words <= 0
+out_mode <= 1
+operation <= 1
+y_addr + rows*y_stride + words*1 + -1*1 <= 1599
+x_addr + rows*x_stride + words*1 + -1*1 <= 1599
+out_addr + rows*out_stride + words*1 + -1*1 <= 1599
+out_stride + -1*words >= 0
+rowstat + rows*1 <= 127 if stats=1
 """
-#: Neither attention, nor activation, nor norm.
+#: No optional block.
 BARE = TINY.replace(
     name="bare",
-    blocks=Blocks(attention=False, activation=False, norm=False),
+    blocks=Blocks(attention=False, activation=False, norm=False, elementwise=False),
     filters=Filters(names=(), estimate_multipliers=2),
 )
 

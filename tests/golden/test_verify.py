@@ -51,10 +51,10 @@ def test_the_emulator_refuses_it_before_anything_runs(name):
     assert np.array_equal(dram, kind.case.dram)
 
 
-#: Neither attention, nor activation, nor norm.
+#: No optional block.
 BARE = TINY.replace(
     name="bare",
-    blocks=Blocks(attention=False, activation=False, norm=False),
+    blocks=Blocks(attention=False, activation=False, norm=False, elementwise=False),
     filters=Filters(names=(), estimate_multipliers=2),
 )
 
@@ -66,6 +66,7 @@ BARE = TINY.replace(
         ("softmax", "block 'attention' is not built in bare"),
         ("context", "block 'attention' is not built in bare"),
         ("norm", "block 'norm' is not built in bare"),
+        ("elementwise", "block 'elementwise' is not built in bare"),
         ("vparam", "block 'norm' is not built in bare"),
         ("table", "block 'activation' is not built in bare"),
         ("matmul", "block 'activation' is not built in bare"),

@@ -18,7 +18,7 @@ from transept.sim.native import NativeSimulation
 
 
 def config(name, *filters, **blocks):
-    every = {"attention": bool(filters), "activation": True, "norm": True}
+    every = {"attention": bool(filters), "activation": True, "norm": True, "elementwise": True}
     return TINY.replace(
         name=name,
         filters=Filters(names=filters, estimate_multipliers=1),
@@ -29,11 +29,12 @@ def config(name, *filters, **blocks):
 CONFIGS = {
     cfg.name: cfg
     for cfg in (
-        config("gemm_alone", activation=False, norm=False),
+        config("gemm_alone", activation=False, norm=False, elementwise=False),
         config("no_attention"),
         config("dense_alone", "dense"),
+        config("norm_alone", "dense", elementwise=False),
         config("windows", "causal", "window", activation=False),
-        config("no_norm", "dense", "tile_threshold", norm=False),
+        config("no_norm", "dense", "tile_threshold", norm=False, elementwise=False),
     )
 }
 #: Those that are simulated; the others are elaborated.
@@ -56,7 +57,7 @@ def test_what_is_built_runs_as_the_emulator_does(name):
                 hardware.check(sim, case(cfg, rng))
 
 
-@pytest.mark.parametrize("opcode", [Opcode.SCORES, Opcode.CONTEXT, Opcode.SOFTMAX, Opcode.NORM])
+@pytest.mark.parametrize("opcode", [op for op in Opcode if isa.FORMATS[op].block])
 def test_what_is_not_built_is_illegal(opcode):
     cfg = CONFIGS["gemm_alone"]
     bench = Bench(cfg, np.random.default_rng(0))
@@ -85,5 +86,6 @@ def test_fewer_blocks_are_fewer_cells():
     count = {cfg.name: cells(cfg) for cfg in (TINY, *CONFIGS.values())}
     assert count["gemm_alone"] < count["no_attention"] < count["dense_alone"] < count["tiny"]
     assert count["windows"] < count["tiny"]
+    assert count["norm_alone"] < count["dense_alone"]
     assert count["no_norm"] < count["tiny"]
     assert count["gemm_alone"] < 0.7 * count["tiny"]
