@@ -10,6 +10,7 @@ from transept.golden.config import Config
 from transept.golden.isa import Filter
 from transept.host.compiler.tasks import (
     ContextTask,
+    ElementwiseTask,
     LoadBlock,
     LoadRows,
     NormTask,
@@ -105,9 +106,16 @@ class Cost:
         busy = sum(rows * tiles * word for rows, tiles in self._tiles(task))
         return Cycles(busy, DRAIN["softmax"])
 
-    def _norm(self, task: NormTask) -> Cycles:
+    def _visit(self, task: NormTask | ElementwiseTask) -> int:
+        """Cycles in which the vector unit visits all rows once."""
         word = max(2, self._tile // self._config.engines.vector_lanes)
-        return Cycles(2 * task.rows * task.words * word, NORM_LATENCY + DRAIN["vector"])
+        return task.rows * task.words * word
+
+    def _norm(self, task: NormTask) -> Cycles:
+        return Cycles(2 * self._visit(task), NORM_LATENCY + DRAIN["vector"])
+
+    def _elementwise(self, task: ElementwiseTask) -> Cycles:
+        return Cycles(self._visit(task), DRAIN["vector"])
 
 
 _FUNCTIONS: dict[type[Task], Callable[[Cost, Any], Cycles]] = {
@@ -119,4 +127,5 @@ _FUNCTIONS: dict[type[Task], Callable[[Cost, Any], Cycles]] = {
     SoftmaxTask: Cost._softmax,
     ContextTask: Cost._context,
     NormTask: Cost._norm,
+    ElementwiseTask: Cost._elementwise,
 }

@@ -12,8 +12,8 @@ from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
 from transept.golden.ops import Attention, Linear
 from transept.host.compiler.errors import CompileError
-from transept.host.compiler.homes import Home, crossing, first_residuals, plan
-from transept.host.compiler.layout import Layouts
+from transept.host.compiler.homes import Home, crossing, first_residuals, plan, unprojected
+from transept.host.compiler.layout import Layouts, passing_words
 from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
 from transept.host.compiler.weights import column_words
 
@@ -179,7 +179,7 @@ def spilled(graph: Graph, spill: Spill) -> frozenset[str]:
     contexts = frozenset(op.out for op in graph.ops if isinstance(op, Attention)) & values
     operands = {op.x for op in graph.ops if isinstance(op, Linear)}
     first, residuals = frozenset(first_residuals(graph, parts)), frozenset(values - operands)
-    return {
+    found = {
         Spill.NONE: first,
         Spill.CONTEXTS: contexts | first,
         Spill.NONE_WHOLE: frozenset(),
@@ -188,6 +188,7 @@ def spilled(graph: Graph, spill: Spill) -> frozenset[str]:
         Spill.BOTH: contexts | residuals | first,
         Spill.ALL: frozenset(values) | first,
     }[spill]
+    return found | unprojected(graph, parts)
 
 
 def choose(graph: Graph, config: Config, shape: Shape, policy: Policy) -> Cut | None:
@@ -366,7 +367,8 @@ class _Family:
         """Words of a row in the buffers that its values pass through."""
         if sizing.loose:
             made = {name for op in part.ops for name in op.outputs}
-            return sum(
+            passing = max(passing_words(op, self._layouts) for op in part.ops)
+            return 2 * passing + sum(
                 self._homes.turns(name, loaded=name not in made) * self._layouts[name].total
                 for name in dict.fromkeys(n for op in part.ops for n in (*op.inputs, *op.outputs))
                 if self._passes_through(name)
@@ -402,4 +404,5 @@ class _Family:
         later = {name for after in ops[position + 1 :] for name in after.inputs}
         before = {name for earlier in ops[:position] for name in earlier.outputs}
         names |= later & (before | self._loaded(ops[: position + 1]))
-        return sum(self._layouts[name].total for name in names if self._homes[name] != Home.CHIP)
+        words = sum(self._layouts[name].total for name in names if self._homes[name] != Home.CHIP)
+        return words + 2 * passing_words(op, self._layouts)

@@ -18,6 +18,7 @@ from transept.host.compiler.stream import LoadStep, Step, TaskStep
 from transept.host.compiler.tasks import (
     ContextTask,
     DramRows,
+    ElementwiseTask,
     LoadBlock,
     LoadRows,
     NormTask,
@@ -409,6 +410,30 @@ class _Emitter:
             },
         )
 
+    def _elementwise(self, task: ElementwiseTask) -> None:
+        y, x, out = task.y, task.x, task.out
+        self._emit(
+            task,
+            Opcode.ELEMENTWISE,
+            {
+                "rows": task.rows - 1,
+                "words": task.words,
+                "count": task.count,
+                "shift": task.shift,
+                "y_addr": y.addr,
+                "y_stride": y.stride,
+                "x_addr": x.addr,
+                "x_stride": x.stride,
+                "out_addr": out.addr,
+                "out_stride": out.stride,
+                "tally": self._tally(task.label),
+                "out_mode": task.out_mode,
+                "stats": int(out.stats is not None),
+                "operation": task.operation,
+                "rowstat": out.rowstat,
+            },
+        )
+
     def _tally(self, label: str) -> int:
         """The counter of an operator's clipped elements."""
         return self._tallies[label]
@@ -425,6 +450,7 @@ _EMIT: dict[type[Task], Callable[[_Emitter, Any], None]] = {
     SoftmaxTask: _Emitter._softmax,
     ContextTask: _Emitter._context,
     NormTask: _Emitter._norm,
+    ElementwiseTask: _Emitter._elementwise,
 }
 
 

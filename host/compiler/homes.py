@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 
 from transept.golden.graph import Graph, Operator
-from transept.golden.ops import Add, Attention, Linear, Norm
+from transept.golden.ops import Add, Attention, Linear, Multiply, Norm
 from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
 
-__all__ = ["Home", "Homes", "crossing", "first_residuals", "plan"]
+__all__ = ["Home", "Homes", "crossing", "first_residuals", "plan", "unprojected"]
 
 
 class Home(enum.Enum):
@@ -42,6 +42,19 @@ def crossing(graph: Graph, parts: list[Segment]) -> list[str]:
         if name in defined and name in read and name not in projected
         if isinstance(defined[name], AttentionSegment) or read[name] != {defined[name]}
     ]
+
+
+def unprojected(graph: Graph, parts: list[Segment]) -> frozenset[str]:
+    """Queries, keys and values that other operators than linear layers make: an attention loads
+    them head by head, so that they go through DRAM."""
+    return frozenset(
+        name
+        for part in parts
+        if isinstance(part, AttentionSegment)
+        for name in part.attention.inputs
+        if name not in graph.inputs
+        if all(name not in op.outputs for op in part.ops)
+    )
 
 
 def first_residuals(graph: Graph, parts: list[Segment]) -> set[str]:
@@ -119,8 +132,8 @@ class Homes:
         return 1 if array and made and name not in self._graph.outputs else 2
 
     def _overlay(self, part: Segment, op: Operator) -> None:
-        """Let the results of a norm or a sum overwrite operands that nothing reads any more."""
-        if isinstance(op, Add) or self.in_two(op):
+        """Let results of the vector unit overwrite operands that nothing reads any more."""
+        if isinstance(op, Add | Multiply) or self.in_two(op):
             results = [op.outputs[-1]]  # the norm, which comes first, leaves the operands alone
         elif isinstance(op, Norm):
             results = [op.out] if op.sum is None else [op.sum, op.out]

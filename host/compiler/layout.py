@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from transept.golden.config import Config
-from transept.golden.graph import Graph
-from transept.golden.ops import Attention, Linear
+from transept.golden.graph import Graph, Operator
+from transept.golden.ops import Attention, Linear, Rotary
 from transept.host.compiler.errors import CompileError
 
-__all__ = ["Layouts", "Segments"]
+__all__ = ["Layouts", "Segments", "passing_words"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,9 @@ class Layouts:
 
     def __getitem__(self, name: str) -> Segments:
         return self._segments[name]
+
+
+def passing_words(op: Operator, layouts: Layouts) -> int:
+    """Words of a row that an operator needs beside its values: a rotary embedding is the sum of two
+    products."""
+    return layouts[op.x].total if isinstance(op, Rotary) else 0

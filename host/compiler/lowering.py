@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
-from transept.golden.ops import Add, Linear, Norm
+from transept.golden.ops import Add, Linear, Multiply, Norm, Rotary
 from transept.host.compiler.cut import Cut, Shape
 from transept.host.compiler.homes import plan
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.lower.attention import lower_attention
+from transept.host.compiler.lower.elementwise import lower_multiply, lower_rotary
 from transept.host.compiler.lower.linear import lower_linear, lower_together
 from transept.host.compiler.lower.norm import lower_norm
 from transept.host.compiler.lower.scope import Scope
@@ -27,6 +28,8 @@ ROW_WISE: dict[type, Callable[..., None]] = {
     Linear: lower_linear,
     Norm: lower_norm,
     Add: lower_norm,
+    Multiply: lower_multiply,
+    Rotary: lower_rotary,
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from transept.golden.isa import AMode, Engine, Memory, OutMode, RowScale, Window
+from transept.golden.isa import AMode, Engine, Memory, Operation, OutMode, RowScale, Window
 from transept.golden.ops import Add, Attention, Linear, Norm
 from transept.host.compiler.hazards import Region
 from transept.host.compiler.weights import Block, ColumnTile
@@ -19,6 +19,7 @@ __all__ = [
     "Buffer",
     "ContextTask",
     "DramRows",
+    "ElementwiseTask",
     "LoadBlock",
     "LoadRows",
     "NormTask",
@@ -307,6 +308,22 @@ class NormTask(Task):
     count: int
 
 
+@dataclass(eq=False, kw_only=True)
+class ElementwiseTask(Task):
+    """Sums or products of the elements of two rows, shifted and saturated; the maxima of the rows
+    are collected if ``out`` keeps them."""
+
+    operation: Operation
+    y: Rows
+    x: Rows
+    out: Rows
+    rows: int
+    words: int
+    count: int
+    shift: int
+    out_mode: OutMode
+
+
 ENGINES: dict[type[Task], Engine] = {
     LoadRows: Engine.LOAD,
     LoadBlock: Engine.LOAD,
@@ -316,4 +333,5 @@ ENGINES: dict[type[Task], Engine] = {
     ContextTask: Engine.GEMM,
     SoftmaxTask: Engine.SOFTMAX,
     NormTask: Engine.VECTOR,
+    ElementwiseTask: Engine.VECTOR,
 }

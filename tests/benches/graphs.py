@@ -11,13 +11,14 @@ from transept.golden.filters import Causal, Dense, KeyFilter, TileThreshold, Win
 from transept.golden.graph import Dim, Graph, Operator, Value
 from transept.golden.numerics.norm import NormParameters
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
-from transept.golden.ops import Add, Attention, Linear, Norm
+from transept.golden.ops import Add, Attention, Linear, Multiply, Norm, Rotary
 
 __all__ = [
     "SMALL",
     "GraphBuilder",
     "attention_alone",
     "cross",
+    "gated",
     "iterated",
     "mlp",
     "norms_in_front",
@@ -111,6 +112,19 @@ class GraphBuilder:
             Add(self._name("add"), y, x, total, self._norm_parameters(self.values[y].width))
         )
         return total
+
+    def multiply(self, y: str, x: str, bits: int = 16) -> str:
+        """A product."""
+        out = self.beside(y, self.values[y].width, bits)
+        self.ops.append(Multiply(self._name("multiply"), y, x, out, int(self.rng.integers(10, 16))))
+        return out
+
+    def rotary(self, x: str, cos: str, sin: str, heads: int) -> str:
+        """A rotary embedding of int16 heads."""
+        out = self.beside(x, self.values[x].width, 8)
+        shift = int(self.rng.integers(5, 9))
+        self.ops.append(Rotary(self._name("rotary"), x, cos, sin, out, heads, shift))
+        return out
 
     def attention(
         self,
@@ -290,6 +304,26 @@ def norms_in_front(
     return build.graph([first], [h])
 
 
+def gated(
+    seed: int, hidden: int, heads: int, kv_heads: int, inner: Sequence[int], **sizes: int
+) -> Graph:
+    """Layers as those of Llama: RMSNorms in front, rotary embeddings, gated feed-forward layers."""
+    build = GraphBuilder(seed, **sizes)
+    first = x = build.value(hidden)
+    cos, sin = (build.value(hidden // heads) for _ in range(2))
+    h = build.norm(first, centre=False)
+    for width in inner:
+        q = build.rotary(build.linear(h, hidden), cos, sin, heads)
+        k = build.rotary(build.linear(h, hidden // heads * kv_heads), cos, sin, kv_heads)
+        v = build.linear(h, hidden // heads * kv_heads, 8)
+        context = build.attention(q, k, v, heads, kv_heads, Causal())
+        h, x = build.norm_and_sum(build.linear(context, hidden), x, centre=False)
+        gate = build.linear(h, width, table=True)
+        product = build.multiply(gate, build.linear(h, width))
+        h, x = build.norm_and_sum(build.linear(product, hidden), x, centre=False)
+    return build.graph([first, cos, sin], [h])
+
+
 def read_again(seed: int, hidden: int, heads: int) -> Graph:
     """Attentions whose operands are added once more to what comes behind later ones."""
     build = GraphBuilder(seed)
@@ -338,6 +372,7 @@ SMALL = {
     "causal": lambda: post_norm(5, 16, 2, [16], Causal()),
     "window": lambda: post_norm(6, 16, 2, [16], Window(3, 2)),
     "threshold": lambda: post_norm(7, 16, 2, [16], TileThreshold(1000)),
+    "gated": lambda: gated(10, 32, 4, 2, [24, 40]),
     "mlp": lambda: mlp(8, [10, 24, 7]),
     "mlp from int8": lambda: mlp(9, [10, 24, 7], bits=8),
 }

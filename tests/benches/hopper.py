@@ -8,7 +8,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from transept.golden.isa import Filter
-from transept.host.kernels import attention, attention_short, matmul, norm, rows
+from transept.host.kernels import attention, attention_short, elementwise, matmul, norm, rows
 
 HOPPER = GPUTarget("cuda", 90, 32)
 #: What is a multiple of sixteen.
@@ -64,6 +64,20 @@ def move(*, activate):
     types = pointers("i16", "x_ptr y_ptr lookup_ptr") | numbers("size width x_stride y_stride")
     constants = {"ACTIVATE": activate, "BITS": 16, "ASM": True, "BLOCK": 1024}
     return compiled(rows._move, types, constants)
+
+
+def multiply():
+    types = pointers("i16", "y_ptr x_ptr out_ptr")
+    types |= numbers("size width y_stride x_stride out_stride")
+    constants = {"SHIFT": 15, "BITS": 16, "ASM": True, "BLOCK": 1024}
+    return compiled(elementwise._multiply, types, constants)
+
+
+def rotate():
+    types = pointers("i16", "x_ptr cos_ptr sin_ptr") | {"out_ptr": "*i8"}
+    types |= numbers("size width d x_stride cos_stride sin_stride out_stride")
+    constants = {"SHIFT": 7, "FRACTION": 14, "ASM": True, "BLOCK": 1024}
+    return compiled(elementwise._rotate, types, constants)
 
 
 def normalise():
@@ -130,6 +144,8 @@ KERNELS = {
     "quantise": quantise,
     "activate": lambda: move(activate=True),
     "copy": lambda: move(activate=False),
+    "multiply": multiply,
+    "rotate": rotate,
     "norm": normalise,
     "linear": lambda: product(is_merged=True),
     "linear, step by step": lambda: product(is_merged=False),

@@ -12,7 +12,7 @@ from draws import int8, int16_rows
 from transept.golden.graph import Dim, Graph, Lengths, Operator, Value
 from transept.golden.numerics.norm import NormParameters
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
-from transept.golden.ops import Add, Attention, Linear, Norm
+from transept.golden.ops import Add, Attention, Linear, Multiply, Norm, Rotary
 from transept.host.backends.cpu import CpuGraph
 
 __all__ = [
@@ -23,7 +23,9 @@ __all__ = [
     "channel",
     "inputs",
     "linear",
+    "multiply",
     "norm",
+    "rotary",
     "same_bits",
     "table",
 ]
@@ -147,6 +149,25 @@ def add(width: int, rng: np.random.Generator, most: int = 15) -> Graph:
     """A sum alone."""
     op = Add("add", "y", "x", "sum", norm_parameters(width, rng, most))
     return alone(op, *(Value(name, "rows", width) for name in ("y", "x", "sum")))
+
+
+def multiply(width: int, shift: int, bits: int) -> Graph:
+    """A product of elements alone."""
+    op = Multiply("multiply", "y", "x", "out", shift)
+    return alone(
+        op, *(Value(name, "rows", width) for name in "yx"), Value("out", "rows", width, bits)
+    )
+
+
+def rotary(heads: int, d: int, shift: int) -> Graph:
+    """A rotary embedding alone; cosines and sines may be any numbers."""
+    op = Rotary("rotary", "x", "cos", "sin", "out", heads, shift)
+    return alone(
+        op,
+        Value("x", "rows", heads * d),
+        *(Value(name, "rows", d) for name in ("cos", "sin")),
+        Value("out", "rows", heads * d, 8),
+    )
 
 
 def attention(op: Attention, d: int, e: int, keys: str = "rows") -> Graph:

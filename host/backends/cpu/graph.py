@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from transept.golden.graph import Graph, GraphError, Lengths, Operator, Value
-from transept.golden.ops import Add, Attention, Linear, Norm
+from transept.golden.ops import Add, Attention, Linear, Multiply, Norm, Rotary
 from transept.host.backends.cpu.arrays import Arrays
 from transept.host.backends.cpu.attention import AttentionKernel
+from transept.host.backends.cpu.elementwise import MultiplyKernel, RotaryKernel
 from transept.host.backends.cpu.kernel import GoldenKernel, Kernel
 from transept.host.backends.cpu.linear import LinearKernel
 from transept.host.backends.cpu.norm import AddKernel, NormKernel
@@ -24,6 +25,8 @@ KERNELS: dict[type[Operator], type[Kernel]] = {
     Attention: AttentionKernel,
     Norm: NormKernel,
     Add: AddKernel,
+    Multiply: MultiplyKernel,
+    Rotary: RotaryKernel,
 }
 
 

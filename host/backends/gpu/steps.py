@@ -12,11 +12,12 @@ from typing import Protocol
 import torch
 
 from transept.golden.graph import Graph, Operator
-from transept.golden.ops import Add, Attention, Linear, Norm
+from transept.golden.ops import Add, Attention, Linear, Multiply, Norm, Rotary
 from transept.host.backends.gpu.memory import Memory
 from transept.host.backends.gpu.tune import ATTENTION_BLOCKS, Tuner, linear_blocks
 from transept.host.compiler.errors import CompileError
 from transept.host.kernels.attention import AttentionKernel
+from transept.host.kernels.elementwise import multiplied, rotated
 from transept.host.kernels.matmul import LinearKernel, joinable
 from transept.host.kernels.norm import NormKernel
 from transept.host.kernels.rows import activated, lookup, quantise_rows
@@ -175,10 +176,41 @@ class AttentionStep:
         yield from quantise(memory, op.out)
 
 
+class MultiplyStep:
+    """A product of elements, and int8 rows of it."""
+
+    def __init__(self, graph: Graph, ops: Sequence[Multiply], device: torch.device) -> None:
+        self.ops: tuple[Operator, ...] = tuple(ops)
+        self._op = ops[0]
+
+    def launches(self, memory: Memory, tuner: Tuner) -> Iterator[Launch]:
+        """The product; another kernel if a linear layer reads it."""
+        op = self._op
+        y, x, out = (memory.value(name) for name in (op.y, op.x, op.out))
+        yield lambda: multiplied(y, x, out, op.shift)
+        yield from quantise(memory, op.out)
+
+
+class RotaryStep:
+    """A rotary embedding."""
+
+    def __init__(self, graph: Graph, ops: Sequence[Rotary], device: torch.device) -> None:
+        self.ops: tuple[Operator, ...] = tuple(ops)
+        self._op = ops[0]
+
+    def launches(self, memory: Memory, tuner: Tuner) -> Iterator[Launch]:
+        """One kernel."""
+        op = self._op
+        x, cos, sin, out = (memory.value(name) for name in (*op.inputs, op.out))
+        yield lambda: rotated(x, cos, sin, out, op.shift)
+
+
 #: The step of every operator.
 STEPS: dict[type, Callable[..., Step]] = {
     Linear: LinearStep,
     Norm: NormStep,
     Add: NormStep,
     Attention: AttentionStep,
+    Multiply: MultiplyStep,
+    Rotary: RotaryStep,
 }

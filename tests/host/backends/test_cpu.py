@@ -17,7 +17,9 @@ from operators import (
     channel,
     inputs,
     linear,
+    multiply,
     norm,
+    rotary,
     same_bits,
     table,
 )
@@ -129,6 +131,15 @@ def test_norms_and_sums(kind, width):
     for epsilon, out_shift in ((0, 0), (1, 30), ((1 << 32) - 1, 63)):
         graph = norm(width, rng, residual=False, kept=False, epsilon=epsilon, out_shift=out_shift)
         same_bits(graph, inputs(graph, 1, 3, kind))
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("shift", [0, 1, 7, 15])
+def test_products_and_rotary_embeddings(kind, shift):
+    for bits in (8, 16):
+        same_bits(graph := multiply(17, shift, bits), inputs(graph, 2, 3, kind))
+    for heads, d in ((1, 2), (3, 8)):
+        same_bits(graph := rotary(heads, d, shift), inputs(graph, 2, 3, kind))
 
 
 @pytest.mark.parametrize("width", [2048, 2049])

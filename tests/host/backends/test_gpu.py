@@ -7,6 +7,7 @@ import pytest
 import torch
 from graphs import SMALL as GRAPHS
 from graphs import GraphBuilder, post_norm, random_inputs
+from operators import inputs, multiply, rotary
 from triton.runtime.errors import OutOfResources
 
 from transept.golden.config import TINY
@@ -48,6 +49,18 @@ def test_activations_of_rows_with_padding(width, bits):
     x = build.value(6)
     graph = build.graph([x], [build.linear(x, width, bits, table=True)])
     check(graph, GpuGraph(graph), 2, 5)
+
+
+@pytest.mark.parametrize("kind", ["random", "extreme", "largest"])
+@pytest.mark.parametrize(
+    "graph",
+    [multiply(11, 15, 16), multiply(11, 0, 8), rotary(3, 8, 7), rotary(1, 2, 0)],
+    ids=["product", "product of 8 bits", "rotary", "a pair"],
+)
+def test_elements_have_the_golden_bits(graph, kind):
+    given = inputs(graph, 2, 5, kind)
+    wanted, found = graph.evaluate(given), GpuGraph(graph).run(given)
+    assert np.array_equal(found[graph.outputs[0]], wanted[graph.outputs[0]])
 
 
 def test_sequences_of_a_batch_have_their_own_lengths():

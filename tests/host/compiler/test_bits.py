@@ -8,6 +8,7 @@ from emulation import emulate
 from graphs import (
     attention_alone,
     cross,
+    gated,
     iterated,
     mlp,
     post_norm,
@@ -45,6 +46,7 @@ GRAPHS = {
     "keys from DRAM": lambda: attention_alone(10, 12, 2, TileThreshold(500)),
     "uneven": lambda: uneven(11, [(8, 2, 20), (18, 3, 7)]),
     "iterated": lambda: iterated(12, 8, 2, 12, 3),
+    "gated": lambda: gated(13, 32, 4, 2, [24, 12]),
     "wide": lambda: mlp(7, [60, 90, 50]),
     "sums": lambda: read_sums(9),
     "twice": lambda: twice_the_same(10),

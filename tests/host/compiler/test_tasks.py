@@ -82,6 +82,7 @@ def test_engines_of_tasks():
         "ContextTask": Engine.GEMM,
         "SoftmaxTask": Engine.SOFTMAX,
         "NormTask": Engine.VECTOR,
+        "ElementwiseTask": Engine.VECTOR,
     }
 
 

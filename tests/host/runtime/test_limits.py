@@ -62,7 +62,7 @@ LIMITS = {
     GRAPH + "outputs": listed(1, 65536),
     GRAPH + "states": listed(0, 65536),
     GRAPH + "operators": listed(1, 65536),
-    GRAPH + "operators.0.operator": "one of linear, norm, attention, add",
+    GRAPH + "operators.0.operator": "one of linear, norm, attention, add, multiply, rotary",
     GRAPH + "operators.0.epsilon": integer(-4294967296, 4294967296),
     GRAPH + "operators.4.filter.kind": "one of dense, causal, tile_threshold, window",
     GRAPH + "operators.4.filter.parameter": integer(0, 4294967295),

@@ -63,9 +63,9 @@ def test_every_shape_gives_the_bits_of_the_golden_model(graph, device):
 
 
 def test_regions_take_turns_on_the_hardware():
-    """Two regions and two shapes of each on one simulated accelerator, with stalls on its bus."""
+    """Three regions and two shapes of each on one simulated accelerator, with stalls on its bus."""
     session = Session(TINY, "rtl", backpressure=0.2)
-    regions = [region_of(GRAPHS[name](), name) for name in ("padded heads", "threshold")]
+    regions = [region_of(GRAPHS[name](), name) for name in ("padded heads", "threshold", "gated")]
     for batch, length, real in ((2, 9, [9, 4]), (1, 14, [14])):
         for region in regions:
             inputs, lengths = random_inputs(region.graph, batch, length), {"rows": real}
