@@ -14,7 +14,8 @@ from torch import fx
 from transept.golden.graph import Graph
 from transept.host.front.frame import Frame
 from transept.host.front.masks import MaskError, key_lengths
-from transept.host.front.regions import FloatRegion, Source
+from transept.host.front.matches import Source
+from transept.host.front.regions import FloatRegion
 
 __all__ = ["Binding", "Runner", "bind"]
 
@@ -24,7 +25,8 @@ Runner = Callable[[int, dict[str, np.ndarray], dict[str, list[int]]], dict[str, 
 
 @dataclass(frozen=True, eq=False)
 class _Edge:
-    """A value that crosses: its positions in the flattened tensor, int64[batch, length, width]."""
+    """A value that crosses: its positions in the flattened tensor, int64[batch, length, width];
+    scale: of every element, negative where the value has the other sign."""
 
     name: str
     dim: str
@@ -118,7 +120,10 @@ class Binding(torch.nn.Module):
 def _edge(region: FloatRegion, graph: Graph, name: str) -> _Edge:
     value, source = graph.values[name], region.sources[name]
     positions = source.index[region.spaces.orders[value.dim]]
-    return _Edge(name, value.dim, positions, torch.as_tensor(value.scale), value.limit)
+    scale = torch.as_tensor(value.scale)
+    if source.sign is not None:
+        scale = scale * source.sign
+    return _Edge(name, value.dim, positions, scale, value.limit)
 
 
 def bind(frame: Frame, graphs: Sequence[Graph]) -> tuple[fx.GraphModule, list[Binding]]:

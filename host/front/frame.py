@@ -63,6 +63,10 @@ def frame(
             excluded |= found
             continue
         regions = find_regions(matcher, frozenset(choices.cuts))
+        unread = [op for region in regions for op in region.rotaries if not region.attends(op)]
+        if unread:
+            excluded |= {op.name: "no attention reads what it rotates" for op in unread}
+            continue
         conflicts = [op for region in regions for op in region.spaces.conflicts]
         if not conflicts:
             return Frame(module, values, matcher, regions, excluded, matcher.reasons)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from transept.golden import isa
 from transept.golden.config import Config
+from transept.golden.isa import Opcode
 from transept.host.front.matcher import Matcher
-from transept.host.front.matches import AttentionMatch, LinearMatch, Match
+from transept.host.front.matches import (
+    AttentionMatch,
+    LinearMatch,
+    Match,
+    MultiplyMatch,
+    RotaryMatch,
+)
 
 __all__ = ["limits"]
 
@@ -26,11 +34,24 @@ def _reason(op: Match, config: Config) -> str | None:
     if isinstance(op, AttentionMatch):
         return _attention(op, config)
     width = next(iter(op.defines.values())).width
+    if isinstance(op, MultiplyMatch | RotaryMatch):
+        return _elementwise(op, width, config)
     if not config.blocks.norm:
         return f"{config.name} has no vector unit"
     if width > geometry.max_hidden:
         return f"rows of {width} elements exceed {geometry.max_hidden} of {config.name}"
     return None
+
+
+def _elementwise(op: MultiplyMatch | RotaryMatch, width: int, config: Config) -> str | None:
+    if not config.blocks.elementwise:
+        return f"{config.name} multiplies no elements"
+    if isinstance(op, RotaryMatch):
+        d = op.columns.shape[1]
+        whole = d % (2 * config.tile) == 0
+        return None if whole else f"half a head of {d} elements is no multiple of {config.tile}"
+    most = isa.operand(Opcode.ELEMENTWISE, "count").most
+    return f"rows of {width} elements exceed {most}" if width > most else None
 
 
 def _attention(op: AttentionMatch, config: Config) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -10,20 +11,22 @@ import torch
 from torch import fx
 
 from transept.host.front.export import Values, float_tensor
-from transept.host.front.matches import Boundary, Match
+from transept.host.front.matches import Boundary, Gathered, Match, Source
 from transept.host.front.names import Names
 from transept.host.front.nodes import is_fixed
 from transept.host.front.patterns.attention import match_attention
 from transept.host.front.patterns.linear import match_linear
 from transept.host.front.patterns.norm import match_norm
+from transept.host.front.patterns.product import match_product
 from transept.host.front.patterns.residual import match_add
+from transept.host.front.patterns.rotary import match_rotary
 from transept.host.front.views import Rows, View, Views
 
 __all__ = ["ALONE", "Matcher"]
 
 #: Name of a parameter that belongs to the whole model.
 ALONE = "linear"
-PATTERNS = (match_linear, match_norm, match_attention, match_add)
+PATTERNS = (match_linear, match_norm, match_attention, match_rotary, match_add, match_product)
 
 
 class Matcher:
@@ -45,7 +48,7 @@ class Matcher:
         self._excluded, self.plain = excluded or {}, plain
         self.views = Views(values)
         self.matches: list[Match] = []
-        self.boundaries: dict[str, Boundary] = {}
+        self.boundaries: dict[str, Boundary | Gathered] = {}
         self.reasons: dict[fx.Node, str] = {}
         self._names = Names()
         self._turns: Counter[tuple] = Counter()
@@ -153,3 +156,12 @@ class Matcher:
                 codes, width = view.codes, view.width
             self.boundaries[name] = Boundary(node, codes, codes.numel() // width, width)
         return name
+
+    def gathered(self, source: Source) -> str:
+        """The value of some elements of a tensor that torch computes."""
+        for number in itertools.count(1):
+            name = f"%{source.node.name}:{number}"
+            known = self.boundaries.setdefault(name, Gathered(source))
+            if isinstance(known, Gathered) and known.source.same(source):
+                return name
+        raise AssertionError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +11,53 @@ from torch import fx
 from transept.golden.filters import Dense, KeyFilter
 from transept.host.front.patterns.pointwise import Pointwise
 
-__all__ = ["AddMatch", "AttentionMatch", "Boundary", "LinearMatch", "Mask", "Match", "NormMatch"]
+__all__ = [
+    "AddMatch",
+    "AttentionMatch",
+    "Boundary",
+    "Gathered",
+    "LinearMatch",
+    "Mask",
+    "Match",
+    "MultiplyMatch",
+    "NormMatch",
+    "RotaryMatch",
+    "Source",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where a value lies in the torch graph: element e of row r is element ``index[r, e]`` of the
+    flattened tensor of ``node``, times ``sign[e]`` if there are signs."""
+
+    node: fx.Node
+    index: torch.Tensor
+    sign: torch.Tensor | None = None
+
+    def rows(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The value [rows, width] in the tensor of its node."""
+        flat = tensor.detach().flatten()
+        whole = self._in_order and len(flat) == self.index.numel()
+        rows = flat.reshape(self.index.shape) if whole else flat[self.index]
+        return rows if self.sign is None else rows * self.sign
+
+    @functools.cached_property
+    def _in_order(self) -> bool:
+        count = self.index.numel()
+        return bool((self.index.flatten() == torch.arange(count)).all())
+
+    def same(self, other: Source) -> bool:
+        """Whether both are the same elements with the same signs."""
+        if self.node is not other.node or not torch.equal(self.index, other.index):
+            return False
+        signs = [torch.ones(1) if s.sign is None else s.sign for s in (self, other)]
+        return signs[0].shape == signs[1].shape and bool((signs[0] == signs[1]).all())
+
+    def columns(self, elements: torch.Tensor) -> Source:
+        """Some elements of every row."""
+        sign = None if self.sign is None else self.sign[elements]
+        return Source(self.node, self.index[:, elements], sign)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +69,30 @@ class Boundary:
     codes: torch.Tensor
     rows: int
     width: int
+
+    @property
+    def source(self) -> Source:
+        """The inverse of the codes."""
+        index = torch.empty(self.rows * self.width, dtype=torch.int64)
+        index[self.codes.flatten()] = torch.arange(len(index))
+        return Source(self.node, index.reshape(self.rows, self.width))
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """A value of rows whose elements torch computes, some of them in several places of it."""
+
+    source: Source
+
+    @property
+    def node(self) -> fx.Node:
+        """The node that computes them."""
+        return self.source.node
+
+    @property
+    def rows(self) -> int:
+        """Rows of the value."""
+        return len(self.source.index)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -95,6 +166,28 @@ class NormMatch(Match):
 @dataclass(eq=False, kw_only=True)
 class AddMatch(Match):
     """y + x."""
+
+
+@dataclass(eq=False, kw_only=True)
+class MultiplyMatch(Match):
+    """y * x, element by element."""
+
+
+@dataclass(eq=False, kw_only=True)
+class RotaryMatch(Match):
+    """``x cos + partner(x) sin``; inputs: x, cos, sin, the last two of the positions of x's rows.
+
+    heads; columns: the elements of x that each head reads, int64[heads, d]; the partner of element
+    i is i + d / 2, and the sines of the first half of d are negative.
+    """
+
+    heads: int
+    columns: torch.Tensor
+
+    @property
+    def constants(self) -> tuple[torch.Tensor, ...]:
+        """The elements that each head reads."""
+        return (self.columns,)
 
 
 @dataclass(frozen=True, eq=False)

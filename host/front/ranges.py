@@ -10,9 +10,9 @@ import torch
 
 from transept.host.front.export import Arguments, Values
 from transept.host.front.masks import MaskError, key_lengths
-from transept.host.front.matches import LinearMatch
+from transept.host.front.matches import LinearMatch, Source
 from transept.host.front.names import base_name
-from transept.host.front.regions import FloatRegion, Source
+from transept.host.front.regions import FloatRegion
 
 __all__ = ["SMALLEST", "Ranges", "observe"]
 

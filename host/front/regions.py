@@ -7,7 +7,6 @@ one region, whatever the model is.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -18,45 +17,16 @@ from transept.host.front.matcher import Matcher
 from transept.host.front.matches import (
     AddMatch,
     AttentionMatch,
-    Boundary,
     LinearMatch,
     Match,
+    MultiplyMatch,
     NormMatch,
+    RotaryMatch,
+    Source,
 )
 from transept.host.front.spaces import Groups, Spaces
 
-__all__ = ["FloatRegion", "Source", "find_regions"]
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """Where a value lies in the torch graph: element e of row r is element ``index[r, e]`` of the
-    flattened tensor of ``node``."""
-
-    node: fx.Node
-    index: torch.Tensor
-
-    @classmethod
-    def of(cls, boundary: Boundary) -> Source:
-        """The inverse of the codes of a boundary."""
-        index = torch.empty(boundary.rows * boundary.width, dtype=torch.int64)
-        index[boundary.codes.flatten()] = torch.arange(len(index))
-        return cls(boundary.node, index.reshape(boundary.rows, boundary.width))
-
-    def rows(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The value [rows, width] in the tensor of its node."""
-        flat = tensor.detach().flatten()
-        whole = self._in_order and len(flat) == self.index.numel()
-        return flat.reshape(self.index.shape) if whole else flat[self.index]
-
-    @functools.cached_property
-    def _in_order(self) -> bool:
-        count = self.index.numel()
-        return bool((self.index.flatten() == torch.arange(count)).all())
-
-    def columns(self, elements: torch.Tensor) -> Source:
-        """Some elements of every row."""
-        return Source(self.node, self.index[:, elements])
+__all__ = ["FloatRegion", "find_regions"]
 
 
 @dataclass(eq=False)
@@ -86,6 +56,16 @@ class FloatRegion:
     def attentions(self) -> list[AttentionMatch]:
         """Its attentions."""
         return [op for op in self.ops if isinstance(op, AttentionMatch)]
+
+    @property
+    def rotaries(self) -> list[RotaryMatch]:
+        """Its rotary embeddings."""
+        return [op for op in self.ops if isinstance(op, RotaryMatch)]
+
+    def attends(self, rotary: RotaryMatch) -> bool:
+        """Whether attentions, and nothing else, read what a rotary embedding makes."""
+        (out,) = rotary.outputs
+        return out not in self.outputs and any(out in op.inputs for op in self.attentions)
 
 
 def find_regions(matcher: Matcher, cuts: frozenset[str] = frozenset()) -> list[FloatRegion]:
@@ -161,10 +141,23 @@ def _depths(matcher: Matcher, cuts: frozenset[str]) -> dict[str, int]:
 
 def _crosses(op: Match, maker: Match) -> bool:
     """Whether a value goes through torch though both operators match: attention takes int8 from
-    linear layers alone, and sums take values whose scales are powers of two."""
+    linear layers and rotary embeddings alone, rotary embeddings take what has no other scale, and
+    only linear layers take the scale that a product has."""
+    plain = isinstance(maker, LinearMatch) and maker.activation is None
     if isinstance(op, AttentionMatch):
-        return not (isinstance(maker, LinearMatch) and maker.activation is None)
-    return False
+        return not (plain or (isinstance(maker, RotaryMatch) and _in_order_of(op, maker)))
+    if isinstance(op, RotaryMatch):
+        return not plain
+    return isinstance(maker, MultiplyMatch | RotaryMatch) and not isinstance(op, LinearMatch)
+
+
+def _in_order_of(op: AttentionMatch, maker: RotaryMatch) -> bool:
+    """Whether an attention reads the heads of a rotary embedding as they lie."""
+    return all(
+        bool((columns.flatten() == torch.arange(columns.numel())).all())
+        for value, columns in zip(op.inputs, op.columns, strict=True)
+        if value in maker.outputs
+    )
 
 
 class _Builder:
@@ -181,9 +174,9 @@ class _Builder:
         self._nodes = nodes
         for op in ops:
             for name, boundary in op.defines.items():
-                self._sources[name] = Source.of(boundary)
+                self._sources[name] = boundary.source
             if isinstance(op, LinearMatch):
-                self._before[op.name] = Source.of(op.product)
+                self._before[op.name] = op.product.source
 
     def region(self) -> FloatRegion:
         outputs = [name for name in self._sources if self._read_outside(name)]
@@ -233,11 +226,12 @@ class _Builder:
         for op in self._ops:
             if isinstance(op, AttentionMatch):
                 ops += self._attention(op)
-            elif len(op.inputs) == 1:
-                ops.append(replace(op, inputs=(self._value(op.inputs[0], f"{op.name}.input"),)))
+            elif isinstance(op, RotaryMatch):
+                ops += self._rotary(op)
             else:
-                y, x = op.inputs
-                inputs = (self._value(y, f"{op.name}.input"), self._value(x, f"{op.name}.residual"))
+                second = "factor" if isinstance(op, MultiplyMatch) else "residual"
+                wanted = (f"{op.name}.input", f"{op.name}.{second}")
+                inputs = tuple(map(self._value, op.inputs, wanted))
                 ops.append(replace(op, inputs=inputs))
         return ops
 
@@ -247,39 +241,60 @@ class _Builder:
             return value
         if value not in self._renamed:
             self._renamed[value] = wanted
-            self._sources[wanted] = Source.of(self._matcher.boundaries[value])
+            self._sources[wanted] = self._matcher.boundaries[value].source
             self._inputs[wanted] = None
         return self._renamed[value]
+
+    def _source(self, value: str) -> Source:
+        """Where a value lies, whoever makes it."""
+        return self._sources.get(value) or self._matcher.boundaries[value].source
 
     def _attention(self, op: AttentionMatch) -> list[Match]:
         """The attention with its operands in the order of heads, and the linear layers that make
         them so."""
-        makers = {out: maker for maker in self._ops for out in maker.outputs}
         ops: list[Match] = []
         inputs = []
         for value, columns, role in zip(
             op.inputs, op.columns, ("query", "key", "value"), strict=True
         ):
-            elements, name = columns.flatten(), f"{op.name}.{role}"
-            maker = makers.get(value)
-            source = self._sources.get(value) or Source.of(self._matcher.boundaries[value])
-            self._sources[name] = source.columns(elements)
-            if isinstance(maker, LinearMatch):
-                x = self._value(maker.inputs[0], f"{maker.name}.input")
-                ops.append(
-                    replace(
-                        maker,
-                        name=name,
-                        inputs=(x,),
-                        outputs=(name,),
-                        weight=maker.weight[elements],
-                        bias=maker.bias[elements],
-                    )
-                )
-            else:
-                self._inputs[name] = None
-            inputs.append(name)
+            if isinstance(self._maker(value), RotaryMatch):
+                inputs.append(value)
+                continue
+            ops += self._heads(value, columns, f"{op.name}.{role}")
+            inputs.append(f"{op.name}.{role}")
         return [*ops, replace(op, inputs=tuple(inputs))]
+
+    def _rotary(self, op: RotaryMatch) -> list[Match]:
+        """The same for a rotary embedding."""
+        x, cos, sin = op.inputs
+        name = f"{op.name}.input"
+        ops = self._heads(x, op.columns, name)
+        inputs = (name, self._value(cos, f"{op.name}.cos"), self._value(sin, f"{op.name}.sin"))
+        return [*ops, replace(op, inputs=inputs)]
+
+    def _maker(self, value: str) -> Match | None:
+        """The operator of the region that makes a value."""
+        return next((op for op in self._ops if value in op.outputs), None)
+
+    def _heads(self, value: str, columns: torch.Tensor, name: str) -> list[Match]:
+        """Define ``name``, some elements of a value in the order of heads: the linear layer that
+        makes them, if one does."""
+        elements, maker = columns.flatten(), self._maker(value)
+        self._sources[name] = self._source(value).columns(elements)
+        if not isinstance(maker, LinearMatch):
+            self._inputs[name] = None
+            return []
+        x = self._value(maker.inputs[0], f"{maker.name}.input")
+        return [
+            replace(
+                maker,
+                name=name,
+                inputs=(x,),
+                outputs=(name,),
+                weight=maker.weight[elements],
+                bias=maker.bias[elements],
+            )
+        ]
 
     # --- sums that a norm reads
     def _fused(self, ops: list[Match], outputs: list[str]) -> list[Match]:

@@ -276,7 +276,9 @@ ZOO: dict[str, Callable[[], Example]] = {
     "modernbert": modernbert,
     "llama": lambda: text(
         transformers.LlamaModel(
-            transformers.LlamaConfig(**sizes(num_key_value_heads=2), use_cache=False)
+            transformers.LlamaConfig(
+                **sizes(num_attention_heads=2, num_key_value_heads=1), use_cache=False
+            )
         )
     ),
     "encoder, post-norm": lambda: encoder(norm_first=False),

@@ -54,6 +54,20 @@ def gpt2():
     return text(transformers.GPT2Model(config), 100, 128)
 
 
+def smollm2(tokens):
+    """Of SmolLM2-135M: RMSNorms, rotary embeddings, grouped keys, a gated feed-forward layer."""
+    config = transformers.LlamaConfig(
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=1,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        vocab_size=100,
+        use_cache=False,
+    )
+    return text(transformers.LlamaModel(config), 100, tokens)
+
+
 def encoder(hidden, heads, inner, tokens, **options):
     layer = nn.TransformerEncoderLayer(hidden, heads, inner, batch_first=True, **options)
     return layer, (torch.randn(1, tokens, hidden),)
@@ -67,13 +81,15 @@ LAYERS = {
     "bert-base, 128": (lambda: bert(768, 12, 3072, 128), 0.95),
     "deit-s, 197": (deit, 0.95),
     "gpt2, 128": (gpt2, 0.95),
+    "smollm2, 128": (lambda: smollm2(128), 0.975),
+    "smollm2, 16": (lambda: smollm2(16), 0.7),  # as fast as memory brings weights
     "pre-norm encoder, 128": (
         lambda: encoder(512, 8, 2048, 128, norm_first=True, activation="gelu"),
         0.95,
     ),
     "lu et al. 2020, 64": (lambda: encoder(512, 8, 2048, 64), 0.97),
 }
-FAST = {"minilm, 128"}
+FAST = {"minilm, 128", "smollm2, 16"}
 
 
 def measured(model, inputs, config=PYNQ_Z2, **options):

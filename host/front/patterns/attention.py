@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,8 @@ from transept.host.front.masks import MASKED, describe, is_mask
 from transept.host.front.matches import AttentionMatch, Boundary, Mask
 from transept.host.front.names import base_name
 from transept.host.front.nodes import drops_nothing, named, operands
-from transept.host.front.views import SAME, View
+from transept.host.front.patterns.heads import Heads, heads_of
+from transept.host.front.views import SAME
 
 if TYPE_CHECKING:
     from transept.host.front.matcher import Matcher
@@ -55,8 +55,8 @@ def match_attention(m: Matcher, node: fx.Node) -> AttentionMatch | None:
     core = _sdpa(m, node) or _spelled_out(m, node)
     if core is None:
         return None
-    q, v = _heads(m, core.q), _heads(m, core.v)
-    k = _heads(m, core.k, transposed=core.transposed)
+    q, v = heads_of(m, core.q), heads_of(m, core.v)
+    k = heads_of(m, core.k, transposed=core.transposed)
     if q is None or k is None or v is None:
         m.reasons[node] = "its heads are laid out in a way that no view explains"
         return None
@@ -190,77 +190,9 @@ def _number(m: Matcher, node: object) -> float | None:
     return float(node)  # type: ignore[arg-type]
 
 
-# --- heads ---------------------------------------------------------------------------------------
-@dataclass(frozen=True, eq=False)
-class _Heads:
-    """rows: int64[batch, length]; columns: int64[heads, d]; head: of each slice, int64[slices];
-    batch: of each slice; leading: the tensor's dimensions before [length, d]."""
-
-    value: str
-    rows: torch.Tensor
-    columns: torch.Tensor
-    batch: torch.Tensor
-    head: torch.Tensor
-    factor: float
-    leading: tuple[int, ...]
-
-
-def _heads(m: Matcher, node: fx.Node, *, transposed: bool = False) -> _Heads | None:
-    """A tensor [.., length, d] (or [.., d, length]) as heads of a value. What torch computes is
-    rows of all heads; a tensor whose elements lie otherwise is a value of its own."""
-    if not m.values[node].numel():
-        return None
-    view = m.views[node]
-    if isinstance(view, View) and isinstance(view.value, fx.Node):
-        source = _own(m, view.value)
-        codes = source.codes.flatten()[view.codes]
-        view = View(source.value, source.width, codes, view.factor)
-    found = _of_view(m, view, transposed) if isinstance(view, View) else None
-    return found or _of_view(m, _own(m, node, transposed), transposed)
-
-
-def _own(m: Matcher, node: fx.Node, transposed: bool = False) -> View:
-    """A tensor that torch computes, as rows (batch, length) of heads * d elements."""
-    shape = list(m.values[node].shape)
-    shape = [1] * (2 - len(shape)) + shape
-    if transposed:
-        shape[-2:] = shape[:-3:-1]
-    *_, length, d = shape
-    heads = shape[-3] if len(shape) > 3 else 1
-    batch = math.prod(shape) // (heads * length * d)
-    codes = torch.arange(math.prod(shape)).reshape(batch, length, heads, d).transpose(1, 2)
-    codes = codes.reshape(shape)
-    codes = codes.transpose(-1, -2) if transposed else codes
-    return View(m.own(node, codes, heads * d), heads * d, codes)
-
-
-def _of_view(m: Matcher, view: View, transposed: bool) -> _Heads | None:
-    codes = view.codes.transpose(-1, -2) if transposed else view.codes
-    if codes.ndim < 3 or view.factor == 0:
-        return None
-    leading = tuple(codes.shape[:-2])
-    codes = codes.reshape(-1, *codes.shape[-2:])  # (slices, length, d)
-    rows, elements = codes // view.width, codes % view.width
-    if (rows != rows[..., :1]).any() or (elements != elements[:, :1]).any():
-        return None
-    rows, batch = _distinct(rows[..., 0])
-    columns, head = _distinct(elements[:, 0])
-    complete = torch.unique(rows)
-    if len(complete) != rows.numel() or len(complete) != m.count(view.value):
-        return None
-    return _Heads(str(view.value), rows, columns, batch, head, view.factor, leading)
-
-
-def _distinct(slices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Different slices in the order in which they appear, and the number of each slice."""
-    numbers: dict[tuple, int] = {}
-    index = [numbers.setdefault(tuple(part), len(numbers)) for part in slices.tolist()]
-    return torch.tensor(list(numbers)), torch.tensor(index)
-
-
 # --- putting it together -------------------------------------------------------------------------
 def _build(
-    m: Matcher, node: fx.Node, core: _Core, q: _Heads, k: _Heads, v: _Heads
+    m: Matcher, node: fx.Node, core: _Core, q: Heads, k: Heads, v: Heads
 ) -> AttentionMatch | None:
     heads, kv_heads = len(q.columns), len(k.columns)
     if not _aligned(m, node, core, q, k, v):
@@ -312,7 +244,7 @@ def _build(
     return replace(found, name=name, outputs=(name,), defines={name: boundary}, filter=rule)
 
 
-def _aligned(m: Matcher, node: fx.Node, core: _Core, q: _Heads, k: _Heads, v: _Heads) -> bool:
+def _aligned(m: Matcher, node: fx.Node, core: _Core, q: Heads, k: Heads, v: Heads) -> bool:
     """Whether slice i of q meets slice i of k and v, of the same sequence and its own head."""
     heads, kv_heads = len(q.columns), len(k.columns)
     if heads % kv_heads or len(v.columns) != kv_heads or len(q.rows) != len(k.rows):
@@ -329,7 +261,7 @@ def _aligned(m: Matcher, node: fx.Node, core: _Core, q: _Heads, k: _Heads, v: _H
     return bool((k.rows == v.rows).all()) and k.rows.shape == v.rows.shape
 
 
-def _met(part: _Heads, leading: tuple[int, ...], shares: bool) -> torch.Tensor | None:
+def _met(part: Heads, leading: tuple[int, ...], shares: bool) -> torch.Tensor | None:
     """The slice of ``part`` that each slice of a product meets; None if they do not."""
     index = torch.arange(len(part.batch)).reshape(part.leading)
     if shares and index.shape[-1] and leading[-1] % index.shape[-1] == 0:

@@ -12,11 +12,26 @@ import torch
 from transept.golden.config import Config
 from transept.golden.filters import Dense, KeyFilter
 from transept.golden.graph import Dim, Graph, GraphError, Operator, Value
-from transept.golden.ops import Attention, Linear, Norm
+from transept.golden.numerics.elementwise import ROTARY_SHIFT
+from transept.golden.ops import Attention, Linear, Multiply, Norm, Rotary
 from transept.host.front.errors import UnfitError
-from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, Match, NormMatch
+from transept.host.front.matches import (
+    AddMatch,
+    AttentionMatch,
+    LinearMatch,
+    Match,
+    MultiplyMatch,
+    NormMatch,
+    RotaryMatch,
+)
 from transept.host.front.names import base_name
 from transept.host.front.quantise.attention import quantise_attention
+from transept.host.front.quantise.elementwise import (
+    ROTATED_SHIFT,
+    quantise_product,
+    quantise_rotary,
+)
+from transept.host.front.quantise.grids import INT16
 from transept.host.front.quantise.linear import quantise_linear
 from transept.host.front.quantise.norm import quantise_add, quantise_norm
 from transept.host.front.quantise.rounding import Feedback, feedback
@@ -90,6 +105,12 @@ class Quantiser:
             q, k, v = op.inputs
             rule = self._filter if self._filter and op.filter == Dense() else op.filter
             return self._shared(op, self._attention, q=q, k=k, v=v, out=op.outputs[0], filter=rule)
+        if isinstance(op, MultiplyMatch):
+            operands = dict(zip(("y", "x"), op.inputs, strict=True))
+            return self._shared(op, self._product, **operands, out=op.outputs[0])
+        if isinstance(op, RotaryMatch):
+            operands = dict(zip(("x", "cos", "sin"), op.inputs, strict=True))
+            return self._shared(op, self._rotary, **operands, out=op.outputs[0])
         assert isinstance(op, NormMatch | AddMatch)
         lost = self.scales.lost(op)
         if lost is not None:
@@ -128,6 +149,22 @@ class Quantiser:
         scales = [self.scales.scale[name] for name in (*op.inputs, *op.outputs)]
         geometry = self._config.geometry
         return quantise_attention(op, *scales, block=geometry.tile, most_keys=geometry.max_tokens)
+
+    def _product(self, op: MultiplyMatch) -> Multiply:
+        shift = self.scales.shifts[base_name(op.name)]
+        y, x, out = (self.scales.scale[name] for name in (*op.inputs, *op.outputs))
+        if not np.allclose(out, y * x * 2.0**shift, rtol=1e-9, atol=0):
+            raise UnfitError(op.name, "what it shares its operands' or its result's scale with")
+        return quantise_product(op, shift)
+
+    def _rotary(self, op: RotaryMatch) -> Rotary:
+        x, out = (self.scales.scale[name] for name in (op.inputs[0], *op.outputs))
+        if not np.allclose(out, x * 2.0**ROTATED_SHIFT, rtol=1e-9, atol=0):
+            raise UnfitError(op.name, "something else reads what it rotates")
+        largest = max(float(self._ranges[name].max()) for name in op.inputs[1:])
+        if largest * 2**ROTARY_SHIFT > INT16:
+            raise UnfitError(op.name, f"its cosines or sines reach {largest:g}, 2 is too much")
+        return quantise_rotary(op)
 
     def _norm(self, op: NormMatch) -> Norm:
         exponents, out = self.scales.exponents, self.scales.scale[op.outputs[0]]

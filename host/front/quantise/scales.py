@@ -12,8 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, Match, NormMatch
+from transept.golden.numerics.elementwise import ROTARY_SHIFT
+from transept.host.front.matches import (
+    AddMatch,
+    AttentionMatch,
+    LinearMatch,
+    Match,
+    MultiplyMatch,
+    NormMatch,
+    RotaryMatch,
+)
 from transept.host.front.names import base_name
+from transept.host.front.quantise.elementwise import (
+    MOST_PRODUCT_SHIFT,
+    ROTATED_SHIFT,
+    product_shift,
+)
 from transept.host.front.quantise.grids import INT8, INT16, MARGIN16, power_of_two
 from transept.host.front.quantise.norm import MOST_SHIFT, sum_exponent
 from transept.host.front.quantise.tables import FittedTable, fit_table
@@ -42,7 +56,8 @@ class Scales:
     """Scales of all values of some operators.
 
     scale: float64[width] by value; bits: 8 or 16; exponents: of one step, for operands of sums and
-    sums that are kept; totals: exponents of the 24-bit sums, by operator; tables: by linear layer.
+    sums that are kept; totals: exponents of the 24-bit sums, by operator; shifts: of products, by
+    the base name of the operator; tables: by linear layer.
     """
 
     def __init__(self, ops: Sequence[Match], ranges: Ranges) -> None:
@@ -51,6 +66,7 @@ class Scales:
         self.scale: dict[str, np.ndarray] = {}
         self.exponents: dict[str, np.ndarray] = {}
         self.totals: dict[str, int] = {}
+        self.shifts: dict[str, int] = {}
         self.tables: dict[str, FittedTable] = {}
         self._members = self._groups()
         self._largest = {key: self._reach(values) for key, values in self._members.items()}
@@ -64,6 +80,7 @@ class Scales:
             for value in self._members[key]:
                 self.exponents[value] = self._exponents[key]
                 self.scale[value] = 2.0 ** self._exponents[key]
+        self._multiply()
         self._fit()
 
     # --- who shares
@@ -77,6 +94,7 @@ class Scales:
                     place = (base_name(op.name), kind, index)
                     groups.join([places.setdefault(place, value), value])
                     eight = isinstance(op, AttentionMatch) and kind == "in"
+                    eight |= isinstance(op, RotaryMatch) and kind == "out"
                     self.bits[value] = 8 if eight else self.bits.get(value, 16)
         members: dict[str, list[str]] = {}
         for value in self.bits:
@@ -131,7 +149,10 @@ class Scales:
         are brought within the reach of shifts."""
         largest = self._largest[key]
         attention = next(iter(self._readers(values, AttentionMatch)), None)
-        if attention is not None and self.bits[values[0]] == 8:
+        factors = [op.inputs[1:] for op in self._readers(values, RotaryMatch)]
+        if any(value in names for names in factors for value in values):
+            scale = np.full(len(largest), 2.0**-ROTARY_SHIFT)
+        elif attention is not None and self.bits[values[0]] == 8:
             scale = _eight_bits(attention, values, largest)
         elif any(op.activation for op in self._makers(values, LinearMatch)):  # type: ignore[attr-defined]
             exponent = self._bounded(values, largest)
@@ -249,6 +270,49 @@ class Scales:
             return need
         factor = np.rint(np.log2(_smoothing(self._largest[key], weights)))
         return (factor + (need - factor).max()).astype(np.int64)
+
+    # --- products
+    def _multiply(self) -> None:
+        """The scale of a product is that of its operands, times a power of two: where nothing else
+        reads an operand, its scale is chosen so that the product has the one that its readers want.
+        What is rotated is finer than what comes of it."""
+        for op in self._ops:
+            if isinstance(op, RotaryMatch):
+                self._set(op.inputs[0], self.scale[op.outputs[0]] * 2.0**-ROTATED_SHIFT)
+            elif isinstance(op, MultiplyMatch) and base_name(op.name) not in self.shifts:
+                self.shifts[base_name(op.name)] = self._product(op)
+
+    def _product(self, op: MultiplyMatch) -> int:
+        """The shift of a product, after its scales are set."""
+        (out,) = op.outputs
+        free = next((value for value in op.inputs[::-1] if self._is_free(value)), None)
+        fixed = self.scale[next(value for value in op.inputs if value != free)]
+        wanted = self.scale[out]
+        if free is None:
+            y, x = (self.scale[value] for value in op.inputs)
+            shift = max(0, min(MOST_PRODUCT_SHIFT, int(np.ceil(np.log2(wanted / (y * x)).max()))))
+            self._set(out, y * x * 2.0**shift)
+            return shift
+        need = self._largest[self._group_of[free]] * MARGIN16 / INT16
+        shift = product_shift(fixed, need, wanted)
+        if shift < 0:
+            wanted, shift = wanted * 2.0**-shift, 0
+            self._set(out, wanted)
+        self._set(free, wanted / (fixed * 2.0**shift))
+        return shift
+
+    def _is_free(self, value: str) -> bool:
+        """Whether products alone read a value that has no scale for another reason."""
+        values = self._members[self._group_of[value]]
+        makers = self._makers(values, Match)
+        plain = all(isinstance(op, LinearMatch) and op.activation is None for op in makers)
+        readers = self._readers(values, Match)
+        return plain and all(isinstance(op, MultiplyMatch) for op in readers)
+
+    def _set(self, value: str, scale: np.ndarray) -> None:
+        """Give all values of a group a scale."""
+        for member in self._members[self._group_of[value]]:
+            self.scale[member] = scale
 
     # --- activations
     def _fit(self) -> None:

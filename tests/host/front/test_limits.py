@@ -32,7 +32,8 @@ def test_everything_else_fits():
 
 def test_a_block_that_is_not_built():
     vector = ("norm1", "norm2", "model.sum", "model.sum~2")
-    assert limited(blocks={"norm": False}) == dict.fromkeys(vector, "small has no vector unit")
+    bare = {"norm": False, "elementwise": False}
+    assert limited(blocks=bare) == dict.fromkeys(vector, "small has no vector unit")
     none = dataclasses.replace(TINY.filters, names=())
     assert limited(blocks={"attention": False}, filters=none) == {
         "self_attn.attention": "small has no attention core"

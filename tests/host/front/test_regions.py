@@ -6,8 +6,8 @@ from matches import matched
 from torch import nn
 from torch.nn import functional
 
-from transept.host.front.matches import Boundary
-from transept.host.front.regions import Source, find_regions
+from transept.host.front.matches import Boundary, Source
+from transept.host.front.regions import find_regions
 
 X = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
 
@@ -230,10 +230,21 @@ def test_where_every_value_lies():
 
 def test_a_source_inverts_a_boundary():
     """Element i of the tensor is element codes[i] of the rows."""
-    source = Source.of(Boundary(None, torch.tensor([[5, 1, 3], [0, 2, 4]]), 2, 3))
+    source = Boundary(None, torch.tensor([[5, 1, 3], [0, 2, 4]]), 2, 3).source
     assert source.index.tolist() == [[3, 1, 4], [2, 5, 0]]
     tensor = torch.arange(10, 16).reshape(2, 3)
     assert source.rows(tensor).tolist() == [[13, 11, 14], [12, 15, 10]]
     assert source.columns(torch.tensor([2, 0])).index.tolist() == [[4, 3], [0, 2]]
-    plain = Source.of(Boundary(None, torch.arange(6), 3, 2))
+    plain = Boundary(None, torch.arange(6), 3, 2).source
     assert plain.rows(tensor).tolist() == [[10, 11], [12, 13], [14, 15]]
+
+
+def test_a_source_may_have_signs():
+    tensor, index = torch.arange(10.0, 16), torch.tensor([[0, 1], [0, 5]])
+    source = Source(None, index, torch.tensor([-1.0, 1.0]))
+    assert source.rows(tensor).tolist() == [[-10, 11], [-10, 15]]
+    assert source.columns(torch.tensor([1, 0])).rows(tensor).tolist() == [[11, -10], [15, -10]]
+    assert source.same(Source(None, index.clone(), torch.tensor([-1.0, 1.0])))
+    others = (None, torch.tensor([-1.0, -1.0]), torch.tensor([-1.0]))
+    assert not any(source.same(Source(None, index, sign)) for sign in others)
+    assert not source.same(Source(None, index + 1, source.sign))
