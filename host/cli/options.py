@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from transept.golden.config import HLS_BLOCKS, PRESETS, Config, preset
+from transept.golden.config import HLS_BLOCKS, PRESETS, Blocks, Config, preset
 from transept.golden.filters import FILTERS
 from transept.host.devices.catalogue import ACCELERATORS
 from transept.host.limits import MAX_TOKENS, check_sequences
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchOption",
+    "BlocksOption",
     "ConfigOption",
     "DeviceName",
     "DeviceOption",
@@ -86,6 +88,11 @@ FiltersOption = Annotated[
     str | None,
     typer.Option("--filters", help=f"key filters that are built, of {','.join(FILTERS)}"),
 ]
+_BLOCKS = tuple(field.name for field in dataclasses.fields(Blocks))
+BlocksOption = Annotated[
+    str | None,
+    typer.Option("--blocks", help=f"optional parts that are built, of {','.join(_BLOCKS)}"),
+]
 MemoryOption = Annotated[
     MemoryName, typer.Option("--memory", help="25.6, 12.8 or 6.4 bytes a cycle")
 ]
@@ -119,14 +126,27 @@ def choose_config(
     memory: MemoryName = MemoryName.default,
     hls: str | None = None,
     filters: str | None = None,
+    blocks: str | None = None,
 ) -> Config:
     """The configuration; with the board's memory the one for the board, if it has a narrower port
-    to it. hls, filters: names with commas between."""
+    to it. hls, filters, blocks: names with commas between.
+
+    Raises
+    ------
+    ValueError
+        If there is no such name, or the parts do not go together.
+    """
     config = preset(name)
     if memory == MemoryName.board:
         config = PRESETS.get(f"{name}_board", config)
     if filters is not None:
         config = config.replace(names=tuple(filters.split(",")))
+    if blocks is not None:
+        named = blocks.split(",") if blocks else []
+        for name in named:
+            if name not in _BLOCKS:
+                raise ValueError(f"unknown block {name!r}, there are {', '.join(_BLOCKS)}")
+        config = config.replace(**{name: name in named for name in _BLOCKS})
     return config.replace(hls=tuple(hls.split(","))) if hls else config
 
 

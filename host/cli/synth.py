@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from transept.host import report
 from transept.host.cli.options import (
+    BlocksOption,
     ConfigOption,
     FiltersOption,
     HlsOption,
@@ -24,10 +25,11 @@ def synth(
     memory: MemoryOption = MemoryName.default,
     hls: HlsOption = None,
     filters: FiltersOption = None,
+    blocks: BlocksOption = None,
     json: JsonOption = None,
 ) -> None:
     """Count the resources of the whole accelerator with Yosys."""
-    chosen = choose_config(config, memory, hls, filters)
+    chosen = choose_config(config, memory, hls, filters, blocks)
     check_writable(json)
     with working("synthesising (minutes)"):
         result = synthesise(chosen)

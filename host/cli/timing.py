@@ -8,6 +8,7 @@ import typer
 
 from transept.host import report
 from transept.host.cli.options import (
+    BlocksOption,
     ConfigOption,
     FiltersOption,
     JsonOption,
@@ -27,11 +28,12 @@ PathsOption = Annotated[
 def timing(
     config: ConfigOption = "pynq_z2",
     filters: FiltersOption = None,
+    blocks: BlocksOption = None,
     paths: PathsOption = 20,
     json: JsonOption = None,
 ) -> None:
     """Estimate the clock that a 7-series part supports, and show the longest paths by block."""
-    chosen = choose_config(config, filters=filters)
+    chosen = choose_config(config, filters=filters, blocks=blocks)
     check_writable(json)
     with working(f"timing of {chosen.name} (minutes, if its Verilog is new)"):
         result = estimate(chosen, paths)

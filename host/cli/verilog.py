@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from transept.host.cli.options import ConfigOption, FiltersOption, HlsOption, choose_config, working
+from transept.host.cli.options import (
+    BlocksOption,
+    ConfigOption,
+    FiltersOption,
+    HlsOption,
+    choose_config,
+    working,
+)
 from transept.host.files import whole_file
 from transept.host.report import console
 from transept.sim.build import accelerator_verilog
@@ -21,9 +28,10 @@ def verilog(
     config: ConfigOption = "pynq_z2",
     hls: HlsOption = None,
     filters: FiltersOption = None,
+    blocks: BlocksOption = None,
 ) -> None:
     """Write the accelerator's Verilog."""
-    chosen = choose_config(config, hls=hls, filters=filters)
+    chosen = choose_config(config, hls=hls, filters=filters, blocks=blocks)
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is no folder")
     with working(f"elaborating {chosen.name}"):

@@ -34,6 +34,17 @@ def test_blocks_by_high_level_synthesis_are_named():
         choose_config("tiny", hls="x")
 
 
+def test_blocks_that_are_built_are_named():
+    most = choose_config("tiny", blocks="attention,activation,norm")
+    assert most == TINY.replace(elementwise=False)
+    none = choose_config("tiny", filters="dense", blocks="attention,norm")
+    assert none == TINY.replace(names=("dense",), activation=False, elementwise=False)
+    with pytest.raises(ValueError, match="unknown block 'nrom', there are attention, activation"):
+        choose_config("tiny", blocks="attention,nrom")
+    with pytest.raises(ValueError, match="attention=False with 4 key filters"):
+        choose_config("tiny", blocks="")
+
+
 def test_key_filters_that_are_built_are_named():
     assert choose_config("tiny", filters="dense,causal") == TINY.replace(names=("dense", "causal"))
     with pytest.raises(ValueError, match="unknown key filter 'x', there are dense"):
