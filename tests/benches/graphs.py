@@ -122,7 +122,7 @@ class GraphBuilder:
     def rotary(self, x: str, cos: str, sin: str, heads: int) -> str:
         """A rotary embedding of int16 heads."""
         out = self.beside(x, self.values[x].width, 8)
-        shift = int(self.rng.integers(5, 9))
+        shift = int(self.rng.integers(0, 2))
         self.ops.append(Rotary(self._name("rotary"), x, cos, sin, out, heads, shift))
         return out
 

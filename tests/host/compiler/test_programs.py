@@ -147,6 +147,10 @@ PINS = {
     Case("layers that differ", "tile_8", 3, 5): Pin(8_788, 181, "56c190ac9f22"),
     Case("four layers", "more_rows", 1, 21): Pin(18_281, 380, "d88ad1ac289a"),
     Case("five times", "small", 1, 21): Pin(14_363, 341, "f20e889bebbd"),
+    Case("gated", "tiny", 1, 3): Pin(8_002, 292, "bf12842cdd7a"),
+    Case("gated", "tiny", 1, 21): Pin(23_554, 668, "f35226f5932f"),
+    Case("gated", "other_banks", 2, 30): Pin(68_421, 1_781, "48d9fc5934f3"),
+    Case("gated", "few_statistics", 5, 6): Pin(34_959, 1_445, "f385b1ea06f8"),
 }
 
 
