@@ -32,6 +32,7 @@ __all__ = [
     "Rule",
     "Term",
     "Tiles",
+    "longest_row",
     "rules",
     "value",
 ]
@@ -388,6 +389,12 @@ def _inverse() -> Iterator[Rule]:
     when = (("normalise", 1),)
     yield Rule(text, (*twice, (-1, "count")), most=0, when=when)
     yield Rule(text, (*twice, ("count",)), least=1, when=when)
+
+
+def longest_row(cfg: Config) -> int:
+    """Elements of the longest row that one ELEMENTWISE takes."""
+    count, words = (isa.operand(Opcode.ELEMENTWISE, name).most for name in ("count", "words"))
+    return min(count, words * cfg.tile)
 
 
 def _elementwise(make: _Maker) -> Iterator[Rule]:

@@ -12,6 +12,7 @@ from transept.golden.config import Config
 from transept.host.front.export import Arguments, Values, run
 from transept.host.front.limits import limits
 from transept.host.front.matcher import Matcher
+from transept.host.front.matches import RotaryMatch
 from transept.host.front.ranges import Ranges, observe
 from transept.host.front.regions import FloatRegion, find_regions
 
@@ -63,7 +64,9 @@ def frame(
             excluded |= found
             continue
         regions = find_regions(matcher, frozenset(choices.cuts))
-        unread = [op for region in regions for op in region.rotaries if not region.attends(op)]
+        read = {op.name for r in regions for op in r.rotaries if r.attends(op)}
+        rotaries = [op for op in matcher.matches if isinstance(op, RotaryMatch)]
+        unread = [op for op in rotaries if op.name not in read]
         if unread:
             excluded |= {op.name: "no attention reads what it rotates" for op in unread}
             continue

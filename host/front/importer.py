@@ -243,6 +243,10 @@ class ImportedModel:
     def _unfit(self, found: Frame) -> bool:
         """Whether something turned out not to fit, alone or together."""
         self.regions.clear()
+        unfit = self._quantiser_of(found).unfit(found.regions)
+        if unfit:
+            self.choices.excluded |= unfit
+            return True
         try:
             regions = self._regions(found)
         except UnfitError as error:

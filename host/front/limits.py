@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from transept.golden import isa
 from transept.golden.config import Config
-from transept.golden.isa import Opcode
+from transept.golden.rules import longest_row
 from transept.host.front.matcher import Matcher
 from transept.host.front.matches import (
     AttentionMatch,
@@ -50,7 +49,7 @@ def _elementwise(op: MultiplyMatch | RotaryMatch, width: int, config: Config) ->
         d = op.columns.shape[1]
         whole = d % (2 * config.tile) == 0
         return None if whole else f"half a head of {d} elements is no multiple of {config.tile}"
-    most = isa.operand(Opcode.ELEMENTWISE, "count").most
+    most = longest_row(config)
     return f"rows of {width} elements exceed {most}" if width > most else None
 
 

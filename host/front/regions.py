@@ -141,14 +141,15 @@ def _depths(matcher: Matcher, cuts: frozenset[str]) -> dict[str, int]:
 
 def _crosses(op: Match, maker: Match) -> bool:
     """Whether a value goes through torch though both operators match: attention takes int8 from
-    linear layers and rotary embeddings alone, rotary embeddings take what has no other scale, and
-    only linear layers take the scale that a product has."""
+    linear layers and rotary embeddings alone, and nothing else takes it from those; rotary
+    embeddings take what has no other scale, and linear layers alone the scale of a product."""
     plain = isinstance(maker, LinearMatch) and maker.activation is None
     if isinstance(op, AttentionMatch):
         return not (plain or (isinstance(maker, RotaryMatch) and _in_order_of(op, maker)))
     if isinstance(op, RotaryMatch):
         return not plain
-    return isinstance(maker, MultiplyMatch | RotaryMatch) and not isinstance(op, LinearMatch)
+    multiplied = isinstance(maker, MultiplyMatch) and not isinstance(op, LinearMatch)
+    return multiplied or isinstance(maker, RotaryMatch)
 
 
 def _in_order_of(op: AttentionMatch, maker: RotaryMatch) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from transept.golden.isa import Opcode, Operation, OutMode, operand
+from transept.golden.isa import Opcode, Operation, OutMode
 from transept.golden.numerics.elementwise import ROTARY_SHIFT
 from transept.golden.ops import Multiply, Rotary
+from transept.golden.rules import longest_row
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.lower.scope import Scope
 from transept.host.compiler.places import RowBlock
@@ -52,7 +53,7 @@ def lower_rotary(scope: Scope, op: Rotary, block: RowBlock, *, last: bool) -> No
     ring = places.held("rotary", 2)
     direct = Rows(ring.open(None, "act", block.rows * stride), stride)
     out = places.write(op.out, block)
-    if block.rows >= op.heads:
+    if block.rows >= op.heads or op.heads > scope.config.geometry.max_rows:
         for first in range(0, stride, words):
             x_head, direct_head, out_head = (part.column(first) for part in (x, direct, out))
             strip = _Strip(x_head, direct_head, out_head, cos, sin)
@@ -134,7 +135,7 @@ def _append(
 
 
 def _check(scope: Scope, op: Multiply | Rotary, count: int) -> None:
-    config, most = scope.config, operand(Opcode.ELEMENTWISE, "count").most
+    config, most = scope.config, longest_row(scope.config)
     if not config.has(Opcode.ELEMENTWISE):
         raise CompileError(f"{op.name} multiplies elements, {config.name} has no such block")
     if count > most:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
-from transept.host.front.matches import Boundary, RotaryMatch, Source
+from transept.host.front.matches import Boundary, LinearMatch, RotaryMatch, Source
 from transept.host.front.names import base_name
 from transept.host.front.nodes import operands
 from transept.host.front.patterns.heads import Heads, heads_of
@@ -28,7 +28,7 @@ def match_rotary(m: Matcher, node: fx.Node) -> RotaryMatch | None:
     """The rotary embedding of heads that an operator defines."""
     for x, cos, half, sin, nodes in _forms(m, node):
         heads = heads_of(m, x)
-        if heads is None or heads.factor != 1 or heads.value.startswith("%"):
+        if heads is None or heads.factor != 1 or not _is_projection(m, heads.value):
             continue
         sources = _by_row(m, cos, x, heads), _by_row(m, sin, x, heads)
         if sources[0] is None or sources[1] is None or not _partners(m, half, x):
@@ -38,6 +38,12 @@ def match_rotary(m: Matcher, node: fx.Node) -> RotaryMatch | None:
         factors = m.gathered(sources[0]), m.gathered(replace(sources[1], sign=sign))
         return _build(m, node, x, heads, factors, frozenset(nodes))
     return None
+
+
+def _is_projection(m: Matcher, value: str) -> bool:
+    """Whether a linear layer makes a value, so that it can have the scale that rotation wants."""
+    maker = next((op for op in m.matches if value in op.outputs), None)
+    return isinstance(maker, LinearMatch) and maker.activation is None
 
 
 def _forms(m: Matcher, node: fx.Node) -> Iterator[tuple]:

@@ -91,6 +91,12 @@ class Quantiser:
             ops,
         )
 
+    def unfit(self, regions: list[FloatRegion]) -> dict[str, str]:
+        """Products that have no scales, by name, each with the reason."""
+        ops = [op for region in regions for op in region.ops]
+        found = {op.name: self.scales.unfit.get(base_name(op.name)) for op in ops}
+        return {name: reason for name, reason in found.items() if reason is not None}
+
     def _value(self, name: str, region: FloatRegion) -> Value:
         scale = np.asarray(self.scales.scale[name], np.float64)
         return Value(name, region.spaces.dims[name], len(scale), self.scales.bits[name], scale)
@@ -154,13 +160,13 @@ class Quantiser:
         shift = self.scales.shifts[base_name(op.name)]
         y, x, out = (self.scales.scale[name] for name in (*op.inputs, *op.outputs))
         if not np.allclose(out, y * x * 2.0**shift, rtol=1e-9, atol=0):
-            raise UnfitError(op.name, "what it shares its operands' or its result's scale with")
+            raise UnfitError(op.name, "its operands have scales for other reasons")
         return quantise_product(op, shift)
 
     def _rotary(self, op: RotaryMatch) -> Rotary:
         x, out = (self.scales.scale[name] for name in (op.inputs[0], *op.outputs))
         if not np.allclose(out, x * 2.0**ROTATED_SHIFT, rtol=1e-9, atol=0):
-            raise UnfitError(op.name, "something else reads what it rotates")
+            raise UnfitError(op.name, "what it rotates has a scale for another reason")
         largest = max(float(self._ranges[name].max()) for name in op.inputs[1:])
         if largest * 2**ROTARY_SHIFT > INT16:
             raise UnfitError(op.name, f"its cosines or sines reach {largest:g}, 2 is too much")

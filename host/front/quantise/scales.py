@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from transept.golden.numerics.elementwise import ROTARY_SHIFT
+from transept.host.front.errors import UnfitError
 from transept.host.front.matches import (
     AddMatch,
     AttentionMatch,
@@ -23,11 +24,7 @@ from transept.host.front.matches import (
     RotaryMatch,
 )
 from transept.host.front.names import base_name
-from transept.host.front.quantise.elementwise import (
-    MOST_PRODUCT_SHIFT,
-    ROTATED_SHIFT,
-    product_shift,
-)
+from transept.host.front.quantise.elementwise import ROTATED_SHIFT, both_given, one_free
 from transept.host.front.quantise.grids import INT8, INT16, MARGIN16, power_of_two
 from transept.host.front.quantise.norm import MOST_SHIFT, sum_exponent
 from transept.host.front.quantise.tables import FittedTable, fit_table
@@ -57,7 +54,7 @@ class Scales:
 
     scale: float64[width] by value; bits: 8 or 16; exponents: of one step, for operands of sums and
     sums that are kept; totals: exponents of the 24-bit sums, by operator; shifts: of products, by
-    the base name of the operator; tables: by linear layer.
+    the base name of the operator; unfit: why a product has none; tables: by linear layer.
     """
 
     def __init__(self, ops: Sequence[Match], ranges: Ranges) -> None:
@@ -67,6 +64,7 @@ class Scales:
         self.exponents: dict[str, np.ndarray] = {}
         self.totals: dict[str, int] = {}
         self.shifts: dict[str, int] = {}
+        self.unfit: dict[str, str] = {}
         self.tables: dict[str, FittedTable] = {}
         self._members = self._groups()
         self._largest = {key: self._reach(values) for key, values in self._members.items()}
@@ -276,30 +274,57 @@ class Scales:
         """The scale of a product is that of its operands, times a power of two: where nothing else
         reads an operand, its scale is chosen so that the product has the one that its readers want.
         What is rotated is finer than what comes of it."""
+        settled: set[str] = set()
         for op in self._ops:
+            name = base_name(op.name)
             if isinstance(op, RotaryMatch):
                 self._set(op.inputs[0], self.scale[op.outputs[0]] * 2.0**-ROTATED_SHIFT)
-            elif isinstance(op, MultiplyMatch) and base_name(op.name) not in self.shifts:
-                self.shifts[base_name(op.name)] = self._product(op)
+            elif isinstance(op, MultiplyMatch) and not {name} & {*self.shifts, *self.unfit}:
+                try:
+                    self.shifts[name] = self._product(op, settled)
+                except UnfitError as error:
+                    self.unfit[name] = str(error)
 
-    def _product(self, op: MultiplyMatch) -> int:
-        """The shift of a product, after its scales are set."""
-        (out,) = op.outputs
-        free = next((value for value in op.inputs[::-1] if self._is_free(value)), None)
-        fixed = self.scale[next(value for value in op.inputs if value != free)]
-        wanted = self.scale[out]
-        if free is None:
+    def _product(self, op: MultiplyMatch, settled: set[str]) -> int:
+        """The shift of a product, after its scales are set; settled: groups whose scales are those
+        of a product already, which it adds to."""
+        (out,), group = op.outputs, self._group_of
+        makers = self._makers(self._members[group[out]], Match)
+        if group[out] in self._exponents or not all(isinstance(m, MultiplyMatch) for m in makers):
+            raise UnfitError(op.name, "its result has the scale of a sum or of an activation")
+        free = next(
+            (x for x in op.inputs[::-1] if group[x] not in settled and self._is_free(x)), None
+        )
+        largest, weight = self._largest, self._read_by(out)
+        if free is None or group[free] in {group[x] for x in op.inputs if x != free}:
             y, x = (self.scale[value] for value in op.inputs)
-            shift = max(0, min(MOST_PRODUCT_SHIFT, int(np.ceil(np.log2(wanted / (y * x)).max()))))
-            self._set(out, y * x * 2.0**shift)
-            return shift
-        need = self._largest[self._group_of[free]] * MARGIN16 / INT16
-        shift = product_shift(fixed, need, wanted)
-        if shift < 0:
-            wanted, shift = wanted * 2.0**-shift, 0
-            self._set(out, wanted)
-        self._set(free, wanted / (fixed * 2.0**shift))
-        return shift
+            found = both_given(y, x, largest=largest[group[out]], weight=weight).checked(op.name)
+            same = np.allclose(found.out, self.scale[out], rtol=1e-9, atol=0)
+            if group[out] in settled and not same:
+                raise UnfitError(op.name, "its result has the scale of another product")
+        else:
+            fixed = next(value for value in op.inputs if value != free)
+            reaches = largest[group[fixed]], largest[group[free]], largest[group[out]]
+            found = one_free(
+                self.scale[fixed],
+                self.scale[out],
+                largest=reaches,
+                weight=weight,
+                widens=group[out] not in settled,
+            ).checked(op.name)
+            assert found.free is not None
+            self._set(free, found.free)
+        self._set(out, found.out)
+        settled |= {group[value] for value in (*op.inputs, out)}
+        return found.shift
+
+    def _read_by(self, value: str) -> np.ndarray:
+        """How much linear layers make of each channel of a value; one, if none reads it."""
+        readers = self._readers(self._members[self._group_of[value]], LinearMatch)
+        weights = [op.weight for op in readers]  # type: ignore[attr-defined]
+        if not weights:
+            return np.ones(len(self.scale[value]))
+        return torch.cat(weights).double().norm(dim=0).numpy()
 
     def _is_free(self, value: str) -> bool:
         """Whether products alone read a value that has no scale for another reason."""

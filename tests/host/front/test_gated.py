@@ -84,6 +84,131 @@ def test_a_factor_that_others_read_keeps_its_scale():
     checked(Model(), X)
 
 
+def dead(model):
+    """A channel whose gate never opens."""
+    model.gate.weight.data[5], model.gate.bias.data[5] = 0, 0
+
+
+def ramp(low, high):
+    def prepare(model):
+        model.gate.bias.data = torch.linspace(low, high, 40)
+
+    return prepare
+
+
+def outlier(factor):
+    def prepare(model):
+        model.up.weight.data[5] *= factor
+
+    return prepare
+
+
+def unread(model):
+    if isinstance(model.last, nn.Linear):
+        model.last.weight.data[:, 3] = 0
+
+
+@pytest.mark.parametrize("last", [None, nn.Identity()], ids=["read", "output"])
+@pytest.mark.parametrize(
+    "activation",
+    [functional.silu, functional.relu, torch.sigmoid, lambda x: functional.relu(x) ** 2],
+)
+@pytest.mark.parametrize(
+    "prepare",
+    [dead, ramp(-14, 3), ramp(-3, 1), outlier(8), outlier(64), unread],
+    ids=["dead", "long ramp", "ramp", "outlier", "far outlier", "unread"],
+)
+def test_channels_of_any_reach_keep_their_precision(prepare, activation, last):
+    """One that is hardly ever there costs the others nothing."""
+    model = Gated(activation, last=last).eval()
+    prepare(model)
+    program = transept.compile(model, X, config=TINY)
+    assert "model.product" in str(program.explain()["regions"])
+    rows = program.run(X, device="cpu").flatten(0, 1), model(X).flatten(0, 1)
+    assert functional.cosine_similarity(*rows).min() > 0.998
+
+
+class Shared(nn.Module):
+    """Something that has the same reader as a product."""
+
+    def __init__(self, function):
+        super().__init__()
+        torch.manual_seed(4)
+        self.function, self.norm = function, nn.LayerNorm(40)
+        self.a, self.b, self.c, self.d = (nn.Linear(16, 40) for _ in range(4))
+        self.last = nn.Linear(40, 16)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+TAKEN = "its result has the scale of a sum or of an activation"
+
+
+@pytest.mark.parametrize(
+    ("function", "products", "reason"),
+    [
+        (
+            lambda m, x: m.last(m.a(x).relu() * m.b(x).tanh()) + m.last(m.c(x) + m.d(x)),
+            0,
+            TAKEN,
+        ),
+        (lambda m, x: m.last(m.a(x).relu() * m.norm(m.b(x))) + m.last(m.c(x).relu()), 0, TAKEN),
+        (lambda m, x: m.last(m.a(x).relu() * m.b(x)) + m.last(m.c(x).relu() * m.d(x)), 2, None),
+        (lambda m, x: m.last(m.a(x) * m.b(x)) + m.last(m.a(x) * m.c(x)), 2, None),
+        (
+            lambda m, x: (lambda u: m.last(m.a(x).relu() * u) + m.last(m.b(x).tanh() * u))(m.c(x)),
+            2,
+            None,
+        ),
+        (lambda m, x: (lambda u: torch.cat([m.a(x).relu() * u, u]))(m.c(x)), 1, None),
+    ],
+)
+def test_products_that_share_scales(function, products, reason):
+    program = checked(Shared(function), X)
+    found = str(program.explain()["regions"])
+    assert found.count("model.product") == products
+    assert reason is None or reason in reasons(program)
+
+
+def test_products_without_scales_are_found_together():
+    """More of them than a model has attempts."""
+
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(5)
+            self.layers = nn.ModuleList(
+                nn.ModuleList(nn.Linear(16, 16) for _ in range(4)) for _ in range(45)
+            )
+
+        def forward(self, x):
+            for a, b, c, last in self.layers:
+                x = x + last(a(x).relu() * b(x).tanh()) * 0.1 + last(c(x) + x) * 0.1
+            return x
+
+    program = checked(Deep(), X[:1], devices=("cpu",))
+    assert program.explain()["linears_on"] == 180
+
+
+def test_rows_that_are_too_long_for_an_instruction():
+    class Wide(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            torch.manual_seed(6)
+            self.a, self.b = nn.Linear(16, width), nn.Linear(16, width)
+            self.last = nn.Linear(width, 16)
+
+        def forward(self, x):
+            return self.last(functional.silu(self.a(x)) * self.b(x))
+
+    most = 255 * TINY.tile
+    assert not reasons(checked(Wide(most), X[:1, :2]))
+    assert f"rows of {most + 1} elements exceed {most}" in reasons(
+        checked(Wide(most + 1), X[:1, :2])
+    )
+
+
 def test_a_product_of_a_product():
     class Model(Gated):
         def forward(self, x):
@@ -150,6 +275,38 @@ def test_rotary_embeddings_are_in_the_region_of_their_attention():
     assert len(inputs) == 3  # x, and one table of cosines and one of sines
     for x in (X[:1], X[:, :3], torch.cat([X, X * 0.9], 1)):  # other shapes
         assert torch.equal(program.run(x), program.run(x, device="golden"))
+
+
+@pytest.mark.parametrize(("heads", "rows"), [(20, 5), (24, 2), (3, 7), (1, 1)])
+def test_any_number_of_heads_and_rows(heads, rows):
+    """Also more heads than an instruction has rows."""
+    program = checked(Attention(heads=heads, kv_heads=1), X[:, :rows])
+    assert "model.rotary" in str(program.explain()["regions"])
+
+
+def test_a_norm_before_a_rotary_embedding_leaves_it_with_torch():
+    class Normed(Attention):
+        def turn(self, x, cos, sin):
+            return super().turn(functional.rms_norm(x, (self.d,)), cos, sin)
+
+    found = checked(Normed(), X).explain()
+    assert (found["linears_on"], found["attention_on"]) == (4, 1)
+
+
+def test_a_linear_layer_does_not_read_what_is_rotated():
+    class Read(Attention):
+        def turn(self, x, cos, sin):
+            turned = super().turn(x, cos, sin)
+            if x.shape[1] == 4:
+                self.turned = turned.transpose(1, 2).flatten(2)
+            return turned
+
+        def forward(self, x):
+            out = super().forward(x)
+            return torch.cat([out, self.o(self.turned)])
+
+    program = checked(Read(), X)
+    assert "no attention reads what it rotates" in reasons(program)
 
 
 def test_the_real_size_has_the_same_bits():
