@@ -35,9 +35,10 @@ from transept.host.compiler.weights import Block, ColumnTile, block_tiles
 __all__ = ["emit"]
 
 
-#: Blocks of weights that are loaded before they are used, at most: each gives a token, and an
-#: engine counts no more than ``isa.TOKEN_LIMIT`` of another one's.
-BLOCKS_AHEAD = 128
+#: Blocks of weights that are loaded before they are used, at most, and blocks of one turn of their
+#: ring: each gives a token, to the array and back, and an engine counts no more than
+#: ``isa.TOKEN_LIMIT`` of another one's.
+BLOCKS_AHEAD, BLOCKS_A_TURN = 128, 160
 
 
 class _WeightRing:
@@ -47,6 +48,7 @@ class _WeightRing:
     def __init__(self, start: int, stop: int) -> None:
         self._start, self._stop, self._next = start, stop, start
         self._taken: deque[tuple[int, int]] = deque()
+        self._turn = 0  # blocks of this turn so far
 
     @property
     def words(self) -> int:
@@ -60,10 +62,11 @@ class _WeightRing:
 
     def take(self, words: int) -> int | None:
         """First word of the next block; None while an earlier block has it."""
-        first = self._next if self._next + words <= self._stop else self._start
+        goes_on = self._next + words <= self._stop and self._turn < BLOCKS_A_TURN
+        first = self._next if goes_on else self._start
         if any(start < first + words and first < stop for start, stop in self._taken):
             return None
-        self._next = first + words
+        self._next, self._turn = first + words, self._turn + 1 if goes_on else 1
         self._taken.append((first, self._next))
         return first
 

@@ -414,6 +414,24 @@ def test_many_small_columns_run_within_the_tokens():
     assert torch.equal(program.run(x, device="emulator"), program.run(x, device="golden"))
 
 
+def test_the_array_waits_no_more_often_than_it_counts():
+    """Two layers whose blocks of weights all fit their ring at once, and take turns."""
+
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(5)
+            self.a, self.b = nn.Linear(16, 4080), nn.Linear(16, 4080)
+            self.last = nn.Linear(4080, 16)
+
+        def forward(self, x):
+            return self.last(nn.functional.silu(self.a(x)) * self.b(x))
+
+    x = torch.randn(1, 2, 16)
+    program = transept.compile(Gate().eval(), x, config=PYNQ_Z2)
+    assert torch.equal(program.run(x, device="emulator"), program.run(x, device="golden"))
+
+
 def test_buffers_that_were_written_to_are_named():
     class Product(nn.Module):
         def __init__(self):
