@@ -167,6 +167,10 @@ def test_a_run_that_fails_says_where(fake, device, finding, registers_then):
     assert device.failure == ""
 
 
+def test_what_has_not_run_has_not_failed(device):
+    assert device.failure == ""
+
+
 def test_memory_is_seen_by_the_emulator(device):
     buffer = device.allocate(16)
     buffer.array[:] = np.arange(16)
