@@ -368,7 +368,7 @@ class _Family:
         if sizing.loose:
             made = {name for op in part.ops for name in op.outputs}
             passing = max(passing_words(op, self._layouts) for op in part.ops)
-            return 2 * passing + sum(
+            return passing + sum(
                 self._homes.turns(name, loaded=name not in made) * self._layouts[name].total
                 for name in dict.fromkeys(n for op in part.ops for n in (*op.inputs, *op.outputs))
                 if self._passes_through(name)
@@ -405,4 +405,4 @@ class _Family:
         before = {name for earlier in ops[:position] for name in earlier.outputs}
         names |= later & (before | self._loaded(ops[: position + 1]))
         words = sum(self._layouts[name].total for name in names if self._homes[name] != Home.CHIP)
-        return words + 2 * passing_words(op, self._layouts)
+        return words + passing_words(op, self._layouts)

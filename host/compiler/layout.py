@@ -90,5 +90,5 @@ class Layouts:
 
 def passing_words(op: Operator, layouts: Layouts) -> int:
     """Words of a row that an operator needs beside its values: a rotary embedding is the sum of two
-    products."""
-    return layouts[op.x].total if isinstance(op, Rotary) else 0
+    products, one of which has buffers of its own, that two blocks of rows take in turn."""
+    return 2 * layouts[op.x].total if isinstance(op, Rotary) else 0

@@ -159,9 +159,9 @@ class Matcher:
 
     def gathered(self, source: Source) -> str:
         """The value of some elements of a tensor that torch computes."""
-        for number in itertools.count(1):
-            name = f"%{source.node.name}:{number}"
-            known = self.boundaries.setdefault(name, Gathered(source))
-            if isinstance(known, Gathered) and known.source.same(source):
-                return name
-        raise AssertionError
+        names = (f"%{source.node.name}:row{number}" for number in itertools.count(1))
+        return next(
+            name
+            for name in names
+            if self.boundaries.setdefault(name, Gathered(source)).source.same(source)
+        )

@@ -51,8 +51,9 @@ class Source:
         """Whether both are the same elements with the same signs."""
         if self.node is not other.node or not torch.equal(self.index, other.index):
             return False
-        signs = [torch.ones(1) if s.sign is None else s.sign for s in (self, other)]
-        return signs[0].shape == signs[1].shape and bool((signs[0] == signs[1]).all())
+        if self.sign is None or other.sign is None:
+            return self.sign is other.sign
+        return torch.equal(self.sign, other.sign)
 
     def columns(self, elements: torch.Tensor) -> Source:
         """Some elements of every row."""
