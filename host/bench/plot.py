@@ -61,7 +61,7 @@ def _roofline(axes: Any, result: dict[str, Any], config: Config, rate: float) ->
     ridge = config.macs / rate
     ends = [min(intensity, ridge) / 8, max(intensity, ridge) * 8]
     steps = [ends[0] * (ends[1] / ends[0]) ** (i / POINTS) for i in range(POINTS + 1)]
-    axes.loglog(steps, [min(config.macs, rate * x) for x in steps], color="black")
+    axes.loglog(steps, [min(config.macs, rate * x) for x in steps], base=2, color="black")
     axes.plot([intensity], [reached], "o", color=BUSY)
     axes.annotate(
         f"{reached / config.macs:.1%} of the array",
@@ -74,7 +74,6 @@ def _roofline(axes: Any, result: dict[str, Any], config: Config, rate: float) ->
     axes.set_title(f"roofline of {config.name}, {rate} bytes a cycle")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,.5g}")
-        axis.set_minor_formatter("")
     axes.grid(which="both", alpha=0.3)
 
 

@@ -88,16 +88,14 @@ RUN = {
 #: Roofline, timeline and stalls of the run.
 DRAWINGS = (
     """
-loglog([0.25 1.18921 5.65685 26.9087 128], [2 9.51366 16 16 16], color=black)
+loglog([0.25 1.18921 5.65685 26.9087 128], [2 9.51366 16 16 16], base=2, color=black)
 plot([16], [8], o, color=tab:blue)
 annotate(50.0% of the array, [16 8], xytext=[8 -14], textcoords=offset points)
 set_xlabel(multiply-accumulates per byte of memory traffic)
 set_ylabel(multiply-accumulates per cycle)
 set_title(roofline of tiny, 8 bytes a cycle)
 xaxis.set_major_formatter({x:,.5g})
-xaxis.set_minor_formatter()
 yaxis.set_major_formatter({x:,.5g})
-yaxis.set_minor_formatter()
 grid(which=both, alpha=0.3)
 """,
     """
