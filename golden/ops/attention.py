@@ -107,14 +107,20 @@ class Attention:
         """out, int64[batch, length, heads * e]."""
         q, k, v = (arrays[name] for name in self.inputs)
         keys = lengths.get(values[self.k].dim, [k.shape[1]] * len(k))
-        sequences = zip(q, k, v, keys, strict=True)
+        queries = lengths.get(values[self.q].dim, [q.shape[1]] * len(q))
+        sequences = zip(q, k, v, keys, self.positions(queries, keys), strict=True)
         rows = [self._sequence(*sequence) for sequence in sequences]
         return {self.out: array_namespace(q).stack(rows)}
 
-    def _sequence(self, q: Array, k: Array, v: Array, keys: int) -> Array:
-        """One sequence; q: int64[t, heads * d], of k and v the first ``keys`` rows are real."""
+    def positions(self, queries: Sequence[int], keys: Sequence[int]) -> list[int]:
+        """Of the first query of each sequence; queries, keys: real ones of each."""
+        return [0] * len(keys)
+
+    def _sequence(self, q: Array, k: Array, v: Array, keys: int, first: int) -> Array:
+        """One sequence; q: int64[t, heads * d] from position ``first`` on, of k and v the first
+        ``keys`` rows are real."""
         q, k, v = self._split(q, self.heads), self._split(k[:keys], 0), self._split(v[:keys], 0)
-        level = levels(*self._scores(q, k))
+        level = levels(*self._scores(q, k, first))
         return self._context(level, v)
 
     def _split(self, rows: Array, heads: int) -> Array:
@@ -124,7 +130,7 @@ class Attention:
         by_head = xp.permute_dims(split, (1, 0, 2))
         return by_head if heads else xp.repeat(by_head, self.heads // self.kv_heads, axis=0)
 
-    def _scores(self, q: Array, k: Array) -> tuple[Array, Array]:
+    def _scores(self, q: Array, k: Array, first: int) -> tuple[Array, Array]:
         """Scores int64[heads, t, keys], masked, and the maximum of each row."""
         xp = array_namespace(q)
         channel = ChannelParameters(
@@ -143,13 +149,13 @@ class Attention:
             out_shift=0,
             bits=16,
         )
-        scores = xp.where(self._kept(q, k), scores, like(q, np.array(MASKED)))
+        scores = xp.where(self._kept(q, k, first), scores, like(q, np.array(MASKED)))
         return scores, xp.max(scores, axis=-1, keepdims=True)
 
-    def _kept(self, q: Array, k: Array) -> Array:
+    def _kept(self, q: Array, k: Array, first: int) -> Array:
         """bool, broadcastable to [heads, t, keys]: the filter's mask within the kept tiles."""
         rows, count = q.shape[1], k.shape[1]
-        position, key = like(q, np.arange(rows)), like(q, np.arange(count))
+        position, key = like(q, first + np.arange(rows)), like(q, np.arange(count))
         seen = (position[:, None] >= 0) & (key >= 0) & self.filter.sees(position[:, None], key)
         if not self.filter.looks:
             return seen

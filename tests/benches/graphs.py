@@ -335,6 +335,18 @@ def read_again(seed: int, hidden: int, heads: int) -> Graph:
     return build.graph([first], [build.add(x, first)])
 
 
+def read_behind(seed: int, hidden: int, heads: int) -> Graph:
+    """A value whose place on chip is taken in its own segment, and that is added to what comes
+    behind the attention."""
+    build = GraphBuilder(seed)
+    first = build.value(hidden)
+    kept = build.norm(build.linear(first, hidden))
+    x = build.norm(build.linear(kept, hidden), kept)
+    q, k, v = (build.linear(x, hidden, 8) for _ in range(3))
+    context = build.attention(q, k, v, heads)
+    return build.graph([first], [build.add(build.linear(context, hidden), kept)])
+
+
 def mlp(seed: int, widths: Sequence[int], bits: int = 16) -> Graph:
     """Linear layers, one after the other, from and to ``bits`` bits, and a residual sum."""
     build = GraphBuilder(seed, limit=4096)

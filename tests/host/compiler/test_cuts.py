@@ -5,7 +5,16 @@ import itertools
 import numpy as np
 import pytest
 from emulation import emulate
-from graphs import GraphBuilder, iterated, mlp, post_norm, pre_norm, random_inputs, read_again
+from graphs import (
+    GraphBuilder,
+    iterated,
+    mlp,
+    post_norm,
+    pre_norm,
+    random_inputs,
+    read_again,
+    read_behind,
+)
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.isa import Memory, Opcode, Window
@@ -136,6 +145,7 @@ def test_weights_that_do_not_fit_are_read_again():
         lambda: post_norm(3, 12, 2, [20, 8]),
         lambda: two_layers(12, 2, 20),
         lambda: pre_norm(4, 16, 4, 2, [32]),
+        lambda: read_behind(5, 12, 2),
     ],
 )
 def test_every_policy_gives_the_same_bits(make, spill):

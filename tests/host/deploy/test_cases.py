@@ -9,6 +9,8 @@ from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.isa import Opcode, Window
 from transept.host.compiler.cut import Shape
 from transept.host.deploy.cases import copy_case, load_cases, patterns, region_case, save_cases
+from transept.host.deploy.prepare import test_cases as cases_of
+from transept.host.runtime.program import Program
 from transept.host.runtime.region import Region
 
 
@@ -57,3 +59,15 @@ def test_cases_are_kept_in_a_file(layer):
             assert np.array_equal(found.before[window], contents)
             assert found.before[window].dtype == np.uint8
         assert np.array_equal(found.after, case.after)
+
+
+@pytest.mark.parametrize(
+    ("regions", "names"), [(["it"], ["a model"]), (["a", "b"], ["a model, a", "a model, b"])]
+)
+def test_regions_are_told_apart(regions, names):
+    graph = post_norm(1, 8, 2, [12])
+    inputs = random_inputs(graph, 1, 5)
+    program = Program(TINY, [Region(name, graph, TINY) for name in regions])
+    parts = [program.run_region(name, inputs, device="cpu") for name in regions]
+    found = [case.name for case in cases_of(TINY, parts, "a model")]
+    assert found[3:] == names

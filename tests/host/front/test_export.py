@@ -1,5 +1,7 @@
 """Arguments of models, and what export makes of a model."""
 
+import logging
+
 import pytest
 import torch
 from torch import nn
@@ -113,6 +115,26 @@ def test_training_ends_for_the_export_alone():
     with pytest.raises(ExportError, match=r"^torch cannot export Sequential: [A-Za-z]+: "):
         export(model, Arguments((X, X), {}))
     assert model.training
+
+
+def test_an_error_is_told_once():
+    class Inverse(nn.Module):
+        def forward(self, x):
+            return torch.linalg.inv(x)
+
+    told = []
+    # where torch says what an operator does with shapes alone
+    logger, handler = logging.getLogger("torch._subclasses.fake_tensor"), logging.Handler()
+    handler.emit = told.append
+    logger.addHandler(handler)
+    try:
+        before = logging.getLogger("torch").level
+        with pytest.raises(ExportError, match=r"^torch cannot export Inverse: .*linalg"):
+            export(Inverse(), Arguments((X,), {}))
+    finally:
+        logger.removeHandler(handler)
+    assert told == []
+    assert logging.getLogger("torch").level == before
 
 
 def test_a_run_has_the_value_of_every_node():

@@ -1,0 +1,1 @@
+"""Language models: their files, their tokens, and text that they go on with."""

