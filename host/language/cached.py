@@ -29,18 +29,19 @@ def cached(graph: Graph, limit: int) -> Graph:
     attentions = [op for op in graph.ops if isinstance(op, Attention)]
     if not attentions:
         raise ValueError("the model has no attention on the accelerator, and nothing to keep")
-    values, ops = dict(graph.values), []
+    values, ops = dict(graph.values), list[Operator]()
     states: dict[str, State] = {}
     for op in graph.ops:
-        if isinstance(op, Attention):
-            _check(op, graph)
-            for name in dict.fromkeys((op.k, op.v)):
-                if name not in states:
-                    append = _append(values, name)
-                    states[name] = State(append.cache, append.out)
-                    ops.append(append)
-            op = _on_cache(op, states)
-        ops.append(op)
+        if not isinstance(op, Attention):
+            ops.append(op)
+            continue
+        _check(op, graph)
+        for name in dict.fromkeys((op.k, op.v)):
+            if name not in states:
+                append = _append(values, name)
+                states[name] = State(append.cache, append.out)
+                ops.append(append)
+        ops.append(_on_cache(op, states))
     return Graph(
         (*graph.dims, Dim(CONTEXT, limit)),
         values,

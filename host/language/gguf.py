@@ -105,23 +105,24 @@ class GgufFile:
 
         heads, hidden = self._size("attention.head_count"), self._size("embedding_length")
         head = self._size("rope.dimension_count", max(1, hidden // heads))
+        sizes: dict[str, Any] = {
+            "vocab_size": len(self.fact("tokenizer.ggml.tokens", list)),
+            "hidden_size": hidden,
+            "intermediate_size": self._size("feed_forward_length"),
+            "num_hidden_layers": self._size("block_count"),
+            "num_attention_heads": heads,
+            "num_key_value_heads": self._size("attention.head_count_kv", heads),
+            "head_dim": head,
+            "max_position_embeddings": self._size("context_length"),
+            "rms_norm_eps": self.fact(f"{ARCHITECTURE}.attention.layer_norm_rms_epsilon", float),
+            "rope_theta": self.fact(f"{ARCHITECTURE}.rope.freq_base", float, 10000.0),
+            "tie_word_embeddings": not any(t.name == "output.weight" for t in self._tensors),
+            "bos_token_id": self.token("bos"),
+            "eos_token_id": self.token("eos"),
+            "attn_implementation": "eager",
+        }
         try:
-            return LlamaConfig(
-                vocab_size=len(self.fact("tokenizer.ggml.tokens", list)),
-                hidden_size=hidden,
-                intermediate_size=self._size("feed_forward_length"),
-                num_hidden_layers=self._size("block_count"),
-                num_attention_heads=heads,
-                num_key_value_heads=self._size("attention.head_count_kv", heads),
-                head_dim=head,
-                max_position_embeddings=self._size("context_length"),
-                rms_norm_eps=self.fact(f"{ARCHITECTURE}.attention.layer_norm_rms_epsilon", float),
-                rope_theta=self.fact(f"{ARCHITECTURE}.rope.freq_base", float, 10000.0),
-                tie_word_embeddings=not any(t.name == "output.weight" for t in self._tensors),
-                bos_token_id=self.token("bos"),
-                eos_token_id=self.token("eos"),
-                attn_implementation="eager",
-            )
+            return LlamaConfig(**sizes)
         except (TypeError, ValueError) as error:
             raise GgufError(f"{self.path}: {_first_line(error)}") from None
 
@@ -189,7 +190,7 @@ class GgufFile:
             raise GgufError(f"{self.path} holds {unknown[0]}, which its sizes have no room for")
         module = LlamaForCausalLM(config)
         module.load_state_dict(weights, strict=False)
-        return module.eval()
+        return module.eval()  # type: ignore[no-untyped-call]
 
 
 def _halves(weight: np.ndarray, heads: int) -> np.ndarray:

@@ -136,7 +136,7 @@ def _of_folder(folder: Path) -> LanguageModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            module = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+            module: Any = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0]
             raise ValueError(f"{folder} holds no language model: {first}") from None

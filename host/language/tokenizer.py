@@ -53,7 +53,8 @@ def file_tokenizer(file: GgufFile) -> Any:
         if index is not None
     }
     template = file.fact("tokenizer.chat_template", str, "") or None
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template, **special)
+    make: Any = PreTrainedTokenizerFast
+    return make(tokenizer_object=tokenizer, chat_template=template, **special)
 
 
 def folder_tokenizer(folder: Path) -> Any:
