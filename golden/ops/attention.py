@@ -116,7 +116,7 @@ class Attention:
         """Of the first query of each sequence; queries, keys: real ones of each."""
         return [0] * len(keys)
 
-    def _sequence(self, q: Array, k: Array, v: Array, keys: int, first: int) -> Array:
+    def _sequence(self, q: Array, k: Array, v: Array, keys: int, first: int = 0) -> Array:
         """One sequence; q: int64[t, heads * d] from position ``first`` on, of k and v the first
         ``keys`` rows are real."""
         q, k, v = self._split(q, self.heads), self._split(k[:keys], 0), self._split(v[:keys], 0)

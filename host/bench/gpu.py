@@ -242,7 +242,7 @@ class _Heads:
         q, k, v = self.q[0, some, part], self.k[0, :, part], self.v[0, :, part]
         if seen is not None:
             one = dataclasses.replace(one, filter=_Given(seen[some]))
-        wanted = one._sequence(q.long(), k.long(), v.long(), self.tokens, 0)
+        wanted = one._sequence(q.long(), k.long(), v.long(), self.tokens)
         return int((self.out[0, some, part] != wanted).sum())
 
     def baselines(self) -> Iterator[tuple[str, Callable[[], object]]]:
