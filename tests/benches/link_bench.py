@@ -143,6 +143,19 @@ async def damaged_requests_are_not_answered(dut):
 
 
 @cocotb.test()
+async def a_frame_that_breaks_off_anywhere_is_forgotten(dut):
+    """After the pause the next request is answered the first time."""
+    pair = Pair(dut, settings.python_random(5))
+    await pair.start(dut)
+    request = Request(Kind.WRITE_REGISTERS, 1, WRITABLE[0], 1, (0x5000,))
+    frame = encode_request(request)
+    for end in range(1, len(frame)):
+        await pair.send(frame[:end])
+        assert not await pair.settle()
+        await pair.ask(request)
+
+
+@cocotb.test()
 async def a_write_is_carried_out_once(dut):
     pair = Pair(dut, settings.python_random(2))
     await pair.start(dut)

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 HOPPER = Path(__file__).parents[2] / "benches" / "hopper.py"
 KERNELS = 17
 #: What kernels do in the machine's own instructions, beside waiting for those before.
@@ -31,7 +29,6 @@ DONE = {
 }
 
 
-@pytest.mark.slow
 def test_every_kernel_compiles_for_hopper(tmp_path):
     environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
     found = subprocess.run(

@@ -94,6 +94,21 @@ def test_lut_memories_read_by_address_and_by_clock():
     assert cell_arcs("SRL16E", {}).launch == {"Q": 1.472}
 
 
+@pytest.mark.parametrize("depth", [32, 64, 128])
+def test_each_port_of_a_dual_lut_memory_has_the_address_pins_of_its_depth(depth):
+    pins = range(depth.bit_length() - 1)
+    expected = {("A", "SPO"), ("DPRA", "DPO")}
+    expected |= {(f"A{n}", "SPO") for n in pins} | {(f"DPRA{n}", "DPO") for n in pins}
+    assert set(cell_arcs(f"RAM{depth}X1D", {}).through) == expected
+
+
+@pytest.mark.parametrize("depth", [32, 64, 128, 256])
+def test_a_single_lut_memory_has_the_address_pins_of_its_depth(depth):
+    pins = range(depth.bit_length() - 1)
+    expected = {("A", "O")} | {(f"A{n}", "O") for n in pins}
+    assert set(cell_arcs(f"RAM{depth}X1S", {}).through) == expected
+
+
 def test_a_multiplier_without_registers_is_logic():
     arcs = dsp()
     assert not arcs.launch

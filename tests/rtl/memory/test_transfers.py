@@ -240,6 +240,28 @@ def test_a_load_outside_its_window_stops_before_the_burst():
     ]
 
 
+def test_requests_of_six_loads_run_ahead_of_their_data():
+    """Four instructions in the queue of places, one in its slot, one that waits for its beats."""
+    engine, requests = LoadEngine(TINY), []
+
+    async def count(ctx):
+        ctx.set(engine.request.ready, 1)
+        while True:
+            _, _, valid = await ctx.tick().sample(engine.request.valid)
+            requests.extend([valid] * valid)
+
+    async def issue(ctx):
+        while True:
+            await put(ctx, engine.instr, _bits(_load()))
+
+    async def bench(ctx):
+        ctx.set(engine.windows, WINDOWS)
+        await ctx.tick().repeat(100)
+
+    simulate(engine, bench, background=[count, issue], cycles=200)
+    assert len(requests) == 6
+
+
 class Scratchpad:
     """Answers reads ACT_READ_LATENCY = STAT_READ_LATENCY = 2 cycles after it accepted them."""
 
