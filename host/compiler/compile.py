@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.graph import Graph
-from transept.golden.ops import Attention
+from transept.golden.ops import Append, Attention
 from transept.host.compiler.cut import TOGETHER, Cut, Policy, Shape, choose, policies
 from transept.host.compiler.emit import emit
 from transept.host.compiler.errors import CompileError
@@ -175,7 +175,8 @@ class _Compiler:
         resident = self._image.column_words <= config.memories.stat_words * RESIDENT_SHARE
         # a resident column is one instruction
         resident &= self._image.k_tiles <= isa.operand(isa.Opcode.MATMUL, "k_tiles").most
-        longest = max(shape.lengths.values())
+        kept = {graph.values[op.out].dim for op in graph.ops if isinstance(op, Append)}
+        longest = max(length for dim, length in shape.lengths.items() if dim not in kept)
         chained = sum(isinstance(op, Attention) for op in graph.ops) > 1
         for family in policies(shape.batch, longest, config, resident=resident, chained=chained):
             limit = found[0][0].cycles * (1 - GAIN) if found else math.inf

@@ -8,15 +8,19 @@ from typing import Any
 
 from transept.golden.config import Config
 from transept.golden.isa import Filter
+from transept.host.compiler.pages import PAGE_ROWS
 from transept.host.compiler.tasks import (
     ContextTask,
     ElementwiseTask,
     LoadBlock,
+    LoadNew,
+    LoadPages,
     LoadRows,
     NormTask,
     Product,
     ScoresTask,
     SoftmaxTask,
+    StorePages,
     StoreRows,
     Task,
 )
@@ -63,6 +67,12 @@ class Cost:
         nbytes = task.rows * task.words * self._tile * place.element
         return Cycles(round(nbytes / self.bytes_per_cycle), MEMORY_LATENCY)
 
+    def _pages(self, task: LoadPages) -> Cycles:
+        return Cycles(round(self.stream(task.pages * PAGE_ROWS * task.words)), MEMORY_LATENCY)
+
+    def _new(self, task: LoadNew | StorePages) -> Cycles:
+        return Cycles(round(self.stream(task.rows * task.words)), MEMORY_LATENCY)
+
     def _block(self, task: LoadBlock) -> Cycles:
         return Cycles(round(self.stream(task.block.words)), MEMORY_LATENCY)
 
@@ -84,7 +94,7 @@ class Cost:
             rows = min(self._tile, task.rows - start)
             keys = task.keys
             if task.op.filter.kind == Filter.CAUSAL:
-                keys = min(keys, task.position + start + self._tile)
+                keys = min(keys, task.position + start + self._tile - task.key_base)
             blocks.append((rows, -(-keys // self._tile)))
         return blocks
 
@@ -122,6 +132,9 @@ _FUNCTIONS: dict[type[Task], Callable[[Cost, Any], Cycles]] = {
     LoadRows: Cost._transfer,
     StoreRows: Cost._transfer,
     LoadBlock: Cost._block,
+    LoadPages: Cost._pages,
+    LoadNew: Cost._new,
+    StorePages: Cost._new,
     Product: Cost._product,
     ScoresTask: Cost._scores,
     SoftmaxTask: Cost._softmax,

@@ -10,11 +10,18 @@ from dataclasses import dataclass
 
 from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
-from transept.golden.ops import Attention, Linear
+from transept.golden.ops import Attention, CachedAttention, Linear
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.homes import Home, crossing, first_residuals, plan, unprojected
 from transept.host.compiler.layout import Layouts, passing_words
-from transept.host.compiler.segments import AttentionSegment, RowSegment, Segment, segments
+from transept.host.compiler.pages import PAGE_ROWS
+from transept.host.compiler.segments import (
+    AttentionSegment,
+    CachedSegment,
+    RowSegment,
+    Segment,
+    segments,
+)
 from transept.host.compiler.weights import column_words
 
 __all__ = [
@@ -62,7 +69,8 @@ class Cut:
     segment; queries: rows of a query block; heads: key-value heads on chip at a time; scores: score
     buffers; spilled: values that are kept in DRAM between segments; resident: every weight stays on
     chip; fill: share of the activation scratchpad that may be in use at a time; together: row
-    blocks of a lone linear layer that take columns of its weights before the next ones come.
+    blocks of a lone linear layer that take columns of its weights before the next ones come;
+    chunk: rows of cached keys and values that are on chip together.
     """
 
     group: int
@@ -74,6 +82,7 @@ class Cut:
     resident: bool
     fill: float
     together: int
+    chunk: int = 0
 
 
 class Spill(enum.Enum):
@@ -135,6 +144,8 @@ FILLS = (1.0, 0.92, 0.85)
 #: Key-value heads on chip at a time, and the share of the stationary scratchpad that theirs may
 #: take.
 HEADS, STATIONARY_SHARE = (2, 1), 0.75
+#: Share of it for two chunks of cached keys and two of values: weights are loaded meanwhile.
+CHUNK_SHARE = 0.4
 #: Blocks may be so much larger than they are sized for, if there are fewer of them then.
 BLOCK_SLACK = 1.15
 #: Tiles of rows in a block that loads no weights: small blocks are soon done and cost nothing; but
@@ -238,6 +249,7 @@ class _Family:
             resident=policy.resident,
             fill=policy.fill,
             together=1,
+            chunk=self._chunk(),
         )
 
     def together(self, policy: Policy) -> Cut | None:
@@ -283,18 +295,46 @@ class _Family:
             return wanted if wanted == HEADS[0] else 0
         words = max(
             sum(self._layouts[name].words for name in (op.k, op.v))
-            * (self._total(op.k) + self._config.tile)
+            * (
+                self._chunk()
+                if isinstance(op, CachedAttention)
+                else self._total(op.k) + self._config.tile
+            )
             for op in self._attentions
         )
         limit = self._config.memories.stat_words * STATIONARY_SHARE
         return wanted if wanted * words <= limit or wanted == 1 else 0
 
+    def _chunk(self) -> int:
+        """Rows of a chunk of cached keys: whole pages, twice as many while there is room."""
+        words = max(
+            (
+                sum(self._layouts[name].words for name in (op.k, op.v))
+                for op in self._attentions
+                if isinstance(op, CachedAttention)
+            ),
+            default=0,
+        )
+        rows, room = PAGE_ROWS, int(self._config.memories.stat_words * CHUNK_SHARE)
+        while words and 2 * words * 2 * rows <= room:
+            rows *= 2
+        return rows if words else 0
+
     # --- row blocks
     def _rows(self, index: int, part: Segment, policy: Policy) -> int:
         """Largest row block of a segment; CompileError if not even one row fits."""
         sizing = policy.sizing
-        total = max(self._total(op.inputs[0]) for op in part.ops)
+        if isinstance(part, CachedSegment):
+            names = [part.attention.q]
+        else:
+            names = [op.inputs[0] for op in part.ops]
+        total = max(self._total(name) for name in names)
         free = self._config.act_words - self._on_chip(index)
+        if isinstance(part, CachedSegment):
+            free -= self._attention_words(part.attention)
+            if free < 0:
+                raise CompileError(self._shortage(part, 0, -free))
+            return total
         if isinstance(part, AttentionSegment):
             free -= self._attention_words(part.attention)
             per_row = self._projected_words(part)
@@ -349,7 +389,8 @@ class _Family:
     def _attention_words(self, op: Attention) -> int:
         """Words of queries, scores and of context on its way to DRAM."""
         keys = -(-self._length(op.k) // self._config.tile)
-        queries = 2 * self._total(op.q) * self._layouts[op.q].words
+        cached = isinstance(op, CachedAttention)
+        queries = 0 if cached else 2 * self._total(op.q) * self._layouts[op.q].words
         passing = self._homes[op.out] == Home.DRAM
         out = 2 * self._queries * self._layouts[op.out].words if passing else 0
         return queries + self._scores * self._queries * keys + out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from transept.golden.config import Config
@@ -14,18 +14,35 @@ from transept.golden.numerics.norm import inverse_count
 from transept.golden.ops import Norm
 from transept.host.compiler.hazards import Assembly, Region
 from transept.host.compiler.link import Patch
+from transept.host.compiler.pages import (
+    CHUNK_BASE,
+    CHUNK_KEYS,
+    NEW_ROW,
+    NEW_ROWS,
+    PAGE,
+    PAGE_FILL,
+    PAGE_ROWS,
+    START,
+    STORED_ROW,
+    STORED_ROWS,
+    new_at,
+    stored_at,
+)
 from transept.host.compiler.stream import LoadStep, Step, TaskStep
 from transept.host.compiler.tasks import (
     ContextTask,
     DramRows,
     ElementwiseTask,
     LoadBlock,
+    LoadNew,
+    LoadPages,
     LoadRows,
     NormTask,
     Product,
     Rows,
     ScoresTask,
     SoftmaxTask,
+    StorePages,
     StoreRows,
     Task,
     Use,
@@ -195,6 +212,69 @@ class _Emitter:
             "summary": first // self._tile + row // self._tile * keys.stride,
         }
 
+    # --- pages
+    def _load_pages(self, task: LoadPages) -> None:
+        place = task.kept.head(task.head)
+        for page in range(task.pages):
+            to = task.to.row(page * PAGE_ROWS)
+            index = self._kept_load(task, to, PAGE_ROWS, place, [to.use(PAGE_ROWS, task.words)])
+            number = task.sequence * task.in_all + task.first + page
+            self._patch(index, "offset", PAGE, number, offset=place)
+            self._patch(index, "words", PAGE_FILL, number, scale=task.words)
+
+    def _load_new(self, task: LoadNew) -> None:
+        place, size = task.kept.head(task.head), task.kept.row_bytes
+        for part in range(task.parts):
+            index = self._kept_load(task, task.to, 1, place, task.writes)
+            number = task.sequence * task.in_all + task.first + part
+            self._patch(index, "offset", new_at(size), number, offset=place)
+            self._patch(index, "words", NEW_ROWS, number, scale=task.words)
+            self._patch(index, "addr", NEW_ROW, number, task.words, task.to.addr)
+
+    def _kept_load(
+        self, task: LoadPages | LoadNew, to: Rows, rows: int, place: int, writes: Sequence[Use]
+    ) -> int:
+        """Rows of one head, which are contiguous in their page and on chip."""
+        return self.assembly.emit(
+            Engine.LOAD,
+            Opcode.LOAD,
+            task.label,
+            self._block(Block(place, rows * task.words), Memory.STAT, to.addr)
+            | {"window": Window.SCRATCH},
+            reads=task.dram_reads,
+            writes=_regions(writes),
+        )
+
+    def _store_pages(self, task: StorePages) -> None:
+        kept, source = task.kept, task.source
+        for part in range(task.parts):
+            rows, head = (kept.heads, 0) if task.head is None else (1, task.head)
+            stride = task.words if task.head is None else source.stride
+            pitch = PAGE_ROWS * task.words if task.head is None else task.words
+            place = kept.head(head)
+            operands = {
+                "window": Window.SCRATCH,
+                "offset": place,
+                "pitch": pitch,
+                "rows": rows,
+                "words": task.words,
+                "memory": Memory.ACT,
+                "wide": 0,
+                "addr": source.addr,
+                "stride": stride,
+            }
+            index = self._emit(task, Opcode.STORE, operands)
+            number = task.sequence * task.parts + part
+            self._patch(index, "offset", stored_at(kept.row_bytes), number, offset=place)
+            if task.head is not None:
+                self._patch(index, "rows", STORED_ROWS, number)
+                self._patch(index, "addr", STORED_ROW, number, source.stride, source.addr)
+
+    def _patch(
+        self, index: int, operand: str, symbol: str, number: int, scale: int = 1, offset: int = 0
+    ) -> None:
+        self.patches.append(Patch(index, operand, symbol, number, scale, offset))
+
     # --- products
     def _load_waiting(self) -> None:
         """Load blocks of weights, in their order, as far as the ring has room."""
@@ -307,7 +387,7 @@ class _Emitter:
             {
                 "rows": task.rows - 1,
                 "position": task.position,
-                "key_base": 0,
+                "key_base": task.key_base,
                 "keys": task.keys - 1,
                 "d_tiles": task.d_tiles,
                 "q_addr": task.q.addr,
@@ -316,7 +396,7 @@ class _Emitter:
                 "s_addr": task.s.addr,
                 "s_stride": task.s.stride,
                 "rowstat": task.s.rowstat,
-                "stats_keep": 0,
+                "stats_keep": int(task.key_base > 0),
                 "select": task.select.addr,
                 "filter": op.filter.kind,
                 "parameter": op.filter.parameter,
@@ -327,8 +407,12 @@ class _Emitter:
             },
         )
         self._keys(index, task)
+        if task.chunk is not None and task.from_start is not None:
+            self._patch(index, "position", START, task.sequence, offset=task.from_start)
+            self._patch(index, "key_base", CHUNK_BASE, task.chunk)
 
     def _softmax(self, task: SoftmaxTask) -> None:
+        sums = task.sums or task.s
         index = self._emit(
             task,
             Opcode.SOFTMAX,
@@ -338,8 +422,8 @@ class _Emitter:
                 "addr": task.s.addr,
                 "stride": task.s.stride,
                 "rowstat": task.s.rowstat,
-                "out_rowstat": task.s.rowstat,
-                "keep": 0,
+                "out_rowstat": sums.rowstat,
+                "keep": int(task.key_base > 0),
                 "select": task.select.addr,
             },
         )
@@ -354,8 +438,8 @@ class _Emitter:
                 "rows": task.rows - 1,
                 "keys": task.keys - 1,
                 "d_tiles": task.d_tiles,
-                "accumulate": 0,
-                "finish": 1,
+                "accumulate": int(task.part.accumulate),
+                "finish": int(task.part.finish),
                 "p_addr": task.p.addr,
                 "p_stride": task.p.stride,
                 "v_addr": task.v.addr,
@@ -377,8 +461,11 @@ class _Emitter:
         self._keys(index, task)
 
     def _keys(self, index: int, task: ScoresTask | SoftmaxTask | ContextTask) -> None:
-        """The number of keys is the length of the sequence at run time."""
-        self.patches.append(Patch(index, "keys", task.dim, task.sequence, offset=-1))
+        """The number of keys is the length of the sequence at run time; of a chunk, what it has."""
+        if task.chunk is None:
+            self._patch(index, "keys", task.dim, task.sequence, offset=-1)
+        else:
+            self._patch(index, "keys", CHUNK_KEYS, task.chunk, offset=-1)
 
     # --- vector unit
     def _norm(self, task: NormTask) -> None:
@@ -448,6 +535,9 @@ _UNSEEN = {"observe": 0, "phase": 0, "summary": 0}
 _EMIT: dict[type[Task], Callable[[_Emitter, Any], None]] = {
     LoadRows: _Emitter._load_rows,
     LoadBlock: _Emitter._load_block,
+    LoadPages: _Emitter._load_pages,
+    LoadNew: _Emitter._load_new,
+    StorePages: _Emitter._store_pages,
     StoreRows: _Emitter._store_rows,
     ScoresTask: _Emitter._scores,
     SoftmaxTask: _Emitter._softmax,

@@ -11,12 +11,13 @@ from transept.host.compiler.cut import Cut, Shape
 from transept.host.compiler.homes import plan
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.lower.attention import lower_attention
+from transept.host.compiler.lower.cached import lower_cached
 from transept.host.compiler.lower.elementwise import lower_multiply, lower_rotary
 from transept.host.compiler.lower.linear import lower_linear, lower_together
 from transept.host.compiler.lower.norm import lower_norm
 from transept.host.compiler.lower.scope import Scope
 from transept.host.compiler.places import Places, row_blocks
-from transept.host.compiler.segments import AttentionSegment, RowSegment
+from transept.host.compiler.segments import AttentionSegment, CachedSegment, RowSegment
 from transept.host.compiler.tasks import Task
 from transept.host.compiler.tensors import Tensor, tensors
 from transept.host.compiler.weights import WeightImage
@@ -54,6 +55,8 @@ def lower(
         for part, largest in zip(parts, cut.rows, strict=True):
             if isinstance(part, AttentionSegment):
                 lower_attention(scope, part, largest)
+            elif isinstance(part, CachedSegment):
+                lower_cached(scope, part)
             else:
                 begins, closes = ends[0] and part is parts[0], ends[1] and part is parts[-1]
                 _lower_rows(scope, part, largest, begins=begins, closes=closes)

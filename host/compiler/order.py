@@ -20,7 +20,7 @@ from transept.host.compiler.cost import MEMORY_LATENCY, Cost, Cycles
 from transept.host.compiler.depend import Dependence, dependences
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.memories import Occupancy, stationary_reserve
-from transept.host.compiler.tasks import Product, Task
+from transept.host.compiler.tasks import ContextTask, Product, Task
 from transept.host.compiler.weights import Block, ColumnTile, block_tiles
 
 __all__ = ["Schedule", "Slot", "Streamed", "schedule"]
@@ -137,6 +137,8 @@ class _Scheduler:
         self._from: list[int] = [0] * len(tasks)  # when what a task depends on is done
         self._products: list[Slot] = []  # the array's last ones, of the same weights
         self._max_rows = config.geometry.max_rows
+        self._next = _chains(tasks)
+        self._chain: int | None = None  # the only product that may come next
         for index, missing in enumerate(self._missing):
             if not missing:
                 self._ready[tasks[index].engine].append(index)
@@ -183,7 +185,10 @@ class _Scheduler:
 
     def _best_of(self, engine: Engine) -> tuple[tuple, int, Slot] | None:
         best: tuple[tuple, int, Slot] | None = None
-        for index in self._ready[engine][:LOOKAHEAD]:
+        ready = self._ready[engine][:LOOKAHEAD]
+        if engine == Engine.GEMM and self._chain is not None:
+            ready = [self._chain] if not self._missing[self._chain] else []
+        for index in ready:
             bound = max(self._free[engine], self._from[index])
             if best is not None and (bound, -self._urgent[index], False, index) >= best[0]:
                 continue
@@ -278,6 +283,7 @@ class _Scheduler:
         if task.engine == Engine.GEMM:
             again = slot.shares and self._products
             self._products = [*again, slot] if again else [slot]
+            self._chain = self._next.get(index)
         self._occupancy.take(index, slot.end, slot.visible, self._now())
         for after, dependence in self._after[index]:
             self._missing[after] -= 1
@@ -289,6 +295,16 @@ class _Scheduler:
     def _allows(dependence: Dependence, slot: Slot) -> int:
         """When a task that depends on this one may start."""
         return slot.visible + HOP if dependence.complete else slot.start
+
+
+def _chains(tasks: list[Task]) -> dict[int, int]:
+    """The context that adds to the accumulators of another one, by the number of that."""
+    numbers = {task: number for number, task in enumerate(tasks)}
+    return {
+        numbers[task.part.before]: number
+        for number, task in enumerate(tasks)
+        if isinstance(task, ContextTask) and task.part.before is not None
+    }
 
 
 def _shared(start: int, busy: int, other: int) -> int:

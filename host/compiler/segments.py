@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from transept.golden.graph import Graph, Operator
-from transept.golden.ops import Attention, Linear
+from transept.golden.ops import Append, Attention, CachedAttention, Linear
 
-__all__ = ["AttentionSegment", "RowSegment", "Segment", "beginning", "segments"]
+__all__ = ["AttentionSegment", "CachedSegment", "RowSegment", "Segment", "beginning", "segments"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,20 @@ class AttentionSegment:
         return (*(op for op in linears if op is not None), self.attention)
 
 
-Segment = RowSegment | AttentionSegment
+@dataclass(frozen=True, eq=False)
+class CachedSegment:
+    """An attention on states, and what it adds to them."""
+
+    attention: CachedAttention
+    appends: tuple[Append, ...]
+
+    @property
+    def ops(self) -> tuple[Operator, ...]:
+        """Every operator of the segment."""
+        return (*self.appends, self.attention)
+
+
+Segment = RowSegment | AttentionSegment | CachedSegment
 
 
 def segments(graph: Graph) -> list[Segment]:
@@ -60,7 +73,11 @@ def segments(graph: Graph) -> list[Segment]:
     return found
 
 
-def _attention(graph: Graph, op: Attention) -> AttentionSegment:
+def _attention(graph: Graph, op: Attention) -> AttentionSegment | CachedSegment:
+    if isinstance(op, CachedAttention):
+        made = [graph.producer(name) for name in dict.fromkeys((op.k, op.v))]
+        return CachedSegment(op, tuple(append for append in made if isinstance(append, Append)))
+
     def projection(name: str) -> Linear | None:
         producer = graph.producer(name)
         alone = len(list(graph.consumers(name))) == 1 and name not in graph.outputs

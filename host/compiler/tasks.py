@@ -13,14 +13,18 @@ from typing import NamedTuple
 from transept.golden.isa import AMode, Engine, Memory, Operation, OutMode, RowScale, Window
 from transept.golden.ops import Add, Attention, Linear, Norm
 from transept.host.compiler.hazards import Region
+from transept.host.compiler.pages import Kept
 from transept.host.compiler.weights import Block, ColumnTile
 
 __all__ = [
     "Buffer",
+    "ContextPart",
     "ContextTask",
     "DramRows",
     "ElementwiseTask",
     "LoadBlock",
+    "LoadNew",
+    "LoadPages",
     "LoadRows",
     "NormTask",
     "Product",
@@ -28,6 +32,7 @@ __all__ = [
     "Rows",
     "ScoresTask",
     "SoftmaxTask",
+    "StorePages",
     "StoreRows",
     "Task",
     "Use",
@@ -208,6 +213,50 @@ class LoadBlock(Task):
 
 
 @dataclass(eq=False, kw_only=True)
+class LoadPages(Task):
+    """Earlier rows of one head of a state, page by page from page ``first`` of a sequence on, each
+    as far as it is filled; in_all: pages of a sequence."""
+
+    kept: Kept
+    head: int
+    sequence: int
+    to: Rows
+    words: int
+    first: int
+    pages: int
+    in_all: int
+
+
+@dataclass(eq=False, kw_only=True)
+class LoadNew(Task):
+    """New rows of one head of a state, in ``parts`` parts from part ``first`` of a sequence on;
+    in_all: parts of a sequence; rows: all of them."""
+
+    kept: Kept
+    head: int
+    sequence: int
+    to: Rows
+    words: int
+    first: int
+    parts: int
+    in_all: int
+    rows: int
+
+
+@dataclass(eq=False, kw_only=True)
+class StorePages(Task):
+    """New rows of one head to their pages in ``parts`` parts; head None: one row of all heads."""
+
+    kept: Kept
+    head: int | None
+    sequence: int
+    source: Rows
+    words: int
+    parts: int
+    rows: int
+
+
+@dataclass(eq=False, kw_only=True)
 class Product(Task):
     """Some columns of a linear layer for some rows.
 
@@ -243,7 +292,12 @@ class Product(Task):
 
 @dataclass(eq=False, kw_only=True)
 class ScoresTask(Task):
-    """Scores of a head for some queries; ``sequence`` of ``dim``: whose length bounds the keys."""
+    """Scores of a head for some queries; ``sequence`` of ``dim``: whose length bounds the keys.
+
+    key_base: the first key; chunk: which one of all chunks of cached keys these are, counted over
+    all sequences, None if keys are not cached; from_start: rows of the first query behind those
+    that a sequence with cached keys had before.
+    """
 
     op: Attention
     head: int
@@ -257,11 +311,15 @@ class ScoresTask(Task):
     d_tiles: int
     dim: str
     sequence: int
+    key_base: int = 0
+    chunk: int | None = None
+    from_start: int | None = None
 
 
 @dataclass(eq=False, kw_only=True)
 class SoftmaxTask(Task):
-    """Probabilities in place of scores."""
+    """Probabilities in place of scores; sums: rows whose statistics get the sums, those of s itself
+    by default."""
 
     op: Attention
     s: Rows
@@ -271,6 +329,19 @@ class SoftmaxTask(Task):
     position: int
     dim: str
     sequence: int
+    key_base: int = 0
+    chunk: int | None = None
+    sums: Rows | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ContextPart:
+    """Which part of the keys a context adds: ``before`` is the task of those before them, and no
+    other product may come between the two."""
+
+    accumulate: bool = False
+    finish: bool = True
+    before: ContextTask | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -291,6 +362,9 @@ class ContextTask(Task):
     dim: str
     sequence: int
     first: bool
+    key_base: int = 0
+    chunk: int | None = None
+    part: ContextPart = field(default_factory=ContextPart)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -327,6 +401,9 @@ class ElementwiseTask(Task):
 ENGINES: dict[type[Task], Engine] = {
     LoadRows: Engine.LOAD,
     LoadBlock: Engine.LOAD,
+    LoadPages: Engine.LOAD,
+    LoadNew: Engine.LOAD,
+    StorePages: Engine.STORE,
     StoreRows: Engine.STORE,
     Product: Engine.GEMM,
     ScoresTask: Engine.GEMM,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from transept.golden.graph import Graph
 from transept.golden.isa import Window
+from transept.golden.ops import Append
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.layout import Layouts
 from transept.host.compiler.tasks import DramRows
@@ -50,13 +51,14 @@ class Tensor:
 def tensors(
     graph: Graph, layouts: Layouts, shape: Shape, spilled: frozenset[str]
 ) -> dict[str, Tensor]:
-    """The tensor of every input, output and spilled value.
+    """The tensor of every input, output and spilled value; states have pages of their own.
 
     An output that is spilled is read back from where it is delivered.
     """
     places: dict[str, Tensor] = {}
     ends = dict.fromkeys(Window, 0)
-    delivered = (*graph.inputs, *graph.outputs)
+    kept = {name for op in graph.ops if isinstance(op, Append) for name in (op.cache, op.out)}
+    delivered = [name for name in (*graph.inputs, *graph.outputs) if name not in kept]
     scratch = [name for name in graph.values if name in spilled and name not in delivered]
     for window, names in ((Window.IO, delivered), (Window.SCRATCH, scratch)):
         for name in names:

@@ -18,7 +18,7 @@ from transept.host.devices.base import Buffer, Device, DeviceError, DeviceLostEr
 from transept.host.runtime.errors import ProgramError
 from transept.host.runtime.region import Region
 
-__all__ = ["Driver", "Loaded", "RunReport", "read_rows"]
+__all__ = ["Driver", "Loaded", "RunReport", "read_rows", "write_rows"]
 
 RUN_TIMEOUT_CYCLES = 200_000_000
 RESET_POLLS = 1000
@@ -176,10 +176,7 @@ class Driver:
         program, io = (loaded.windows[window] for window in (Window.PROGRAM, Window.IO))
         program.array[: len(image)] = np.frombuffer(image, np.uint8)
         for name in region.graph.inputs:
-            tensor = executable.tensors[name]
-            io.array[tensor.offset : tensor.offset + tensor.nbytes] = 0  # its padding too
-            rows = _view(io.array, tensor, shape.batch)
-            rows[:] = inputs[name].reshape(rows.shape)
+            write_rows(io.array, executable.tensors[name], shape.batch, inputs[name])
         for buffer in (program, io):
             self.device.flush(buffer)
 
@@ -287,6 +284,13 @@ def read_rows(window: np.ndarray, tensor: Tensor, batch: int) -> np.ndarray:
     """A copy of a tensor [batch, length, width] in the bytes of its window."""
     rows = _view(window, tensor, batch)
     return np.array(rows).reshape(*rows.shape[:2], -1)
+
+
+def write_rows(window: np.ndarray, tensor: Tensor, batch: int, given: np.ndarray) -> None:
+    """Write a tensor [batch, length, width] to the bytes of its window, its padding as zeros."""
+    window[tensor.offset : tensor.offset + tensor.nbytes] = 0
+    rows = _view(window, tensor, batch)
+    rows[:] = given.reshape(rows.shape)
 
 
 def _view(window: np.ndarray, tensor: Tensor, batch: int) -> np.ndarray:

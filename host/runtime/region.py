@@ -205,6 +205,25 @@ class Region:
             self._check_lengths(shape, dim, real)
         return shape
 
+    def check_rows(self, shape: Shape, inputs: Mapping[str, np.ndarray]) -> None:
+        """Check some inputs of a shape that is known.
+
+        Raises
+        ------
+        ProgramError
+            If one is no input, has another type or size, or holds the lowest code.
+        """
+        for name, given in inputs.items():
+            value = self.graph.values[name]
+            _check_form(self.name, value, given)
+            wanted = (shape.batch, shape.lengths[value.dim])
+            if given.shape[:2] != wanted:
+                raise ProgramError(
+                    f"{self.name}: input {name} is {given.shape[0]} x {given.shape[1]} rows, "
+                    f"must be {wanted[0]} x {wanted[1]}"
+                )
+            _check_codes(self.name, value, given)
+
     def _formed(self, inputs: Mapping[str, np.ndarray]) -> Shape:
         """The shape of inputs that have the types and widths of the graph's and agree."""
         self._check_names("input", inputs, self.graph.inputs)

@@ -20,13 +20,16 @@ __all__ = [
     "cross",
     "gated",
     "iterated",
+    "language_model",
     "mlp",
     "norms_in_front",
     "post_norm",
     "pre_norm",
     "random_inputs",
     "read_again",
+    "read_behind",
     "read_sums",
+    "sharing",
     "twice_the_same",
     "uneven",
 ]
@@ -322,6 +325,34 @@ def gated(
         product = build.multiply(gate, build.linear(h, width))
         h, x = build.norm_and_sum(build.linear(product, hidden), x, centre=False)
     return build.graph([first, cos, sin], [h])
+
+
+def language_model(layers: int) -> Graph:
+    """Layers of the shape of SmolLM2-135M, whose query heads share what they have."""
+    return sharing(gated(1, 576, 9, 3, [1536] * layers, limit=4096))
+
+
+def sharing(graph: Graph) -> Graph:
+    """The query heads of a key-value head have the parameters of its first one."""
+    ops = [_sharing(op) if isinstance(op, Attention) else op for op in graph.ops]
+    return dataclasses.replace(graph, ops=tuple(ops))
+
+
+def _sharing(op: Attention) -> Attention:
+    share = op.heads // op.kv_heads
+
+    def first(part: np.ndarray) -> np.ndarray:
+        by_head = np.broadcast_to(part, op.context.multiplier.shape).reshape(op.kv_heads, share, -1)
+        return np.repeat(by_head[:, :1], share, 1).reshape(-1)
+
+    context = ChannelParameters(
+        *(first(part) for part in (op.context.multiplier, op.context.shift, op.context.bias))
+    )
+    scores = {
+        name: np.repeat(getattr(op, name)[::share], share)
+        for name in ("score_multiplier", "score_shift")
+    }
+    return dataclasses.replace(op, context=context, **scores)
 
 
 def read_again(seed: int, hidden: int, heads: int) -> Graph:

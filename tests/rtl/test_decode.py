@@ -1,0 +1,76 @@
+"""A language model's layers token by token at full size on the RTL: the bits of the whole sequence,
+at the speed of the memory."""
+
+import numpy as np
+import pytest
+from graphs import language_model, random_inputs
+
+from transept.golden.config import PYNQ_Z2
+from transept.host.backends.cpu.graph import CpuGraph
+from transept.host.compiler.cost import BUS_SHARE
+from transept.host.compiler.pages import PAGE_ROWS
+from transept.host.devices.catalogue import open_device
+from transept.host.language.cached import cached
+from transept.host.runtime.driver import Driver
+from transept.host.runtime.paged import PagedRegion, PagedSequence
+from transept.host.runtime.region import Region
+
+LIMIT = 4096
+#: Bytes of a cycle, of the memory that the simulation has unless it is told otherwise.
+RATE = BUS_SHARE * PYNQ_Z2.axi_bytes
+#: Sequences, new rows, and rows of each then; the least share of the memory's time in use.
+FIGURES = [(1, 1, 256, 0.99), (1, 1, 2048, 0.985), (1, 16, 16, 0.97), (4, 1, 1024, 0.985)]
+#: A step of sixteen sequences against that of one, at most.
+BATCH = 1.45
+
+
+@pytest.fixture(scope="module")
+def layer():
+    return opened(language_model(1), pages=16 * 256 // PAGE_ROWS)
+
+
+def opened(graph, pages):
+    region = Region("layers", cached(graph, LIMIT), PYNQ_Z2)
+    driver = Driver(open_device("rtl", PYNQ_Z2, dram_bytes=64 << 20))
+    return PagedRegion(region, driver, pages)
+
+
+def report(paged, batch, rows, context):
+    """A step of sequences that have ``context`` rows then, most of which nobody has computed."""
+    inputs = random_inputs(language_model(1), batch, rows)
+    sequences = [PagedSequence() for _ in range(batch)]
+    for sequence in sequences:
+        sequence.length = context - rows
+        (sequence.pages,) = paged._take([sequence], [context])
+    try:
+        return paged.step(sequences, inputs, [rows] * batch)[1]
+    finally:
+        for sequence in sequences:
+            paged.release(sequence)
+
+
+def test_a_prefill_in_two_parts_and_eight_tokens():
+    graph, rows = language_model(2), [8, 8, *[1] * 8]
+    inputs = random_inputs(graph, 1, sum(rows))
+    wanted = CpuGraph(graph).run(inputs)
+    paged, sequence = opened(graph, pages=2), PagedSequence()
+    for count in rows:
+        first = sequence.length
+        some = {name: x[:, first : first + count] for name, x in inputs.items()}
+        found, _ = paged.step([sequence], some, [count])
+        for name in graph.outputs:
+            assert np.array_equal(found[name], wanted[name][:, first : first + count])
+
+
+@pytest.mark.parametrize(("batch", "rows", "context", "share"), FIGURES)
+def test_a_step_takes_as_long_as_its_bytes(layer, batch, rows, context, share):
+    found = report(layer, batch, rows, context)
+    reached = (found.bytes_read + found.bytes_written) / RATE / found.cycles
+    print(f"{batch} x {rows} rows of {context}: {found.cycles:,} cycles, {reached:.4f}")
+    assert reached >= share
+
+
+def test_sixteen_sequences_cost_little_more_than_one(layer):
+    one, many = (report(layer, batch, 1, 256).cycles for batch in (1, 16))
+    print(f"{many:,} cycles for {one:,}: {many / one:.3f}")
+    assert many <= BATCH * one
