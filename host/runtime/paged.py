@@ -14,6 +14,7 @@ import numpy as np
 from transept.golden.graph import Graph
 from transept.golden.isa import Window
 from transept.golden.ops import Append
+from transept.golden.verify import verify
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.executable import Executable
 from transept.host.compiler.layout import Layouts
@@ -56,6 +57,7 @@ class PagedRegion:
         self._loaded = driver.load(region)
         self._free = list(range(pages))[::-1]
         self._reserve = RESERVE
+        self._verified: set[Executable] = set()
         self._pool_bytes = pages * self._layout.nbytes
         self._loaded.windows[Window.SCRATCH] = driver.device.allocate(RESERVE + self._pool_bytes)
 
@@ -86,7 +88,8 @@ class PagedRegion:
         Raises
         ------
         ProgramError
-            If inputs do not fit the graph or each other, or a sequence would be too long.
+            If inputs do not fit the graph or each other, a sequence would be too long, or a
+            program is not legal.
         OutOfMemoryError
             If there are not enough free pages; no sequence has changed.
         DeviceError
@@ -161,6 +164,7 @@ class PagedRegion:
         self._fit(executable)
         symbols = self._symbols(executable, sequences, counts, taken)
         image, windows = executable.linked(symbols), self._loaded.windows
+        self._verify(executable, image)
         program, io = windows[Window.PROGRAM], windows[Window.IO]
         program.array[: len(image)] = np.frombuffer(image, np.uint8)
         for name, tensor in executable.tensors.items():
@@ -173,6 +177,15 @@ class PagedRegion:
         batch, tensors = executable.shape.batch, executable.tensors
         names = [name for name in self.region.graph.outputs if name in tensors]
         return {name: read_rows(io.array, tensors[name], batch) for name in names}, report
+
+    def _verify(self, executable: Executable, image: bytes) -> None:
+        """ProgramError if a program is not legal, before it starts for the first time."""
+        if executable in self._verified:
+            return
+        windows = {window: buffer.nbytes for window, buffer in self._loaded.windows.items()}
+        for finding in verify(image, self.region.config, windows):
+            raise ProgramError(f"{self.region.name} of {executable.shape} rows: {finding}")
+        self._verified.add(executable)
 
     def _symbols(
         self,

@@ -1,5 +1,7 @@
 """Sequences that grow step by step on an accelerator: the bits of the whole, in any pages."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from graphs import gated, norms_in_front, post_norm, random_inputs, sharing
@@ -134,3 +136,17 @@ def test_what_does_not_fit_is_named():
         paged.step([PagedSequence()], dict(list(inputs.items())[1:]), [2])
     with pytest.raises(ProgramError, match=r"^the graph has no states"):
         PagedRegion(Region("it", post_norm(1, 8, 2, [8]), TINY), paged._driver, 1)
+
+
+def test_a_program_is_verified_before_it_starts():
+    graph = GRAPHS["llama"]
+    paged, sequence = opened(graph), PagedSequence()
+    inputs = random_inputs(graph, 1, 2)
+    executable = paged.region.executable(paged.region.shape(1, {"rows": 2, "context": 16}))
+    broken = bytes([0xEE]) + executable.instructions[1:]
+    paged.region.add(dataclasses.replace(executable, instructions=broken, patches=()))
+    with pytest.raises(ProgramError, match=r"^it of 1 x 2, 16 rows: instruction 0: unknown opcode"):
+        paged.step([sequence], inputs, [2])
+    assert (sequence.length, paged.free_pages) == (0, 16)
+    paged.region.add(executable)
+    paged.step([sequence], inputs, [2])
