@@ -138,6 +138,7 @@ class _Scheduler:
         self._products: list[Slot] = []  # the array's last ones, of the same weights
         self._max_rows = config.geometry.max_rows
         self._next = _chains(tasks)
+        self._chained = set(self._next.values())
         self._chain: int | None = None  # the only product that may come next
         for index, missing in enumerate(self._missing):
             if not missing:
@@ -185,10 +186,7 @@ class _Scheduler:
 
     def _best_of(self, engine: Engine) -> tuple[tuple, int, Slot] | None:
         best: tuple[tuple, int, Slot] | None = None
-        ready = self._ready[engine][:LOOKAHEAD]
-        if engine == Engine.GEMM and self._chain is not None:
-            ready = [self._chain] if not self._missing[self._chain] else []
-        for index in ready:
+        for index in self._candidates(engine):
             bound = max(self._free[engine], self._from[index])
             if best is not None and (bound, -self._urgent[index], False, index) >= best[0]:
                 continue
@@ -199,6 +197,16 @@ class _Scheduler:
             if best is None or key < best[0]:
                 best = (key, index, slot)
         return best
+
+    def _candidates(self, engine: Engine) -> list[int]:
+        """Ready tasks that are weighed. A context that others add to is followed by these alone."""
+        ready = self._ready[engine]
+        if engine == Engine.GEMM:
+            if self._chain is not None:
+                return [self._chain] if not self._missing[self._chain] else []
+            if self._chained:
+                ready = [index for index in ready if index not in self._chained]
+        return ready[:LOOKAHEAD]
 
     def _now(self) -> int:
         """No task to come starts before."""

@@ -17,6 +17,7 @@ __all__ = [
     "SMALL",
     "GraphBuilder",
     "attention_alone",
+    "attentive",
     "cross",
     "gated",
     "iterated",
@@ -36,6 +37,8 @@ __all__ = [
 
 #: Standard deviation of random inputs, by bits.
 SPREAD = {16: 8000, 8: 50}
+#: Bits by which scores are smaller and contexts larger where every key is to count.
+SMALLER, LARGER = 6, 10
 
 
 class GraphBuilder:
@@ -329,7 +332,7 @@ def gated(
 
 def language_model(layers: int) -> Graph:
     """Layers of the shape of SmolLM2-135M, whose query heads share what they have."""
-    return sharing(gated(1, 576, 9, 3, [1536] * layers, limit=4096))
+    return attentive(sharing(gated(1, 576, 9, 3, [1536] * layers, limit=4096)))
 
 
 def sharing(graph: Graph) -> Graph:
@@ -353,6 +356,21 @@ def _sharing(op: Attention) -> Attention:
         for name in ("score_multiplier", "score_shift")
     }
     return dataclasses.replace(op, context=context, **scores)
+
+
+def attentive(graph: Graph) -> Graph:
+    """Scores are small, so that every key counts, and contexts large beside their biases."""
+    ops = [
+        dataclasses.replace(
+            op,
+            score_row_shift=op.score_row_shift + SMALLER,
+            context_row_shift=op.context_row_shift - LARGER,
+        )
+        if isinstance(op, Attention)
+        else op
+        for op in graph.ops
+    ]
+    return dataclasses.replace(graph, ops=tuple(ops))
 
 
 def read_again(seed: int, hidden: int, heads: int) -> Graph:

@@ -2,7 +2,16 @@
 
 import numpy as np
 import pytest
-from graphs import attention_alone, cross, gated, mlp, norms_in_front, post_norm, random_inputs
+from graphs import (
+    attention_alone,
+    attentive,
+    cross,
+    gated,
+    mlp,
+    norms_in_front,
+    post_norm,
+    random_inputs,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,9 +23,9 @@ from transept.host.language.cached import CONTEXT, cached
 
 ROWS, LIMIT = 11, 16
 GRAPHS = {
-    "llama": gated(1, 16, 4, 2, [12, 8]),
-    "gpt2": norms_in_front(2, 12, 3, [20], Causal()),
-    "sliding window": norms_in_front(3, 12, 2, [8], Window(4, 0)),
+    "llama": attentive(gated(1, 16, 4, 2, [12, 8])),
+    "gpt2": attentive(norms_in_front(2, 12, 3, [20], Causal())),
+    "sliding window": attentive(norms_in_front(3, 12, 2, [8], Window(4, 0))),
 }
 
 

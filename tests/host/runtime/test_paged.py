@@ -4,32 +4,35 @@ import dataclasses
 
 import numpy as np
 import pytest
-from graphs import gated, norms_in_front, post_norm, random_inputs, sharing
+from graphs import attentive, gated, norms_in_front, post_norm, random_inputs, sharing
 
 from transept.golden.config import TINY
 from transept.golden.filters import Causal, Window
+from transept.host.compiler.executable import Executable
 from transept.host.compiler.pages import PAGE_ROWS
 from transept.host.devices.base import OutOfMemoryError
 from transept.host.devices.catalogue import open_device
 from transept.host.language.cached import cached
 from transept.host.runtime.driver import Driver
 from transept.host.runtime.errors import ProgramError
-from transept.host.runtime.paged import PagedRegion, PagedSequence
+from transept.host.runtime.paged import RESERVE, PagedRegion, PagedSequence
 from transept.host.runtime.region import Region
 
 LIMIT = 64
 GRAPHS = {
-    "llama": gated(1, 32, 4, 2, [12]),
-    "llama whose heads share": sharing(gated(5, 64, 8, 2, [12])),
-    "llama of two layers": gated(4, 16, 2, 1, [8, 12]),
-    "gpt2": norms_in_front(2, 12, 3, [20], Causal()),
-    "sliding window": norms_in_front(3, 16, 2, [8], Window(9, 0)),
+    "llama": attentive(gated(1, 32, 4, 2, [12])),
+    "llama whose heads share": attentive(sharing(gated(5, 64, 8, 2, [12]))),
+    "llama of two layers": attentive(gated(4, 16, 2, 1, [8, 12])),
+    "gpt2": attentive(norms_in_front(2, 12, 3, [20], Causal())),
+    "sliding window": attentive(norms_in_front(3, 16, 2, [8], Window(9, 0))),
 }
 #: Rows of every step, real ones of each sequence.
 STEPS = {
     "token by token": [(1, [1])] * 4,
     "chunks and tokens": [(5, [5]), (1, [1]), (4, [3]), (1, [1]), (8, [8])],
     "more keys than a chunk": [(16, [16]), (16, [15]), (1, [1]), (1, [1]), (8, [7]), (1, [1])],
+    "more rows than an instruction takes": [(40, [40]), (1, [1]), (20, [19])],
+    "short and long": [(16, [16, 5, 15]), (16, [16, 3, 16]), (1, [1, 1, 1]), (1, [1, 1, 1])],
     "a batch": [(4, [3, 4, 1]), (1, [1, 1, 1]), (6, [1, 6, 2]), (1, [1, 1, 1])],
 }
 
@@ -102,6 +105,20 @@ def test_pages_of_ended_sequences_are_taken_again():
     paged.release(first[0])
     assert (first[0].length, first[0].pages) == (0, [])
     check(graph, paged, [(16, [16]), (3, [3])])
+
+
+def test_pages_move_when_a_program_needs_more_room_before_them(monkeypatch):
+    graph = GRAPHS["llama"]
+    paged = opened(graph)
+    inputs, sequence = random_inputs(graph, 1, 20), PagedSequence()
+    wanted = graph.evaluate(inputs)
+    for count, room in ((17, 0), (1, RESERVE + 1), (2, 2 * RESERVE)):
+        monkeypatch.setattr(Executable, "scratch_bytes", property(lambda self, room=room: room))
+        start = sequence.length
+        found, _ = paged.step([sequence], part(inputs, [sequence], count, [count]), [count])
+        for name in graph.outputs:
+            assert np.array_equal(found[name], wanted[name][:, start : start + count])
+    assert paged._reserve == 2 * RESERVE
 
 
 def test_out_of_pages_changes_nothing():
