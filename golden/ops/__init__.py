@@ -19,8 +19,5 @@ __all__ = [
     "Rotary",
 ]
 
-#: Every operator by its name in program files.
-OPERATORS = {
-    op.__name__.lower(): op
-    for op in (Linear, Norm, Attention, Add, Multiply, Rotary, Append, CachedAttention)
-}
+#: Every operator by its name in program files; a graph with states is made of one without.
+OPERATORS = {op.__name__.lower(): op for op in (Linear, Norm, Attention, Add, Multiply, Rotary)}

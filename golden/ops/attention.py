@@ -130,7 +130,7 @@ class Attention:
         by_head = xp.permute_dims(split, (1, 0, 2))
         return by_head if heads else xp.repeat(by_head, self.heads // self.kv_heads, axis=0)
 
-    def _scores(self, q: Array, k: Array, first: int) -> tuple[Array, Array]:
+    def _scores(self, q: Array, k: Array, first: int = 0) -> tuple[Array, Array]:
         """Scores int64[heads, t, keys], masked, and the maximum of each row."""
         xp = array_namespace(q)
         channel = ChannelParameters(

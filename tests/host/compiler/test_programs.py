@@ -155,8 +155,10 @@ PINS = {
 
 
 def digest(executable, image):
-    """Of everything but predicted cycles; sets in an order of their own."""
+    """Of everything but predicted cycles; sets in an order of their own. Graphs without states have
+    no chunks."""
     cut = {**vars(executable.cut), "spilled": sorted(executable.cut.spilled)}
+    assert cut.pop("chunk") == 0
     parts = (
         executable.instructions,
         image.image().tobytes(),

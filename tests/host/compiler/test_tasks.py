@@ -76,6 +76,9 @@ def test_engines_of_tasks():
     assert {kind.__name__: engine for kind, engine in ENGINES.items()} == {
         "LoadRows": Engine.LOAD,
         "LoadBlock": Engine.LOAD,
+        "LoadPages": Engine.LOAD,
+        "LoadNew": Engine.LOAD,
+        "StorePages": Engine.STORE,
         "StoreRows": Engine.STORE,
         "Product": Engine.GEMM,
         "ScoresTask": Engine.GEMM,

@@ -313,7 +313,7 @@ def masked_levels(op, q, k, seen):
     from transept.golden.numerics.softmax import levels
 
     class Told(type(op)):
-        def _kept(self, q, k):
+        def _kept(self, q, k, first):
             return seen
 
     told = Told(**{field.name: getattr(op, field.name) for field in dataclasses.fields(op)})
