@@ -324,17 +324,13 @@ class _Family:
     def _rows(self, index: int, part: Segment, policy: Policy) -> int:
         """Largest row block of a segment; CompileError if not even one row fits."""
         sizing = policy.sizing
-        if isinstance(part, CachedSegment):
-            names = [part.attention.q]
-        else:
-            names = [op.inputs[0] for op in part.ops]
-        total = max(self._total(name) for name in names)
         free = self._config.act_words - self._on_chip(index)
-        if isinstance(part, CachedSegment):
-            free -= self._attention_words(part.attention)
-            if free < 0:
-                raise CompileError(self._shortage(part, 0, -free))
-            return total
+        if isinstance(part, CachedSegment):  # all rows at once
+            needed = self._attention_words(part.attention)
+            if free < needed:
+                raise CompileError(self._shortage(part, max(0, free), needed))
+            return self._total(part.attention.q)
+        total = max(self._total(op.inputs[0]) for op in part.ops)
         if isinstance(part, AttentionSegment):
             free -= self._attention_words(part.attention)
             per_row = self._projected_words(part)

@@ -6,6 +6,7 @@ import dataclasses
 
 from transept.golden.filters import Causal, Window
 from transept.golden.graph import Dim, Graph, Operator, State, Value
+from transept.golden.numerics.softmax import CONTEXT_KEYS
 from transept.golden.ops import Append, Attention, CachedAttention
 
 __all__ = ["CONTEXT", "cached"]
@@ -18,14 +19,17 @@ def cached(graph: Graph, limit: int) -> Graph:
     """The graph with a state for the keys, and one for the values, of every attention.
 
     Everything but attention works row by row, so that the rows of a sequence may come in any parts
-    and give the same bits. limit: rows of the longest sequence, dimension ``context``.
+    and give the same bits. limit: rows of the longest sequence, dimension ``context``, at most
+    CONTEXT_KEYS: accumulators hold no more keys.
 
     Raises
     ------
     ValueError
         If the graph has no attention, or one whose queries see keys behind them or of another
-        sequence: it is no language model.
+        sequence: it is no language model. If the limit is outside 1 to CONTEXT_KEYS.
     """
+    if not 1 <= limit <= CONTEXT_KEYS:
+        raise ValueError(f"a context of {limit} rows is outside 1 to {CONTEXT_KEYS}")
     attentions = [op for op in graph.ops if isinstance(op, Attention)]
     if not attentions:
         raise ValueError("the model has no attention on the accelerator, and nothing to keep")

@@ -88,13 +88,14 @@ class PagedRegion:
         Raises
         ------
         ProgramError
-            If inputs do not fit the graph or each other, a sequence would be too long, or a
-            program is not legal.
+            If inputs do not fit the graph or each other, a sequence is there twice or would be too
+            long, or a program is not legal.
         OutOfMemoryError
             If there are not enough free pages; no sequence has changed.
         DeviceError
             If the run fails; no sequence has changed.
         """
+        self._check_sequences(sequences, counts)
         most = max((given.shape[1] for given in inputs.values() if given.ndim == 3), default=0)
         for count in counts:
             if not 1 <= count <= most:
@@ -123,6 +124,13 @@ class PagedRegion:
             sequence.length = whole
             sequence.pages += pages
         return outputs, report
+
+    def _check_sequences(self, sequences: Sequence[PagedSequence], counts: Sequence[int]) -> None:
+        name, many = self.region.name, len(sequences)
+        if not many or len(counts) != many:
+            raise ProgramError(f"{name}: {len(counts)} numbers of rows for {many} sequences")
+        if len({id(sequence) for sequence in sequences}) < many:
+            raise ProgramError(f"{name}: a sequence is there twice")
 
     def _check(
         self,

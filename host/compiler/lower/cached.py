@@ -138,7 +138,7 @@ class _Cached:
         return Region("dram:new rows", number, number + 1)
 
     def _chunks(self, name: str, state: str, head: int, sequence: int, words: int) -> list[_Chunk]:
-        """The keys or values of a head, chunk by chunk as they are asked for."""
+        """All keys or values of a head."""
         chunk = self.scope.cut.chunk
         return [
             self._chunk(name, state, head, sequence, words, first)
@@ -155,7 +155,6 @@ class _Cached:
         key = (state, head, self.places.first + sequence, first)
         ring = self.places.held(name, cut.heads)
         to = Rows(ring.open(key, "stat", size, self.tile), words)
-        chunk = _Chunk(first, keys, to)
         common: dict[str, Any] = {
             "label": state,
             "kept": kept,
@@ -173,22 +172,21 @@ class _Cached:
                 writes=[to.use(padded, words)],
             )
         )
-        number = first // cut.chunk
-        earliest = self.earliest
-        if number >= earliest:
+        later = first // cut.chunk - self.earliest
+        if later >= 0:
             parts = chunk_parts(self.rows, cut.chunk)
             self.tasks.append(
                 LoadNew(
                     **common,
-                    first=(number - earliest) * parts,
+                    first=later * parts,
                     parts=parts,
-                    in_all=(self.chunks - earliest) * parts,
+                    in_all=(self.chunks - self.earliest) * parts,
                     rows=min(self.rows, keys),
                     writes=[to.use(padded, words)],
                     dram_reads=[self._region(state, sequence)],
                 )
             )
-        return chunk
+        return _Chunk(first, keys, to)
 
     # --- attention
     def _head(self, kv_head: int, sequence: int, q: Rows) -> None:
@@ -196,13 +194,13 @@ class _Cached:
         loaded once; else scores take chunk by chunk, and every unit loads the values again."""
         units = self._units(kv_head, sequence)
         op, chunk = self.op, self.scope.cut.chunk
-        single = self.context <= chunk
+        single = self.chunks == 1
         shared = self._chunks("v", op.v, kv_head, sequence, self.e_words) if single else None
         keys = self._chunks("k", op.k, kv_head, sequence, self.d_words) if single else None
         for unit in units:
             s = self._scores_rows(unit)
             selects = []
-            for number in range(-(-self.context // chunk)):
+            for number in range(self.chunks):
                 if keys is None:
                     first = number * chunk
                     k = self._chunk("k", op.k, kv_head, sequence, self.d_words, first)

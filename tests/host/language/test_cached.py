@@ -118,3 +118,9 @@ def test_a_state_for_keys_and_values_of_every_attention():
 def test_what_is_no_language_model(graph, message):
     with pytest.raises(ValueError, match=message):
         cached(graph, LIMIT)
+
+
+@pytest.mark.parametrize("limit", [0, 4097])
+def test_a_context_that_no_accumulator_holds(limit):
+    with pytest.raises(ValueError, match=f"^a context of {limit} rows is outside 1 to 4096$"):
+        cached(GRAPHS["llama"], limit)

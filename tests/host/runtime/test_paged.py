@@ -142,6 +142,13 @@ def test_what_does_not_fit_is_named():
     ):
         with pytest.raises(ProgramError, match=f"^it: {message}"):
             paged.step([sequence], inputs, counts, **options)
+    for sequences, counts, message in (
+        ([], [], "0 numbers of rows for 0 sequences"),
+        ([sequence], [1, 1], "2 numbers of rows for 1 sequences"),
+        ([sequence] * 2, [1, 1], "a sequence is there twice"),
+    ):
+        with pytest.raises(ProgramError, match=f"^it: {message}$"):
+            paged.step(sequences, inputs, counts)
     sequence.length = 40
     with pytest.raises(ProgramError, match=r"^it: 42 rows exceed a context of 32"):
         paged.step([sequence], inputs, [2], context=2 * PAGE_ROWS)
