@@ -17,14 +17,14 @@ from transept.host.front.masks import MaskError, key_lengths
 from transept.host.front.matches import Source
 from transept.host.front.regions import FloatRegion
 
-__all__ = ["Binding", "Runner", "bind"]
+__all__ = ["Binding", "Edge", "Runner", "bind"]
 
 #: Runs a region: (its index, int arrays [batch, length, width], lengths) to int arrays.
 Runner = Callable[[int, dict[str, np.ndarray], dict[str, list[int]]], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
-class _Edge:
+class Edge:
     """A value that crosses: its positions in the flattened tensor, int64[batch, length, width];
     scale: of every element, negative where the value has the other sign."""
 
@@ -59,7 +59,7 @@ class _Edge:
 class Binding(torch.nn.Module):
     """Stands in the graph where a region was: takes its tensors and masks, gives its results.
 
-    beyond: elements of each input beyond its grid in the last run.
+    inputs: what enters; beyond: elements of each input beyond its grid in the last run.
     """
 
     def __init__(self, index: int, region: FloatRegion, graph: Graph, frame: Frame) -> None:
@@ -67,7 +67,7 @@ class Binding(torch.nn.Module):
         self.index, self.region = index, region
         self.beyond: dict[str, tuple[int, int]] = {}
         self.runner: Runner | None = None
-        self._inputs = [_edge(region, graph, name) for name in region.inputs]
+        self.inputs = [_edge(region, graph, name) for name in region.inputs]
         self._outputs = [_edge(region, graph, name) for name in region.outputs]
         self._like = [frame.values[region.sources[name].node] for name in region.outputs]
         self._like = [(value.shape, value.dtype) for value in self._like]
@@ -75,10 +75,10 @@ class Binding(torch.nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Tensors of the inputs, then of the masks."""
-        inputs, masks = tensors[: len(self._inputs)], list(tensors[len(self._inputs) :])
+        inputs, masks = tensors[: len(self.inputs)], list(tensors[len(self.inputs) :])
         lengths = self._lengths(masks)
         arrays = {}
-        for edge, tensor in zip(self._inputs, inputs, strict=True):
+        for edge, tensor in zip(self.inputs, inputs, strict=True):
             arrays[edge.name], beyond = edge.integers(tensor, lengths[edge.dim])
             self.beyond[edge.name] = (beyond, edge.positions.numel())
         assert self.runner is not None
@@ -109,7 +109,7 @@ class Binding(torch.nn.Module):
 
     @staticmethod
     def _tensor(
-        edge: _Edge, rows: np.ndarray, shape: Sequence[int], dtype: torch.dtype
+        edge: Edge, rows: np.ndarray, shape: Sequence[int], dtype: torch.dtype
     ) -> torch.Tensor:
         real = torch.as_tensor(rows.astype(np.float64)) * edge.scale
         flat = torch.empty(real.numel(), dtype=torch.float64)
@@ -117,13 +117,13 @@ class Binding(torch.nn.Module):
         return flat.reshape(shape).to(dtype)
 
 
-def _edge(region: FloatRegion, graph: Graph, name: str) -> _Edge:
+def _edge(region: FloatRegion, graph: Graph, name: str) -> Edge:
     value, source = graph.values[name], region.sources[name]
     positions = source.index[region.spaces.orders[value.dim]]
     scale = torch.as_tensor(value.scale)
     if source.sign is not None:
         scale = scale * source.sign
-    return _Edge(name, value.dim, positions, scale, value.limit)
+    return Edge(name, value.dim, positions, scale, value.limit)
 
 
 def bind(frame: Frame, graphs: Sequence[Graph]) -> tuple[fx.GraphModule, list[Binding]]:

@@ -188,8 +188,10 @@ class ImportedModel:
         return known[2]
 
     # --- deciding
-    def settle(self) -> None:
+    def settle(self, *, fit: bool = True) -> None:
         """Decide what stays with torch, until everything else fits the accelerator.
+
+        fit: in the shape of the example; without it, shapes are tried by whoever asks for them.
 
         Raises
         ------
@@ -197,7 +199,7 @@ class ImportedModel:
             If nothing is left.
         """
         for _ in range(MOST_ATTEMPTS):
-            if not self._unfit(self.calibrated()):
+            if not self._unfit(self.calibrated(), fit=fit):
                 self.bound(self.example)
                 self._frames.clear()
                 self._quantiser = None
@@ -240,8 +242,8 @@ class ImportedModel:
             self.ranges = Ranges(self.ranges.inputs)  # those values mean something else now
         return bool(bad)
 
-    def _unfit(self, found: Frame) -> bool:
-        """Whether something turned out not to fit, alone or together."""
+    def _unfit(self, found: Frame, *, fit: bool) -> bool:
+        """Whether something turned out not to fit, alone or, with ``fit``, together."""
         self.regions.clear()
         unfit = self._quantiser_of(found).unfit(found.regions)
         if unfit:
@@ -255,6 +257,8 @@ class ImportedModel:
         for region, float_region in zip(regions, found.regions, strict=True):
             shape = region_shape(region, float_region)
             region.shapes[shape] = None
+            if not fit:
+                continue
             try:
                 _check_fit(region, shape)
             except CompileError as error:
@@ -355,12 +359,15 @@ def import_model(
     config: Config,
     calibration: Sequence[object] | Ranges | None = None,
     key_filter: KeyFilter | None = None,
+    *,
+    fit: bool = True,
 ) -> ImportedModel:
     """Find, calibrate and quantise everything of ``model`` that the accelerator can run.
 
     example: a tensor, a tuple of arguments or a dictionary of named ones; calibration: inputs in
     the same forms, of any shapes (the example alone by default), or ranges of a model imported
-    before; key_filter: in place of dense attention.
+    before; key_filter: in place of dense attention; fit: what fits in no cut of the example's shape
+    stays with torch.
 
     Raises
     ------
@@ -379,7 +386,7 @@ def import_model(
         numbered = enumerate(given or [arguments])
         ranges = Ranges([_like(inputs, arguments, number) for number, inputs in numbered])
     imported = ImportedModel(model, arguments, config, ranges, key_filter)
-    imported.settle()
+    imported.settle(fit=fit)
     return imported
 
 

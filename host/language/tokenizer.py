@@ -3,17 +3,82 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transept.host.language.gguf import GgufError, GgufFile
 
-__all__ = ["file_tokenizer", "folder_tokenizer"]
+__all__ = ["Vocabulary", "file_tokenizer", "folder_tokenizer"]
 
 #: Kinds of tokens in the file: those that stand for no text, and whole words of the maker's own.
 _CONTROL, _USER_DEFINED = 3, 4
 #: What comes before byte pairs, by its name in the file: whether every digit is a word of its own.
 _SINGLE_DIGITS = {"smollm": True, "gpt-2": False, "default": False}
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """A tokenizer of transformers, with the tokens that end a text; name: of the model."""
+
+    name: str
+    tokenizer: Any
+    stops: frozenset[int]
+
+    def __len__(self) -> int:
+        return len(self.tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @property
+    def chats(self) -> bool:
+        """Whether the model has a template for conversations."""
+        return self.tokenizer.chat_template is not None
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """The tokens of a conversation, up to where the model is to answer.
+
+        messages: ``role`` (system, user or assistant) and ``content`` of each.
+
+        Raises
+        ------
+        ValueError
+            If the model has no template for conversations, or the template refuses these.
+        """
+        if not self.chats:
+            raise ValueError(f"{self.name} has no template for conversations")
+        try:
+            text = self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # the template is a program of its own
+            raise ValueError(f"{self.name} refuses the conversation: {error}") from None
+        return self.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some tokens, without those that stand for none."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def token(self, text: str) -> int:
+        """The one token that is this text.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        index = self.tokenizer.get_vocab().get(text)
+        if index is None:
+            found = self.encode(text)
+            if len(found) != 1:
+                raise ValueError(
+                    f"{text!r} is no token of {self.name}: it is {len(found)} of them, must be one"
+                )
+            index = found[0]
+        return int(index)
 
 
 def file_tokenizer(file: GgufFile) -> Any:

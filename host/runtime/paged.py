@@ -1,16 +1,19 @@
 """Graphs with states on an accelerator: pages of keys and values, and steps of several sequences.
 
 Keys and values lie in pages of a few rows that sequences take as they grow (vLLM's paged attention,
-Kwon et al. 2023). Which pages a sequence has changes no bit of what is computed.
+Kwon et al. 2023). Sequences that begin alike share pages, until one of them writes to one: it gets
+a copy. Which pages a sequence has changes no bit of what is computed.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from transept.golden.config import Config
 from transept.golden.graph import Graph
 from transept.golden.isa import Window
 from transept.golden.ops import Append
@@ -24,7 +27,7 @@ from transept.host.runtime.driver import Driver, RunReport, read_rows, write_row
 from transept.host.runtime.errors import ProgramError
 from transept.host.runtime.region import Region
 
-__all__ = ["PagedRegion", "PagedSequence"]
+__all__ = ["PagedRegion", "PagedSequence", "page_bytes", "pages_of"]
 
 #: What an executable leaves in window SCRATCH before the pages grows in such steps.
 RESERVE = 1 << 16
@@ -56,6 +59,7 @@ class PagedRegion:
         self._rows, self._context = _dimensions(region.graph)
         self._loaded = driver.load(region)
         self._free = list(range(pages))[::-1]
+        self._users = [0] * pages  # sequences that have each page
         self._reserve = RESERVE
         self._verified: set[Executable] = set()
         self._pool_bytes = pages * self._layout.nbytes
@@ -67,10 +71,98 @@ class PagedRegion:
         return len(self._free)
 
     def release(self, sequence: PagedSequence) -> None:
-        """The sequence has ended; its pages are free for others."""
-        self._free += sequence.pages[::-1]
-        sequence.pages.clear()
-        sequence.length = 0
+        """The sequence has ended; pages that no other one has are free."""
+        self.truncate(sequence, 0)
+
+    def truncate(self, sequence: PagedSequence, length: int) -> None:
+        """Forget the rows of a sequence behind the first ``length``.
+
+        Raises
+        ------
+        ProgramError
+            If it has fewer.
+        """
+        self._check_length(sequence, length)
+        kept = pages_of(length)
+        self._give_back(sequence.pages[kept:])
+        del sequence.pages[kept:]
+        sequence.length = length
+
+    def fork(self, sequence: PagedSequence, length: int) -> PagedSequence:
+        """Another sequence with the same first ``length`` rows, in the same pages.
+
+        Raises
+        ------
+        ProgramError
+            If the sequence has fewer.
+        """
+        self._check_length(sequence, length)
+        pages = sequence.pages[: pages_of(length)]
+        for page in pages:
+            self._users[page] += 1
+        return PagedSequence(length, list(pages))
+
+    def _check_length(self, sequence: PagedSequence, length: int) -> None:
+        if not 0 <= length <= sequence.length:
+            raise ProgramError(
+                f"{self.region.name}: {length} rows of a sequence are outside 0 to "
+                f"{sequence.length}"
+            )
+
+    def _give_back(self, pages: Sequence[int]) -> None:
+        for page in reversed(pages):
+            self._users[page] -= 1
+            if not self._users[page]:
+                self._free.append(page)
+
+    def restore(self, sequence: PagedSequence, states: Mapping[str, np.ndarray]) -> None:
+        """Give a sequence without rows those that another device computed.
+
+        states: int8[rows, width] of every state, by the name of its output.
+
+        Raises
+        ------
+        ProgramError
+            If the sequence has rows, or a state is missing or of another size.
+        OutOfMemoryError
+            If there are not enough free pages.
+        """
+        length = self._check_states(sequence, states)
+        sequence.pages = self._take(pages_of(length))
+        sequence.length = length
+        scratch = self._loaded.windows[Window.SCRATCH]
+        self._driver.device.invalidate(scratch)
+        for name, kept in self._layout.states.items():
+            heads = states[name].reshape(length, kept.heads, -1)
+            for number, page in enumerate(sequence.pages):
+                rows = heads[number * PAGE_ROWS :][:PAGE_ROWS].view(np.uint8)
+                for head in range(kept.heads):
+                    start = self._place(page) + kept.head(head)
+                    size = len(rows) * kept.row_bytes
+                    into = scratch.array[start : start + size].reshape(-1, kept.row_bytes)
+                    into[:, : rows.shape[2]] = rows[:, head]
+        self._driver.device.flush(scratch)
+
+    def _check_states(self, sequence: PagedSequence, states: Mapping[str, np.ndarray]) -> int:
+        """Rows of the states."""
+        name, values = self.region.name, self.region.graph.values
+        if sequence.length:
+            raise ProgramError(f"{name}: the sequence has {sequence.length} rows already")
+        if states.keys() != self._layout.states.keys():
+            raise ProgramError(f"{name}: states must be {', '.join(self._layout.states)}")
+        length = len(next(iter(states.values())))
+        for state, rows in states.items():
+            wanted = (length, values[state].width)
+            if rows.dtype != np.int8 or rows.shape != wanted or not length:
+                raise ProgramError(
+                    f"{name}: state {state} is {rows.dtype}{list(rows.shape)}, "
+                    f"must be int8{list(wanted)}"
+                )
+        return length
+
+    def _place(self, page: int) -> int:
+        """Where a page begins in window SCRATCH."""
+        return self._reserve + page * self._layout.nbytes
 
     def step(
         self,
@@ -101,11 +193,8 @@ class PagedRegion:
             if not 1 <= count <= most:
                 raise ProgramError(f"{self.region.name}: {count} new rows are outside 1 to {most}")
         wholes = [s.length + count for s, count in zip(sequences, counts, strict=True)]
-        pages_each = -(-max(wholes) // PAGE_ROWS)
-        shape = self.region.shape(
-            len(sequences),
-            {self._rows: most, self._context: context or pages_each * PAGE_ROWS},
-        )
+        room = context or pages_of(max(wholes)) * PAGE_ROWS
+        shape = self.region.shape(len(sequences), {self._rows: most, self._context: room})
         self._check(shape, inputs, wholes)
         executable = self.region.executable(shape)
         chunk, room = executable.cut.chunk, shape.lengths[self._context]
@@ -114,16 +203,43 @@ class PagedRegion:
                 f"{self.region.name}: {wholes[0]} rows leave a chunk of {chunk} in a context of "
                 f"{room} empty"
             )
-        taken = self._take(sequences, wholes)
+        pages, taken = self._writable(sequences, wholes)
         try:
-            outputs, report = self._run(executable, sequences, inputs, counts, taken)
+            self._fit(executable)
+            self._copy(sequences, pages)
+            outputs, report = self._run(executable, sequences, inputs, counts, pages)
         except BaseException:
-            self._free += [page for pages in taken for page in pages]
+            self._give_back(taken)
             raise
-        for sequence, whole, pages in zip(sequences, wholes, taken, strict=True):
-            sequence.length = whole
-            sequence.pages += pages
+        for sequence, whole, own in zip(sequences, wholes, pages, strict=True):
+            self._give_back(sequence.pages[self._own(sequence) :])
+            sequence.length, sequence.pages = whole, own
         return outputs, report
+
+    def room(self, batch: int, rows: int, whole: int, step: int) -> int:
+        """The rows that a program has room for, for sequences of up to ``whole``: a multiple of
+        ``step`` pages, or the most before a chunk of keys would be empty.
+
+        Raises
+        ------
+        CompileError
+            If no cut of the shape fits the accelerator.
+        """
+        limit = next(dim.limit for dim in self.region.graph.dims if dim.name == self._context)
+        room = min(-(-whole // (step * PAGE_ROWS)) * step * PAGE_ROWS, limit)
+        while batch == 1:
+            shape = self.region.shape(batch, {self._rows: rows, self._context: room})
+            chunk = self.region.executable(shape).cut.chunk
+            last = (room - 1) // chunk * chunk
+            if whole > last:
+                break
+            room = last
+        return room
+
+    def predicted_cycles(self, batch: int, rows: int, room: int) -> int:
+        """Cycles that the compiler expects of a step."""
+        shape = self.region.shape(batch, {self._rows: rows, self._context: room})
+        return self.region.executable(shape).predicted_cycles
 
     def _check_sequences(self, sequences: Sequence[PagedSequence], counts: Sequence[int]) -> None:
         name, many = self.region.name, len(sequences)
@@ -149,17 +265,51 @@ class PagedRegion:
                 f"{self.region.name}: {max(wholes)} rows exceed a context of {context}"
             )
 
-    def _take(self, sequences: Sequence[PagedSequence], wholes: Sequence[int]) -> list[list[int]]:
-        """New pages for every sequence."""
-        needed = [
-            max(0, -(-whole // PAGE_ROWS) - len(sequence.pages))
-            for sequence, whole in zip(sequences, wholes, strict=True)
-        ]
-        if sum(needed) > len(self._free):
+    def _own(self, sequence: PagedSequence) -> int:
+        """Pages that a sequence keeps when it grows: all but a last one that others have, too, and
+        that it would write to."""
+        shared = sequence.length % PAGE_ROWS and self._users[sequence.pages[-1]] > 1
+        return len(sequence.pages) - bool(shared)
+
+    def _writable(
+        self, sequences: Sequence[PagedSequence], wholes: Sequence[int]
+    ) -> tuple[list[list[int]], list[int]]:
+        """Pages of every sequence for all of its rows, and those of them that were free."""
+        own = [sequence.pages[: self._own(sequence)] for sequence in sequences]
+        counts = [pages_of(whole) - len(old) for whole, old in zip(wholes, own, strict=True)]
+        taken = self._take(sum(counts))
+        new = iter(taken)
+        return [
+            [*old, *itertools.islice(new, count)] for old, count in zip(own, counts, strict=True)
+        ], taken
+
+    def _take(self, count: int) -> list[int]:
+        """Pages that were free."""
+        if count > len(self._free):
             raise OutOfMemoryError(
-                f"{sum(needed)} pages of {PAGE_ROWS} rows are needed, {len(self._free)} are free"
+                f"{count} pages of {PAGE_ROWS} rows are needed, {len(self._free)} are free"
             )
-        return [[self._free.pop() for _ in range(count)] for count in needed]
+        taken = [self._free.pop() for _ in range(count)]
+        for page in taken:
+            self._users[page] = 1
+        return taken
+
+    def _copy(self, sequences: Sequence[PagedSequence], pages: Sequence[Sequence[int]]) -> None:
+        """Fill pages that take the place of shared ones."""
+        device, scratch = self._driver.device, self._loaded.windows[Window.SCRATCH]
+        pairs = [
+            (sequence.pages[own], after[own])
+            for sequence, after in zip(sequences, pages, strict=True)
+            if (own := self._own(sequence)) < len(sequence.pages)
+        ]
+        if not pairs:
+            return
+        device.invalidate(scratch)
+        size = self._layout.nbytes
+        for old, new in pairs:
+            source, target = self._place(old), self._place(new)
+            scratch.array[target : target + size] = scratch.array[source : source + size]
+        device.flush(scratch)
 
     def _run(
         self,
@@ -167,10 +317,9 @@ class PagedRegion:
         sequences: Sequence[PagedSequence],
         inputs: Mapping[str, np.ndarray],
         counts: Sequence[int],
-        taken: Sequence[Sequence[int]],
+        pages: Sequence[Sequence[int]],
     ) -> tuple[dict[str, np.ndarray], RunReport]:
-        self._fit(executable)
-        symbols = self._symbols(executable, sequences, counts, taken)
+        symbols = self._symbols(executable, sequences, counts, pages)
         image, windows = executable.linked(symbols), self._loaded.windows
         self._verify(executable, image)
         program, io = windows[Window.PROGRAM], windows[Window.IO]
@@ -200,18 +349,15 @@ class PagedRegion:
         executable: Executable,
         sequences: Sequence[PagedSequence],
         counts: Sequence[int],
-        taken: Sequence[Sequence[int]],
+        pages: Sequence[Sequence[int]],
     ) -> dict[str, list[int]]:
         """What is patched into the program."""
         lengths, symbols = executable.shape.lengths, dict[str, list[int]]()
-        for sequence, count, pages in zip(sequences, counts, taken, strict=True):
-            places = [
-                self._reserve + page * self._layout.nbytes for page in [*sequence.pages, *pages]
-            ]
+        for sequence, count, own in zip(sequences, counts, pages, strict=True):
             found = kept_symbols(
                 sequence.length,
                 count,
-                places,
+                [self._place(page) for page in own],
                 batch=executable.shape.batch,
                 most_rows=lengths[self._rows],
                 context=lengths[self._context],
@@ -236,6 +382,16 @@ class PagedRegion:
             device.release(before)
             windows[Window.SCRATCH], self._reserve = larger, reserve
         self._driver.fit(self._loaded, executable)
+
+
+def page_bytes(graph: Graph, config: Config) -> int:
+    """Bytes of a page of every state of a graph."""
+    return page_layout(graph, Layouts(graph, config)).nbytes
+
+
+def pages_of(rows: int) -> int:
+    """Pages that so many rows fill."""
+    return -(-rows // PAGE_ROWS)
 
 
 def _dimensions(graph: Graph) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from transept.host.compiler.pages import PAGE_ROWS
 from transept.host.devices.catalogue import open_device
 from transept.host.language.cached import cached
 from transept.host.runtime.driver import Driver
-from transept.host.runtime.paged import PagedRegion, PagedSequence
+from transept.host.runtime.paged import PagedRegion, PagedSequence, pages_of
 from transept.host.runtime.region import Region
 
 LIMIT = 4096
@@ -50,7 +50,7 @@ def report(paged, batch, rows, context):
     sequences = [PagedSequence() for _ in range(batch)]
     for sequence in sequences:
         sequence.length = context - rows
-        (sequence.pages,) = paged._take([sequence], [context])
+        sequence.pages = paged._take(pages_of(context))
     try:
         return paged.step(sequences, inputs, [rows] * batch)[1]
     finally:

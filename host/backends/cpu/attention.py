@@ -29,7 +29,7 @@ class AttentionKernel(Kernel):
     """An ``Attention`` that ``fits``."""
 
     def __init__(self, op: Attention, values: Mapping[str, Value]) -> None:
-        self._op, self._key_dim = op, values[op.k].dim
+        self._op, self._query_dim, self._key_dim = op, values[op.q].dim, values[op.k].dim
         self._scores = Scores(op, values[op.q].width // op.heads)
         context, by_head = op.context, (op.heads, -1)
         self._requantise = Requantiser(
@@ -58,20 +58,21 @@ class AttentionKernel(Kernel):
         k, v = (_repeated(_by_head(arrays[x], op.kv_heads), op.heads) for x in (op.k, op.v))
         (batch, heads, rows, _), length = q.shape, k.shape[2]
         real = [int(keys) for keys in lengths.get(self._key_dim, [length] * batch)]
-        mask = Mask(op, q, k, real)
+        queries = lengths.get(self._query_dim, [rows] * batch)
+        mask = Mask(op, q, k, real, op.positions(queries, real))
         out = torch.empty(batch, rows, heads, v.shape[3], dtype=torch.int16)
         most = block_elements() // length
         for some in slices(batch, most // (heads * rows)):
             keys = max(real[some])
-            for queries in slices(rows, most):
-                positions = mask.positions(some, queries, keys)
+            for block in slices(rows, most):
+                positions = mask.positions(some, block, keys)
                 for part in slices(heads, most // rows):
-                    acc = products(q[some, part, queries], k[some, part, :keys].transpose(2, 3))
+                    acc = products(q[some, part, block], k[some, part, :keys].transpose(2, 3))
                     score = self._scores(acc, part)
-                    for hidden in (*positions, *mask.tiles(some, part, queries, keys)):
+                    for hidden in (*positions, *mask.tiles(some, part, block, keys)):
                         score.add_(hidden)
                     context = self._context(levels(score), v[some, part, :keys], part)
-                    out[some, queries, part] = context
+                    out[some, block, part] = context
         return {op.out: out.flatten(2)}
 
     def _context(self, level: torch.Tensor, v: torch.Tensor, heads: slice) -> torch.Tensor:

@@ -8,9 +8,19 @@ import numpy as np
 import torch
 
 from transept.golden.graph import Graph, GraphError, Lengths, Operator, Value
-from transept.golden.ops import Add, Attention, Linear, Multiply, Norm, Rotary
+from transept.golden.ops import (
+    Add,
+    Append,
+    Attention,
+    CachedAttention,
+    Linear,
+    Multiply,
+    Norm,
+    Rotary,
+)
 from transept.host.backends.cpu.arrays import Arrays
 from transept.host.backends.cpu.attention import AttentionKernel
+from transept.host.backends.cpu.cache import AppendKernel
 from transept.host.backends.cpu.elementwise import MultiplyKernel, RotaryKernel
 from transept.host.backends.cpu.kernel import GoldenKernel, Kernel
 from transept.host.backends.cpu.linear import LinearKernel
@@ -23,6 +33,8 @@ __all__ = ["KERNELS", "CpuGraph", "kernel_of"]
 KERNELS: dict[type[Operator], type[Kernel]] = {
     Linear: LinearKernel,
     Attention: AttentionKernel,
+    Append: AppendKernel,
+    CachedAttention: AttentionKernel,
     Norm: NormKernel,
     Add: AddKernel,
     Multiply: MultiplyKernel,

@@ -19,19 +19,30 @@ class Mask:
     """What lengths and filter hide in one run.
 
     q: [batch, heads, queries, d], k: [batch, heads, length, d], of any type; lengths: real keys of
-    each sequence. Parts of it are slices of these; lists hold a tensor, or none where every key is
-    seen.
+    each sequence; first: position of its first query. Parts of it are slices of these; lists hold a
+    tensor, or none where every key is seen.
     """
 
-    def __init__(self, op: Attention, q: torch.Tensor, k: torch.Tensor, lengths: list[int]) -> None:
-        self._op, self._lengths = op, lengths
+    def __init__(
+        self,
+        op: Attention,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        lengths: list[int],
+        first: list[int],
+    ) -> None:
+        self._op, self._lengths, self._first = op, lengths, first
         self._tiles = self._kept_tiles(q, k) if isinstance(op.filter, TileThreshold) else None
 
     def positions(self, sequences: slice, queries: slice, keys: int) -> list[torch.Tensor]:
         """float32, broadcastable to [batch, heads, queries, keys]: what positions say, and padding
         among the first ``keys``."""
         key, lengths = torch.arange(keys), self._lengths[sequences]
-        seen = self._op.filter.sees(torch.arange(queries.start, queries.stop)[:, None], key)
+        first = torch.tensor(self._first[sequences])
+        if (first == first[0]).all():  # one mask serves all
+            first = first[0]
+        position = first[..., None, None, None] + torch.arange(queries.start, queries.stop)[:, None]
+        seen = self._op.filter.sees(position, key)
         if min(lengths) < keys:
             seen = (key < torch.tensor(lengths)[:, None, None, None]) & seen
         return [] if seen is True else [_hidden(seen)]

@@ -126,7 +126,8 @@ class Scales:
     def _reach(self, values: Sequence[str]) -> np.ndarray:
         """Largest magnitude of each channel; a bias must fit the grid even where the product
         cancels it, a normalised value has at least its gain, and a context of few keys reaches as
-        far as the values that it is made of."""
+        far as the values that it is made of. Contexts of the query heads that share keys and values
+        reach equally far, so that they can share their factors."""
         largest = [self._ranges[value] for value in values]
         for op in self._makers(values, LinearMatch):
             if op.activation is None:  # type: ignore[attr-defined]
@@ -139,7 +140,14 @@ class Scales:
             if op.outputs[0] in values:
                 for part in (op.weight, op.bias):  # type: ignore[attr-defined]
                     largest.append(part.abs().double().numpy())
-        return np.max(np.stack(largest), axis=0)
+        return self._over_heads(values, np.max(np.stack(largest), axis=0))
+
+    def _over_heads(self, values: Sequence[str], channels: np.ndarray) -> np.ndarray:
+        """The largest number of each channel over the query heads of a key-value head, if the
+        values are contexts of attention; else the numbers as they are."""
+        for op in self._makers(values, AttentionMatch):
+            channels = _largest_of_group(op, channels)
+        return channels
 
     # --- grids of one group
     def _free(self, key: str, values: Sequence[str]) -> None:
@@ -157,7 +165,7 @@ class Scales:
             scale = np.full(len(largest), 2.0**exponent)
         else:
             weights = [op.weight for op in self._readers(values, LinearMatch)]  # type: ignore[attr-defined]
-            factor = _smoothing(largest, weights) if weights else np.ones_like(largest)
+            factor = self._smoothed(values, weights) if weights else np.ones_like(largest)
             scale = (
                 factor * (largest * MARGIN16 / (INT16 * factor)).max()
                 if weights
@@ -165,6 +173,13 @@ class Scales:
             )
         for value in values:
             self.scale[value] = scale
+
+    def _smoothed(self, values: Sequence[str], weights: list[torch.Tensor]) -> np.ndarray:
+        """``max|x|**a / max|w|**(1 - a)`` for each input channel (SmoothQuant, eq. 4)."""
+        largest = self._largest[self._group_of[values[0]]]
+        columns = torch.cat([weight.abs() for weight in weights]).amax(0).double().numpy()
+        columns = np.maximum(self._over_heads(values, columns), 1e-6)
+        return largest**SMOOTHING / columns ** (1 - SMOOTHING)
 
     def _bounded(self, values: Sequence[str], largest: np.ndarray) -> int:
         """Exponent of a group of activations: room for twice what calibration saw, but no more
@@ -266,7 +281,7 @@ class Scales:
         weights = [op.weight for op in self._readers(values, LinearMatch)]  # type: ignore[attr-defined]
         if not weights:
             return need
-        factor = np.rint(np.log2(_smoothing(self._largest[key], weights)))
+        factor = np.rint(np.log2(self._smoothed(values, weights)))
         return (factor + (need - factor).max()).astype(np.int64)
 
     # --- products
@@ -357,15 +372,15 @@ class Scales:
 
 
 def _eight_bits(op: Match, values: Sequence[str], largest: np.ndarray) -> np.ndarray:
-    """Queries and keys have one scale for each head, values one for each channel."""
+    """Queries and keys have one scale for each key-value head, values one for each channel."""
     assert isinstance(op, AttentionMatch)
-    q, k, _ = op.inputs
-    heads = op.heads if q in values else op.kv_heads if k in values else len(largest)
+    heads = op.kv_heads if {*op.inputs[:2]} & {*values} else len(largest)
     by_head = largest.reshape(heads, -1).max(1) / INT8
     return np.repeat(by_head, len(largest) // heads)
 
 
-def _smoothing(largest: np.ndarray, weights: list[torch.Tensor]) -> np.ndarray:
-    """``max|x|**a / max|w|**(1 - a)`` for each input channel (SmoothQuant, eq. 4)."""
-    columns = torch.cat([weight.abs() for weight in weights]).amax(0).double().numpy()
-    return largest**SMOOTHING / np.maximum(columns, 1e-6) ** (1 - SMOOTHING)
+def _largest_of_group(op: Match, channels: np.ndarray) -> np.ndarray:
+    """Of the query heads that read the same key-value head, channel by channel."""
+    assert isinstance(op, AttentionMatch)
+    by_head = channels.reshape(op.kv_heads, op.heads // op.kv_heads, -1)
+    return np.broadcast_to(by_head.max(1, keepdims=True), by_head.shape).reshape(channels.shape)

@@ -39,7 +39,7 @@ def test_the_model_that_was_written(file, model):
     found = load_language_model(str(file()))
     assert torch.equal(logits(found.module), logits(model))
     assert not found.module.training
-    assert (found.context, found.stops) == (64, {0})
+    assert (found.context, found.vocabulary.stops) == (64, {0})
 
 
 def test_a_head_tied_to_the_embedding(file, model):
@@ -100,7 +100,7 @@ def test_a_file_that_breaks_off(file, share):
 @pytest.mark.parametrize("text", ["hello 123", "he\n\t 1  1", "Ωé中", ""])
 def test_text_comes_back(file, text):
     model = load_language_model(str(file()))
-    assert model.decode(model.encode(text)) == text
+    assert model.vocabulary.decode(model.vocabulary.encode(text)) == text
 
 
 def test_merges(file):
@@ -118,20 +118,20 @@ def test_every_digit_is_alone(file):
 
 def test_words_that_stand_for_no_text(file):
     model = load_language_model(str(file()))
-    assert model.encode("<start>he<end>") == [1, WORDS.index("he"), 0]
-    assert model.decode([1, WORDS.index("he"), 0]) == "he"
+    assert model.vocabulary.encode("<start>he<end>") == [1, WORDS.index("he"), 0]
+    assert model.vocabulary.decode([1, WORDS.index("he"), 0]) == "he"
 
 
 def test_conversations(file):
     model = load_language_model(str(file()))
-    assert model.chat([{"role": "user", "content": "he"}]) == [1, WORDS.index("he"), 0]
+    assert model.vocabulary.chat([{"role": "user", "content": "he"}]) == [1, WORDS.index("he"), 0]
     plain = load_language_model(str(file({"tokenizer.chat_template": None})))
     with pytest.raises(ValueError, match=r"a\.gguf has no template for conversations"):
-        plain.chat([{"role": "user", "content": "he"}])
+        plain.vocabulary.chat([{"role": "user", "content": "he"}])
     refusing = {"tokenizer.chat_template": "{{ raise_exception('no') }}"}
     broken = load_language_model(str(file(refusing)))
     with pytest.raises(ValueError, match=r"a\.gguf refuses the conversation: no"):
-        broken.chat([{"role": "user", "content": "he"}])
+        broken.vocabulary.chat([{"role": "user", "content": "he"}])
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ def test_other_tokenizers(file, told, message):
 def test_a_folder_of_transformers(tmp_path, file, model):
     made = load_language_model(str(file()))
     model.save_pretrained(tmp_path / "it")
-    made.tokenizer.save_pretrained(tmp_path / "it")
+    made.vocabulary.tokenizer.save_pretrained(tmp_path / "it")
     found = load_language_model(str(tmp_path / "it"))
     assert torch.equal(logits(found.module), logits(model))
-    assert found.encode("he 1") == made.encode("he 1")
+    assert found.vocabulary.encode("he 1") == made.vocabulary.encode("he 1")
     assert found.context == 64
     (tmp_path / "it" / "model.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"it holds no language model: "):
@@ -184,12 +184,15 @@ def test_what_is_a_language_model(tmp_path):
 def test_the_real_model():
     """Tokens as llama.cpp has them; sizes as in the model's description."""
     model = load_language_model("smollm2")
-    assert model.encode("What is gravity? 123") == [1780, 314, 9354, 47, 216, 33, 34, 35]
-    assert model.decode(model.encode("What is gravity? 123")) == "What is gravity? 123"
+    assert model.vocabulary.encode("What is gravity? 123") == [1780, 314, 9354, 47, 216, 33, 34, 35]
+    assert (
+        model.vocabulary.decode(model.vocabulary.encode("What is gravity? 123"))
+        == "What is gravity? 123"
+    )
     config = model.module.config
     assert (config.num_hidden_layers, config.hidden_size, config.vocab_size) == (30, 576, 49152)
-    assert (model.context, model.stops) == (8192, {2})
-    question = model.chat([{"role": "user", "content": "What is gravity?"}])
+    assert (model.context, model.vocabulary.stops) == (8192, {2})
+    question = model.vocabulary.chat([{"role": "user", "content": "What is gravity?"}])
     with torch.no_grad():
         best = model.module(torch.tensor([question])).logits[0, -1].argmax()
-    assert model.decode([int(best)]) == "Gra"
+    assert model.vocabulary.decode([int(best)]) == "Gra"

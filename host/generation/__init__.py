@@ -1,0 +1,1 @@
+"""Text from language models: sequences on devices, step by step."""
