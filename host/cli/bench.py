@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from transept.host import report
 from transept.host.bench.gemm import DEFAULT_SHAPES, MAX_ROWS, bench_gemm, check_shape
+from transept.host.cli.bench_language import bench_generate_command, bench_perplexity_command
 from transept.host.cli.options import (
     BatchOption,
     ConfigOption,
@@ -239,3 +240,7 @@ def bench_sim_command(
         result = bench_sim(chosen, memory=memory.value, seed=seed)
     report.show_rows(f"bench sim, {chosen.name}, memory {memory.value}", [result])
     report.write_json(json, result | {"memory": memory.value})
+
+
+app.command("generate")(bench_generate_command)
+app.command("perplexity")(bench_perplexity_command)

@@ -26,6 +26,7 @@ from transept.host.limits import MAX_TOKENS, check_sequences
 from transept.host.report import console
 
 if TYPE_CHECKING:
+    from transept.host.language.program import LanguageProgram
     from transept.host.models import Prepared
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "FiltersOption",
     "HlsOption",
     "JsonOption",
+    "LanguageArgument",
+    "LanguageOption",
     "MemoryName",
     "MemoryOption",
     "ModelArgument",
@@ -45,10 +48,13 @@ __all__ = [
     "SeedOption",
     "TextModelOption",
     "TokensOption",
+    "WeightsName",
+    "WeightsOption",
     "build_simulation",
     "check_accelerator",
     "choose_config",
     "device_options",
+    "language",
     "prepare",
     "running",
     "working",
@@ -72,6 +78,12 @@ class MemoryName(str, Enum):
     wide = "wide"
     default = "default"
     board = "board"
+
+
+class WeightsName(str, Enum):
+    """Bits of a language model's weights."""
+
+    w8 = "w8"
 
 
 #: Of a sequence, if nobody says.
@@ -119,6 +131,10 @@ _MODELS = f"{_TEXT_MODELS}, or module:function"
 ModelOption = Annotated[str, typer.Option("--model", help=_MODELS)]
 TextModelOption = Annotated[str, typer.Option("--model", help=_TEXT_MODELS)]
 ModelArgument = Annotated[str, typer.Argument(help=_MODELS)]
+_LANGUAGE_MODELS = "smollm2, a GGUF file, or a folder in the transformers format"
+LanguageArgument = Annotated[str, typer.Argument(metavar="MODEL", help=_LANGUAGE_MODELS)]
+LanguageOption = Annotated[str, typer.Option("--model", help=_LANGUAGE_MODELS)]
+WeightsOption = Annotated[WeightsName, typer.Option("--weights", help="bits of a weight")]
 
 
 def choose_config(
@@ -200,6 +216,19 @@ def prepare(
     with working(what):
         chosen = texts or long_texts(loaded, tokens, batch)
         return loaded.prepare(chosen, config, tokens=tokens, key_filter=key_filter)
+
+
+def language(
+    model: str, config: Config, weights: WeightsName, layers: int | None = None
+) -> LanguageProgram:
+    """The program of a language model by name, made if it is not kept."""
+    del weights  # there is one kind
+    from transept.host.language.kept import is_kept, language_program
+
+    kept = is_kept(model, config, layers=layers)
+    what = f"loading {model}" if kept else f"quantising {model}, which is done once,"
+    with working(f"{what} for {config.name}"):
+        return language_program(model, config, layers=layers)
 
 
 def working(text: str) -> Progress:

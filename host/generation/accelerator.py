@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from transept.host.runtime.verify import check_executable
 __all__ = ["PagedDecoder"]
 
 #: New rows and sequences that programs are compiled for; what lies between takes the next one.
-ROWS, SEQUENCES = (1, 16, 32, 64, 128), (1, 2, 4, 8, 16)
+ROWS, SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128), (1, 2, 4, 8, 16)
+#: Rows of all sequences of a step that cost hardly more than one.
+TILE_ROWS = 16
 #: Rows that the vocabulary projection takes at once.
 HEAD_ROWS = (1, 16)
 #: Programs have room for a multiple of so many pages.
@@ -42,8 +45,6 @@ class PagedDecoder:
         If its memory is too small for weights and pages.
     """
 
-    most_sequences = SEQUENCES[-1]
-
     def __init__(
         self, program: LanguageProgram, device: str, *, pages: int, **options: Any
     ) -> None:
@@ -60,18 +61,25 @@ class PagedDecoder:
         self._paged = PagedRegion(layers, self._driver, pages)
         self._loaded = self._driver.load(self._head)
         self._idle = [PagedSequence() for _ in range(SEQUENCES[-1])]
+        for sequence in self._idle:
+            self._paged.reserve(sequence, 1)
         self._verified: set[Executable] = set()
         self._out, self._in = program.head.outputs[0], program.head.inputs[0]
 
     @property
     def free_pages(self) -> int:
         """Pages that no sequence has."""
-        return self._paged.free_pages - len(self._idle)
+        return self._paged.free_pages
 
     @property
     def paged(self) -> PagedRegion:
         """The layers."""
         return self._paged
+
+    def together(self, rows: int) -> int:
+        """Sequences of one step with so many new tokens each: rows of a tile of the array cost
+        like one."""
+        return max(1, TILE_ROWS // _next(ROWS, rows))
 
     def start(self) -> PagedSequence:
         """A sequence without tokens."""
@@ -93,7 +101,7 @@ class PagedDecoder:
         """So many new tokens of a sequence in parts that ``step`` takes: up to a tile of the array
         costs like one token, and padding of more than that costs as much as tokens do."""
         parts = []
-        while count > ROWS[1]:
+        while count > TILE_ROWS:
             parts.append(max(rows for rows in ROWS if rows <= count))
             count -= parts[-1]
         return [*parts, count] if count else parts
@@ -112,7 +120,7 @@ class PagedDecoder:
             outputs, report = self._paged.step(sequences, inputs, counts, context=room)
         finally:
             for sequence in idle:
-                self._paged.release(sequence)
+                sequence.length = 0
         predicted = self._paged.predicted_cycles(batch, rows, room)
         cost = Cost(steps=1) + _cost(report, predicted)
         last = [
@@ -121,7 +129,7 @@ class PagedDecoder:
         ]
         logits, more = self._logits(np.concatenate(last))
         ends = np.cumsum([growth.wanted for growth in growths])
-        return np.split(logits, ends[:-1]), cost + more
+        return np.split(logits, ends[:-1]), cost + replace(more, head_cycles=more.cycles)
 
     def _inputs(self, growths: Sequence[Growth], batch: int, rows: int) -> dict[str, np.ndarray]:
         """What enters the layers, [batch, rows, width], rows without a token as token 0."""

@@ -33,8 +33,6 @@ class ArraySequence:
 class ArrayDecoder:
     """One sequence after the other (``host.generation.decoder``)."""
 
-    most_sequences = 1 << 10
-
     def __init__(self, program: LanguageProgram, device: str, **options: Any) -> None:
         self._program = program
         self._session = Session(program.config, device, fallback=False, **options)
@@ -43,6 +41,10 @@ class ArrayDecoder:
         self._head = Region("head", program.head, program.config)
         self._rows = graph.values[program.layers.inputs[0]].dim
         self._out, self._in = program.head.outputs[0], program.head.inputs[0]
+
+    def together(self, rows: int) -> int:
+        """Sequences of one step: as many as there are."""
+        return MOST_ROWS
 
     def start(self) -> ArraySequence:
         """A sequence without tokens."""

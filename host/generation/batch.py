@@ -46,8 +46,8 @@ class Batch:
         whole = len(request.ids) + request.tokens
         if whole > program.context:
             raise ValueError(
-                f"{len(request.ids)} tokens of the prompt and {request.tokens} of the answer exceed "
-                f"the context of {program.context}"
+                f"{len(request.ids)} tokens of the prompt and {request.tokens} of the answer "
+                f"exceed the context of {program.context}"
             )
         if session.counts_pages and request.pages > session.pages:
             raise ValueError(
@@ -72,18 +72,19 @@ class Batch:
             return joined
         before = self._session.cost
         drafts, growths = [], []
+        rows = self._session.rows_together(len(self.running))
         for request in self.running:
             assert request.sequence is not None
-            ids = request.next_ids()
+            ids = request.next_ids(rows)
             lacks = len(request.text) - len(request.sequence.tokens)
             drafts.append(ids[lacks:])
             growths.append(Growth(request.sequence, ids, len(ids) - lacks + 1))
         logits = self._session.grow(growths)
         grown = list(self.running)
-        for request, drafted, rows in zip(grown, drafts, logits, strict=True):
+        for request, drafted, found in zip(grown, drafts, logits, strict=True):
             assert request.sequence is not None
             length = len(request.sequence.tokens) - len(drafted)
-            self._session.truncate(request.sequence, length + request.take(drafted, rows))
+            self._session.truncate(request.sequence, length + request.take(drafted, found))
         self.decode += self._session.cost - before
         self._end()
         return grown
@@ -96,7 +97,7 @@ class Batch:
             before = self._session.cost
             request.sequence = self._session.open(request.ids)
             self.running.append(request)
-            (rows,) = self._session.grow([Growth(request.sequence, request.next_ids(), 1)])
+            (rows,) = self._session.grow([Growth(request.sequence, request.next_ids(1), 1)])
             request.take([], rows)
             self.prefill += self._session.cost - before
             joined.append(request)

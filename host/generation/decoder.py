@@ -25,7 +25,8 @@ class Growth(NamedTuple):
 @dataclass(frozen=True)
 class Cost:
     """What steps took, 0 on devices that do not count it; predicted: cycles that the compiler
-    expects of an accelerator."""
+    expects of an accelerator; head_cycles: those of all cycles that the vocabulary projection took.
+    """
 
     steps: int = 0
     cycles: int = 0
@@ -33,6 +34,7 @@ class Cost:
     bytes_read: int = 0
     bytes_written: int = 0
     array_cycles: int = 0
+    head_cycles: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
@@ -51,7 +53,8 @@ class Cost:
 class Decoder(Protocol):
     """Sequences of one language model on one device."""
 
-    most_sequences: int
+    def together(self, rows: int) -> int:
+        """Sequences of one step, at most, with up to so many new tokens each."""
 
     def start(self) -> Any:
         """A sequence without tokens."""
@@ -71,7 +74,7 @@ class Decoder(Protocol):
     def step(self, growths: Sequence[Growth]) -> tuple[list[np.ndarray], Cost]:
         """Let sequences grow; logits float64[wanted, tokens] of each.
 
-        growths: at most ``most_sequences``, each of one of the ``parts``.
+        growths: as many as go ``together``, each of one of the ``parts``.
 
         Raises
         ------

@@ -59,6 +59,26 @@ class Generation:
         """Tokens of all answers but the first of each, which its prompt's steps give."""
         return sum(len(answer.ids) - 1 for answer in self.answers)
 
+    @property
+    def cycles_per_token(self) -> float | None:
+        """Of ``decoded``; None where no cycles are counted."""
+        return self.decode.cycles / self.decoded if self.decoded and self.decode.cycles else None
+
+    @property
+    def predicted_per_token(self) -> float | None:
+        """Cycles that the compiler expects; None off the accelerator."""
+        predicted = self.decode.predicted
+        return predicted / self.decoded if self.decoded and predicted else None
+
+    def bandwidth_share(self, rate: float) -> float | None:
+        """Of the memory's time, what the bytes of ``decode`` take at ``rate`` bytes a cycle."""
+        return self.decode.nbytes / rate / self.decode.cycles if self.decode.cycles else None
+
+    def tokens_per_second(self, clock_mhz: float) -> float | None:
+        """Of all sequences together, at a clock; by predicted cycles where none are counted."""
+        cycles = self.cycles_per_token or self.predicted_per_token
+        return clock_mhz * 1e6 / cycles if cycles else None
+
 
 def prompt_ids(vocabulary: Vocabulary, prompt: str | Sequence[int], chat: bool | None) -> list[int]:
     """Tokens of a prompt: a question of a conversation if the model has them, unless told

@@ -61,13 +61,14 @@ class Request:
         """Those of its longest text."""
         return pages_of(len(self.ids) + self.tokens)
 
-    def next_ids(self) -> list[int]:
-        """What the sequence is to grow by: what it lacks, and a draft of what may follow."""
+    def next_ids(self, rows: int) -> list[int]:
+        """What the sequence is to grow by: what it lacks, and a draft of what may follow, in all up
+        to so many tokens."""
         assert self.sequence is not None
         lacks = self.text[len(self.sequence.tokens) :]
         if not self.answer:
             return lacks
-        room = min(self.speculate, self.tokens - len(self.answer) - 1)
+        room = min(self.speculate, rows - len(lacks), self.tokens - len(self.answer) - 1)
         return [*lacks, *draft(self.text, room)] if room > 0 else lacks
 
     def take(self, drafted: Sequence[int], logits: np.ndarray) -> int:

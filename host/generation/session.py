@@ -22,8 +22,8 @@ __all__ = ["LanguageSequence", "LanguageSession"]
 
 #: Common tokens that are worth sharing.
 LEAST_SHARED = 16
-#: Sequences with up to so many new tokens each take a step together.
-TOGETHER = 16
+#: New tokens of a sequence with a draft.
+DRAFT_ROWS = (1, 2, 4, 8, 16)
 #: Pages, if nobody says: of one sequence of so many tokens.
 DEFAULT_TOKENS = 2048
 
@@ -92,6 +92,10 @@ class LanguageSession:
     def free_pages(self) -> int:
         """Pages that no sequence has."""
         return self._decoder.free_pages if isinstance(self._decoder, PagedDecoder) else self.pages
+
+    def rows_together(self, sequences: int) -> int:
+        """New tokens of each of some sequences that take one step."""
+        return max(rows for rows in DRAFT_ROWS if self._decoder.together(rows) >= sequences)
 
     def open(self, ids: Sequence[int] = ()) -> LanguageSequence:
         """A sequence that is to begin with these tokens: it has as many of them as it can share
@@ -191,18 +195,15 @@ class LanguageSession:
         return parts
 
     def _together(self, parts: list[tuple[int, Growth]]) -> list[list[tuple[int, Growth]]]:
-        """Parts of one step each: those of one token, those of a few, and long ones alone."""
-        groups: dict[int, list[tuple[int, Growth]]] = {}
-        for number, part in parts:
-            rows = len(part.ids)
-            key = -1 - number if rows > TOGETHER else min(rows, 2)
-            groups.setdefault(key, []).append((number, part))
-        most = self._decoder.most_sequences
-        return [
-            group[start : start + most]
-            for group in groups.values()
-            for start in range(0, len(group), most)
-        ]
+        """Parts of one step each, those of few tokens first."""
+        groups: list[list[tuple[int, Growth]]] = []
+        for entry in sorted(parts, key=lambda entry: len(entry[1].ids)):
+            most = self._decoder.together(len(entry[1].ids))
+            if groups and len(groups[-1]) < most:
+                groups[-1].append(entry)
+            else:
+                groups.append([entry])
+        return groups
 
     def _step(self, parts: Sequence[Growth]) -> list[np.ndarray]:
         logits, cost = self._decoder.step(

@@ -23,8 +23,8 @@ from transept.host.texts import calibration_texts
 
 __all__ = ["compile_language"]
 
-#: Sequences of calibration that run together, and tokens of each at most.
-BATCH, TOKENS = 4, 128
+#: Sequences of calibration that run together, tokens of each, and runs, at most.
+BATCH, TOKENS, RUNS = 4, 128, 10
 #: Rows of the vocabulary projection: those of many sequences.
 MOST_ROWS = 1 << 12
 
@@ -105,8 +105,8 @@ def _calibration_inputs(model: LanguageModel) -> list[tuple[torch.Tensor, torch.
     """Texts one behind the other, cut into sequences."""
     ids = model.vocabulary.encode("\n\n".join(calibration_texts()))
     tokens = min(TOKENS, model.context)
-    count = max(1, len(ids) // (tokens * BATCH)) * BATCH
-    ids = (ids * -(-count * tokens // len(ids)))[: count * tokens]
+    count = min(RUNS, max(1, len(ids) // (tokens * BATCH))) * BATCH * tokens
+    ids = (ids * -(-count // len(ids)))[:count]
     batches = torch.tensor(ids).reshape(-1, BATCH, tokens)
     positions = torch.arange(tokens).expand(BATCH, -1)
     return [(batch, positions) for batch in batches]

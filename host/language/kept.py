@@ -12,7 +12,7 @@ from transept.host.language.program import LanguageProgram, load_program, save_p
 from transept.host.texts import calibration_texts
 from transept.sim.cache import Recipe, content_hash
 
-__all__ = ["language_program"]
+__all__ = ["is_kept", "language_program"]
 
 _KIND = "language"
 #: Bytes that are read at once.
@@ -47,6 +47,17 @@ def language_program(
     return load_program(found.make(make))
 
 
+def is_kept(name: str, config: Config, *, layers: int | None = None) -> bool:
+    """Whether the program is there already.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model.
+    """
+    return _recipe(name, language_model_path(name), config, layers).find() is not None
+
+
 def _recipe(name: str, path: Path, config: Config, layers: int | None) -> Recipe:
     """By the contents of the model, and of all source that makes a program of it."""
     package = Path(__file__).resolve().parents[2]
@@ -55,6 +66,7 @@ def _recipe(name: str, path: Path, config: Config, layers: int | None) -> Recipe
         for pattern in _SOURCES
         for path in sorted(package.glob(pattern))
         for source in (sorted(path.rglob("*.py")) if path.is_dir() else [path])
+        if source != Path(__file__).resolve()
     ]
     facts = {"config": config.digest, "layers": layers, "name": name}
     content = content_hash(facts, _hash(_files(path)), _hash(sources), "".join(calibration_texts()))

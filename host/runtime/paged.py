@@ -115,6 +115,16 @@ class PagedRegion:
             if not self._users[page]:
                 self._free.append(page)
 
+    def reserve(self, sequence: PagedSequence, rows: int) -> None:
+        """Give a sequence pages for so many rows before it has them.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If there are not enough free pages.
+        """
+        sequence.pages += self._take(max(0, pages_of(rows) - len(sequence.pages)))
+
     def restore(self, sequence: PagedSequence, states: Mapping[str, np.ndarray]) -> None:
         """Give a sequence without rows those that another device computed.
 
@@ -276,7 +286,7 @@ class PagedRegion:
     ) -> tuple[list[list[int]], list[int]]:
         """Pages of every sequence for all of its rows, and those of them that were free."""
         own = [sequence.pages[: self._own(sequence)] for sequence in sequences]
-        counts = [pages_of(whole) - len(old) for whole, old in zip(wholes, own, strict=True)]
+        counts = [max(0, pages_of(n) - len(old)) for n, old in zip(wholes, own, strict=True)]
         taken = self._take(sum(counts))
         new = iter(taken)
         return [

@@ -1,0 +1,104 @@
+"""The same logits on every device, however tokens come and whatever runs beside."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transept.host.generation.decoder import Growth
+from transept.host.generation.generate import generate
+from transept.host.generation.session import LanguageSession
+
+PROMPTS = ["he was here", "once"]
+
+
+@pytest.fixture(scope="module", params=["cpu", "emulator"])
+def session(request, llama):
+    """One that stays open."""
+    return LanguageSession(llama, request.param, pages=12)
+
+
+def whole(program, ids):
+    """Logits of every token of a text that is computed at once."""
+    session = LanguageSession(program, "golden")
+    sequence = session.open()
+    return session.grow([Growth(sequence, ids, len(ids))])[0]
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulator", "rtl"])
+def test_tokens_are_those_of_the_specification(any_program, device):
+    wanted = generate(any_program, PROMPTS, device="golden", tokens=6, chat=False)
+    found = generate(any_program, PROMPTS, device=device, tokens=6, chat=False)
+    assert found.notes == ()
+    assert [a.ids for a in found.answers] == [a.ids for a in wanted.answers]
+    assert [a.logprobs for a in found.answers] == [a.logprobs for a in wanted.answers]
+    assert len({tuple(a.ids) for a in found.answers}) == len(PROMPTS)
+
+
+@st.composite
+def texts(draw):
+    """Up to three texts, each with the sizes of the parts that it comes in."""
+    found = []
+    for _ in range(draw(st.integers(1, 3))):
+        sizes = draw(st.lists(st.integers(1, 20), min_size=1, max_size=4))
+        ids = draw(st.lists(st.integers(0, 250), min_size=sum(sizes), max_size=sum(sizes)))
+        found.append((ids[:40], sizes))
+    return found
+
+
+@given(texts=texts())
+@settings(max_examples=12, deadline=None)
+def test_any_parts_beside_any_others(llama, session, texts):
+    growing = {number: session.open() for number, _ in enumerate(texts)}
+    found = {number: [] for number in growing}
+    for step in range(4):
+        growths, numbers = [], []
+        for number, (ids, sizes) in enumerate(texts):
+            start = sum(sizes[:step])
+            some = ids[start : start + sizes[step]] if step < len(sizes) else []
+            if some:
+                growths.append(Growth(growing[number], some, len(some)))
+                numbers.append(number)
+        if growths:
+            for number, logits in zip(numbers, session.grow(growths), strict=True):
+                found[number].append(logits)
+    for number, (ids, _) in enumerate(texts):
+        assert np.array_equal(np.concatenate(found[number]), whole(llama, ids))
+        session.close(growing[number])
+
+
+def test_what_two_texts_share_is_computed_once(llama, session):
+    ids = list(range(3, 40))
+    first = session.open(ids)
+    session.grow([Growth(first, ids, 1)])
+    other = [*ids[:21], 100, 101]
+    second = session.open(other)
+    assert second.tokens == ids[:21]
+    for sequence, more in ((second, [100, 101]), (first, [5, 6, 7])):
+        before = list(sequence.tokens)
+        (logits,) = session.grow([Growth(sequence, more, len(more))])
+        assert np.array_equal(logits, whole(llama, [*before, *more])[-len(more) :])
+    session.close(first)
+    (logits,) = session.grow([Growth(second, [9], 1)])
+    assert np.array_equal(logits, whole(llama, [*other, 9])[-1:])
+    session.close(second)
+    assert session.free_pages == 12
+
+
+def test_a_text_shares_no_more_than_it_has(llama):
+    session = LanguageSession(llama, "cpu")
+    ids = list(range(20))
+    session.grow([Growth(session.open(), ids, 0)])
+    assert session.open(ids).tokens == ids[:19]
+    assert session.open(ids[:16]).tokens == []
+    assert session.open([*ids[:15], 99, 98]).tokens == []
+
+
+def test_tokens_that_are_forgotten(llama, session):
+    sequence = session.open()
+    session.grow([Growth(sequence, list(range(30)), 0)])
+    session.truncate(sequence, 11)
+    assert session.free_pages == (11 if session.counts_pages else 12)
+    (logits,) = session.grow([Growth(sequence, [50, 51], 2)])
+    assert np.array_equal(logits, whole(llama, [*range(11), 50, 51])[-2:])
+    session.close(sequence)
