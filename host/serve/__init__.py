@@ -1,0 +1,1 @@
+"""Language models behind the interface that OpenAI's clients know."""

@@ -1,0 +1,310 @@
+"""What OpenAI's own client gets."""
+
+import http.client
+import json
+import socket
+import threading
+
+import openai
+import pytest
+
+from transept.host.devices.base import DeviceError
+from transept.host.generation.generate import generate
+
+QUESTION = [{"role": "user", "content": "he was here"}]
+
+
+def wanted(program, prompt, **options):
+    return generate(program, prompt, device="cpu", **options).answers[0]
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulator"])
+def test_completions(llama, serve, device):
+    client = serve(device).client()
+    expected = wanted(llama, "once", tokens=9, chat=False)
+    told = {"model": "llama", "prompt": "once", "max_tokens": 9, "temperature": 0}
+    found = client.completions.create(**told)
+    assert found.choices[0].text == expected.text
+    assert found.choices[0].finish_reason == expected.reason
+    assert found.usage.prompt_tokens == len(expected.prompt_ids)
+    assert found.usage.completion_tokens == len(expected.ids)
+    assert (found.object, found.model) == ("text_completion", "llama")
+    parts = list(client.completions.create(**told, stream=True))
+    assert "".join(part.choices[0].text for part in parts) == expected.text
+    assert [part.choices[0].finish_reason for part in parts][-1] == expected.reason
+    assert len({part.id for part in parts}) == 1
+
+
+def test_several_prompts_and_tokens(llama, serve):
+    client = serve().client()
+    prompts = ["once", "he was"]
+    told = {"model": "llama", "max_tokens": 5, "temperature": 0}
+    found = client.completions.create(prompt=prompts, **told)
+    for choice, prompt in zip(found.choices, prompts, strict=True):
+        assert choice.text == wanted(llama, prompt, tokens=5, chat=False).text
+    ids = [[5, 6, 7], [8]]
+    found = client.completions.create(prompt=ids, **told)
+    assert [c.text for c in found.choices] == [wanted(llama, p, tokens=5).text for p in ids]
+    parts = list(client.completions.create(prompt=ids, stream=True, **told))
+    for index, choice in enumerate(found.choices):
+        texts = [p.choices[0].text for p in parts if p.choices[0].index == index]
+        assert "".join(texts) == choice.text
+
+
+def test_conversations(llama, serve):
+    client = serve().client()
+    expected = wanted(llama, "he was here", tokens=9)
+    told = {"model": "llama", "messages": QUESTION, "max_completion_tokens": 9, "temperature": 0}
+    found = client.chat.completions.create(**told)
+    assert found.choices[0].message.content == expected.text
+    assert found.choices[0].message.role == "assistant"
+    stream = client.chat.completions.create(
+        **told, stream=True, stream_options={"include_usage": True}
+    )
+    *parts, last = stream
+    assert parts[0].choices[0].delta.role == "assistant"
+    text = "".join(part.choices[0].delta.content or "" for part in parts)
+    assert text == expected.text
+    assert parts[-1].choices[0].finish_reason == expected.reason
+    assert last.choices == []
+    assert last.usage.total_tokens == len(expected.prompt_ids) + len(expected.ids)
+
+
+def test_content_in_parts(llama, serve):
+    parts = [{"type": "text", "text": "he was"}, {"type": "text", "text": " here"}]
+    found = (
+        serve()
+        .client()
+        .chat.completions.create(
+            model="llama",
+            messages=[{"role": "user", "content": parts}],
+            max_tokens=3,
+            temperature=0,
+        )
+    )
+    assert found.choices[0].message.content == wanted(llama, "he was here", tokens=3).text
+
+
+def test_drawn_with_a_seed_and_with_drafts(llama, serve):
+    client = serve().client()
+    expected = wanted(llama, "once", tokens=12, chat=False, temperature=0.7, top_p=0.9, seed=3)
+    for speculate in (0, 4):
+        found = client.completions.create(
+            model="llama",
+            prompt="once",
+            max_tokens=12,
+            temperature=0.7,
+            top_p=0.9,
+            seed=3,
+            extra_body={"speculate": speculate},
+        )
+        assert found.choices[0].text == expected.text
+
+
+def test_texts_that_end_an_answer(llama, serve):
+    client = serve().client()
+    whole = wanted(llama, "once", tokens=12, chat=False).text
+    end = whole[4:7]
+    before = whole[: whole.index(end)]
+    told = {"model": "llama", "prompt": "once", "max_tokens": 12, "temperature": 0}
+    found = client.completions.create(**told, stop=["nowhere", end])
+    assert (found.choices[0].text, found.choices[0].finish_reason) == (before, "stop")
+    parts = list(client.completions.create(**told, stop=end, stream=True))
+    assert "".join(part.choices[0].text for part in parts) == before
+    assert client.completions.create(**told, stop="nowhere").choices[0].text == whole
+
+
+def test_models_and_health(serve):
+    served = serve("emulator", pages=20)
+    assert [model.id for model in served.client().models.list()] == ["llama"]
+    connection = http.client.HTTPConnection("127.0.0.1", served.port)
+    connection.request("GET", "/health")
+    state = json.load(connection.getresponse())
+    connection.close()
+    assert (state["free_pages"], state["pages"], state["running"]) == (20, 20, 0)
+    assert state["device"] == "emulator"
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"prompt": ""}, "the prompt is empty"),
+        ({"prompt": []}, "prompt must be a text, tokens, or a list of either"),
+        ({"prompt": [["a"]]}, r"prompt holds \['a'\]"),
+        ({"prompt": [3, 1000]}, "token 1000 is outside 0 to 259"),
+        ({"prompt": ["a"] * 5}, "5 prompts, at most 4 go"),
+        ({"prompt": [3] * 64}, "the prompt has 64 tokens, the context of .* is 64"),
+        (
+            {"prompt": [3] * 60, "max_tokens": 9},
+            "max_tokens 9 exceeds the 4 that the context leaves",
+        ),
+        ({"max_tokens": 0}, "max_tokens 0 is outside 1 to 40"),
+        ({"max_tokens": 41}, "max_tokens 41 is outside 1 to 40"),
+        ({"temperature": -1}, "temperature -1.0 must be"),
+        ({"top_p": 0}, "top-p 0.0 is outside"),
+        ({"n": 2}, "n 2 is not there"),
+        ({"logprobs": 3}, "logprobs 3 is not there"),
+        ({"stop": ""}, "stop holds '', must be 1 to 200 characters"),
+        ({"stop": ["a"] * 5}, "stop must be a text, or a list of at most 4"),
+        ({"extra_body": {"speculate": 16}}, "speculate 16 is outside 0 to 15"),
+        ({"extra_body": {"colour": "red"}}, "there is no option colour"),
+        ({"extra_body": {"stream": "yes"}}, "stream is 'yes', must be bool"),
+        ({"extra_body": {"seed": True}}, "seed is True, must be int"),
+    ],
+)
+def test_bad_requests(client, told, message):
+    with pytest.raises(openai.BadRequestError, match=message):
+        client.completions.create(**{"model": "llama", "prompt": "once"} | told)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"messages": []}, "messages must be a list of at least one"),
+        ({"messages": [{"content": "a"}]}, "messages holds .*, must have a role"),
+        ({"messages": [{"role": "user", "content": 3}]}, "content is 3, must be text"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "content is .*image_url.*, must be text",
+        ),
+    ],
+)
+def test_bad_conversations(client, told, message):
+    with pytest.raises(openai.BadRequestError, match=message):
+        client.chat.completions.create(**{"model": "llama", "messages": QUESTION} | told)
+
+
+def test_other_models_and_paths(client):
+    with pytest.raises(openai.NotFoundError, match="there is no model 'gpt-9', there is llama"):
+        client.completions.create(model="gpt-9", prompt="once")
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="llama", input="once")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (b"{", 400, "the body is no JSON"),
+        (b"\xff", 400, "the body is no JSON"),
+        (b"[]", 400, "the body must be a JSON object"),
+        (b"[" * 100_000, 400, "the body is no JSON"),
+        (b'{"temperature": NaN, "prompt": "a"}', 400, "temperature is nan, must be a number"),
+        (b" " * ((1 << 20) + 1), 413, "the body exceeds 1048576 bytes"),
+    ],
+)
+def test_bodies(serve, body, status, message):
+    connection = http.client.HTTPConnection("127.0.0.1", serve().port, timeout=60)
+    connection.request("POST", "/v1/completions", body)
+    answer = connection.getresponse()
+    found = json.load(answer)["error"]["message"]
+    connection.close()
+    assert answer.status == status
+    assert message in found
+
+
+def test_as_many_wait_as_may(serve):
+    served = serve("emulator", pages=3, queue=2, together=1)
+    client, failed = served.client(), []
+
+    def ask():
+        try:
+            client.completions.create(model="llama", prompt=[3] * 20, max_tokens=20)
+        except openai.RateLimitError as error:
+            failed.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed
+    assert all("2 requests wait, at most 2 may" in message for message in failed)
+    assert served.idle() == 3
+    with pytest.raises(
+        openai.BadRequestError, match="need 4 pages of keys and values, there are 3"
+    ):
+        client.completions.create(model="llama", prompt=[3] * 30, max_tokens=30)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_frees_its_pages(serve, stream):
+    served = serve("emulator", pages=8)
+    body = {"prompt": [3] * 20, "max_tokens": 40, "stream": stream, "temperature": 1, "seed": 2}
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    connection.request("POST", "/v1/completions", json.dumps(body))
+    if stream:
+        answer = connection.getresponse()
+        answer.readline()
+    else:
+        while not served.service.state.running:
+            pass
+    connection.sock.shutdown(socket.SHUT_RDWR)
+    connection.close()
+    if stream:
+        answer.close()
+    request = next(iter(served.service._tickets))
+    assert served.idle() == 8
+    assert not request.reason
+
+
+def test_a_device_that_fails_is_told_and_others_go_on(llama, serve, monkeypatch):
+    served = serve("cpu")
+    grow = served.service.session.grow
+
+    def failing(growths):
+        monkeypatch.setattr(served.service.session, "grow", grow)
+        raise DeviceError("cpu: no interrupt")
+
+    monkeypatch.setattr(served.service.session, "grow", failing)
+    client = served.client()
+    with pytest.raises(openai.InternalServerError, match="cpu: no interrupt"):
+        client.completions.create(model="llama", prompt="once")
+    found = client.completions.create(model="llama", prompt="once", max_tokens=5, temperature=0)
+    assert found.choices[0].text == wanted(llama, "once", tokens=5, chat=False).text
+    monkeypatch.setattr(served.service.session, "grow", failing)
+    stream = client.completions.create(model="llama", prompt="once", stream=True)
+    with pytest.raises(openai.APIError, match="cpu: no interrupt"):
+        list(stream)
+
+
+def storm(llama, served, clients, calls):
+    """Clients at once, every third of whose calls break off; answers that are wrong."""
+    prompts = [[3 + n % 7, *range(4, 4 + n % 21)] for n in range(11)]
+    right = {
+        n: wanted(llama, prompt, tokens=8, temperature=0.9, seed=n).text
+        for n, prompt in enumerate(prompts)
+    }
+    wrong = []
+
+    def ask(number):
+        client = served.client()
+        for call in range(calls):
+            n = (number + call) % len(prompts)
+            told = {"prompt": prompts[n], "max_tokens": 8, "temperature": 0.9, "seed": n}
+            if (number + call) % 3 == 0:
+                with client.completions.create(model="llama", stream=True, **told) as stream:
+                    next(iter(stream))
+                continue
+            found = client.completions.create(model="llama", **told).choices[0].text
+            if found != right[n]:
+                wrong.append((n, found))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return wrong
+
+
+def test_many_at_once(llama, serve):
+    served = serve("emulator", pages=12, queue=100)
+    assert storm(llama, served, 10, 3) == []
+    assert served.idle() == 12
+
+
+@pytest.mark.slow
+def test_thirty_two_clients_some_of_which_are_killed(llama, serve):
+    served = serve("emulator", pages=24, queue=100, together=16)
+    assert storm(llama, served, 32, 30) == []
+    assert served.idle() == 24
