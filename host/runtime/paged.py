@@ -213,6 +213,7 @@ class PagedRegion:
                 f"{self.region.name}: {wholes[0]} rows leave a chunk of {chunk} in a context of "
                 f"{room} empty"
             )
+        left = [sequence.pages[self._own(sequence) :] for sequence in sequences]
         pages, taken = self._writable(sequences, wholes)
         try:
             self._fit(executable)
@@ -221,9 +222,9 @@ class PagedRegion:
         except BaseException:
             self._give_back(taken)
             raise
-        for sequence, whole, own in zip(sequences, wholes, pages, strict=True):
-            self._give_back(sequence.pages[self._own(sequence) :])
+        for sequence, whole, own, old in zip(sequences, wholes, pages, left, strict=True):
             sequence.length, sequence.pages = whole, own
+            self._give_back(old)
         return outputs, report
 
     def room(self, batch: int, rows: int, whole: int, step: int) -> int:

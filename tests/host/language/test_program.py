@@ -1,0 +1,171 @@
+"""Programs of language models: what they compute, kept in a folder, found again, and refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from talkers import MODELS, gpt2_model, llama_model
+from transformers import GPT2LMHeadModel
+
+from transept.golden.config import TINY, preset
+from transept.host.generation.decoder import Growth
+from transept.host.generation.session import LanguageSession
+from transept.host.language import compile as compiling
+from transept.host.language import kept
+from transept.host.language.compile import compile_language
+from transept.host.language.program import load_program, save_program
+
+IDS = [7, 8, 9, 30, 31, 7, 8, 200, 201, 5, 60]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def pair(request, tmp_path_factory):
+    """A model and its program."""
+    model = MODELS[request.param](tmp_path_factory.mktemp("model"))
+    return model, compile_language(model, TINY)
+
+
+@pytest.fixture
+def few_texts(monkeypatch):
+    """Calibration that takes no time."""
+    monkeypatch.setattr(compiling, "RUNS", 1)
+
+
+def logits(program, ids):
+    session = LanguageSession(program, "golden")
+    return session.grow([Growth(session.open(), ids, len(ids))])[0]
+
+
+def test_logits_are_near_those_of_the_model(pair):
+    model, program = pair
+    with torch.no_grad():
+        wanted = model.module(torch.tensor([IDS])).logits[0].numpy()
+    found = logits(program, IDS)
+    assert found.shape == wanted.shape
+    cosine = (
+        (found * wanted).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)
+    )
+    assert cosine.min() > 0.97
+    assert program.size == wanted.shape[1]
+
+
+def test_it_enters_as_the_model_has_it(pair):
+    model, program = pair
+    positions = np.array([[0, 5, 47]])
+    found = program.enter(np.array([[3, 250, 17]]), positions)
+    embedding = model.module.get_input_embeddings().weight[[3, 250, 17]]
+    if isinstance(model.module, GPT2LMHeadModel):
+        embedding = embedding + model.module.transformer.wpe.weight[positions[0]]
+    (name, *rotary) = program.entries
+    scale = program.layers.values[name].scale
+    assert np.array_equal(found[name][0], np.rint(embedding.detach().double().numpy() / scale))
+    if rotary:
+        cos, sin = (found[name][0].astype(float) / 2**14 for name in rotary)
+        frequency = 500.0 ** (-np.arange(4) / 4)
+        angle = positions[0][:, None] * np.tile(frequency, 2)
+        assert np.allclose(cos, np.cos(angle), atol=1e-4)
+        assert np.allclose(sin, np.sin(angle) * np.repeat([-1, 1], 4), atol=1e-4)
+
+
+def test_a_program_that_was_kept(pair, tmp_path):
+    _, program = pair
+    save_program(program, tmp_path)
+    found = load_program(tmp_path)
+    assert np.array_equal(logits(found, IDS), logits(program, IDS))
+    assert repr(found) == repr(program)
+    assert found.vocabulary.encode("he was") == program.vocabulary.encode("he was")
+    assert found.vocabulary.stops == program.vocabulary.stops
+    assert found.vocabulary.chats == program.vocabulary.chats
+
+
+def test_found_again_by_what_makes_it(tmp_path, monkeypatch, few_texts):
+    monkeypatch.setenv("TRANSEPT_CACHE", str(tmp_path / "cache"))
+    llama_model(tmp_path)
+    name = str(tmp_path / "llama.gguf")
+    assert not kept.is_kept(name, TINY)
+    first = kept.language_program(name, TINY)
+    assert kept.is_kept(name, TINY)
+    assert not kept.is_kept(name, TINY, layers=1)
+    assert not kept.is_kept(name, preset("pynq_z2"))
+    monkeypatch.setattr(kept, "load_language_model", None)
+    again = kept.language_program(name, "tiny")
+    assert np.array_equal(logits(again, IDS), logits(first, IDS))
+    data = bytearray((tmp_path / "llama.gguf").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "llama.gguf").write_bytes(data)
+    assert not kept.is_kept(name, TINY)
+    with pytest.raises(ValueError, match=r"none\.gguf: No such file or directory"):
+        kept.language_program(str(tmp_path / "none.gguf"), TINY)
+    with pytest.raises(ValueError, match="'other' is neither 'smollm2' nor a GGUF file nor"):
+        kept.is_kept("other", TINY)
+
+
+def test_first_layers_alone(tmp_path, few_texts):
+    model = gpt2_model(tmp_path)
+    one = compile_language(model, TINY, layers=1)
+    assert (one.depth, compile_language(model, TINY).depth) == (1, 2)
+    with torch.no_grad():
+        del model.module.transformer.h[1]
+        wanted = model.module(torch.tensor([IDS])).logits[0].numpy()
+    found = logits(one, IDS)
+    cosine = (
+        (found * wanted).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)
+    )
+    assert cosine.min() > 0.97
+    for layers in (0, 3):
+        with pytest.raises(ValueError, match=f"{layers} layers of a model that has"):
+            compile_language(gpt2_model(tmp_path), TINY, layers=layers)
+
+
+class Scaled(torch.nn.Module):
+    """A head with something behind it."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, x):
+        return self.head(x).cumsum(-1)
+
+
+class Mixed(torch.nn.Module):
+    """Embeddings that positions multiply."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def get_input_embeddings(self):
+        return self.model.get_input_embeddings()
+
+    def forward(self, input_ids, position_ids, use_cache):
+        rows = self.get_input_embeddings()(input_ids) * self.model.transformer.wpe(position_ids)
+        return self.model(inputs_embeds=rows, position_ids=position_ids, use_cache=False)
+
+
+def test_models_that_are_none(tmp_path, few_texts):
+    model = gpt2_model(tmp_path)
+    object.__setattr__(model, "module", Mixed(model.module))
+    with pytest.raises(ValueError, match="neither of a token, nor of a position, nor their sum"):
+        compile_language(model, TINY)
+    model = gpt2_model(tmp_path)
+    model.module.lm_head = Scaled(model.module.lm_head)
+    with pytest.raises(ValueError, match="computes something behind its vocabulary projection"):
+        compile_language(model, TINY)
+    model = gpt2_model(tmp_path)
+    model.module.lm_head = torch.nn.Identity()
+    with pytest.raises(ValueError, match="must end in a vocabulary projection"):
+        compile_language(model, TINY)
+
+
+def test_facts_are_plain(pair, tmp_path):
+    save_program(pair[1], tmp_path)
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert facts["context"] == pair[0].context
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "entries.safetensors",
+        "facts.json",
+        "model.tsp",
+        "tokenizer",
+    ]
