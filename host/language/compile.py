@@ -12,6 +12,7 @@ from transept.golden.config import Config
 from transept.golden.graph import Dim, Graph, Operator
 from transept.golden.numerics.softmax import CONTEXT_KEYS
 from transept.golden.ops import Linear
+from transept.host.compiler.errors import CompileError
 from transept.host.front.export import Arguments
 from transept.host.front.importer import ImportedModel, import_model
 from transept.host.language.cached import cached
@@ -19,6 +20,7 @@ from transept.host.language.entry import Entry
 from transept.host.language.front import entries
 from transept.host.language.model import LanguageModel
 from transept.host.language.program import LanguageProgram
+from transept.host.runtime.region import Region, notes_beyond
 from transept.host.texts import calibration_texts
 
 __all__ = ["compile_language"]
@@ -52,7 +54,7 @@ def compile_language(
     ------
     ValueError
         If not all of its layers are one region of the accelerator, between embeddings and a
-        vocabulary projection.
+        vocabulary projection, or they do not fit it.
     """
     module = _first_layers(model.module, layers)
     inputs = _calibration_inputs(model)
@@ -61,15 +63,21 @@ def compile_language(
     graph = _whole(model.name, imported, arguments)
     below, head = _above_and_below(model.name, graph)
     context = min(model.context, CONTEXT_KEYS)
-    cached(below, context)  # whether it is a language model's
-    return LanguageProgram(
-        config,
-        below,
-        head,
-        _entries(imported, arguments, context, _words(model)),
-        model.vocabulary,
-        context,
-    )
+    _check_fit(model.name, config, cached(below, context), head)
+    tables, beyond = _entries(imported, arguments, context, _words(model))
+    notes = tuple(notes_beyond(beyond))
+    return LanguageProgram(config, below, head, tables, model.vocabulary, context, notes)
+
+
+def _check_fit(name: str, config: Config, layers: Graph, head: Graph) -> None:
+    """ValueError if the accelerator cannot compute one token."""
+    for graph in (layers, head):
+        region = Region(name, graph, config)
+        shape = region.shape(1, {dim.name: 1 for dim in graph.dims})
+        try:
+            region.executable(shape)
+        except CompileError as error:
+            raise ValueError(f"{name} does not fit {config.name}: {error}") from None
 
 
 def _words(model: LanguageModel) -> int:
@@ -117,7 +125,9 @@ def _whole(name: str, imported: ImportedModel, arguments: Arguments) -> Graph:
     regions = imported.regions
     if len(regions) != 1:
         reasons = dict.fromkeys(imported.bound(arguments).frame.reasons.values())
-        raise ValueError(f"{name} is {len(regions)} regions, must be one: {'; '.join(reasons)}")
+        raise ValueError(
+            f"{name} falls into {len(regions)} regions, must be one: {'; '.join(reasons)}"
+        )
     graph = regions[0].graph
     result, rows = None, {}
 
@@ -165,7 +175,7 @@ def _graph(
 
 def _entries(
     imported: ImportedModel, arguments: Arguments, context: int, vocabulary: int
-) -> dict[str, Entry]:
+) -> tuple[dict[str, Entry], dict[str, tuple[int, int]]]:
     bound = imported.bound(arguments)
     (binding,) = bound.bindings
     shape = tuple(arguments.leaves()[0].shape)

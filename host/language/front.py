@@ -20,8 +20,9 @@ _SUMS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor, operator.add)
 
 def entries(
     module: fx.GraphModule, binding: Binding, shape: tuple[int, int], vocabulary: int, context: int
-) -> dict[str, Entry]:
-    """Tables of every value that enters the one region of a model.
+) -> tuple[dict[str, Entry], dict[str, tuple[int, int]]]:
+    """Tables of every value that enters the one region of a model, and of each how many of its
+    integers were clipped, and all.
 
     module: that calls ``binding``, of token ids and positions int64[shape]; vocabulary, context:
     how many of both there are.
@@ -33,14 +34,17 @@ def entries(
     """
     (call,) = (n for n in module.graph.nodes if n.op == "call_module" and n.target == "region0")
     ids, positions = (n for n in module.graph.nodes if n.op == "placeholder")
-    return {
-        edge.name: _Tables(module, edge, (ids, positions), shape).entry(node, vocabulary, context)
-        for edge, node in zip(binding.inputs, call.args, strict=False)
-    }
+    found, beyond = {}, {}
+    for edge, node in zip(binding.inputs, call.args, strict=False):  # masks come behind them
+        tables = _Tables(module, edge, (ids, positions), shape)
+        found[edge.name] = tables.entry(node, vocabulary, context)
+        beyond[edge.name] = tables.beyond, tables.total
+    return found, beyond
 
 
 class _Tables:
-    """Of one edge into the region."""
+    """Of one edge into the region. beyond, total: integers of whole values that were clipped, and
+    all."""
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class _Tables:
     ) -> None:
         self._module, self._edge, self._shape = module, edge, shape
         self._ids, self._positions = given
+        self.beyond = self.total = 0
 
     def entry(self, node: fx.Node, vocabulary: int, context: int) -> Entry:
         """What the node is."""
@@ -95,7 +100,8 @@ class _Tables:
 
     def _rows(self, tensor: torch.Tensor, *, whole: bool) -> np.ndarray:
         if whole:
-            found, _ = self._edge.integers(tensor, [self._shape[1]] * self._shape[0])
+            found, beyond = self._edge.integers(tensor, [self._shape[1]] * self._shape[0])
+            self.beyond, self.total = self.beyond + beyond, self.total + found.size
         else:
             found = tensor.expand(*self._shape, -1).float().flatten()[self._edge.positions].numpy()
         return found.reshape(-1, found.shape[-1])

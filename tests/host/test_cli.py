@@ -34,10 +34,14 @@ COMMANDS = [
         for name in ("doctor", "devices", "demo", "run", "compile", "disasm", "trace", "verilog")
     ),
     *([name] for name in ("explain", "verify", "test", "synth", "cache", "calibrate", "bench")),
-    *([name] for name in ("board-sim", "build", "deploy", "timing")),
+    *([name] for name in ("board-sim", "build", "deploy", "timing", "generate", "serve")),
     *(
         ["bench", name]
         for name in ("gemm", "compile", "cpu", "gpu", "hls", "softmax", "model", "accuracy", "sim")
+    ),
+    *(
+        ["bench", name]
+        for name in ("generate", "perplexity")
     ),
 ]
 

@@ -9,12 +9,14 @@ from talkers import MODELS, gpt2_model, llama_model
 from transformers import GPT2LMHeadModel
 
 from transept.golden.config import TINY, preset
+from transept.host.compiler.errors import CompileError
 from transept.host.generation.decoder import Growth
 from transept.host.generation.session import LanguageSession
 from transept.host.language import compile as compiling
 from transept.host.language import kept
 from transept.host.language.compile import compile_language
 from transept.host.language.program import load_program, save_program
+from transept.host.runtime.region import Region
 
 IDS = [7, 8, 9, 30, 31, 7, 8, 200, 201, 5, 60]
 
@@ -157,6 +159,32 @@ def test_models_that_are_none(tmp_path, few_texts):
     model.module.lm_head = torch.nn.Identity()
     with pytest.raises(ValueError, match="must end in a vocabulary projection"):
         compile_language(model, TINY)
+
+
+def test_what_does_not_fit(tmp_path, few_texts, monkeypatch):
+    model = llama_model(tmp_path)
+    message = "falls into 3 regions, must be one: half a head of 8 elements is no multiple of 16"
+    with pytest.raises(ValueError, match=message):
+        compile_language(model, preset("pynq_z2"))
+
+    def executable(region, shape):
+        raise CompileError("no way to cut it")
+
+    monkeypatch.setattr(Region, "executable", executable)
+    with pytest.raises(ValueError, match=r"llama\.gguf does not fit tiny: no way to cut it"):
+        compile_language(model, TINY)
+
+
+def test_embeddings_that_calibration_never_saw(tmp_path, few_texts):
+    model = gpt2_model(tmp_path)
+    with torch.no_grad():
+        model.module.get_input_embeddings().weight[200:] *= 100
+    assert compile_language(model, TINY).notes == ()  # sums are clipped when they are formed
+    model = llama_model(tmp_path)
+    with torch.no_grad():
+        model.module.get_input_embeddings().weight[200:] *= 100
+    (note,) = compile_language(model, TINY).notes
+    assert "values lie beyond the grid of" in note
 
 
 def test_facts_are_plain(pair, tmp_path):
