@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from transept.host.backends.catalogue import CPU
 from transept.host.generation.accelerator import PagedDecoder
 from transept.host.generation.arrays import ArrayDecoder, ArraySequence
-from transept.host.generation.decoder import Growth
+from transept.host.generation.decoder import Cost, Growth
 from transept.host.language.program import LanguageProgram
 from transept.host.runtime.paged import pages_of
 from transept.host.texts import passages
@@ -85,7 +87,7 @@ def _row(
         growths.append(Growth(place, ids[before:], 1))
         wanted.append(reference.step([Growth(known, ids[before:], 1)])[0][0])
     progress(f"{case}: on the device")
-    found, cost = decoder.step(growths)
+    found, cost = _grown(decoder, growths)
     for growth in growths:
         decoder.release(growth.sequence)
     cycles = cost.cycles or None
@@ -102,9 +104,24 @@ def _row(
         "bytes": cost.nbytes or None,
         "bandwidth_share": cycles and cost.nbytes / rate / cycles,
         "utilisation": cycles and cost.array_cycles / cycles,
+        "layers_utilisation": cycles and cost.layers_utilisation,
         "tokens_per_second": case.batch * case.rows * clock / (cycles or cost.predicted),
         "mismatches": int(sum((a != b).sum() for a, b in zip(found, wanted, strict=True))),
     }
+
+
+def _grown(decoder: PagedDecoder, growths: Sequence[Growth]) -> tuple[list[np.ndarray], Cost]:
+    """Logits of the last token of each; a sequence that grows by more than a step takes several."""
+    cost = Cost()
+    for sequence, ids, _ in growths:
+        start = 0
+        *parts, _ = decoder.parts(len(ids))
+        for count in parts:
+            _, more = decoder.step([Growth(sequence, ids[start : start + count], 0)])
+            cost, start = cost + more, start + count
+    last = [Growth(g.sequence, g.ids[-decoder.parts(len(g.ids))[-1] :], 1) for g in growths]
+    found, more = decoder.step(last)
+    return found, cost + more
 
 
 def _sequence(reference: ArrayDecoder, ids: Sequence[int]) -> ArraySequence:

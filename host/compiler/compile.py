@@ -32,6 +32,8 @@ __all__ = ["compile_cut", "compile_graph", "schedule_of"]
 GOOD_SHARE = 0.985
 #: Families of policies that are tried after the best one so far.
 PATIENCE = 2
+#: The same for many new rows of sequences with states: what is spilled decides most there.
+PATIENCE_OF_ROWS = 8
 #: A later policy is better only if it saves more than this share.
 GAIN = 0.0005
 #: What reads less from memory may take longer by this share.
@@ -177,6 +179,8 @@ class _Compiler:
         resident &= self._image.k_tiles <= isa.operand(isa.Opcode.MATMUL, "k_tiles").most
         kept = {graph.values[op.out].dim for op in graph.ops if isinstance(op, Append)}
         longest = max(length for dim, length in shape.lengths.items() if dim not in kept)
+        many = bool(kept) and longest > config.tile
+        patience = PATIENCE_OF_ROWS if many else PATIENCE
         chained = sum(isinstance(op, Attention) for op in graph.ops) > 1
         for family in policies(shape.batch, longest, config, resident=resident, chained=chained):
             limit = found[0][0].cycles * (1 - GAIN) if found else math.inf
@@ -191,7 +195,7 @@ class _Compiler:
             found, tired = [*made, *found], 0 if made else tired + 1
             # what is read once is not read again to save a few cycles
             once = found[0][1].resident
-            if once or found[0][0].cycles <= enough or tired == PATIENCE:
+            if once or found[0][0].cycles <= enough or tired == patience:
                 break
         if not found:
             raise reason or CompileError(f"there is no way to cut {shape} on {config.name}")

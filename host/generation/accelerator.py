@@ -20,14 +20,16 @@ from transept.host.runtime.verify import check_executable
 
 __all__ = ["PagedDecoder"]
 
-#: New rows and sequences that programs are compiled for; what lies between takes the next one.
-ROWS, SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128), (1, 2, 4, 8, 16)
+#: New rows and sequences that programs are compiled for; what lies between takes the next one. Of
+#: more rows the activations of a layer fill the scratchpad, so that weights are loaded more often.
+ROWS, SEQUENCES = (1, 2, 4, 8, 16, 32, 64), (1, 2, 4, 8, 16)
 #: Rows of all sequences of a step that cost hardly more than one.
 TILE_ROWS = 16
 #: Rows that the vocabulary projection takes at once.
 HEAD_ROWS = (1, 16)
-#: Programs have room for a multiple of so many pages.
-ROOM_PAGES = 16
+#: Programs have room for a multiple of so many pages; those of more rows, for which every key
+#: costs as much as for all of a tile, for a multiple of fewer.
+ROOM_PAGES, ROOM_PAGES_OF_ROWS = 16, 8
 #: Device memory for programs, inputs and outputs.
 SPARE = 64 << 20
 
@@ -115,7 +117,8 @@ class PagedDecoder:
         counts = [*(len(growth.ids) for growth in growths), *[1] * len(idle)]
         inputs = self._inputs(growths, batch, rows)
         whole = max(s.length + count for s, count in zip(sequences, counts, strict=True))
-        room = self._paged.room(batch, rows, whole, ROOM_PAGES)
+        pages = ROOM_PAGES if batch * rows <= TILE_ROWS else ROOM_PAGES_OF_ROWS
+        room = self._paged.room(batch, rows, whole, pages)
         try:
             outputs, report = self._paged.step(sequences, inputs, counts, context=room)
         finally:
@@ -129,7 +132,7 @@ class PagedDecoder:
         ]
         logits, more = self._logits(np.concatenate(last))
         ends = np.cumsum([growth.wanted for growth in growths])
-        return np.split(logits, ends[:-1]), cost + replace(more, head_cycles=more.cycles)
+        return np.split(logits, ends[:-1]), cost + more
 
     def _inputs(self, growths: Sequence[Growth], batch: int, rows: int) -> dict[str, np.ndarray]:
         """What enters the layers, [batch, rows, width], rows without a token as token 0."""
@@ -154,7 +157,8 @@ class PagedDecoder:
                 self._verified.add(executable)
             outputs, report = self._driver.run(self._loaded, executable, {self._in: given})
             found.append(self._program.logits(outputs[self._out][0, : len(some)]))
-            cost += _cost(report, executable.predicted_cycles)
+            here = _cost(report, executable.predicted_cycles)
+            cost += replace(here, head_cycles=here.cycles, head_array_cycles=here.array_cycles)
         return np.concatenate(found), cost
 
 

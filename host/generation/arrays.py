@@ -1,4 +1,4 @@
-"""Sequences on devices that take graphs as they are: ``cpu``, ``gpu`` or ``golden``."""
+"""Sequences on devices that take graphs as they are: ``cpu`` or ``golden``."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ class Growth(NamedTuple):
 @dataclass(frozen=True)
 class Cost:
     """What steps took, 0 on devices that do not count it; predicted: cycles that the compiler
-    expects of an accelerator; head_cycles: those of all cycles that the vocabulary projection took.
+    expects of an accelerator; head_cycles, head_array_cycles: what the vocabulary projection had of
+    both.
     """
 
     steps: int = 0
@@ -35,6 +36,7 @@ class Cost:
     bytes_written: int = 0
     array_cycles: int = 0
     head_cycles: int = 0
+    head_array_cycles: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
@@ -43,6 +45,12 @@ class Cost:
     def __sub__(self, other: Cost) -> Cost:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Cost(*(one - another for one, another in pairs))
+
+    @property
+    def layers_utilisation(self) -> float:
+        """Share of the array's time in use, without the vocabulary projection."""
+        cycles = self.cycles - self.head_cycles
+        return (self.array_cycles - self.head_array_cycles) / cycles if cycles else 0.0
 
     @property
     def nbytes(self) -> int:

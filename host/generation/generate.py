@@ -121,8 +121,8 @@ def generate(
     """Let a language model go on with a prompt, or with several at once.
 
     program: or a model's name (``language_program``); prompt: a text, its tokens, or a list of
-    either; device: ``rtl``, ``emulator``, ``pynq``, ``cpu``, ``gpu`` or ``golden``: all give the
-    same tokens; tokens: of an answer, at most; temperature, top_k, top_p, seed: of ``Sampling``;
+    either; device: ``rtl``, ``emulator``, ``pynq``, ``cpu`` or ``golden``: all give the same
+    tokens; tokens: of an answer, at most; temperature, top_k, top_p, seed: of ``Sampling``;
     stop: tokens that end an answer, beside the model's own; speculate: tokens that are guessed from
     the text so far and checked in one step, which changes no token; chat: whether a text is a
     question of a conversation, by default if the model has a template for them; stream: called with

@@ -10,6 +10,7 @@ import numpy as np
 
 from transept.golden.config import Config
 from transept.host.backends.catalogue import CPU, check_backend
+from transept.host.compiler.errors import CompileError
 from transept.host.devices.base import DeviceError, OutOfMemoryError
 from transept.host.devices.catalogue import ACCELERATORS, BOARD
 from transept.host.generation.accelerator import PagedDecoder
@@ -38,8 +39,9 @@ class LanguageSequence:
 
 
 class LanguageSession:
-    """A language model on ``rtl``, ``emulator``, ``pynq``, ``cpu``, ``gpu`` or ``golden``; every
-    device gives the same logits, to the last bit, however tokens come and whatever runs beside.
+    """A language model on ``rtl``, ``emulator``, ``pynq``, ``cpu`` or ``golden``; every device
+    gives the same logits, to the last bit, however tokens come and whatever runs beside. (``gpu``
+    has no kernels for attention to earlier tokens, and goes on on the CPU.)
 
     pages: of sixteen tokens, for all sequences on an accelerator together. A device that fails is
     left for ``cpu``, which computes all sequences anew and goes on; ``notes`` says so. Without
@@ -136,8 +138,9 @@ class LanguageSession:
             If a sequence would be longer than the context, or is not open.
         OutOfMemoryError
             If there are not enough pages; no sequence has changed.
-        DeviceError
-            If the device fails, and there is no fallback; no sequence has changed.
+        CompileError, DeviceError
+            If the device cannot run the model or fails, and there is no fallback; no sequence has
+            changed.
         """
         self._check(growths)
         before = [len(growth.sequence.tokens) for growth in growths]
@@ -165,7 +168,7 @@ class LanguageSession:
             return self._all_held(growths)
         except OutOfMemoryError:
             raise
-        except DeviceError as error:
+        except (CompileError, DeviceError) as error:
             self._leave(error)
             return self._all_held(growths)
 
@@ -220,7 +223,7 @@ class LanguageSession:
             return PagedDecoder(self.program, device, pages=self.pages, **options)
         return ArrayDecoder(self.program, device, **options)
 
-    def _leave(self, error: DeviceError) -> None:
+    def _leave(self, error: Exception) -> None:
         """Go on with another device, on which nothing is held yet."""
         if not self._fallback or self.device == CPU:
             raise error

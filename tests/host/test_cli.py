@@ -39,10 +39,7 @@ COMMANDS = [
         ["bench", name]
         for name in ("gemm", "compile", "cpu", "gpu", "hls", "softmax", "model", "accuracy", "sim")
     ),
-    *(
-        ["bench", name]
-        for name in ("generate", "perplexity")
-    ),
+    *(["bench", name] for name in ("generate", "perplexity")),
 ]
 
 

@@ -26,6 +26,7 @@ ROW = {
     "bytes",
     "bandwidth_share",
     "utilisation",
+    "layers_utilisation",
     "tokens_per_second",
     "mismatches",
 }
@@ -161,7 +162,9 @@ def test_bench_generate_of_no_case(transept_command, name):
     told = ("--model", name, "--config", "tiny", "--device", "emulator", "--context", "7")
     status, _, error = transept_command("bench", "generate", *told)
     assert status == 1
-    assert "no case is left of prefill, 1 x 16 tokens, context 16; " in " ".join(" ".join(error).split())
+    assert "no case is left of prefill, 1 x 16 tokens, context 16; " in " ".join(
+        " ".join(error).split()
+    )
 
 
 def test_bench_perplexity(transept_command, name, tmp_path):

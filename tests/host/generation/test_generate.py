@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from transept.host.compiler.errors import CompileError
 from transept.host.devices.base import DeviceError, OutOfMemoryError
 from transept.host.generation.batch import MOST_TOGETHER, Batch
 from transept.host.generation.decoder import Growth
@@ -255,6 +256,15 @@ def test_a_device_that_fails_is_left_for_the_cpu(llama, monkeypatch):
     assert [answer.ids for answer in found.answers] == wanted
     assert found.notes == (f"{llama.name} goes on on cpu: emulator: no interrupt",)
     assert (found.device, len(steps)) == ("cpu", 8)
+
+
+def test_a_device_without_the_kernels_is_left(llama):
+    found = generate(llama, PROMPTS, device="gpu", tokens=4, chat=False)
+    assert [answer.ids for answer in found.answers] == answers(llama, PROMPTS, tokens=4)
+    (note,) = found.notes
+    assert note.startswith(f"{llama.name} goes on on cpu: gpu: ")
+    with pytest.raises((CompileError, DeviceError), match="gpu: "):
+        answers(llama, "he", device="gpu", fallback=False)
 
 
 def test_or_not(llama, monkeypatch):
