@@ -17,6 +17,7 @@ from torch.nn import functional
 from transept.golden.config import Config
 from transept.host.front.importer import measure_ranges
 from transept.host.front.ranges import Ranges
+from transept.host.language.model import SMOLLM2
 from transept.host.limits import check_cycles, check_sequences
 from transept.host.runtime.program import Program, compile
 from transept.host.texts import calibration_texts
@@ -223,6 +224,8 @@ def load_text_model(name: str) -> TextModel:
         folder = Path(name)
     if folder.suffix == ".tsp" and folder.is_file():
         raise ValueError(f"{name} is a program file, for verify, trace, disasm and deploy alone")
+    if name == SMOLLM2 or folder.suffix == ".gguf":
+        raise ValueError(f"{name} is a language model, for generate, serve and their benches alone")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{name!r} is neither 'minilm' nor a folder with a config.json")
     if not any(path for pattern in TOKENIZERS for path in folder.glob(pattern)):

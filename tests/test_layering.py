@@ -23,6 +23,8 @@ WITH_TORCH = (
     "host/backends/gpu/",
     "host/parallel/tensor.py",
     "host/models.py",
+    "host/language/compile.py",
+    "host/language/front.py",
     "host/bench/accuracy.py",
     "host/bench/compile.py",
     "host/bench/cpu.py",
@@ -31,6 +33,7 @@ WITH_TORCH = (
     "host/bench/gpu_cards.py",
     "host/bench/gpu_models.py",
     "host/bench/model.py",
+    "host/bench/perplexity.py",
 )
 
 

@@ -40,7 +40,9 @@ _TAIL = 40
 
 def generate(
     model: LanguageArgument,
-    prompts: Annotated[list[str], typer.Argument(help="texts, answered together")],
+    prompts: Annotated[
+        list[str], typer.Argument(metavar="PROMPT...", help="texts, answered together")
+    ],
     config: ConfigOption = "pynq_z2",
     device: DeviceOption = DeviceName.emulator,
     memory: MemoryOption = MemoryName.default,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from transept.golden.config import Config
 from transept.golden.graph import Graph
@@ -90,6 +89,8 @@ class LanguageProgram:
 
 def save_program(program: LanguageProgram, folder: Path) -> None:
     """Write all of a program into a folder."""
+    from safetensors.numpy import save_file
+
     graphs = {"layers": program.layers, "head": program.head}
     regions = [Region(name, graph, program.config) for name, graph in graphs.items()]
     file.save(folder / _GRAPHS, program.config, regions)
@@ -120,6 +121,8 @@ def load_program(folder: Path) -> LanguageProgram:
     ProgramError, ValueError
         If a part is damaged.
     """
+    from safetensors.numpy import load_file
+
     config, regions, _ = file.load(folder / _GRAPHS)
     graphs = {region.name: region.graph for region in regions}
     facts = json.loads((folder / _FACTS).read_text())

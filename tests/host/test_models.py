@@ -82,6 +82,12 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
         load_text_model(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["smollm2", "some.gguf"])
+def test_language_models_have_commands_of_their_own(name):
+    with pytest.raises(ValueError, match=f"{name} is a language model, for generate, serve and"):
+        load_text_model(name)
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is neither 'minilm' nor a folder"):
         load_text_model(str(tmp_path))

@@ -44,7 +44,7 @@ def opened(graph, pages):
     return PagedRegion(region, driver, pages)
 
 
-def report(paged, batch, rows, context):
+def report(paged, batch, rows, context, room=None):
     """A step of sequences that have ``context`` rows then, most of which nobody has computed."""
     inputs = random_inputs(language_model(1), batch, rows)
     sequences = [PagedSequence() for _ in range(batch)]
@@ -52,7 +52,7 @@ def report(paged, batch, rows, context):
         sequence.length = context - rows
         sequence.pages = paged._take(pages_of(context))
     try:
-        return paged.step(sequences, inputs, [rows] * batch)[1]
+        return paged.step(sequences, inputs, [rows] * batch, context=room)[1]
     finally:
         for sequence in sequences:
             paged.release(sequence)
@@ -78,6 +78,13 @@ def test_a_step_takes_as_long_as_its_bytes(request, heads, batch, rows, context,
     reached = (found.bytes_read + found.bytes_written) / RATE / found.cycles
     print(f"{heads}, {batch} x {rows} rows of {context}: {found.cycles:,} cycles, {reached:.4f}")
     assert reached >= share
+
+
+def test_a_prompt_keeps_the_array_busy():
+    found = report(opened(language_model(2), PAGES), 1, 64, 64, room=128)
+    share = found.array_cycles / found.cycles
+    print(f"64 rows of two layers: {found.cycles:,} cycles, {share:.4f} of the array")
+    assert share >= 0.94
 
 
 @pytest.mark.parametrize(("heads", "most"), BATCH.items())
