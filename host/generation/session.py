@@ -135,7 +135,8 @@ class LanguageSession:
         Raises
         ------
         ValueError
-            If a sequence would be longer than the context, or is not open.
+            If a sequence would be longer than the context, is not open or there twice, or a token
+            is none of the vocabulary.
         OutOfMemoryError
             If there are not enough pages; no sequence has changed.
         CompileError, DeviceError
@@ -154,9 +155,14 @@ class LanguageSession:
             raise
 
     def _check(self, growths: Sequence[Growth]) -> None:
+        if len({growth.sequence for growth in growths}) < len(growths):
+            raise ValueError("a sequence is there twice")
         for sequence, ids, wanted in growths:
             if sequence not in self._open:
                 raise ValueError("a sequence is not open")
+            for index in ids:
+                if not 0 <= index < self.program.size:
+                    raise ValueError(f"token {index} is outside 0 to {self.program.size - 1}")
             whole, limit = len(sequence.tokens) + len(ids), self.program.context
             if whole > limit:
                 raise ValueError(f"{whole} tokens exceed the context of {limit}")

@@ -229,6 +229,12 @@ def test_what_a_session_refuses(llama):
         session.grow([Growth(sequence, [1], 2)])
     with pytest.raises(ValueError, match="logits of 0 of 0 new tokens"):
         session.grow([Growth(sequence, [], 0)])
+    for index in (-1, 260):
+        with pytest.raises(ValueError, match=f"token {index} is outside 0 to 259"):
+            session.grow([Growth(sequence, [3, index], 0)])
+    with pytest.raises(ValueError, match="a sequence is there twice"):
+        session.grow([Growth(sequence, [1], 0)] * 2)
+    assert sequence.tokens == []
     session.close(sequence)
     session.close(sequence)
     with pytest.raises(ValueError, match="a sequence is not open"):
