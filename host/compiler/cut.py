@@ -284,10 +284,32 @@ class _Family:
         keys = max((self._length(op.k) for op in self._attentions), default=1)
         queries = max((self._length(op.q) for op in self._attentions), default=1)
         tiles, bank = -(-keys // config.tile), min(config.memories.act_banks)
-        if queries <= geometry.max_rows and self._group * queries * tiles <= bank:
+        most = self._open_rows()
+        if queries <= min(geometry.max_rows, most) and self._group * queries * tiles <= bank:
             return queries, self._group
-        rows = min(queries, geometry.max_rows // 2, bank // tiles) // config.tile * config.tile
-        return max(config.tile, rows), 2
+        rows = min(queries, geometry.max_rows // 2, bank // tiles, most)
+        return max(config.tile, rows // config.tile * config.tile), 2
+
+    def _open_rows(self) -> int:
+        """Query rows whose contexts stay in accumulators from one chunk of keys to the next.
+
+        Raises
+        ------
+        CompileError
+            If not even those of a tile do.
+        """
+        most = self._config.geometry.max_rows
+        for op in self._attentions:
+            if not isinstance(op, CachedAttention) or self._length(op.k) <= self._chunk():
+                continue
+            words, slots = self._layouts[op.v].words, 2 * self._config.geometry.acc_slots
+            if words > slots:
+                raise CompileError(
+                    f"{op.name} adds up {self._length(op.k)} keys chunk by chunk in {words} "
+                    f"accumulators a tile of rows, {self._config.name} has {slots}"
+                )
+            most = min(most, slots // words * self._config.tile)
+        return most
 
     def _heads(self, wanted: int) -> int:
         """So many heads if their keys and values leave room for weights, else 0."""

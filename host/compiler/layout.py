@@ -8,7 +8,7 @@ import numpy as np
 
 from transept.golden.config import Config
 from transept.golden.graph import Graph, Operator
-from transept.golden.ops import Attention, Linear, Rotary
+from transept.golden.ops import Append, Attention, Linear, Rotary
 from transept.host.compiler.errors import CompileError
 
 __all__ = ["Layouts", "Segments", "passing_words"]
@@ -61,12 +61,16 @@ class Layouts:
                     (op.out, op.heads),
                 ):
                     self._split(name, heads, op.name)
+        for op in graph.ops:
+            if isinstance(op, Append) and op.out in self._heads:
+                for name in op.inputs:
+                    self._split(name, self._heads[op.out], op.name)
         self._segments = {
             name: self._of(value.width, self._heads.get(name, 1))
             for name, value in graph.values.items()
         }
         for op in graph.ops:
-            if isinstance(op, Attention | Linear):
+            if isinstance(op, Append | Attention | Linear):
                 continue
             for name in (*op.inputs, *op.outputs):
                 segments = self._segments[name]

@@ -140,6 +140,9 @@ class _Scheduler:
         self._next = _chains(tasks)
         self._chained = set(self._next.values())
         self._chain: int | None = None  # the only product that may come next
+        self._left = deque(  # products in the order of the source, from the first that has not run
+            index for index, task in enumerate(tasks) if task.engine == Engine.GEMM
+        )
         for index, missing in enumerate(self._missing):
             if not missing:
                 self._ready[tasks[index].engine].append(index)
@@ -199,13 +202,19 @@ class _Scheduler:
         return best
 
     def _candidates(self, engine: Engine) -> list[int]:
-        """Ready tasks that are weighed. A context that others add to is followed by these alone."""
+        """Ready tasks that are weighed. A context that others add to is followed by these alone,
+        and begins after all products before it: what it adds may wait for one of them."""
         ready = self._ready[engine]
         if engine == Engine.GEMM:
             if self._chain is not None:
                 return [self._chain] if not self._missing[self._chain] else []
             if self._chained:
-                ready = [index for index in ready if index not in self._chained]
+                ready = [
+                    index
+                    for index in ready
+                    if index not in self._chained
+                    and (index not in self._next or index == self._left[0])
+                ]
         return ready[:LOOKAHEAD]
 
     def _now(self) -> int:
@@ -292,6 +301,8 @@ class _Scheduler:
             again = slot.shares and self._products
             self._products = [*again, slot] if again else [slot]
             self._chain = self._next.get(index)
+            while self._left and self._left[0] in self._slots:
+                self._left.popleft()
         self._occupancy.take(index, slot.end, slot.visible, self._now())
         for after, dependence in self._after[index]:
             self._missing[after] -= 1

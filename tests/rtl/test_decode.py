@@ -58,11 +58,14 @@ def report(paged, batch, rows, context, room=None):
             paged.release(sequence)
 
 
-def test_a_prefill_in_two_parts_and_eight_tokens():
-    graph, rows = language_model(2), [8, 8, *[1] * 8]
+@pytest.mark.parametrize(
+    ("layers", "rows"), [(2, [8, 8, *[1] * 8]), (1, [64, 64, 64, 1])], ids=["tokens", "long prompt"]
+)
+def test_parts_give_the_bits_of_the_whole(layers, rows):
+    graph = language_model(layers)
     inputs = random_inputs(graph, 1, sum(rows))
     wanted = CpuGraph(graph).run(inputs)
-    paged, sequence = opened(graph, pages=2), PagedSequence()
+    paged, sequence = opened(graph, PAGES), PagedSequence()
     for count in rows:
         first = sequence.length
         some = {name: x[:, first : first + count] for name, x in inputs.items()}

@@ -90,7 +90,7 @@ class _Cached:
         batch = self.places.shape.batch
         self.earliest = first_new_chunk(batch, self.context, self.rows, scope.cut.chunk)
         self.layout: PageLayout = page_layout(scope.graph, self.places.layouts)
-        self.merged = _merged(scope, op, self.rows, self.share)
+        self.merged = _merged(scope, op, self.rows, self.share) and self._stay_open()
 
     def lower(self) -> None:
         """Store what is new; then every head of every sequence; the maxima of the results last."""
@@ -105,6 +105,11 @@ class _Cached:
             if self.merged:
                 self._maxima(block)
             self.places.defined(self.op.out, block)
+
+    def _stay_open(self) -> bool:
+        """Whether contexts of the query heads of a key-value head stay in accumulators together."""
+        groups = -(-self.share // self.tile) * self.e_words
+        return self.chunks == 1 or groups <= 2 * self.scope.config.geometry.acc_slots
 
     # --- pages
     def _append(self, append: Append) -> None:
