@@ -5,7 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from graphs import attention_alone, mlp, norms_in_front, post_norm, pre_norm, random_inputs
+from graphs import (
+    GraphBuilder,
+    attention_alone,
+    mlp,
+    norms_in_front,
+    post_norm,
+    pre_norm,
+    random_inputs,
+)
 
 from transept.golden.filters import Causal, Dense, TileThreshold, Window
 from transept.golden.graph import Value
@@ -99,6 +107,17 @@ def test_norms_and_sums(graph):
             assert torch.equal(rows.multiplier, wanted.multiplier)
         if total is not None:
             assert torch.equal(total, values[op.sum]), op.name
+
+
+def test_sums_of_rows_of_one_element():
+    """Which no norm has."""
+    build = GraphBuilder(5)
+    y, x = build.value(1), build.value(1)
+    graph = build.graph([y, x], [build.add(y, x)])
+    values, (op,) = evaluated(graph), graph.ops
+    total = torch.empty_like(values[op.sum])
+    NormKernel(op, DEVICE)(values[op.y], values[op.x], None, total)
+    assert torch.equal(total, values[op.sum])
 
 
 # --- as quantisation makes them: the merged form

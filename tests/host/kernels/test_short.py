@@ -3,6 +3,7 @@ taken where it can be."""
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from graphs import attention_alone, random_inputs
@@ -55,6 +56,16 @@ def test_sequences_of_any_length(width, spread, blocks, taken):
     q, k, v = (normal(2, 140, heads * width, spread, heads) for heads in (4, 2, 2))
     lengths = [140, 77]
     assert torch.equal(attend(op, q, k, v, lengths, blocks), golden(op, q, k, v, lengths))
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize(("width", "values"), [(32, 64), (64, 32)])
+def test_heads_of_values_of_another_width_than_those_of_keys(width, values, taken):
+    other = attention_op(4, values, 200, kv_heads=2)
+    op = dataclasses.replace(attention_op(4, width, 200, kv_heads=2), context=other.context)
+    q, k = (normal(1, 70, heads * width, 30, heads) for heads in (4, 2))
+    v = normal(1, 70, 2 * values, 30)
+    assert torch.equal(attend(op, q, k, v, [70], SMALL), golden(op, q, k, v, [70]))
     assert len(taken) == 1
 
 
@@ -141,6 +152,15 @@ def test_roundings_that_do_not_merge(taken):
     (op,) = graph.ops
     inputs = {k: torch.as_tensor(v).to(DEVICE) for k, v in random_inputs(graph, 1, 20).items()}
     q, k, v = (inputs[name].to(torch.int8) for name in op.inputs)
+    assert torch.equal(attend(op, q, k, v, [20], SMALL), golden(op, q, k, v, [20]))
+    assert not taken
+
+
+def test_a_bias_of_some_channels_alone(taken):
+    op = attention_op(1, 32, 200)
+    bias = np.where(np.arange(32) % 2, 50_000, 0)
+    op = dataclasses.replace(op, context=dataclasses.replace(op.context, bias=bias))
+    q, k, v = (normal(1, 20, 32, 30, seed) for seed in range(3))
     assert torch.equal(attend(op, q, k, v, [20], SMALL), golden(op, q, k, v, [20]))
     assert not taken
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ggufs import WORDS, facts, llama, tensors, write
+from tokenizers.processors import TemplateProcessing
 
 from transept.host.language.gguf import GgufError, GgufFile
 from transept.host.language.model import is_language_model, load_language_model
@@ -120,6 +121,16 @@ def test_words_that_stand_for_no_text(file):
     model = load_language_model(str(file()))
     assert model.vocabulary.encode("<start>he<end>") == [1, WORDS.index("he"), 0]
     assert model.vocabulary.decode([1, WORDS.index("he"), 0]) == "he"
+
+
+def test_no_token_begins_a_text_by_itself(file):
+    """Not even if the tokenizer has one for that: a template of conversations writes its own."""
+    vocabulary = load_language_model(str(file())).vocabulary
+    vocabulary.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<start> $A", special_tokens=[("<start>", 1)]
+    )
+    assert vocabulary.tokenizer("he")["input_ids"] == [1, WORDS.index("he")]
+    assert vocabulary.encode("he") == [WORDS.index("he")]
 
 
 def test_conversations(file):

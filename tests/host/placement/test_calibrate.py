@@ -124,11 +124,15 @@ def test_predictions_hold_where_parts_take_less_than_a_mean_cut_costs():
 
 
 def test_what_does_not_fit_is_not_known():
-    """The attention's part and the whole do not fit, single operators do."""
-    found = decompose([WORK], Device(limit=2), RATE, LAUNCH)
+    """The attention's part and the whole do not fit, single operators do: they take what was
+    measured."""
+    device = Device(limit=2)
+    found = decompose([WORK], device, RATE, LAUNCH)
     kinds = {sample.kind for sample in found.samples.values()}
     assert kinds == {"linear", "norm"}
     assert found.launch == LAUNCH
+    for key, sample in found.samples.items():
+        assert sample.seconds == pytest.approx(device.known.samples[key].seconds)
 
 
 # --- measured
