@@ -15,5 +15,5 @@ def test_the_longest_row():
         for hidden in (most, most + 1)
     ]
     RowScalars(made[0])
-    with pytest.raises(ValueError, match="^max_hidden=2049 must be at most 2048: "):
+    with pytest.raises(ValueError, match=r"^max_hidden=2049 must be at most 2048: "):
         RowScalars(made[1])
