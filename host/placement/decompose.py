@@ -102,7 +102,7 @@ class _Measured:
         costs: what all parts take is shared, so that the whole is exact."""
         shares = sum(self._inside(span, costs) for span in self.spans)
         every = max(self.without_cuts(costs) - costs.launch, LEAST_SHARE * self.whole)
-        factor = every / shares if math.isfinite(every / shares) else 1.0
+        factor = every / shares if math.isfinite(every) and math.isfinite(shares) else 1.0
         for first, end in self.spans:
             inside = factor * self._inside((first, end), costs)
             alone = [self._inside((i, i + 1), costs) for i in range(first, end)]

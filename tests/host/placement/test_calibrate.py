@@ -135,6 +135,23 @@ def test_what_does_not_fit_is_not_known():
         assert sample.seconds == pytest.approx(device.known.samples[key].seconds)
 
 
+def test_a_part_that_does_not_fit_leaves_the_others_as_they_were_measured():
+    class Gap(Device):
+        def __call__(self, works):
+            whole = len(WORK.graph.ops)
+            measured = super().__call__(works)
+            return [
+                math.inf if 1 < len(work.graph.ops) < whole else seconds
+                for work, seconds in zip(works, measured, strict=True)
+            ]
+
+    device = Gap()
+    found = decompose([WORK], device, RATE, LAUNCH)
+    assert found.samples
+    for key, sample in found.samples.items():
+        assert sample.seconds == pytest.approx(device.known.samples[key].seconds)
+
+
 # --- measured
 class Clock:
     """Seconds that only runs take."""
