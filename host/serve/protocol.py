@@ -232,7 +232,7 @@ def _most_tokens(body: Mapping[str, Any], room: int, limit: int, *, chat: bool) 
         "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
     )
     if body.get(name) is None:
-        return min(room, limit if chat else COMPLETION_TOKENS)
+        return min(room, limit if chat else min(limit, COMPLETION_TOKENS))
     wanted = _integer(body, name, 1, limit, limit)
     if wanted > room:
         raise ApiError(400, f"{name} {wanted} exceeds the {room} that the context leaves", name)
