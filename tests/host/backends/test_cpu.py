@@ -25,7 +25,10 @@ from operators import (
 )
 
 from transept.golden.filters import Causal, Dense, TileThreshold, Window
+from transept.golden.graph import Value
+from transept.golden.ops import Append
 from transept.host.backends.cpu import arrays, product
+from transept.host.backends.cpu.cache import AppendKernel
 from transept.host.backends.cpu.graph import kernel_of
 from transept.host.backends.cpu.kernel import GoldenKernel
 from transept.host.bench.gpu import attention_op, linear_op
@@ -247,3 +250,16 @@ def test_rows_without_a_key():
     graph = attention(attention_op(2, 8, 40, Window(2, 0)), 8, 8)
     found = same_bits(graph, inputs(graph, 1, 20, "real"), {"rows": [5]})
     assert not found["out"][0, 8:].any()
+
+
+def test_kept_rows_are_not_written_to():
+    values = {
+        name: Value(name, dim, 3, 8)
+        for name, dim in (("cache", "context"), ("rows", "tokens"), ("out", "context"))
+    }
+    kernel = AppendKernel(Append("append", "cache", "rows", "out"), values)
+    cache = torch.zeros(1, 4, 3, dtype=torch.int8)
+    rows = torch.ones(1, 2, 3, dtype=torch.int8)
+    out = kernel({"cache": cache, "rows": rows}, {"tokens": [2], "context": [3]})["out"]
+    assert not cache.any()
+    assert out[0].sum(1).tolist() == [0, 3, 3, 0]

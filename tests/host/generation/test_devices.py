@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transept.host.devices.base import DeviceError
+from transept.host.generation import arrays
 from transept.host.generation.decoder import Growth
 from transept.host.generation.generate import generate
 from transept.host.generation.session import LanguageSession
@@ -91,6 +93,7 @@ def test_a_text_shares_no_more_than_it_has(llama):
     session.grow([Growth(session.open(), ids, 0)])
     assert session.open(ids).tokens == ids[:19]
     assert session.open(ids[:16]).tokens == []
+    assert session.open([*ids[:16], 99]).tokens == ids[:16]
     assert session.open([*ids[:15], 99, 98]).tokens == []
 
 
@@ -102,3 +105,72 @@ def test_tokens_that_are_forgotten(llama, session):
     (logits,) = session.grow([Growth(sequence, [50, 51], 2)])
     assert np.array_equal(logits, whole(llama, [*range(11), 50, 51])[-2:])
     session.close(sequence)
+
+
+def test_nothing_is_shared_that_the_device_does_not_have(llama, monkeypatch):
+    session = LanguageSession(llama, "emulator", pages=12)
+    ids = list(range(20))
+    session.grow([Growth(session.open(), ids, 0)])
+
+    def failing(growths):
+        raise DeviceError("emulator: no interrupt")
+
+    monkeypatch.setattr(session._decoder, "step", failing)
+    session.grow([Growth(session.open(), [50], 0)])
+    assert session.device == "cpu"
+    sequence = session.open([*ids, 60])
+    assert sequence.tokens == []
+    (logits,) = session.grow([Growth(sequence, [*ids, 60], 21)])
+    assert np.array_equal(logits, whole(llama, [*ids, 60]))
+
+
+def test_states_grow_and_long_texts_come_in_parts(llama, monkeypatch):
+    ids = list(range(5, 45))
+    wanted = whole(llama, ids)
+    monkeypatch.setattr(arrays, "GROWTH", 8)
+    monkeypatch.setattr(arrays, "MOST_ROWS", 13)
+    session = LanguageSession(llama, "cpu")
+    sequence = session.open()
+    found = [session.grow([Growth(sequence, some, len(some))])[0] for some in (ids[:30], ids[30:])]
+    assert np.array_equal(np.concatenate(found), wanted)
+    assert session.cost.steps == 4
+
+
+def test_the_last_tokens_of_the_context(llama):
+    session = LanguageSession(llama, "emulator", pages=8)
+    ids = [n % 50 for n in range(llama.context)]
+    sequence, other = session.open(), session.open()
+    session.grow([Growth(sequence, ids[:-3], 0)])
+    found = session.grow([Growth(sequence, ids[-3:], 3), Growth(other, ids[:4], 4)])
+    assert np.array_equal(found[0], whole(llama, ids)[-3:])
+    assert np.array_equal(found[1], whole(llama, ids[:4]))
+
+
+def test_steps_are_as_full_as_they_go(llama):
+    session = LanguageSession(llama, "emulator", pages=12)
+    assert [session.rows_together(count) for count in (1, 2, 3, 4, 9, 16)] == [16, 8, 4, 4, 1, 1]
+    session.grow([Growth(session.open(), [3] * 8, 0) for _ in range(3)])
+    assert session.cost.steps == 2
+    session.grow([Growth(session.open(), [3], 0) for _ in range(4)])
+    assert session.cost.steps == 3
+
+
+def test_idle_sequences_of_a_step_stay_empty(llama):
+    session = LanguageSession(llama, "emulator", pages=12)
+    growing = [session.open() for _ in range(3)]
+    for token in range(17):
+        session.grow([Growth(sequence, [token], 0) for sequence in growing])
+    assert session.free_pages == 12 - 6
+    assert all(idle.length == 0 for idle in session._decoder._idle)
+
+
+def test_sixteen_rows_of_logits_cost_the_same_again(llama):
+    costs = []
+    for wanted in (0, 16, 32):
+        session = LanguageSession(llama, "emulator", pages=12)
+        session.grow([Growth(session.open(), list(range(32)), wanted)])
+        costs.append(session.cost)
+    none, once, twice = costs
+    assert once.predicted > none.predicted > 0
+    assert once.bytes_read > none.bytes_read > 0
+    assert twice - once == once - none

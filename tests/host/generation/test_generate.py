@@ -80,6 +80,24 @@ def test_an_answer_ends_with_the_context(llama):
     assert found.answers[0].ids == answers(llama, list(range(3, 60)), tokens=7)[0]
 
 
+def test_nothing_is_taken_behind_an_end():
+    logits = np.eye(10)[[7, 8, 9]]
+    for fields, taken, answer, reason in (
+        ({"tokens": 5, "stops": frozenset({7})}, 0, [7], "stop"),
+        ({"tokens": 2}, 1, [7, 8], "length"),
+        ({"tokens": 5}, 2, [7, 8, 9], ""),
+    ):
+        request = Request(0, [1], **fields)
+        assert request.take([7, 8], logits) == taken
+        assert (request.answer, request.reason) == (answer, reason)
+        assert len(request.logprobs) == len(answer)
+
+
+def test_the_same_prompt_twice_is_drawn_twice(llama):
+    one, other = answers(llama, ["once"] * 2, temperature=1.0, seed=3)
+    assert one != other
+
+
 def test_logarithms_are_those_of_the_logits(llama):
     (answer,) = generate(llama, [7, 8, 9], device="cpu", tokens=5).answers
     session = LanguageSession(llama, "golden")
@@ -113,6 +131,26 @@ def test_bytes_of_a_character_come_together(any_program):
     assert stream.new() == ""
     request.reason = "length"
     assert stream.new() == "\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(
+    ("ends", "shown", "ended"),
+    [
+        (("de", "cd"), ["a", "b", "", "", "", ""], True),
+        (("cde", "bx"), ["a", "", "b", "", "", ""], True),
+        (("bcx",), ["a", "", "", "bcd", "e", "f"], False),
+        (("efg",), ["a", "b", "c", "d", "", ""], False),
+    ],
+)
+def test_the_first_of_several_ends(llama, ends, shown, ended):
+    request = Request(0, [1], 9)
+    stream, found = TextStream(llama.vocabulary, request, ends), []
+    for token in llama.vocabulary.encode("abcdef"):
+        request.answer.append(token)
+        found.append(stream.new())
+    assert (found, stream.ended) == (shown, ended)
+    request.reason = "length"
+    assert stream.new() == ("ef" if ends == ("efg",) else "")
 
 
 def test_what_a_prompt_is(llama):

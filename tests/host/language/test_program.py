@@ -1,5 +1,6 @@
 """Programs of language models: what they compute, kept in a folder, found again, and refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,6 +16,7 @@ from transept.host.generation.session import LanguageSession
 from transept.host.language import compile as compiling
 from transept.host.language import kept
 from transept.host.language.compile import compile_language
+from transept.host.language.entry import Entry
 from transept.host.language.program import load_program, save_program
 from transept.host.runtime.region import Region
 
@@ -72,8 +74,9 @@ def test_it_enters_as_the_model_has_it(pair):
 
 def test_a_program_that_was_kept(pair, tmp_path):
     _, program = pair
-    save_program(program, tmp_path)
+    save_program(dataclasses.replace(program, notes=("something",)), tmp_path)
     found = load_program(tmp_path)
+    assert found.notes == ("something",)
     assert np.array_equal(logits(found, IDS), logits(program, IDS))
     assert repr(found) == repr(program)
     assert found.vocabulary.encode("he was") == program.vocabulary.encode("he was")
@@ -197,3 +200,14 @@ def test_facts_are_plain(pair, tmp_path):
         "model.tsp",
         "tokenizer",
     ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted"), [(127, [127, 3, -127]), (32767, [600, 3, -600]), (400, [400, 3, -400])]
+)
+def test_sums_beyond_the_grid_are_clipped(limit, wanted):
+    token, position = np.float32([[100, 1, 100]]), np.float32([[200, 0.5, 200]])
+    entry = Entry(token, position, np.array([0.5, 0.5, -0.5]), limit)
+    found = entry.rows(np.array([0]), np.array([0]))
+    assert found.tolist() == [wanted]
+    assert found.dtype == (np.int8 if limit == 127 else np.int16)

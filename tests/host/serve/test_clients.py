@@ -10,6 +10,7 @@ import pytest
 
 from transept.host.devices.base import DeviceError
 from transept.host.generation.generate import generate
+from transept.host.serve.protocol import Limits, read_call
 
 QUESTION = [{"role": "user", "content": "he was here"}]
 
@@ -63,6 +64,7 @@ def test_conversations(llama, serve):
     )
     *parts, last = stream
     assert parts[0].choices[0].delta.role == "assistant"
+    assert {part.choices[0].delta.role for part in parts[1:]} == {None}
     text = "".join(part.choices[0].delta.content or "" for part in parts)
     assert text == expected.text
     assert parts[-1].choices[0].finish_reason == expected.reason
@@ -99,6 +101,30 @@ def test_drawn_with_a_seed_and_with_drafts(llama, serve):
             extra_body={"speculate": speculate},
         )
         assert found.choices[0].text == expected.text
+
+
+def test_a_negative_seed_is_one_of_64_bits(llama, serve):
+    found = (
+        serve()
+        .client()
+        .completions.create(model="llama", prompt="once", max_tokens=9, temperature=1, seed=-1)
+    )
+    told = {"tokens": 9, "chat": False, "temperature": 1, "seed": 2**64 - 1}
+    assert found.choices[0].text == wanted(llama, "once", **told).text
+
+
+@pytest.mark.parametrize(
+    ("limit", "chat", "tokens"),
+    [(40, False, 16), (5, False, 5), (40, True, 40), (5, True, 5), (99, True, None)],
+)
+def test_what_a_call_does_not_say(llama, limit, chat, tokens):
+    body = {"messages": QUESTION} if chat else {"prompt": "once"}
+    call = read_call(body, llama, "llama", Limits(limit, 1), chat=chat)
+    (request,) = call.requests
+    assert request.tokens == (tokens or llama.context - len(request.ids))
+    assert (request.sampling.temperature, request.sampling.top_p) == (1, 1)
+    assert request.stops == llama.vocabulary.stops != frozenset()
+    assert (request.speculate, call.ends, call.stream, call.usage) == (0, (), False, False)
 
 
 def test_texts_that_end_an_answer(llama, serve):
@@ -224,6 +250,24 @@ def test_as_many_wait_as_may(serve):
         openai.BadRequestError, match="need 4 pages of keys and values, there are 3"
     ):
         client.completions.create(model="llama", prompt=[3] * 30, max_tokens=30)
+
+
+@pytest.mark.parametrize("room", ["queue", "pages"])
+def test_a_call_that_is_refused_leaves_nothing(serve, monkeypatch, room):
+    served = serve("emulator", pages=3, queue=1 if room == "queue" else 9, together=1)
+    submit, tickets = served.service.submit, []
+
+    def recorded(*arguments):
+        tickets.append(submit(*arguments))
+        return tickets[-1]
+
+    monkeypatch.setattr(served.service, "submit", recorded)
+    prompts = [[3] * 8] * 4 if room == "queue" else [[3] * 8, [3] * 30]
+    with pytest.raises(openai.APIStatusError, match=r"requests wait|pages of keys and values"):
+        served.client().completions.create(model="llama", prompt=prompts, max_tokens=25)
+    assert tickets
+    assert served.idle() == 3
+    assert not any(ticket.request.reason for ticket in tickets)
 
 
 @pytest.mark.parametrize("stream", [True, False])
