@@ -213,7 +213,7 @@ class PagedRegion:
                 f"{self.region.name}: {wholes[0]} rows leave a chunk of {chunk} in a context of "
                 f"{room} empty"
             )
-        left = [sequence.pages[self._own(sequence) :] for sequence in sequences]
+        left = [sequence.pages[self._own(sequence) :][:1] for sequence in sequences]
         pages, taken = self._writable(sequences, wholes)
         try:
             self._fit(executable)
@@ -277,21 +277,30 @@ class PagedRegion:
             )
 
     def _own(self, sequence: PagedSequence) -> int:
-        """Pages that a sequence keeps when it grows: all but a last one that others have, too, and
-        that it would write to."""
-        shared = sequence.length % PAGE_ROWS and self._users[sequence.pages[-1]] > 1
-        return len(sequence.pages) - bool(shared)
+        """Which of its pages a sequence does not keep when it grows, as others have it, too, and it
+        would write to it; none: how many it has."""
+        at = sequence.length // PAGE_ROWS
+        shared = sequence.length % PAGE_ROWS and self._users[sequence.pages[at]] > 1
+        return at if shared else len(sequence.pages)
 
     def _writable(
         self, sequences: Sequence[PagedSequence], wholes: Sequence[int]
     ) -> tuple[list[list[int]], list[int]]:
         """Pages of every sequence for all of its rows, and those of them that were free."""
-        own = [sequence.pages[: self._own(sequence)] for sequence in sequences]
-        counts = [max(0, pages_of(n) - len(old)) for n, old in zip(wholes, own, strict=True)]
-        taken = self._take(sum(counts))
+        own = [self._own(sequence) for sequence in sequences]
+        old = [sequence.pages for sequence in sequences]
+        copies = [at < len(pages) for at, pages in zip(own, old, strict=True)]
+        more = [max(0, pages_of(n) - len(pages)) for n, pages in zip(wholes, old, strict=True)]
+        taken = self._take(sum(copies) + sum(more))
         new = iter(taken)
         return [
-            [*old, *itertools.islice(new, count)] for old, count in zip(own, counts, strict=True)
+            [
+                *pages[:at],
+                *itertools.islice(new, copy),
+                *pages[at + 1 :],
+                *itertools.islice(new, count),
+            ]
+            for pages, at, copy, count in zip(old, own, copies, more, strict=True)
         ], taken
 
     def _take(self, count: int) -> list[int]:

@@ -169,8 +169,27 @@ def test_pages_that_are_reserved():
     assert (sequence.length, len(sequence.pages), paged.free_pages) == (0, 3, 5)
     grow(paged, sequence, random_inputs(GRAPH, 1, 60), 20)
     assert (len(sequence.pages), paged.free_pages) == (3, 5)
+    paged.reserve(sequence, 40)
+    assert (len(sequence.pages), paged.free_pages) == (3, 5)
     with pytest.raises(OutOfMemoryError):
         paged.reserve(sequence, 16 * 9)
+
+
+def test_a_shared_page_before_reserved_ones_is_copied():
+    paged, first = opened(), PagedSequence()
+    one, other = begin_alike(13, 5, 60)
+    grow(paged, first, one, 5)
+    second = paged.fork(first, 5)
+    for sequence in (first, second):
+        paged.reserve(sequence, 33)
+    assert paged.free_pages == 3
+    for sequence, inputs, count in ((first, one, 3), (second, other, 3), (first, one, 2)):
+        grow(paged, sequence, inputs, count)
+    assert (len(first.pages), len(second.pages), paged.free_pages) == (3, 3, 2)
+    for sequence, inputs in ((first, one), (second, other)):
+        grow(paged, sequence, inputs, 35)
+        paged.release(sequence)
+    assert paged.free_pages == 8
 
 
 def test_room_leaves_no_chunk_empty():
