@@ -157,10 +157,14 @@ def generate(
     for request in requests:
         batch.add(request)
     streams = {request: TextStream(vocabulary, request) for request in requests}
-    while batch:
-        for request in batch.step():
-            if stream is not None and (new := streams[request].new()):
-                stream(request.number, new)
+    try:
+        while batch:
+            for request in batch.step():
+                if stream is not None and (new := streams[request].new()):
+                    stream(request.number, new)
+    finally:  # a session that was given stays open
+        for request in requests:
+            batch.cancel(request)
     return _generation(requests, batch, session, vocabulary)
 
 

@@ -118,6 +118,17 @@ def test_text_as_it_comes(llama):
     assert list(heard.values()) == [answer.text for answer in found.answers]
 
 
+def test_who_is_interrupted_gives_pages_back(llama):
+    session = LanguageSession(llama, "emulator", pages=8)
+
+    def listen(number, text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(llama, [[3] * 20, [4] * 20], session=session, tokens=8, stream=listen)
+    assert session.free_pages == 8
+
+
 def test_bytes_of_a_character_come_together(any_program):
     vocabulary = any_program.vocabulary
     request = Request(0, [1], 9)
