@@ -147,7 +147,7 @@ def test_bytes_of_a_character_come_together(any_program):
 @pytest.mark.parametrize(
     ("ends", "shown", "ended"),
     [
-        (("de", "cd"), ["a", "b", "", "", "", ""], True),
+        (("de", "cd", "bcd"), ["a", "", "", "", "", ""], True),
         (("cde", "bx"), ["a", "", "b", "", "", ""], True),
         (("bcx",), ["a", "", "", "bcd", "e", "f"], False),
         (("efg",), ["a", "b", "c", "d", "", ""], False),
