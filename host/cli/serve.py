@@ -22,6 +22,7 @@ from transept.host.cli.options import (
     device_options,
     language,
 )
+from transept.host.compiler.pages import PAGE_ROWS
 from transept.host.generation.batch import MOST_TOGETHER
 from transept.host.report import console
 
@@ -69,7 +70,9 @@ def serve(
     options = device_options(device, memory, seed)
     session = LanguageSession(program, device.value, pages=pages, **options)
     service = Service(session, queue=queue, together=together)
-    app = application(service, model, Limits(min(tokens, program.context - 1), together))
+    text = pages * PAGE_ROWS if session.counts_pages else None
+    limits = Limits(min(tokens, program.context - 1), together, text)
+    app = application(service, model, limits)
     server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning"))
     console.print(
         f"{model} on {device.value} at http://{host}:{port}/v1, Ctrl-C ends", highlight=False

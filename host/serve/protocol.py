@@ -67,10 +67,12 @@ class ApiError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a call may ask for, at most: tokens of an answer, and prompts."""
+    """What a call may ask for, at most: tokens of an answer, prompts, and tokens of a text that
+    pages hold; None: as many as the context."""
 
     tokens: int
     prompts: int
+    text: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def read_call(
             program.check_ids(ids)
         except ValueError as error:
             raise ApiError(400, str(error), "messages" if chat else "prompt") from None
-        tokens = _most_tokens(body, program.context - len(ids), limits.tokens, chat=chat)
+        tokens = _most_tokens(body, program.context - len(ids), limits, len(ids), chat=chat)
         stops = program.vocabulary.stops
         requests.append(Request(number, ids, tokens, sampling, stops, speculate))
     stream = _of(body, "stream", bool, False)
@@ -226,14 +228,17 @@ def _sampling(body: Mapping[str, Any]) -> Sampling:
         raise ApiError(400, str(error)) from None
 
 
-def _most_tokens(body: Mapping[str, Any], room: int, limit: int, *, chat: bool) -> int:
-    """Of an answer; what does not say takes what there is room for."""
+def _most_tokens(
+    body: Mapping[str, Any], room: int, limits: Limits, prompt: int, *, chat: bool
+) -> int:
+    """Of an answer to ``prompt`` tokens; what does not say takes what there is room for."""
     name = (
         "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
     )
     if body.get(name) is None:
-        return min(room, limit if chat else min(limit, COMPLETION_TOKENS))
-    wanted = _integer(body, name, 1, limit, limit)
+        held = room if limits.text is None else max(1, limits.text - prompt)
+        return min(room, held, limits.tokens if chat else min(limits.tokens, COMPLETION_TOKENS))
+    wanted = _integer(body, name, 1, limits.tokens, limits.tokens)
     if wanted > room:
         raise ApiError(400, f"{name} {wanted} exceeds the {room} that the context leaves", name)
     return wanted

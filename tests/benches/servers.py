@@ -20,7 +20,7 @@ class Served:
         self.service = Service(
             LanguageSession(program, device, pages=pages), queue=queue, together=together
         )
-        app = application(self.service, "llama", Limits(40, 4))
+        app = application(self.service, "llama", Limits(40, 4, 16 * pages))
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

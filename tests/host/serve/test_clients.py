@@ -87,6 +87,13 @@ def test_content_in_parts(llama, serve):
     assert found.choices[0].message.content == wanted(llama, "he was here", tokens=3).text
 
 
+def test_a_conversation_that_does_not_say_takes_the_pages_that_there_are(serve):
+    served = serve("emulator", pages=2)
+    found = served.client().chat.completions.create(model="llama", messages=QUESTION)
+    assert found.usage.total_tokens <= 32
+    assert served.idle() == 2
+
+
 def test_drawn_with_a_seed_and_with_drafts(llama, serve):
     client = serve().client()
     expected = wanted(llama, "once", tokens=12, chat=False, temperature=0.7, top_p=0.9, seed=3)
