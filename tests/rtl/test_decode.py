@@ -21,7 +21,7 @@ RATE = BUS_SHARE * PYNQ_Z2.axi_bytes
 #: Sequences, new rows, and rows of each then; the least share of the memory's time in use.
 FIGURES = [(1, 1, 256, 0.99), (1, 1, 2048, 0.985), (1, 16, 16, 0.97), (4, 1, 1024, 0.985)]
 #: A step of sixteen sequences against that of one, at most.
-BATCH = {"layer": 1.45, "apart": 2.25}
+BATCH = [("layer", 1.45), pytest.param("apart", 2.25, marks=pytest.mark.slow)]
 
 
 PAGES = 16 * 256 // PAGE_ROWS
@@ -75,7 +75,7 @@ def test_parts_give_the_bits_of_the_whole(layers, rows):
 
 
 @pytest.mark.parametrize(("batch", "rows", "context", "share"), FIGURES)
-@pytest.mark.parametrize("heads", ["layer", "apart"])
+@pytest.mark.parametrize("heads", ["layer", pytest.param("apart", marks=pytest.mark.slow)])
 def test_a_step_takes_as_long_as_its_bytes(request, heads, batch, rows, context, share):
     found = report(request.getfixturevalue(heads), batch, rows, context)
     reached = (found.bytes_read + found.bytes_written) / RATE / found.cycles
@@ -90,7 +90,7 @@ def test_a_prompt_keeps_the_array_busy():
     assert share >= 0.94
 
 
-@pytest.mark.parametrize(("heads", "most"), BATCH.items())
+@pytest.mark.parametrize(("heads", "most"), BATCH)
 def test_sixteen_sequences_cost_little_more_than_one(request, heads, most):
     paged = request.getfixturevalue(heads)
     one, many = (report(paged, batch, 1, 256).cycles for batch in (1, 16))

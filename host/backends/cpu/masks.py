@@ -38,10 +38,12 @@ class Mask:
         """float32, broadcastable to [batch, heads, queries, keys]: what positions say, and padding
         among the first ``keys``."""
         key, lengths = torch.arange(keys), self._lengths[sequences]
-        first = torch.tensor(self._first[sequences])
-        if (first == first[0]).all():  # one mask serves all
-            first = first[0]
-        position = first[..., None, None, None] + torch.arange(queries.start, queries.stop)[:, None]
+        position = torch.arange(queries.start, queries.stop)[:, None]
+        first = self._first[sequences]
+        if len(set(first)) == 1:  # one mask serves all
+            position = position + first[0]
+        else:
+            position = position + torch.tensor(first)[:, None, None, None]
         seen = self._op.filter.sees(position, key)
         if min(lengths) < keys:
             seen = (key < torch.tensor(lengths)[:, None, None, None]) & seen

@@ -133,11 +133,11 @@ def test_what_may_saturate_is_clipped(constants, form):
 
 
 # --- masks
-def mask(rule, lengths, queries=5, keys=6, block=2):
+def mask(rule, lengths, first=None, queries=5, keys=6, block=2):
     op = attention_op(1, 4, 8, rule)
     op = types.SimpleNamespace(filter=op.filter, block=block)
     ones = (torch.ones(len(lengths), 1, count, 4) for count in (queries, keys))
-    return Mask(op, *ones, lengths)
+    return Mask(op, *ones, lengths, first or [0] * len(lengths))
 
 
 def test_what_positions_and_lengths_hide():
@@ -152,6 +152,19 @@ def test_what_positions_and_lengths_hide():
     (window,) = mask(Window(1, 0), [2]).positions(everything, rows, 3)
     assert window[0, 0].div(HIDDEN).tolist() == [[0, 0, 1], [1, 0, 1], [1, 1, 1]]
     assert mask(Causal(), [6]).tiles(everything, everything, rows, 4) == []
+
+
+def test_what_positions_hide_from_rows_behind_others():
+    everything, rows = slice(None), slice(0, 2)
+    (same,) = mask(Causal(), [6, 6], [3, 3]).positions(everything, rows, 6)
+    assert same.div(HIDDEN).tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1]]
+    (each,) = mask(Causal(), [6, 3], [3, 1]).positions(everything, rows, 6)
+    assert each[:, 0].div(HIDDEN).tolist() == [
+        [[0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1]],
+        [[0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]],
+    ]
+    (second,) = mask(Causal(), [6, 3], [3, 1]).positions(slice(1, 2), rows, 3)
+    assert second.div(HIDDEN).tolist() == [[0, 0, 1], [0, 0, 0]]
 
 
 def test_what_a_threshold_hides():

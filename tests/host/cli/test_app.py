@@ -29,7 +29,7 @@ def test_groups_without_a_command_show_their_help(transept_command):
     code, out, lines = transept_command("bench")
     assert (code, lines) == (2, [])
     assert "bench [OPTIONS] COMMAND" in out
-    assert "completion" not in transept_command("--help")[1]
+    assert "--install-completion" not in transept_command("--help")[1]
 
 
 @pytest.mark.parametrize("value", ["", "0"])

@@ -49,7 +49,7 @@ def texts(draw):
 
 
 @given(texts=texts())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_any_parts_beside_any_others(llama, session, texts):
     growing = {number: session.open() for number, _ in enumerate(texts)}
     found = {number: [] for number in growing}

@@ -350,7 +350,7 @@ def storm(llama, served, clients, calls):
 
 def test_many_at_once(llama, serve):
     served = serve("emulator", pages=12, queue=100)
-    assert storm(llama, served, 10, 3) == []
+    assert storm(llama, served, 8, 2) == []
     assert served.idle() == 12
 
 

@@ -42,16 +42,45 @@ def test_a_column_without_weights_has_a_scale():
 
 def test_queries_and_keys_have_a_scale_for_each_head_and_values_for_each_channel():
     found = scales(
-        attention(2, 1), q=[1.0, 2, 3, 1], k=[5.0, 6], v=[7.0, 8], attention=[1.0, 5, 3, 4]
+        attention(2, 2), q=[1.0, 2, 3, 1], k=[5.0, 6, 7, 9], v=[7.0, 8, 1, 2], attention=[1.0] * 4
     )
     assert {name: (found.scale[name] * 127).tolist() for name in "qkv"} == {
         "q": pytest.approx([2, 2, 3, 3]),
-        "k": pytest.approx([6, 6]),
-        "v": pytest.approx([7, 8]),
+        "k": pytest.approx([6, 6, 9, 9]),
+        "v": pytest.approx([7, 8, 1, 2]),
     }
     assert found.bits == {"q": 8, "k": 8, "v": 8, "attention": 16}
     # a context may be a single value, without room above it
-    assert found.scale["attention"] / STEP16 == pytest.approx([3.5, 5, 3.5, 4])
+    assert found.scale["attention"] / STEP16 == pytest.approx([3.5, 4, 1, 1])
+
+
+def test_query_heads_of_the_same_keys_share_their_scales():
+    found = scales(
+        attention(4, 2),
+        q=[1.0, 2, 3, 1, 4, 5, 1, 1],
+        k=[5.0, 6, 7, 8],
+        v=[7.0, 8, 1, 2],
+        attention=[1.0, 5, 4, 3, 9, 1, 1, 8],
+    )
+    assert (found.scale["q"] * 127).tolist() == pytest.approx([3] * 4 + [5] * 4)
+    assert (found.scale["k"] * 127).tolist() == pytest.approx([6, 6, 8, 8])
+    assert found.scale["attention"] / STEP16 == pytest.approx([4, 5, 4, 5, 9, 8, 9, 8])
+
+
+def test_and_the_smoothing_of_their_contexts():
+    layer = linear(np.diag([1.0, 4, 9, 2]).tolist(), x="attention", outputs=["y"])
+    found = scales(
+        attention(2, 1),
+        layer,
+        q=[1.0] * 4,
+        k=[1.0] * 2,
+        v=[1.0] * 2,
+        attention=[4.0, 9, 4, 9],
+        y=[1.0] * 4,
+    )
+    first, second = np.split(found.scale["attention"], 2)
+    assert first.tolist() == second.tolist()
+    assert first[1] / first[0] == pytest.approx((9 / 4) ** 0.5 / (4 / 9) ** 0.5)
 
 
 def test_a_normalised_value_reaches_its_gain_and_offset():
