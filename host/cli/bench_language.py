@@ -73,7 +73,6 @@ def bench_generate_command(
     program = language(model, chosen, weights, layers)
     build_simulation(chosen, device)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    rows = []
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("")
         found = bench_generate(
@@ -84,7 +83,7 @@ def bench_generate_command(
             progress=lambda what: progress.update(task, description=what),
             **device_options(device, memory, seed),
         )
-        rows += [row | {"weights": weights.value, "memory": memory.value} for row in found]
+    rows = [row | {"weights": weights.value, "memory": memory.value} for row in found]
     report.show_rows(f"bench generate, {model}, {chosen.name}", rows)
     report.write_json(json, rows)
 

@@ -27,7 +27,6 @@ from transept.host.cli.options import (
     device_options,
     language,
 )
-from transept.host.devices.catalogue import ACCELERATORS
 from transept.host.files import check_writable
 from transept.host.generation.generate import Generation
 from transept.host.report import console
@@ -88,7 +87,9 @@ def generate(
     build_simulation(chosen, device)
     options = device_options(device, memory, seed)
     options.pop("seed", None)  # of the memory's jitter; the seed here is that of what is drawn
-    with _shown(len(prompts), tokens, device, options) as listen:
+    streams = len(prompts) == 1 and device != DeviceName.rtl
+    listening = _streamed() if streams else _counted(len(prompts), tokens, device, options)
+    with listening as listen:
         found = answer(
             program,
             ids,
@@ -104,19 +105,22 @@ def generate(
             fallback=fallback,
             **options,
         )
-    _show(prompts, found, chosen, memory, listen is not None and len(prompts) == 1)
+    _show(prompts, found, chosen, memory, streamed=streams)
     report.write_json(json, _result(found, report.RATES[memory.value]))
 
 
 @contextlib.contextmanager
-def _shown(
+def _streamed() -> Iterator[Callable[[int, str], None]]:
+    """One answer as it comes."""
+    yield lambda _, text: console.out(text, end="", highlight=False)
+    console.print()
+
+
+@contextlib.contextmanager
+def _counted(
     prompts: int, tokens: int, device: DeviceName, options: dict[str, Any]
 ) -> Iterator[Callable[[int, str], None]]:
-    """One answer as it comes; where steps are slow, or there are several, how far they are."""
-    if prompts == 1 and device != DeviceName.rtl:
-        yield lambda _, text: console.out(text, end="", highlight=False)
-        console.print()
-        return
+    """How far answers are, where steps are slow or there are several."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         tasks = [progress.add_task(f"prompt {n + 1}", total=tokens) for n in range(prompts)]
@@ -161,14 +165,13 @@ def _result(found: Generation, rate: float) -> dict[str, Any]:
 
 
 def _show(
-    prompts: list[str], found: Generation, config: Config, memory: MemoryName, streamed: bool
+    prompts: list[str], found: Generation, config: Config, memory: MemoryName, *, streamed: bool
 ) -> None:
     """Answers that were not shown as they came, and figures."""
-    streamed &= found.device not in ACCELERATORS[:1]
     for prompt, answer in zip(prompts, found.answers, strict=True):
         if len(prompts) > 1:
             console.print(f"[bold]{prompt}[/bold]", highlight=False)
-        if len(prompts) > 1 or not streamed:
+        if not streamed:
             console.out(answer.text, highlight=False)
     rate = report.RATES[memory.value]
     share, cycles = found.bandwidth_share(rate), found.cycles_per_token

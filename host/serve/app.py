@@ -121,7 +121,7 @@ async def _whole(request: Request, call: Call, answers: _Answers) -> Response:
     texts, reasons = [""] * len(call.requests), [""] * len(call.requests)
     waiting = asyncio.ensure_future(answers.next())
     try:
-        while answers.left:
+        while not all(reasons):
             done, _ = await asyncio.wait({waiting}, timeout=LOOK_S)
             if not done:
                 if await request.is_disconnected():

@@ -67,6 +67,16 @@ def test_generate(transept_command, name, device):
     assert ("predicted" in shown) == (device == "emulator")
 
 
+def test_an_answer_that_another_device_ended_is_shown(transept_command, name, stand_in):
+    """The RTL fails, the CPU goes on; nothing was shown while it ran."""
+    found = generate(language_program(name, TINY), "he", device="cpu", tokens=3, chat=False)
+    stand_in("transept.host.cli.generate.build_simulation")
+    stand_in("transept.host.generation.generate.generate", found)
+    status, shown, _ = command(transept_command, name, "he", "--device", "rtl")
+    assert status == 0
+    assert found.text.strip() in shown
+
+
 def test_several_drawn_with_drafts_and_stops(transept_command, name):
     told = "--temperature 0.8 --top-k 40 --top-p 0.9 --seed 3 --stop he --tokens 9 --speculate 3"
     prompts = ("he was", "once")

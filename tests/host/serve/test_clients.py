@@ -1,5 +1,6 @@
 """What OpenAI's own client gets."""
 
+import asyncio
 import http.client
 import json
 import socket
@@ -10,6 +11,7 @@ import pytest
 
 from transept.host.devices.base import DeviceError
 from transept.host.generation.generate import generate
+from transept.host.serve import app
 from transept.host.serve.protocol import Limits, read_call
 
 QUESTION = [{"role": "user", "content": "he was here"}]
@@ -34,6 +36,19 @@ def test_completions(llama, serve, device):
     assert "".join(part.choices[0].text for part in parts) == expected.text
     assert [part.choices[0].finish_reason for part in parts][-1] == expected.reason
     assert len({part.id for part in parts}) == 1
+
+
+def test_nothing_is_lost_while_it_is_looked_whether_the_client_is_there(llama, serve, monkeypatch):
+    async def slow(request):
+        await asyncio.sleep(0.05)
+        return False
+
+    monkeypatch.setattr(app, "LOOK_S", 0)
+    monkeypatch.setattr(app.Request, "is_disconnected", slow)
+    expected = wanted(llama, "once", tokens=1, chat=False)
+    told = {"model": "llama", "prompt": "once", "max_tokens": 1, "temperature": 0}
+    found = serve().client().completions.create(**told).choices[0]
+    assert (found.text, found.finish_reason) == (expected.text, expected.reason)
 
 
 def test_several_prompts_and_tokens(llama, serve):
