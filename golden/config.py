@@ -11,6 +11,7 @@ from typing import Any
 
 from transept.golden import isa
 from transept.golden.filters import FILTERS
+from transept.golden.numerics.four_bit import GROUP
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 #: Version of the bit-exact contract. It changes whenever any instruction computes other bits.
-CONTRACT_VERSION = 4
+CONTRACT_VERSION = 5
 #: Blocks that can be made by high-level synthesis instead, each with what must be built for it: an
 #: optional block or a key filter.
 HLS_BLOCKS = ("exponential", "interpolation", "rsqrt", "requantiser", "window")
@@ -96,6 +97,8 @@ class Blocks:
     activation: bool  # the activation table of the epilogue
     norm: bool  # the vector unit and its parameter memory
     elementwise: bool  # sums and products of elements in the vector unit
+    halves: bool  # rows of 15 bits, streamed as two int8 halves
+    packed: bool  # four-bit weights, unpacked on their way to the stationary scratchpad
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +163,8 @@ class Config:
             raise ValueError(f"tile={self.tile} exceeds {phases}, the phases of an observed row")
         if self.blocks.elementwise and not self.blocks.norm:
             raise ValueError("elementwise=True with norm=False: both are one unit")
+        if self.blocks.packed and self.tile > GROUP:
+            raise ValueError(f"packed=True with tile={self.tile}: a word has inputs of one group")
         self._check_filters()
         self._check_hls()
 
@@ -317,7 +322,9 @@ class Config:
 
 
 _EVERY_FILTER = Filters(names=tuple(FILTERS), estimate_multipliers=2)
-_EVERY_BLOCK = Blocks(attention=True, activation=True, norm=True, elementwise=True)
+_EVERY_BLOCK = Blocks(
+    attention=True, activation=True, norm=True, elementwise=True, halves=True, packed=True
+)
 
 #: 4x4 MACs: block tests that finish in seconds.
 TINY = Config(
@@ -425,7 +432,7 @@ ULX3S = Config(
         queue_depth=8,
     ),
     filters=Filters(names=("dense", "causal"), estimate_multipliers=1),
-    blocks=_EVERY_BLOCK,
+    blocks=dataclasses.replace(_EVERY_BLOCK, halves=False, packed=False),
     clock_mhz=35,
 )
 

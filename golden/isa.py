@@ -261,6 +261,7 @@ FORMATS: dict[Opcode, Format] = {
                 _OBSERVE,
                 _WINDOW,
                 _OFFSET,
+                _f("packed", 1, "STAT: every 32 words of a row are 19 of four-bit weights in DRAM"),
             ),
         ),
         Format(
@@ -310,12 +311,11 @@ FORMATS: dict[Opcode, Format] = {
                 _SUMMARY,
                 _PHASE,
                 _f("out_mode", 2, "where C goes", enum=OutMode),
-                _f(
-                    "row_scale", 2, "row multiplier; RECIPROCAL with a_mode RAW only", enum=RowScale
-                ),
+                _f("row_scale", 2, "row multiplier; RECIPROCAL with RAW only", enum=RowScale),
                 _f("row_shift", 6, "right shift after the row multiplier"),
                 _f("out_shift", 4, "right shift after the bias"),
                 _TALLY,
+                _f("halves", 1, "DYNAMIC: A has 15 bits, streamed as two int8 rows"),
             ),
         ),
         Format(

@@ -10,24 +10,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from transept.golden.numerics.fixed import wrap
+from transept.golden.numerics.four_bit import GROUP, MINIMUM_BITS, FourBitWeights
 from transept.golden.numerics.norm import NormParameters
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
 
 __all__ = [
+    "BLOCK_WORDS",
     "CHANNEL_RECORD",
     "HEADER_RECORD",
     "NORM_RECORD",
+    "PACKED_BLOCK",
     "RECORD_BYTES",
     "SEGMENT_RECORD",
     "TABLE_BYTES",
     "RecordField",
     "pack_channel_parameters",
+    "pack_four_bit",
     "pack_linear",
     "pack_norm_parameters",
     "pack_table",
     "pack_weights",
+    "packed_words",
     "table_words",
     "unpack_channel_parameters",
+    "unpack_four_bit",
     "unpack_norm_parameters",
     "unpack_table",
     "unpack_weights",
@@ -219,6 +226,57 @@ def unpack_weights(data: np.ndarray, k: int, n: int, tile: int) -> np.ndarray:
     tiles = np.ascontiguousarray(data).view(np.int8)
     tiles = tiles.reshape(_pad(n, tile) // tile, _pad(k, tile) // tile, tile, tile)
     return tiles.transpose(1, 2, 0, 3).reshape(_pad(k, tile), _pad(n, tile))[:k, :n]
+
+
+#: Words of STAT that one block of four-bit weights becomes, and its words in DRAM: three of scales
+#: and minima, and the codes, two to a byte.
+BLOCK_WORDS, PACKED_BLOCK = GROUP, 3 + GROUP // 2
+
+
+def packed_words(words: Any) -> Any:
+    """Words in DRAM of ``words`` words of STAT, with operand ``packed`` of LOAD: whole blocks of 32
+    become 19, what is left stays. An integer or an array."""
+    return words - (BLOCK_WORDS - PACKED_BLOCK) * (words // BLOCK_WORDS)
+
+
+def pack_four_bit(weights: FourBitWeights, tile: int) -> np.ndarray:
+    """Bytes of four-bit weights int8[n, k]: ``[n tile][group of 32 along k]`` blocks of 19 words.
+
+    A block is three words with a byte for each of its ``tile`` outputs n: the low byte of the
+    scale, that of the minimum, and both high halves (the scale's in the lower four bits); then 16
+    words of codes. In the stationary scratchpad it is ``32 / tile`` tiles along k, whose words are
+    outputs (``b_transposed``): word n of tile t has inputs ``t * tile`` and up. Two such words are
+    one of codes, the first of them in the lower four bits of its bytes; in the order of t, n by n.
+    Outputs are padded with zeros to a whole tile.
+    """
+    n, k = weights.codes.shape
+    groups, n_tiles = k // GROUP, -(-n // tile)
+    scale, minimum, codes = (
+        np.pad(part.astype(np.int64), ((0, n_tiles * tile - n), (0, 0)))
+        for part in (weights.scale, weights.minimum & 0xFFF, weights.codes)
+    )
+    planes = np.stack([scale & 0xFF, minimum & 0xFF, scale >> 8 | minimum >> 8 << 4])
+    planes = planes.reshape(3, n_tiles, tile, groups).transpose(1, 3, 0, 2)
+    pairs = codes.reshape(n_tiles, tile, groups, GROUP).transpose(0, 2, 1, 3)
+    pairs = pairs.reshape(n_tiles, groups, GROUP // 2, 2, tile)
+    words = np.concatenate([planes, pairs[..., 0, :] | pairs[..., 1, :] << 4], axis=2)
+    return words.astype(np.uint8).reshape(-1)
+
+
+def unpack_four_bit(data: np.ndarray, tile: int) -> np.ndarray:
+    """Words int8[blocks * 32, tile] of the stationary scratchpad of some blocks of
+    ``pack_four_bit``."""
+    blocks = np.ascontiguousarray(data).view(np.uint8).reshape(-1, PACKED_BLOCK, tile)
+    low, minimum, high = blocks[:, :3].transpose(1, 0, 2).astype(np.int64)
+    pairs = blocks[:, 3:]
+    codes = np.stack([pairs & 0xF, pairs >> 4], 2).reshape(-1, GROUP)
+    found = FourBitWeights(
+        codes,
+        (low | (high & 0xF) << 8).reshape(-1, 1).astype(np.uint16),
+        wrap(minimum | high >> 4 << 8, MINIMUM_BITS).reshape(-1, 1).astype(np.int16),
+    ).unpack()
+    tiles = found.reshape(len(blocks), tile, GROUP // tile, tile)  # block, n, tile along k, input
+    return tiles.transpose(0, 2, 1, 3).reshape(-1, tile)
 
 
 def pack_linear(

@@ -101,6 +101,8 @@ class Feature(enum.IntFlag):
     NORM = 1 << 2
     WATCHDOG = 1 << 3
     ELEMENTWISE = 1 << 4
+    HALVES = 1 << 5
+    PACKED_WEIGHTS = 1 << 6
     FILTER_DENSE = 1 << _FILTER_BIT + isa.Filter.DENSE
     FILTER_CAUSAL = 1 << _FILTER_BIT + isa.Filter.CAUSAL
     FILTER_TILE_THRESHOLD = 1 << _FILTER_BIT + isa.Filter.TILE_THRESHOLD
@@ -115,6 +117,8 @@ def features(cfg: Config) -> Feature:
         (cfg.blocks.activation, Feature.ACTIVATION_TABLE),
         (cfg.blocks.norm, Feature.NORM),
         (cfg.blocks.elementwise, Feature.ELEMENTWISE),
+        (cfg.blocks.halves, Feature.HALVES),
+        (cfg.blocks.packed, Feature.PACKED_WEIGHTS),
         *((True, Feature(1 << _FILTER_BIT + kind)) for kind in cfg.key_filters),
     ):
         found |= flag if built else Feature(0)

@@ -266,6 +266,11 @@ def _load(make: _Maker) -> Iterator[Rule]:
     yield make.only("wide", "memory", Memory.ACT)
     yield make.only("stats", "memory", Memory.ACT)
     yield make.only("observe", "memory", Memory.STAT)
+    yield make.only("packed", "memory", Memory.STAT)
+    text = "packed rows cannot be observed"
+    yield Rule(text, (("observe",),), most=0, when=(("packed", 1),))
+    if not cfg.blocks.packed:
+        yield make.missing("block 'packed'", ("packed", 1))
     if not cfg.blocks.norm:
         yield make.missing("block 'norm'", ("memory", Memory.VPARAM))
     if not cfg.blocks.activation:
@@ -298,6 +303,12 @@ def _matmul(make: _Maker) -> Iterator[Rule]:
         most=int(RowScale.ROW_MAX),
         when=(("a_mode", AMode.DYNAMIC),),
     )
+    yield make.only("halves", "a_mode", AMode.DYNAMIC)
+    if not make.cfg.blocks.halves:
+        yield make.missing("block 'halves'", ("halves", 1))
+    text = "rows={value} in halves exceed {bound}, half of max_rows"
+    most = make.cfg.geometry.max_rows // 2
+    yield Rule(text, (("rows",), (1,)), most=most, when=(("halves", 1),))
     text = "n_tiles={value} must be 1 when accumulators stay open"
     yield Rule(text, (("n_tiles",),), most=1, when=(("accumulate", 1), ("finish", 0)))
     if not make.cfg.blocks.activation:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from transept.golden import isa
 from transept.golden.config import Config
 from transept.golden.isa import INSTRUCTION_BYTES, TOKEN_LIMIT, Engine, Opcode, Window
+from transept.golden.layouts import packed_words
 from transept.golden.numerics.softmax import CONTEXT_KEYS
 from transept.golden.registers import ErrorCode, Unit
 from transept.golden.rules import ENCODING, GROUPS, SELECTION, rules
@@ -61,10 +62,12 @@ class Groups:
     opcode: Opcode
     rows: int
     tiles: int
-    keys: int  # of CONTEXT, added up so far
+    keys: int = 0  # of CONTEXT, added up so far
+    halves: int = 0  # of MATMUL
 
     def __str__(self) -> str:
-        return f"{self.rows} rows and {self.tiles} tiles of {self.opcode.name}"
+        rows = f"{self.rows} rows{' in halves' if self.halves else ''}"
+        return f"{rows} and {self.tiles} tiles of {self.opcode.name}"
 
 
 @dataclass
@@ -201,7 +204,10 @@ def _windows(code: _Code, config: Config, windows: Mapping[Window, int]) -> Iter
     limits = np.array([windows.get(window, -1) for window in Window])
     for opcode in (Opcode.LOAD, Opcode.STORE):
         where, o = code.where[opcode], code.operands[opcode]
-        size = config.tile * ((o["rows"] - 1) * o["pitch"] + (o["words"] << o["wide"]))
+        words = o["words"] << o["wide"]
+        if opcode == Opcode.LOAD:
+            words = np.where(o["packed"] > 0, packed_words(o["words"]), words)
+        size = config.tile * ((o["rows"] - 1) * o["pitch"] + words)
         moves = (o["rows"] > 0) & (o["words"] > 0)
         limit = limits[o["window"]]
         for wrong, text in (
@@ -288,15 +294,17 @@ def _groups(opcode: Opcode, o: Mapping[str, int], state: State) -> Iterator[str]
         yield f"the accumulators of an earlier {found.opcode.name} are open"
     if opcode == Opcode.SCORES:
         return
-    tiles, keys = (1, 0) if opcode == Opcode.MATMUL else (o["d_tiles"], o["keys"] + 1)
-    mine = Groups(opcode, o["rows"] + 1, tiles, keys)
+    if opcode == Opcode.MATMUL:
+        mine = Groups(opcode, o["rows"] + 1, 1, halves=o["halves"])
+    else:
+        mine = Groups(opcode, o["rows"] + 1, o["d_tiles"], o["keys"] + 1)
     if o["accumulate"]:
         if found is None:
             yield "accumulate without open accumulators"
-        elif (found.opcode, found.rows, found.tiles) != (opcode, mine.rows, tiles):
+        elif replace(found, keys=mine.keys) != mine:
             yield f"accumulate has {mine}, the open accumulators are {found}"
         else:
-            mine = Groups(opcode, mine.rows, tiles, keys + found.keys)
+            mine = replace(mine, keys=mine.keys + found.keys)
     if mine.keys > CONTEXT_KEYS:
         yield f"{mine.keys} keys in one row exceed the {CONTEXT_KEYS} of its accumulators"
     state.groups = None if o["finish"] else mine

@@ -35,6 +35,7 @@ __all__ = [
     "record_layout",
     "rowstat_read",
     "rowstat_write",
+    "stat_beside",
     "stat_read",
     "stat_write",
 ]
@@ -163,6 +164,13 @@ def stat_write(cfg: Config) -> wiring.Signature:
             "ready": In(1),
         }
     )
+
+
+def stat_beside(cfg: Config) -> wiring.Signature:
+    """A second word that is written together with one of ``stat_write``, ``beside_distance`` behind
+    it."""
+    write = stat_write(cfg).members
+    return wiring.Signature({name: write[name] for name in ("en", "addr", "data")})
 
 
 def observation_layout(cfg: Config) -> data.StructLayout:

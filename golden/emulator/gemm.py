@@ -20,6 +20,8 @@ from transept.golden.numerics.requantise import (
     ROW_MAX_FLOOR,
     ChannelParameters,
     activation,
+    join_halves,
+    quantise_halves,
     quantise_row,
     requantise,
 )
@@ -37,12 +39,15 @@ def _low_byte(words: np.ndarray) -> np.ndarray:
     return words.astype(np.int8).astype(np.int64)
 
 
-def _quantise(chip: OnChip, a: np.ndarray, maxima: np.ndarray) -> np.ndarray:
-    """``quantise_row``; remembers the last rows, which many MATMULs share (one for each n tile)."""
-    rows, row_maxima, result = chip.quantised
-    if not (np.array_equal(a, rows) and np.array_equal(maxima, row_maxima)):
-        result = quantise_row(a.astype(np.int64), maxima).astype(np.float64)
-        chip.quantised = (a, maxima.copy(), result)
+def _quantise(chip: OnChip, a: np.ndarray, maxima: np.ndarray, halves: int) -> list[np.ndarray]:
+    """``quantise_row``, or ``quantise_halves``; remembers the last rows, which many MATMULs share
+    (one for each n tile)."""
+    rows, row_maxima, kind, result = chip.quantised
+    if not (kind == halves and np.array_equal(a, rows) and np.array_equal(maxima, row_maxima)):
+        wide = a.astype(np.int64)
+        parts = quantise_halves(wide, maxima) if halves else (quantise_row(wide, maxima),)
+        result = [part.astype(np.float64) for part in parts]
+        chip.quantised = (a, maxima.copy(), halves, result)
     return result
 
 
@@ -73,7 +78,8 @@ def _row_scale(chip: OnChip, mode: RowScale, entry: int, rows: int) -> tuple:
 
 
 def _accumulate(chip: OnChip, i: Instruction, sums: np.ndarray) -> np.ndarray:
-    """Add to or open the groups of an instruction, and close them with ``finish``."""
+    """Add to or open the groups of an instruction, and close them with ``finish``; sums of halves
+    are int[2, rows, columns], high and low."""
     if i.accumulate:
         sums = sums + chip.sums
     if i.opcode == Opcode.MATMUL and np.abs(sums).max() >> (ACCUMULATOR_BITS - 1):
@@ -133,7 +139,8 @@ def matmul(chip: OnChip, i: Instruction) -> int:
     """``C = epilogue(A . B)`` or a part of its sum over k; returns the MACs.
 
     A is int8: the low byte of ACT words (RAW), or quantised by ``rowstat[a_rowstat + m]``
-    (DYNAMIC). ``row_scale`` reads the same entries, when the accumulators are finished. With
+    (DYNAMIC), with ``halves`` to 15 bits: each half has accumulators of its own, which are joined
+    when they are finished. ``row_scale`` reads the same entries then. With
     ``activation`` the requantiser gives 16 bits, then the table is applied, then ACT8 and STAT8
     saturate to 8 bits. ``stats``: ``rowstat[out_rowstat + m]`` becomes the maximum magnitude of the
     row as written, padding columns included; with ``stats_keep`` also of what it held. ``observe``:
@@ -148,11 +155,14 @@ def matmul(chip: OnChip, i: Instruction) -> int:
     rows = i.rows + 1
     a = chip.read_act(i.a_addr, i.a_stride, rows, i.k_tiles)
     if i.a_mode == AMode.DYNAMIC:
-        a = _quantise(chip, a, chip.rowstat[chip.stat_rows(i.a_rowstat, rows)])
+        maxima = chip.rowstat[chip.stat_rows(i.a_rowstat, rows)]
+        parts = _quantise(chip, a, maxima, i.halves)
     else:
-        a = _low_byte(a)
-    acc = _accumulate(chip, i, _product(a, _stationary(chip, i)))
+        parts = [_low_byte(a)]
+    b = _stationary(chip, i)
+    acc = _accumulate(chip, i, np.stack([_product(part, b) for part in parts]))
     if i.finish:
+        acc = join_halves(*acc) if i.halves else acc[0]
         row_scale = _row_scale(chip, i.row_scale, i.a_rowstat, rows)
         _write(chip, i, acc, row_scale, table=bool(i.activation), observe=bool(i.observe))
     return a.size * i.n_tiles * chip.tile

@@ -72,8 +72,9 @@ class OnChip:
 
     act: int16[words, tile]; stat: int8[words, tile]; rowstat: int64[entries], signed 24-bit values;
     vparam, table: uint8[units, tile]; selection: bool[query block, key tile]; summaries:
-    int64[key summaries, tile], what the filters saw of the keys; sums: int64[rows, n] of the
-    accumulators that are open, None if there are none; state: what the verifier knows of all that;
+    int64[key summaries, tile], what the filters saw of the keys; sums: int64 of the
+    accumulators that are open (MATMUL: [halves, rows, n], CONTEXT: [rows, n]), None if there are
+    none; state: what the verifier knows of all that;
     tallies: int64[TALLIES], clipped elements. ``quantised`` is no state of the hardware: it spares
     the emulator the same quantisation twice. The memories start with random bits, as those of the
     hardware do, so that no program can rely on their first contents.
@@ -97,7 +98,7 @@ class OnChip:
         self.sums: np.ndarray | None = None
         self.state = State()
         self.tallies = np.zeros(TALLIES, np.int64)
-        self.quantised: tuple = (None, None, None)  # rows, their maxima, int8 values
+        self.quantised: tuple = (None, None, None, [])  # rows, their maxima, halves, int8 values
 
     def forget(self) -> None:
         """What a soft reset does: nothing is open, nothing recorded."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from transept.golden.emulator.memory import Dram, EmulatorError, OnChip, addresses
 from transept.golden.isa import Instruction, Memory
+from transept.golden.layouts import BLOCK_WORDS, PACKED_BLOCK, packed_words, unpack_four_bit
 
 __all__ = ["load", "store"]
 
@@ -16,7 +17,9 @@ def load(chip: OnChip, dram: Dram, i: Instruction) -> int:
     A word is ``tile`` bytes in DRAM, with ``wide`` (ACT only) ``2 * tile``; offset counts bytes and
     pitch units of ``tile`` bytes whatever the element is. int8 elements are sign-extended on their
     way to ACT. STAT, VPARAM and TABLE take bytes as they are: parameters lie between weights, so
-    -128 passes here, and MATMUL refuses it as an operand. With ``stats`` (ACT only)
+    -128 passes here, and MATMUL refuses it as an operand. With ``packed`` (STAT only) every 32
+    words of a row are a block of four-bit weights in DRAM (``layouts.unpack_four_bit``), and what
+    is left of the row is as it is. With ``stats`` (ACT only)
     ``rowstat[rowstat + m]`` becomes the maximum magnitude of row m. With ``observe`` (STAT only)
     word w of row m is added to key summary ``summary + w + (phase + m) // tile * stride``.
 
@@ -26,11 +29,13 @@ def load(chip: OnChip, dram: Dram, i: Instruction) -> int:
         If it brings an int8 element of -128 to ACT.
     """
     rows, words, tile = i.rows, i.words, chip.tile
-    size = tile * (1 + i.wide)
-    data = dram.rows(i.window, i.offset, i.pitch * tile, rows, words * size)
+    size = tile * (packed_words(words) if i.packed else words << i.wide)
+    data = dram.rows(i.window, i.offset, i.pitch * tile, rows, size)
     target = chip.memory(i.memory)
     index = addresses(i.addr, (rows, i.stride), (words, 1))
     elements = np.ascontiguousarray(data)
+    if i.packed:
+        elements = _unpacked(elements, words, tile)
     if i.memory in (Memory.ACT, Memory.STAT):
         elements = elements.view("<i2" if i.wide else np.int8)
     if i.memory == Memory.ACT and not i.wide and (elements == -128).any():
@@ -42,6 +47,13 @@ def load(chip: OnChip, dram: Dram, i: Instruction) -> int:
     if i.observe:
         chip.observe(i, elements.reshape(rows, words, tile), i.stride)
     return data.size
+
+
+def _unpacked(rows: np.ndarray, words: int, tile: int) -> np.ndarray:
+    """Rows of packed blocks and of what is left, as bytes of STAT."""
+    blocks = words // BLOCK_WORDS * PACKED_BLOCK * tile
+    weights = unpack_four_bit(rows[:, :blocks], tile).view(np.uint8)
+    return np.concatenate([weights.reshape(len(rows), -1), rows[:, blocks:]], axis=1)
 
 
 def store(chip: OnChip, dram: Dram, i: Instruction) -> int:

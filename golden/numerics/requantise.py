@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transept.golden.numerics.fixed import Array, Saturate, round_shift, saturate
+from transept.golden.numerics.fixed import Array, Saturate, round_shift, saturate, wrap
 from transept.golden.numerics.polynomial import reciprocal
 
 __all__ = [
     "ACCUMULATOR_BITS",
+    "HALF_BITS",
     "ONE",
     "ROW_MAX_FLOOR",
     "SEGMENTS",
     "ActivationTable",
     "ChannelParameters",
     "activation",
+    "join_halves",
+    "quantise_halves",
     "quantise_row",
     "quantise_scale",
     "requantise",
@@ -29,6 +32,8 @@ ACCUMULATOR_BITS = 27
 ONE = 1 << 15
 #: Smaller row maxima count as this one: the int8 grid is then at most two int16 steps wide.
 ROW_MAX_FLOOR = 256
+#: Bits of the lower one of two halves.
+HALF_BITS = 7
 
 
 def quantise_scale(row_max: Array) -> Array:
@@ -45,6 +50,26 @@ def quantise_row(x: Array, row_max: Array) -> Array:
     x: int16[..., n]; row_max: [...], the maximum magnitude of each row (dynamic quantisation).
     """
     return saturate(round_shift(x * quantise_scale(row_max)[..., None], 25), 8)
+
+
+def quantise_halves(x: Array, row_max: Array) -> tuple[Array, Array]:
+    """int16 row elements to 15 bits, as two int8 operands: high is that of ``quantise_row``, low
+    the seven bits behind it, from -64 to 63::
+
+        128 * high + low = floor(x * 127 * 128 / max(row_max, 256))
+
+    Of an element beyond +-127.5 steps of high, low has the bits all the same. Arguments as of
+    ``quantise_row``.
+    """
+    scaled = x * quantise_scale(row_max)[..., None]
+    high = saturate(round_shift(scaled, 25), 8)
+    return high, wrap(scaled >> (25 - HALF_BITS), HALF_BITS)
+
+
+def join_halves(high: Array, low: Array) -> Array:
+    """The accumulator of rows in halves, from those of either: ``floor((128 * high + low) / 128)``.
+    It has the steps of one from ``quantise_row``."""
+    return high + (low >> HALF_BITS)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from transept.golden.graph import GraphError, Lengths, Value
 from transept.golden.isa import Opcode
 from transept.golden.layouts import CHANNEL_RECORD
 from transept.golden.numerics.fixed import Array, product, saturate
+from transept.golden.numerics.four_bit import FourBitWeights
 from transept.golden.numerics.namespaces import array_namespace
 from transept.golden.numerics.requantise import (
     ONE,
@@ -18,6 +19,8 @@ from transept.golden.numerics.requantise import (
     ActivationTable,
     ChannelParameters,
     activation,
+    join_halves,
+    quantise_halves,
     quantise_row,
     requantise,
 )
@@ -40,8 +43,9 @@ class Linear:
     """``y = table(requantise(int8(x) . weight^T))``.
 
     x of 16 bits is quantised to int8 by the maximum of its row at run time, which comes back as the
-    row multiplier; x of 8 bits is taken as it is. y has 16 or 8 bits. weight: int8[n, k]; channel:
-    of n; row_shift, out_shift: of ``numerics.requantise``.
+    row multiplier, or, with ``halves``, to 15 bits as two int8 halves; x of 8 bits is taken as it
+    is. y has 16 or 8 bits. weight: int8[n, k]; channel: of n; row_shift, out_shift: of
+    ``numerics.requantise``; packed: what the weights are unpacked from, if they have four bits.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Linear:
     row_shift: int
     out_shift: int
     table: ActivationTable | None = None
+    halves: bool = False
+    packed: FourBitWeights | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -81,27 +87,47 @@ class Linear:
         if magnitude.max() > 127:
             raise GraphError(f"weights of {self.name} hold -128, operands are -127 to 127")
         largest = 127 * int(magnitude.sum(1).max())
+        if self.halves:
+            largest += int(magnitude.sum(1).max()) // 2 + 1  # of the lower half
+            if x.bits != 16:
+                raise GraphError(f"{self.name} has halves of rows of {x.bits} bits, must be 16")
+        if self.packed is not None:
+            self._check_packed(self.packed)
         if largest >> (ACCUMULATOR_BITS - 1):
             raise GraphError(
                 f"a sum of {self.name} may reach {largest}, accumulators have "
                 f"{ACCUMULATOR_BITS} bits"
             )
 
+    def _check_packed(self, packed: FourBitWeights) -> None:
+        """GraphError unless the weights are what their four bits say."""
+        try:
+            packed.check(self.weight.shape)
+        except ValueError as error:
+            raise GraphError(f"four-bit weights of {self.name}: {error}") from None
+        if not np.array_equal(packed.unpack(), self.weight):
+            raise GraphError(f"weights of {self.name} are not those of its four bits")
+
     def evaluate(
         self, values: Mapping[str, Value], arrays: Mapping[str, Array], lengths: Lengths
     ) -> dict[str, Array]:
         """y, int64[batch, length, n]."""
         x = arrays[self.x]
+        weight = like(x, self.weight.T)
         xp = array_namespace(x)
         if values[self.x].bits == 16:
             row_max = xp.max(abs(x), axis=-1)
-            x = quantise_row(x, row_max)
             multiplier = row_max.clip(ROW_MAX_FLOOR, 32767)
+            if self.halves:
+                sums = join_halves(*(product(h, weight) for h in quantise_halves(x, row_max)))
+            else:
+                sums = product(quantise_row(x, row_max), weight)
         else:
             multiplier = x[..., 0] * 0 + ONE
+            sums = product(x, weight)
         bits = values[self.y].bits
         y = requantise(
-            product(x, like(x, self.weight.T)),
+            sums,
             parameters_like(x, self.channel),
             multiplier,
             multiplier * 0,

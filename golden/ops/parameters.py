@@ -45,7 +45,7 @@ def check_record(
     """GraphError unless all that ``layout`` names in ``source`` is integers within its limits."""
     for name, field in layout.items():
         values = np.asarray(getattr(source, name))
-        if values.dtype.kind != "i" or values.shape != shape:
+        if values.dtype != np.int64 or values.shape != shape:
             raise GraphError(
                 f"{name} of {operator} is {values.dtype}{list(values.shape)}, "
                 f"must be int64{list(shape)}"

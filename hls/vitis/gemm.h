@@ -62,7 +62,7 @@ void gemm(Bytes a, Bytes b, Records parameters, Bytes c, int m, int n, int k,
         for (int x = 0; x < SIDE; x++) {
 #pragma HLS PIPELINE II = 1
           const Clipped out = requantiser(
-              {tile[x][y], 0, multiplier, shift, bias, row_multiplier, row_shift, 0, out_shift});
+              {tile[x][y], 0, false, multiplier, shift, bias, row_multiplier, row_shift, 0, out_shift});
           bool clipped = false;
           c.write(long(i + x) * n + j + y, saturate<8>(out.value, clipped).to_int());
         }

@@ -8,6 +8,7 @@ namespace transept {
 struct Accumulated {
   ap_int<27> acc;
   ap_int<20> column_sum;
+  bool halves;
   ap_uint<16> multiplier;
   ap_uint<5> shift;
   ap_int<24> bias;
@@ -19,7 +20,7 @@ struct Accumulated {
 inline Clipped requantiser(const Accumulated &in) {
 #pragma HLS PIPELINE II = 1
   bool clipped = false;
-  const ap_int<28> total = in.acc + 127 * in.column_sum;
+  const ap_int<28> total = in.acc + (in.halves ? 1 : 127) * in.column_sum;
   const ap_int<25> a = saturate<25>(round_shift(total, in.pre), clipped);
   const ap_int<42> scaled = a * in.multiplier;
   const ap_int<25> v = saturate<25>(round_shift(scaled, in.shift), clipped);

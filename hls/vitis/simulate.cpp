@@ -42,10 +42,10 @@ static void interpolations(long count) {
 
 static void requantisers(long count) {
   while (count--) {
-    long v[9];
+    long v[10];
     for (long &x : v) x = number();
-    const Clipped out =
-        requantiser({v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8]});
+    const Clipped out = requantiser(
+        {v[0], v[1], v[2] != 0, v[3], v[4], v[5], v[6], v[7], v[8], v[9]});
     printf("%d %d\n", out.value.to_int(), out.clipped);
   }
 }

@@ -84,6 +84,7 @@ class WeightsName(str, Enum):
     """Bits of a language model's weights."""
 
     w8 = "w8"
+    w4 = "w4"
 
 
 #: Of a sequence, if nobody says.
@@ -222,13 +223,12 @@ def language(
     model: str, config: Config, weights: WeightsName, layers: int | None = None
 ) -> LanguageProgram:
     """The program of a language model by name, made if it is not kept."""
-    del weights  # there is one kind
     from transept.host.language.kept import is_kept, language_program
 
-    kept = is_kept(model, config, layers=layers)
+    kept = is_kept(model, config, layers=layers, weights=weights.value)
     what = f"loading {model}" if kept else f"quantising {model}, which is done once,"
     with working(f"{what} for {config.name}"):
-        return language_program(model, config, layers=layers)
+        return language_program(model, config, layers=layers, weights=weights.value)
 
 
 def working(text: str) -> Progress:

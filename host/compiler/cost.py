@@ -59,7 +59,7 @@ class Cost:
         return _FUNCTIONS[type(task)](self, task)
 
     def stream(self, words: int) -> float:
-        """Cycles in which memory delivers words of the stationary scratchpad."""
+        """Cycles in which memory delivers words, of ``tile`` bytes each."""
         return words * self._tile / self.bytes_per_cycle
 
     def _transfer(self, task: LoadRows | StoreRows) -> Cycles:
@@ -74,7 +74,7 @@ class Cost:
         return Cycles(round(self.stream(task.rows * task.words)), MEMORY_LATENCY)
 
     def _block(self, task: LoadBlock) -> Cycles:
-        return Cycles(round(self.stream(task.block.words)), MEMORY_LATENCY)
+        return Cycles(round(self.stream(task.block.stored)), MEMORY_LATENCY)
 
     def _epilogue(self, *, activation: bool = False) -> int:
         """Cycles of a row of a finished group."""
@@ -82,8 +82,8 @@ class Cost:
         return beats * (ACTIVATION_SHARE if activation else 1)
 
     def _product(self, task: Product) -> Cycles:
-        row = self._epilogue(activation=task.op.table is not None)
-        passes = max(task.rows, self._tile)
+        row = self._epilogue(activation=task.op.table is not None) + task.op.halves
+        passes = max(task.rows << task.op.halves, self._tile)
         column = max(task.columns[0][1].k_tiles * passes, task.rows * row)
         return Cycles(len(task.columns) * column, task.rows * row + DRAIN["gemm"])
 

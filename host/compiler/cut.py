@@ -363,7 +363,8 @@ class _Family:
         rows = total if not per_row else int(free * sizing.share) // per_row
         # one block less is worth a few rows more in each
         rows = -(-total // max(1, int(-(-total // (max(1, rows) * BLOCK_SLACK)))))
-        largest = min(rows, self._config.geometry.max_rows)
+        in_halves = any(isinstance(op, Linear) and op.halves for op in part.ops)
+        largest = min(rows, self._config.geometry.max_rows >> in_halves)
         if policy.resident or not any(isinstance(op, Linear) for op in part.ops):
             leaves = all(self._homes[name] == Home.DRAM for op in part.ops for name in op.outputs)
             tiles = ROWS_TO_DRAM if leaves else ROWS_WITHOUT_WEIGHTS

@@ -115,6 +115,7 @@ class _Stationary(NamedTuple):
     last: bool
     addr: int
     words: int
+    packed: bool
 
 
 class _Emitter:
@@ -157,6 +158,7 @@ class _Emitter:
             "addr": task.to.addr,
             "stride": task.to.stride,
             "rowstat": task.to.rowstat,
+            "packed": 0,
             **self._observation(task.to, task.key_row),
         }
         self._emit(task, Opcode.LOAD, operands)
@@ -189,6 +191,7 @@ class _Emitter:
             "pitch": 0,
             "rows": 1,
             "words": block.words,
+            "packed": int(block.packed),
             "memory": memory,
             "wide": 0,
             "stats": 0,
@@ -295,7 +298,9 @@ class _Emitter:
                 writes=[Region("stat", addr, addr + block.words)],
             )
             last = start + k_tiles == column.k_tiles
-            self._loaded[step] = _Stationary(n, start, k_tiles, last, addr, block.words)
+            self._loaded[step] = _Stationary(
+                n, start, k_tiles, last, addr, block.words, block.packed
+            )
 
     def _blocks(self, task: Product) -> list[tuple[int, ColumnTile, int, int, Block]]:
         """Every block of every column: (word of the result, column, first tile, tiles, words)."""
@@ -312,12 +317,13 @@ class _Emitter:
         assert isinstance(task, Product)
         if task.resident is not None:
             for (n, column), buffer in zip(task.columns, task.resident, strict=True):
-                block = _Stationary(n, 0, column.k_tiles, True, buffer.addr, column.words)
+                k_tiles, words = column.k_tiles, column.words
+                block = _Stationary(n, 0, k_tiles, True, buffer.addr, words, column.packed)
                 self._matmul(task, column.k_tiles, block)
             return
         block = self._loaded.pop(step)
         tasks = [slot.task for slot in step.slots]
-        for merged in _merged(tasks, self._config.geometry.max_rows):  # type: ignore[arg-type]
+        for merged in _merged(tasks, self._config.geometry.max_rows >> task.op.halves):  # type: ignore[arg-type]
             self._matmul(merged, task.columns[0][1].k_tiles, block)
         self._ring.release()
         self._load_waiting()
@@ -344,12 +350,13 @@ class _Emitter:
             "a_addr": a.addr + block.start,
             "a_stride": a.stride,
             "a_mode": task.a_mode,
+            "halves": int(task.op.halves),
             "a_rowstat": a.rowstat,
             "b_addr": block.addr,
             "b_row": 1,
             "b_k": self._tile,
             "b_n": 0,
-            "b_transposed": 0,
+            "b_transposed": int(block.packed),
             "param": block.addr + block.k_tiles * self._tile if last else 0,
             "out_addr": out.addr + block.n,
             "out_stride": out.stride,

@@ -28,10 +28,15 @@ class Segments:
         """Words of a row."""
         return self.count * self.words
 
+    @property
+    def gaps(self) -> bool:
+        """Whether padding lies between segments."""
+        return self.count > 1 and self.width != self.words * self.tile
+
     def pad(self, values: np.ndarray, axis: int) -> np.ndarray:
         """The elements along ``axis`` with the padding put in; of the last word only if it lies
         between segments."""
-        if self.count == 1 or self.width == self.words * self.tile:
+        if not self.gaps:
             return values
         values = np.moveaxis(values, axis, 0)
         split = values.reshape(self.count, self.width, *values.shape[1:])

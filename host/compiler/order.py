@@ -100,7 +100,7 @@ class _Weights:
             begin = self.begin(free, block.words)
             while self._waiting and self._waiting[0][0] <= begin:
                 self._held -= self._waiting.popleft()[1]
-            free = _shared(begin, round(self._cost.stream(block.words)), storing)
+            free = _shared(begin, round(self._cost.stream(block.stored)), storing)
             at = max(at, round(free + MEMORY_LATENCY / 2))
             streamed.append(Streamed(begin, free, at))
             at += busy * k_tiles // tiles
@@ -258,7 +258,7 @@ class _Scheduler:
         products = [slot.task for slot in group if isinstance(slot.task, Product)]
         rows = task.rows + sum(product.rows for product in products)
         return (
-            rows <= self._max_rows
+            rows <= self._max_rows >> task.op.halves
             and any(task.joins(product) for product in products)
             and self._from[index] <= group[0].start
             and self._occupancy.room(index, group[0].start) == group[0].start

@@ -18,7 +18,8 @@ import numpy as np
 from transept.golden import layouts
 from transept.golden.config import Config
 from transept.golden.graph import Graph
-from transept.golden.layouts import RECORD_BYTES
+from transept.golden.layouts import RECORD_BYTES, packed_words
+from transept.golden.numerics.four_bit import GROUP, FourBitWeights
 from transept.golden.numerics.requantise import ChannelParameters
 from transept.golden.ops import Add, Attention, Linear, Norm
 from transept.host.compiler.layout import Layouts, Segments
@@ -48,25 +49,37 @@ def column_words(k_tiles: int, tile: int) -> int:
 
 
 class Block(NamedTuple):
-    """Consecutive words of window WEIGHTS, from byte ``offset``."""
+    """Consecutive words of window WEIGHTS, from byte ``offset``; ``words``: on chip, of which with
+    ``packed`` all whole blocks of 32 are four-bit weights."""
 
     offset: int
     words: int
+    packed: bool = False
+
+    @property
+    def stored(self) -> int:
+        """Words in DRAM."""
+        return int(packed_words(self.words)) if self.packed else self.words
 
 
 @dataclass(frozen=True)
 class ColumnTile:
-    """One n tile of a linear layer: ``k_tiles`` tiles from byte ``offset``, then its parameters."""
+    """One n tile of a linear layer: ``k_tiles`` tiles from byte ``offset``, then its parameters;
+    ``packed``: of four-bit weights, whose words are outputs."""
 
     offset: int
     k_tiles: int
     tile: int
+    packed: bool = False
 
     def blocks(self, largest: int) -> list[tuple[int, int, Block]]:
         """(first k tile, k tiles, words) of the fewest nearly equal blocks of at most ``largest``
-        tiles; the last one ends with the channel parameters."""
-        parts = -(-self.k_tiles // largest)
-        starts = [index * self.k_tiles // parts for index in range(parts + 1)]
+        tiles (if packed, of whole groups of inputs); the last one ends with the channel parameters.
+        """
+        step = GROUP // self.tile if self.packed else 1
+        pieces = self.k_tiles // step
+        parts = -(-pieces // max(1, largest // step))
+        starts = [index * pieces // parts * step for index in range(parts + 1)]
         return [
             (start, stop - start, self.block(start, stop))
             for start, stop in itertools.pairwise(starts)
@@ -75,7 +88,8 @@ class ColumnTile:
     def block(self, start: int, stop: int) -> Block:
         """The tiles from ``start`` to ``stop``, parameters included if they are the last ones."""
         words = (stop - start) * self.tile + (RECORD_BYTES if stop == self.k_tiles else 0)
-        return Block(self.offset + start * self.tile * self.tile, words)
+        before = Block(0, start * self.tile, self.packed).stored * self.tile
+        return Block(self.offset + before, words, self.packed)
 
     @property
     def words(self) -> int:
@@ -93,7 +107,7 @@ class WeightImage:
     """
 
     def __init__(self, graph: Graph, config: Config) -> None:
-        self._tile = config.tile
+        self._tile, self._unpacks = config.tile, config.blocks.packed
         self._parts: list[np.ndarray] = []
         self._size = 0
         self._offsets: dict[bytes, int] = {}  # by the digest of what lies there
@@ -137,20 +151,27 @@ class WeightImage:
         return self._offsets[digest]
 
     def _linear(self, op: Linear, x: Segments, y: Segments) -> None:
-        weight = x.pad(y.pad(op.weight, 0), 1)
-        self.columns[op.name] = self._columns(weight, _pad_channel(op.channel, y))
+        channel = _pad_channel(op.channel, y)
+        if op.packed is not None and self._unpacks and not x.gaps:
+            packed, k_tiles = _pad_outputs(op.packed, y), x.total
+            tiles = layouts.pack_four_bit(packed, self._tile)
+        else:
+            packed, weight = None, x.pad(y.pad(op.weight, 0), 1)
+            tiles = layouts.pack_weights(np.ascontiguousarray(weight.T), self._tile)
+            k_tiles = -(-weight.shape[1] // self._tile)
+        self.columns[op.name] = self._columns(tiles, channel, k_tiles, packed is not None)
         if op.table is not None:
             self.tables[op.name] = self._block(layouts.pack_table(op.table, self._tile))
 
-    def _columns(self, weight: np.ndarray, channel: ChannelParameters) -> list[ColumnTile]:
-        tile = self._tile
-        n_tiles, k_tiles = (-(-size // tile) for size in weight.shape)
-        packed = layouts.pack_weights(np.ascontiguousarray(weight.T), tile)
+    def _columns(
+        self, tiles: np.ndarray, channel: ChannelParameters, k_tiles: int, packed: bool
+    ) -> list[ColumnTile]:
+        tile, n_tiles = self._tile, -(-len(channel.multiplier) // self._tile)
         parameters = layouts.pack_channel_parameters(channel, tile)
         columns = np.concatenate(
-            [packed.reshape(n_tiles, -1), parameters.reshape(n_tiles, -1)], axis=1
+            [tiles.reshape(n_tiles, -1), parameters.reshape(n_tiles, -1)], axis=1
         )
-        return [ColumnTile(self._append(column), k_tiles, tile) for column in columns]
+        return [ColumnTile(self._append(column), k_tiles, tile, packed) for column in columns]
 
     def _context(self, op: Attention, out: Segments) -> None:
         channel = _pad_channel(op.context, out)
@@ -159,6 +180,12 @@ class WeightImage:
 
     def _block(self, data: np.ndarray) -> Block:
         return Block(self._append(data), data.size // self._tile)
+
+
+def _pad_outputs(weights: FourBitWeights, segments: Segments) -> FourBitWeights:
+    """Zeros for the outputs that only fill their words."""
+    parts = (weights.codes, weights.scale, weights.minimum)
+    return FourBitWeights(*(segments.pad(part, 0) for part in parts))
 
 
 def _pad_channel(channel: ChannelParameters, segments: Segments) -> ChannelParameters:

@@ -61,12 +61,13 @@ class ImportedModel:
         config: Config,
         ranges: Ranges,
         key_filter: KeyFilter | None = None,
+        weights: str = "w8",
     ) -> None:
         self.model, self.config, self.example = model, config, example
         self.ranges = ranges
         self.choices = Choices(plain=set(ranges.plain))
         self.regions: list[Region] = []
-        self._filter = key_filter
+        self._filter, self._weights = key_filter, weights
         self._exports: dict[tuple, fx.GraphModule] = {}
         self._frames: dict[tuple, tuple[Choices, Frame]] = {}  # while it is decided what stays
         self._quantiser: tuple[Frame, Ranges, Quantiser] | None = None  # the latest one
@@ -183,7 +184,7 @@ class ImportedModel:
         """The quantiser of a frame, with what calibration has seen by now."""
         known = self._quantiser
         if known is None or known[0] is not found or known[1] is not self.ranges:
-            made = Quantiser(found.regions, self.ranges, self.config, self._filter)
+            made = Quantiser(found.regions, self.ranges, self.config, self._filter, self._weights)
             self._quantiser = known = found, self.ranges, made
         return known[2]
 
@@ -361,6 +362,7 @@ def import_model(
     key_filter: KeyFilter | None = None,
     *,
     fit: bool = True,
+    weights: str = "w8",
 ) -> ImportedModel:
     """Find, calibrate and quantise everything of ``model`` that the accelerator can run.
 
@@ -385,7 +387,7 @@ def import_model(
         given = [arguments] if calibration is None else _inputs(calibration)
         numbered = enumerate(given or [arguments])
         ranges = Ranges([_like(inputs, arguments, number) for number, inputs in numbered])
-    imported = ImportedModel(model, arguments, config, ranges, key_filter)
+    imported = ImportedModel(model, arguments, config, ranges, key_filter, weights)
     imported.settle(fit=fit)
     return imported
 

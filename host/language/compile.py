@@ -44,7 +44,7 @@ class _Logits(torch.nn.Module):
 
 
 def compile_language(
-    model: LanguageModel, config: Config, *, layers: int | None = None
+    model: LanguageModel, config: Config, *, layers: int | None = None, weights: str = "w8"
 ) -> LanguageProgram:
     """Calibrate and quantise a model, on texts of many kinds.
 
@@ -58,7 +58,7 @@ def compile_language(
     """
     module = _first_layers(model.module, layers)
     inputs = _calibration_inputs(model)
-    imported = import_model(_Logits(module), inputs[0], config, inputs, fit=False)
+    imported = import_model(_Logits(module), inputs[0], config, inputs, fit=False, weights=weights)
     arguments = Arguments.of(inputs[0])
     graph = _whole(model.name, imported, arguments)
     below, head = _above_and_below(model.name, graph)

@@ -12,8 +12,10 @@ from transept.host.language.program import LanguageProgram, load_program, save_p
 from transept.host.texts import calibration_texts
 from transept.sim.cache import Recipe, content_hash
 
-__all__ = ["is_kept", "language_program"]
+__all__ = ["WEIGHTS", "is_kept", "language_program"]
 
+#: Eight bits a weight, chosen here; or the four that a model has.
+WEIGHTS = ("w8", "w4")
 _KIND = "language"
 #: Bytes that are read at once.
 _PART = 1 << 24
@@ -23,31 +25,41 @@ _SOURCES = ("golden", "host/front", "host/language", "host/runtime/*file.py")
 
 
 def language_program(
-    name: str, config: Config | str = "pynq_z2", *, layers: int | None = None
+    name: str,
+    config: Config | str = "pynq_z2",
+    *,
+    layers: int | None = None,
+    weights: str = WEIGHTS[0],
 ) -> LanguageProgram:
     """The program of a model by name: ``smollm2``, a GGUF file, or a folder in the transformers
     format. Made once, which takes minutes for a large model, and kept (``transept cache``).
 
-    layers: of the first so many alone, for measurements.
+    layers: of the first so many alone, for measurements; weights: ``w8``, or ``w4`` for a model
+    whose weights have four bits.
 
     Raises
     ------
     ValueError
-        If there is no such model, it is damaged, or of another kind than a language model's layers
-        between embeddings and a vocabulary projection.
+        If there is no such model, it is damaged, has other weights, or is of another kind than a
+        language model's layers between embeddings and a vocabulary projection.
     """
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights are {' or '.join(WEIGHTS)}, not {weights!r}")
     chosen = preset(config) if isinstance(config, str) else config
-    found = _recipe(name, language_model_path(name), chosen, layers)
+    found = _recipe(name, language_model_path(name), chosen, layers, weights)
 
     def make(scratch: Path) -> None:
         from transept.host.language.compile import compile_language
 
-        save_program(compile_language(load_language_model(name), chosen, layers=layers), scratch)
+        model = load_language_model(name)
+        save_program(compile_language(model, chosen, layers=layers, weights=weights), scratch)
 
     return load_program(found.make(make))
 
 
-def is_kept(name: str, config: Config, *, layers: int | None = None) -> bool:
+def is_kept(
+    name: str, config: Config, *, layers: int | None = None, weights: str = WEIGHTS[0]
+) -> bool:
     """Whether the program is there already.
 
     Raises
@@ -55,10 +67,11 @@ def is_kept(name: str, config: Config, *, layers: int | None = None) -> bool:
     ValueError
         If there is no such model.
     """
-    return _recipe(name, language_model_path(name), config, layers).find() is not None
+    path = language_model_path(name)
+    return _recipe(name, path, config, layers, weights).find() is not None
 
 
-def _recipe(name: str, path: Path, config: Config, layers: int | None) -> Recipe:
+def _recipe(name: str, path: Path, config: Config, layers: int | None, weights: str) -> Recipe:
     """By the contents of the model, and of all source that makes a program of it."""
     package = Path(__file__).resolve().parents[2]
     sources = [
@@ -68,9 +81,9 @@ def _recipe(name: str, path: Path, config: Config, layers: int | None) -> Recipe
         for source in (sorted(path.rglob("*.py")) if path.is_dir() else [path])
         if source != Path(__file__).resolve()
     ]
-    facts = {"config": config.digest, "layers": layers, "name": name}
+    facts = {"config": config.digest, "layers": layers, "name": name, "weights": weights}
     content = content_hash(facts, _hash(_files(path)), _hash(sources), "".join(calibration_texts()))
-    label = f"{name}, {config.name}" + ("" if layers is None else f", {layers} layers")
+    label = f"{name}, {weights}, {config.name}" + ("" if layers is None else f", {layers} layers")
     return Recipe(_KIND, label, content, (), _versions)
 
 

@@ -99,8 +99,9 @@ class _Sharder:
         first, end = shared[self._rank]
         channel = _part(op.channel, first, end)
         weight = np.ascontiguousarray(op.weight[first:end])
+        packed = op.packed and op.packed.outputs(first, end)
         self._add(
-            dataclasses.replace(op, weight=weight, channel=channel),
+            dataclasses.replace(op, weight=weight, channel=channel, packed=packed),
             {op.x: (0, self._graph.values[op.x].width), op.y: (first, end)},
         )
 

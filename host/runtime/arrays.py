@@ -23,7 +23,7 @@ class ArrayWriter:
     def add(self, name: str, values: object) -> str:
         """The name under which the array is found, ``name`` unless it was there already."""
         array = np.ascontiguousarray(values)
-        if array.dtype.kind == "i" and array.dtype != np.int8:
+        if array.dtype.kind == "i" and array.dtype not in (np.int8, np.int16):
             array = array.astype(np.int64)
         key = (array.dtype, array.shape, hashlib.sha256(array.tobytes()).hexdigest())
         if key not in self._names:

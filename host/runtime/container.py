@@ -21,7 +21,14 @@ from transept.host.runtime.manifest import Node, parse
 __all__ = ["DTYPES", "read_container", "write_container"]
 
 #: Types by their names in the container.
-DTYPES = {"U8": np.uint8, "I8": np.int8, "I64": np.int64, "F64": np.float64}
+DTYPES = {
+    "U8": np.uint8,
+    "I8": np.int8,
+    "U16": np.uint16,
+    "I16": np.int16,
+    "I64": np.int64,
+    "F64": np.float64,
+}
 _NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 _LENGTH, _ALIGN = 8, 8
 MOST_ARRAYS, MOST_DIMENSIONS, LARGEST = 1 << 20, 8, 1 << 40

@@ -16,6 +16,7 @@ import numpy as np
 from transept.golden import filters
 from transept.golden.config import Config
 from transept.golden.graph import Dim, Graph, GraphError, Operator, State, Value
+from transept.golden.numerics.four_bit import FourBitWeights
 from transept.golden.numerics.norm import NormParameters
 from transept.golden.numerics.requantise import ActivationTable, ChannelParameters
 from transept.golden.ops import OPERATORS
@@ -256,4 +257,5 @@ _KINDS: dict[str, tuple[Write, Read]] = {
     "ChannelParameters": _record(ChannelParameters),
     "NormParameters": _record(NormParameters),
     "ActivationTable | None": _or_null(*_TABLE),
+    "FourBitWeights | None": _or_null(*_record(FourBitWeights)),
 }

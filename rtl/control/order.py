@@ -43,6 +43,7 @@ class OpenGroups(wiring.Component):
         is_product = (matmul.opcode == Opcode.MATMUL) | is_context
         is_open, of_context = Signal(), Signal()
         rows, tiles = Signal.like(matmul.rows), Signal.like(context.d_tiles)
+        halves, mine_halves = Signal(), matmul.halves & ~is_context
         keys, total = Signal(range(CONTEXT_KEYS + 1)), Signal(range(2 * CONTEXT_KEYS + 1))
         accumulate, finish, same = Signal(), Signal(), Signal()
         mine_tiles = Mux(is_context, context.d_tiles, 1)
@@ -52,7 +53,11 @@ class OpenGroups(wiring.Component):
             accumulate.eq(is_product & Mux(is_context, context.accumulate, matmul.accumulate)),
             finish.eq(Mux(is_context, context.finish, matmul.finish)),
             same.eq(
-                is_open & (of_context == is_context) & (rows == matmul.rows) & (tiles == mine_tiles)
+                is_open
+                & (of_context == is_context)
+                & (rows == matmul.rows)
+                & (tiles == mine_tiles)
+                & (halves == mine_halves)
             ),
             total.eq(Mux(accumulate, keys, 0) + Mux(is_context, mine_keys, 0)),
             self.wrong.eq(
@@ -66,6 +71,7 @@ class OpenGroups(wiring.Component):
                 of_context.eq(is_context),
                 rows.eq(matmul.rows),
                 tiles.eq(mine_tiles),
+                halves.eq(mine_halves),
                 keys.eq(total),
             ]
         return m

@@ -60,7 +60,8 @@ def tile_layout(cfg: Config) -> data.StructLayout:
 def pass_layout(cfg: Config) -> data.StructLayout:
     """Rows that stream against one tile (sequencer -> row streamer).
 
-    Row m is at ``addr + m * stride``, its statistic at ``rowstat + m``. ``first`` overwrites the
+    Row m is at ``addr + m * stride``, its statistic at ``rowstat + m``. In ``halves`` each row
+    streams twice, its lower half first, and ``rows`` counts both. ``first`` overwrites the
     accumulators of ``slot``, ``last`` completes the group and latches the row scales beside them.
     ``observe``: the rows go to the key filter and not to the array (no tile belongs to it).
     ``retire`` ends an instruction that has no job (without ``finish``).
@@ -71,6 +72,7 @@ def pass_layout(cfg: Config) -> data.StructLayout:
             "stride": operand(Opcode.MATMUL, "a_stride"),
             "rows": operand(Opcode.MATMUL, "rows"),  # minus one
             "mode": operand(Opcode.MATMUL, "a_mode"),  # isa.AMode
+            "halves": 1,
             "row_scale": operand(Opcode.MATMUL, "row_scale"),  # isa.RowScale
             "rowstat": operand(Opcode.MATMUL, "a_rowstat"),
             "slot": slot_bits(cfg),
@@ -103,6 +105,7 @@ def job_layout(cfg: Config) -> data.StructLayout:
     return data.StructLayout(
         {
             "rows": operand(Opcode.MATMUL, "rows"),  # minus one
+            "halves": 1,  # two accumulator rows make one
             "slot": slot_bits(cfg),
             # word of row 0; row m is at out_addr + m * out_stride
             "out_addr": operand(Opcode.MATMUL, "out_addr"),

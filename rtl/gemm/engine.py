@@ -28,7 +28,6 @@ from transept.rtl.interfaces import (
     stat_read,
     stat_write,
 )
-from transept.rtl.memory.arbiter import PortArbiter
 
 __all__ = ["GemmEngine"]
 
@@ -44,7 +43,8 @@ class GemmEngine(wiring.Component):
     -------
     those of ``engine_members``, and
     act_read : Out(act_read), must always be ready; act_write : Out(act_write)
-    stat_read : Out(stat_read); stat_write : Out(stat_write)
+    stat_read : Out(stat_read), of tiles; param_read : Out(stat_read), of channel parameters
+    stat_write : Out(stat_write)
     rowstat_read : Out(rowstat_read), of the row streamer
     epilogue_rowstat_read : Out(rowstat_read); rowstat_write : Out(rowstat_write)
     clipped : Out(always-ready stream of clipped_layout)
@@ -61,6 +61,7 @@ class GemmEngine(wiring.Component):
     act_read: wiring.PureInterface
     act_write: wiring.PureInterface
     stat_read: wiring.PureInterface
+    param_read: wiring.PureInterface
     stat_write: wiring.PureInterface
     rowstat_read: wiring.PureInterface
     epilogue_rowstat_read: wiring.PureInterface
@@ -86,6 +87,7 @@ class GemmEngine(wiring.Component):
                 "act_read": Out(act_read(cfg)),
                 "act_write": Out(act_write(cfg)),
                 "stat_read": Out(stat_read(cfg)),
+                "param_read": Out(stat_read(cfg)),
                 "stat_write": Out(stat_write(cfg)),
                 "rowstat_read": Out(rowstat_read(cfg)),
                 "epilogue_rowstat_read": Out(rowstat_read(cfg)),
@@ -104,8 +106,6 @@ class GemmEngine(wiring.Component):
         m.submodules.array = array = SystolicArray(cfg)
         m.submodules.accumulators = sums = Accumulators(cfg, latency=array.latency)
         m.submodules.epilogue = epilogue = Epilogue(cfg)
-        # parameters are few words that a whole group waits for, tiles are read ahead
-        m.submodules.reads = reads = PortArbiter(stat_read(cfg), 2, urgent=True)
 
         connect(m, sequencer.tiles, loader.tiles)
         connect(m, sequencer.passes, streamer.passes)
@@ -113,8 +113,6 @@ class GemmEngine(wiring.Component):
         connect(m, streamer.scale_write, sums.scale_write)
         connect(m, loader.sums, epilogue.columns)
         connect(m, epilogue.acc_read, sums.read)
-        connect(m, epilogue.param_read, reads.clients[0])
-        connect(m, loader.read, reads.clients[1])
 
         connect(m, flipped(self.instr), sequencer.instr)
         if cfg.blocks.activation:
@@ -124,7 +122,8 @@ class GemmEngine(wiring.Component):
         for inner, port in {
             streamer.act_read: self.act_read,
             streamer.rowstat_read: self.rowstat_read,
-            reads.port: self.stat_read,
+            loader.read: self.stat_read,
+            epilogue.param_read: self.param_read,
             epilogue.act_write: self.act_write,
             epilogue.stat_write: self.stat_write,
             epilogue.rowstat_read: self.epilogue_rowstat_read,

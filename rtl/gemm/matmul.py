@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,6 +31,7 @@ class MatmulExpander(wiring.Component):
     groups: stream.Interface
 
     def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
         self._cfg = cfg
         super().__init__(
             {
@@ -68,7 +69,7 @@ class MatmulExpander(wiring.Component):
                 param.eq(param + PARAMETER_WORDS),
             ]
 
-        group = self.groups.payload
+        group, halves = self.groups.payload, op.halves & int(self._cfg.blocks.halves)
         m.d.comb += [
             group.passes.eq(op.k_tiles - 1),
             group.tile_step.eq(op.b_k),
@@ -79,11 +80,13 @@ class MatmulExpander(wiring.Component):
             group.tile.finishes.eq(op.finish),
             group.row.addr.eq(op.a_addr),
             group.row.stride.eq(op.a_stride),
-            group.row.rows.eq(op.rows),
+            group.row.rows.eq(Mux(halves, Cat(Const(1, 1), op.rows), op.rows)),
             group.row.mode.eq(op.a_mode),
+            group.row.halves.eq(halves),
             group.row.row_scale.eq(op.row_scale),
             group.row.rowstat.eq(op.a_rowstat),
             group.job.rows.eq(op.rows),
+            group.job.halves.eq(halves),
             group.job.out_addr.eq(out_addr),
             group.job.out_stride.eq(op.out_stride),
             group.job.out_mode.eq(op.out_mode),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,8 +28,8 @@ PRODUCT_LATENCY = 1
 def requantise_layout(cfg: Config) -> data.StructLayout:
     """``epilogue_lanes`` accumulators of one row with their parameters.
 
-    ``column_sum`` is that of the stationary tiles for CONTEXT, else 0; ``row_shift`` includes the
-    exponent of the row.
+    ``column_sum`` is that of the stationary tiles for CONTEXT, what the lower ``halves`` of rows
+    add, or 0; ``row_shift`` includes the exponent of the row.
     """
     lanes = cfg.engines.epilogue_lanes
     column_sum = column_sums_layout(cfg).elem_shape
@@ -37,6 +37,7 @@ def requantise_layout(cfg: Config) -> data.StructLayout:
         {
             "acc": data.ArrayLayout(signed(ACCUMULATOR_BITS), lanes),
             "column_sum": data.ArrayLayout(column_sum, lanes),
+            "halves": 1,
             "channel": data.ArrayLayout(CHANNEL, lanes),
             "row_multiplier": MULTIPLIER_BITS,
             "row_shift": ROW_SHIFT_BITS,
@@ -51,7 +52,7 @@ class Requantiser(wiring.Component):
 
     ::
 
-        a = sat25(round((acc + 127 * column_sum) / 2**pre))
+        a = sat25(round((acc + (1 if halves else 127) * column_sum) / 2**pre))
         v = sat25(round(a * multiplier / 2**shift))
         z = sat25(round(v * row_multiplier / 2**row_shift))
         y = sat16(round((z + bias) / 2**out_shift))
@@ -104,7 +105,7 @@ class Requantiser(wiring.Component):
             channel = self.i.channel[lane]
             total = Signal(signed(ACCUMULATOR_BITS + 1), name=f"total_{lane}")
             column_sum = self.i.column_sum[lane]
-            m.d.sync += total.eq(self.i.acc[lane] + column_sum * OFFSET)
+            m.d.sync += total.eq(self.i.acc[lane] + column_sum * Mux(self.i.halves, 1, OFFSET))
             a, a_clipped = self._shift(m, f"pre_{lane}", total, pre, FACTOR_BITS)
             v, v_clipped = self._scale(
                 m,

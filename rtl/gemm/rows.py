@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
 from transept.golden.isa import Opcode
+from transept.golden.numerics.requantise import HALF_BITS
 from transept.rtl.arith.fixed import index_bits, select
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.gemm.accumulator import ACC_READ_LATENCY, accumulator_read
@@ -47,8 +48,10 @@ class RowReader(wiring.Component):
     """Turns jobs into beats of ``epilogue_lanes`` accumulators with their parameters.
 
     A row is ``tile / epilogue_lanes`` beats in consecutive cycles, or ``activation_interval`` apart
-    if they go through the activation. A job begins once its group is complete; if it is prepared by
-    then and a row takes at least two cycles, there is no gap after the job before.
+    if they go through the activation. Of a row in halves two rows of accumulators are read, the
+    lower one first, which joins the upper one as column sums do. A job begins once its group is
+    complete; if it is prepared by then and a row takes at least two cycles, there is no gap after
+    the job before.
 
     Members
     -------
@@ -96,11 +99,14 @@ class RowReader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        taken, first, last = self._request(m)
-        arrives, opens, closes = (
-            delay(m, flag, ACC_READ_LATENCY) for flag in (taken, taken & first, taken & last)
+        taken, first, last, lower, upper = self._request(m)
+        whole = taken & ~lower
+        arrives, opens, closes, keeps, joins = (
+            delay(m, flag, ACC_READ_LATENCY)
+            for flag in (whole, whole & first, whole & last, taken & lower, whole & upper)
         )
-        m.d.sync += self.slot_free.eq(taken & last)
+        joined = self._keep(m, keeps, joins)
+        m.d.sync += self.slot_free.eq(whole & last)
         m.d.comb += [
             self.columns_slot.eq(self.prepared.payload.job.slot),
             self.columns_wanted.eq(self.prepared.valid & self.prepared.payload.job.columns),
@@ -111,17 +117,18 @@ class RowReader(wiring.Component):
         with m.If(opens):
             m.d.sync += active.eq(self.prepared.payload)
         position = self._count_beats(m, active.job.activation, arrives)
-        self._form_beats(m, active, position, arrives, opens)
+        self._form_beats(m, active, position, arrives, opens, joined)
         self._form_results(m, active, position, arrives, opens, closes)
         return m
 
-    def _request(self, m: Module) -> tuple[Value, Value, Value]:
-        """Read the rows of one job after the other; results: accepted, first row, last row."""
+    def _request(self, m: Module) -> tuple[Value, ...]:
+        """Read the rows of one job after the other; results: accepted, first row, last row, the
+        lower half of a row, the upper one."""
         cfg, job = self._cfg, self.prepared.payload.job
         complete = Signal(range(2 * cfg.geometry.acc_slots + 1))  # groups not yet begun
         reading, first, begun = Signal(), Signal(), Signal()
         left, pause = Signal(job.rows.shape()), Signal(range(self._beats * self._interval))
-        slow = Signal()
+        slow, halves, lower = Signal(), Signal(), Signal()
         cycles = Mux(slow, self._beats * self._interval, self._beats)
         read = self.acc_read
 
@@ -133,25 +140,43 @@ class RowReader(wiring.Component):
             complete.eq(complete + self.group_done - begin),
             # the job stays in place until its first row arrives
             begun.eq((begun | begin) & ~self.prepared.ready),
-            pause.eq(Mux(taken, cycles - 1, Mux(pause == 0, 0, pause - 1))),
+            # the upper half follows the lower one at once
+            pause.eq(Mux(taken & ~lower, cycles - 1, Mux(pause == 0, 0, pause - 1))),
         ]
         with m.If(taken):
             m.d.sync += [
-                first.eq(0),
-                left.eq(left - 1),
+                first.eq(first & lower),
+                lower.eq(halves & ~lower),
+                left.eq(left - ~lower),
                 read.row.eq(read.row + 1),
-                reading.eq(~last),
+                reading.eq(~last | lower),
             ]
         with m.If(begin):
             m.d.sync += [
                 reading.eq(1),
                 first.eq(1),
                 slow.eq(job.activation),
+                halves.eq(job.halves),
+                lower.eq(job.halves),
                 left.eq(job.rows),
                 read.slot.eq(job.slot),
                 read.row.eq(0),
             ]
-        return taken, first, last
+        return taken, first, last, lower, halves
+
+    def _keep(self, m: Module, keeps: Value, joins: Value) -> data.View:
+        """Keep the lower half of a row until the upper one arrives; what it adds to it, 0 if there
+        are no halves."""
+        columns = self.columns.payload.shape()
+        joined = Signal(columns)
+        if self._cfg.blocks.halves:
+            kept = Signal(columns, reset_less=True)
+            with m.If(keeps):
+                for low, accumulator in zip(kept, self.acc_read.data, strict=True):
+                    m.d.sync += low.eq(accumulator >> HALF_BITS)
+            with m.If(joins):
+                m.d.comb += joined.eq(kept)
+        return joined
 
     def _count_beats(self, m: Module, activated: Value, arrives: Value) -> Signal:
         """Beat of the row that arrived last."""
@@ -174,7 +199,13 @@ class RowReader(wiring.Component):
         return position
 
     def _form_beats(
-        self, m: Module, active: data.View, position: Signal, arrives: Value, opens: Value
+        self,
+        m: Module,
+        active: data.View,
+        position: Signal,
+        arrives: Value,
+        opens: Value,
+        joined: data.View,
     ) -> None:
         beat, job = self.beat, active.job
         accumulators = Signal(self.acc_read.data.shape())
@@ -187,14 +218,15 @@ class RowReader(wiring.Component):
                 multiplier.eq(self.acc_read.multiplier),
                 exponent.eq(self.acc_read.exponent),
             ]
-        with m.If(opens):
-            columns = self.prepared.payload.job.columns
-            m.d.sync += sums.eq(Mux(columns, self.columns.payload.as_value(), 0))
+        with m.If(arrives & (opens | job.halves)):
+            columns = opens & self.prepared.payload.job.columns
+            m.d.sync += sums.eq(Mux(columns, self.columns.payload.as_value(), joined.as_value()))
 
         shift, largest = job.row_shift + exponent, (1 << ROW_SHIFT_BITS) - 1
         m.d.comb += [
             beat.row_multiplier.eq(multiplier),
             beat.row_shift.eq(Mux(shift > largest, largest, shift)),
+            beat.halves.eq(job.halves),
             beat.pre.eq(job.pre),
             beat.out_shift.eq(job.out_shift),
         ]

@@ -27,7 +27,8 @@ __all__ = ["RowStreamer"]
 
 
 class RowStreamer(wiring.Component):
-    """Streams passes: row m is the word at ``addr + m * stride``, raw or quantised by its maximum.
+    """Streams passes: row m is the word at ``addr + m * stride``, raw or quantised by its maximum,
+    to 8 bits or to two halves, the lower one first.
 
     A row takes ENTRY_DELAY cycles from its issue to the array, always; rows of consecutive passes
     follow each other without a bubble. Before its first row a pass waits for ``tile_ready``, and
@@ -79,6 +80,7 @@ class RowStreamer(wiring.Component):
                 "scale": 1,  # the row scale is written
                 "row_scale": operand(isa.Opcode.MATMUL, "row_scale"),
                 "quantise": 1,
+                "low": 1,  # the lower half
                 "statistic": 1,  # rowstat is read
                 "observe": 1,
                 "swap": 1,
@@ -137,6 +139,7 @@ class RowStreamer(wiring.Component):
             quantiser.i.row.eq(self.act_read.data),
             quantiser.i.scale.eq(factor.o.payload.scale),
             quantiser.i.raw.eq(~rows[scaled].quantise),
+            quantiser.i.low.eq(rows[scaled].low),
         ]
         row_max = self._row_max(m, scaled - found)
         self._write_scale(m, valid[scaled], rows[scaled], factor.o.payload, row_max)
@@ -151,6 +154,7 @@ class RowStreamer(wiring.Component):
         rowstat, next_rowstat = Signal.like(current.rowstat), Signal.like(current.rowstat)
         first, last = Signal(init=1), index == current.rows  # first: index is 0
         row = Signal(self._row)
+        lower = current.halves & ~index[0]
 
         starts = first & ~current.observe
         opens = starts & current.first
@@ -171,6 +175,7 @@ class RowStreamer(wiring.Component):
             row.statistic.eq(
                 (current.mode == isa.AMode.DYNAMIC) | (current.row_scale != isa.RowScale.ONE)
             ),
+            row.low.eq(lower),
             row.observe.eq(current.observe),
             row.swap.eq(first),
             row.retire.eq(current.retire & last),
@@ -179,8 +184,8 @@ class RowStreamer(wiring.Component):
             m.d.sync += [
                 index.eq(Mux(last, 0, index + 1)),
                 first.eq(last),
-                next_addr.eq(addr + current.stride),
-                next_rowstat.eq(rowstat + 1),
+                next_addr.eq(addr + Mux(lower, 0, current.stride)),
+                next_rowstat.eq(rowstat + ~lower),
             ]
         return row, addr, rowstat
 

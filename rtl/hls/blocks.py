@@ -79,6 +79,7 @@ class HlsRequantiser(Requantiser):
             inputs = {
                 "acc": self.i.acc[lane],
                 "column_sum": self.i.column_sum[lane],
+                "halves": self.i.halves,
                 **{name: self.i.channel[lane][name] for name in ("multiplier", "shift", "bias")},
                 **{name: self.i[name] for name in shared},
             }

@@ -104,12 +104,26 @@ class Bank(wiring.Component):
         return m
 
 
-def read_word(m: Module, port: wiring.PureInterface, shape: ShapeLike, banks: list[Bank]) -> None:
+def read_word(
+    m: Module,
+    port: wiring.PureInterface,
+    shape: ShapeLike,
+    banks: list[Bank],
+    addressed: list[tuple[Value, Value]] | None = None,
+) -> None:
     """The second cycle of a read port over ``banks``: the word of the page that was asked is
-    registered. One multiplexer over all pages is smaller than one in each bank and one behind."""
+    registered. One multiplexer over all pages is smaller than one in each bank and one behind.
+
+    addressed: for each bank, whether it is asked and at which address, if not as ``port`` says.
+    """
+    asked = addressed or [(Const(1), port.addr)] * len(banks)
     pages = [page for bank in banks for page in bank.span.pages()]
     words = [Value.cast(word) for bank in banks for word in bank.pages]
-    hits = [page.holds(port.addr) for page in pages]
+    hits = [
+        mine & page.holds(addr)
+        for bank, (mine, addr) in zip(banks, asked, strict=True)
+        for page in bank.span.pages()
+    ]
     index, arriving = Signal(range(len(pages))), Signal()
     word = Signal(shape, reset_less=True)
     m.d.sync += arriving.eq(port.en & port.ready)

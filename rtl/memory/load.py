@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden.config import Config
 from transept.golden.isa import Memory, Opcode
+from transept.golden.layouts import BLOCK_WORDS
 from transept.golden.registers import Stall
 from transept.rtl.gemm.table import table_write
 from transept.rtl.interfaces import (
@@ -15,9 +16,11 @@ from transept.rtl.interfaces import (
     engine_members,
     instruction_layout,
     rowstat_write,
+    stat_beside,
     stat_write,
 )
 from transept.rtl.memory.bank import any_of
+from transept.rtl.memory.expander import Expander
 from transept.rtl.memory.magnitude import RowMagnitude
 from transept.rtl.memory.queue import Queue
 from transept.rtl.memory.reader import beat_layout
@@ -52,6 +55,7 @@ class LoadEngine(wiring.Component):
     request : Out(stream of request_layout)
     beats : In(stream of beat_layout)
     act_write, stat_write, rowstat_write : Out, ports of the on-chip memories
+    stat_beside : Out(stat_beside), if there are packed weights
     vparam : Out(vparam_write), table : Out(table_write), if those memories are built
     violation : Out(violation_layout), sticky; the engine stops until reset
     illegal_operand : Out(1), high for one cycle when an int8 element for ACT was -128
@@ -65,10 +69,12 @@ class LoadEngine(wiring.Component):
         self._cfg = cfg
         vparam = {"vparam": Out(vparam_write(cfg))} if cfg.blocks.norm else {}
         table = {"table": Out(table_write(cfg))} if cfg.blocks.activation else {}
+        beside = {"stat_beside": Out(stat_beside(cfg))} if cfg.blocks.packed else {}
         super().__init__(
             engine_members()
             | vparam
             | table
+            | beside
             | {
                 "windows": In(windows_layout()),
                 "request": Out(stream.Signature(request_layout())),
@@ -104,7 +110,14 @@ class LoadEngine(wiring.Component):
             self.beats.ready.eq(unpacker.beats.ready),
             self.retire.eq(magnitude.retire),
         ]
-        self._write(m, unpacker.o, magnitude.i)
+        words, passes = unpacker.o, Const(1)
+        if cfg.blocks.packed:
+            m.submodules.expander = expander = Expander(cfg)
+            connect(m, unpacker.o, expander.i)
+            connect(m, expander.beside, flipped(self.stat_beside))
+            m.d.comb += expander.takes.eq(self.stat_write.ready & magnitude.i.ready)
+            words, passes = expander.o, expander.passes
+        self._write(m, unpacker.o, words, passes, magnitude.i)
         self._report(m, unpacker)
         return m
 
@@ -114,10 +127,17 @@ class LoadEngine(wiring.Component):
         empty = (instr.rows == 0) | (instr.words == 0)
         wide = instr.wide & (instr.memory == Memory.ACT)
         stats = instr.stats & (instr.memory == Memory.ACT)
+        packed = instr.packed & (instr.memory == Memory.STAT) & int(self._cfg.blocks.packed)
+        blocks = instr.words >> (BLOCK_WORDS.bit_length() - 1)
+        saved = (blocks << 3) + (blocks << 2) + blocks  # BLOCK_WORDS - PACKED_BLOCK each
+        words = Mux(packed, instr.words - saved, instr.words)
         accept = Signal()
         m.d.comb += [
             same_fields(walker.i.payload, instr),
             same_fields(placements.i.payload, instr),
+            walker.i.payload.words.eq(words),
+            placements.i.payload.words.eq(words),
+            placements.i.payload.blocks.eq(Mux(packed, blocks, 0)),
             walker.i.payload.wide.eq(wide),
             placements.i.payload.wide.eq(wide),
             placements.i.payload.stats.eq(stats),
@@ -127,40 +147,54 @@ class LoadEngine(wiring.Component):
             placements.i.valid.eq(accept),
         ]
 
-    def _write(self, m: Module, o: stream.Interface, measured: stream.Interface) -> None:
-        """The word to its memory and, in the same cycle, to the statistics."""
-        item = o.payload
-        bytes_ = Cat(element[:8] for element in item.word)
-        ports = {
-            Memory.ACT: (self.act_write, item.word, self.act_write.ready),
-            Memory.STAT: (self.stat_write, bytes_, self.stat_write.ready),
-        }
+    def _write(
+        self,
+        m: Module,
+        plain: stream.Interface,
+        o: stream.Interface,
+        passes: Value,
+        measured: stream.Interface,
+    ) -> None:
+        """The word to its memory and, in the same cycle, to the statistics.
+
+        plain: words as they come; o: those that leave the expander, which ``passes`` words or has
+        some of its own. A plain word that has to wait for these is written in every cycle until
+        then, so that the other memories need not know.
+        """
+        word, item = plain.payload, o.payload
+        low = Cat(element[:8] for element in word.word)
+        ports = {Memory.ACT: (self.act_write, word.word)}
         if self._cfg.blocks.norm:
-            ports[Memory.VPARAM] = (self.vparam, bytes_, Const(1))
+            ports[Memory.VPARAM] = (self.vparam, low)
         if self._cfg.blocks.activation:
-            ports[Memory.TABLE] = (self.table, bytes_, Const(1))
-        offered = o.valid & ~item.empty & measured.ready
-        refused = Signal()
-        for kind, (port, value, ready) in ports.items():
+            ports[Memory.TABLE] = (self.table, low)
+        offered = plain.valid & ~word.coded & ~word.empty & measured.ready
+        for kind, (port, value) in ports.items():
             m.d.comb += [
-                port.en.eq(offered & (item.memory == kind)),
-                port.addr.eq(item.addr),
+                port.en.eq(offered & (word.memory == kind)),
+                port.addr.eq(word.addr),
                 Value.cast(port.data).eq(value),
             ]
-            with m.If(port.en):
-                m.d.comb += refused.eq(~ready)
+        act, stat = self.act_write, self.stat_write
+        # of a plain word; what memories say comes late, so nothing else is asked behind it
+        to_act, to_stat = (word.memory == kind for kind in (Memory.ACT, Memory.STAT))
+        accepted = word.empty | Mux(to_act, act.ready, ~to_stat | stat.ready)
         m.d.comb += [
-            self.stat_write.observe.eq(item.observe),
-            self.stat_write.summary.eq(item.summary),
-            self.stat_write.first.eq(item.first),
+            stat.en.eq(o.valid & ~item.empty & measured.ready & (item.memory == Memory.STAT)),
+            stat.addr.eq(item.addr),
+            Value.cast(stat.data).eq(Cat(element[:8] for element in item.word)),
+            stat.observe.eq(item.observe),
+            stat.summary.eq(item.summary),
+            stat.first.eq(item.first),
             same_fields(measured.payload, item),
+            measured.payload.word.eq(word.word),
             measured.payload.measure.eq(item.stats & ~item.empty),
             measured.payload.entry.eq(item.rowstat),
-            measured.valid.eq(o.valid & ~refused),
-            o.ready.eq(measured.ready & ~refused),
+            measured.valid.eq(o.valid & Mux(passes, accepted, stat.ready)),
+            o.ready.eq(measured.ready & accepted),
         ]
-        checked = self.act_write.en & self.act_write.ready & ~item.wide
-        illegal = any_of([element == -128 for element in item.word])
+        checked = act.en & act.ready & ~word.wide
+        illegal = any_of([element == -128 for element in word.word])
         m.d.sync += self.illegal_operand.eq(checked & illegal)
 
     def _report(self, m: Module, unpacker: Unpacker) -> None:

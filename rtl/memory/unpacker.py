@@ -8,7 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
 from transept.golden.isa import Opcode
+from transept.rtl.arith.fixed import index_bits
 from transept.rtl.interfaces import act_word, operand
+from transept.rtl.memory.blocks import BLOCK_BITS, CODE_WORDS, BlockWalk
 from transept.rtl.memory.skid import Skid
 from transept.rtl.memory.walker import same_fields
 
@@ -16,10 +18,12 @@ __all__ = ["Unpacker", "placement_layout", "word_layout"]
 
 
 def placement_layout() -> data.StructLayout:
-    """Where rows go on chip: operands of LOAD. ``rows`` or ``words`` may be 0."""
+    """Where rows go on chip: operands of LOAD. ``rows`` or ``words`` may be 0; ``words`` are those
+    in DRAM, with ``blocks`` of four-bit weights in front of each row."""
     names = ("memory", "wide", "stats", "addr", "stride", "rowstat", "rows", "words")
     observed = ("observe", "phase", "summary")
-    return data.StructLayout({name: operand(Opcode.LOAD, name) for name in (*names, *observed)})
+    fields = {name: operand(Opcode.LOAD, name) for name in (*names, *observed)}
+    return data.StructLayout(fields | {"blocks": BLOCK_BITS})
 
 
 def word_layout(cfg: Config) -> data.StructLayout:
@@ -27,12 +31,17 @@ def word_layout(cfg: Config) -> data.StructLayout:
 
     ``last`` ends its row, whose statistic is ``rowstat``; ``final`` ends its instruction;
     ``empty``: there is no word, only the end of an instruction that moves nothing. With ``observe``
-    the word belongs to key summary ``summary``, which its ``first`` word begins.
+    the word belongs to key summary ``summary``, which its ``first`` word begins. A ``coded`` one is
+    part of a block of four-bit weights: the word of scales or minima of that number, or one of
+    ``codes``, whose ``addr`` is that of the first word that it becomes.
     """
     names = ("memory", "wide", "stats", "addr", "rowstat", "observe", "summary")
     return data.StructLayout(
         {
             **{name: operand(Opcode.LOAD, name) for name in names},
+            "coded": 1,
+            "codes": 1,
+            "number": index_bits(CODE_WORDS),
             "empty": 1,
             "first": 1,
             "last": 1,
@@ -114,6 +123,19 @@ class Unpacker(wiring.Component):
             placed.payload.complete.eq(last_beat | empty),
             placed.payload.data.eq(self.beats.payload),
         ]
+        if self._cfg.blocks.packed:
+            m.submodules.blocks = blocks = BlockWalk(self._cfg)
+            m.d.comb += [
+                blocks.moves.eq(~active | fill),
+                blocks.begins.eq(~active | ends | (last_beat & last_word)),
+                blocks.advances.eq(last_beat),
+                blocks.blocks.eq(Mux(~active | ends, new.blocks, place.blocks)),
+                *(
+                    placed.payload[name].eq(getattr(blocks, name))
+                    for name in ("coded", "codes", "number")
+                ),
+                placed.payload.addr.eq(place.addr + blocks.offset),
+            ]
         with m.If(~active | fill):
             m.d.sync += beat.eq(beat + 1)
             with m.If(~active | ends):

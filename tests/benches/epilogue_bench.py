@@ -108,7 +108,8 @@ class Surroundings:
             pins.set("acc_read__data", [0x5A5A5A] * CFG.tile)
         else:
             job, row = read
-            multiplier, exponent = job["row_multiplier"][row], job["row_exponent"][row]
+            of_row = row >> job["halves"]
+            multiplier, exponent = job["row_multiplier"][of_row], job["row_exponent"][of_row]
             pins.put("acc_read", data=job["acc"][row], multiplier=multiplier, exponent=exponent)
         addr, value = self.stat_reads.popleft(), self.rowstat_reads.popleft()
         pins.set("param_read__data", [0x5A] * CFG.tile if addr is None else self.work.stat[addr])
@@ -139,7 +140,7 @@ class Surroundings:
         if pins.raw("slot_free"):
             self.undrained -= 1
             self.read_jobs += 1
-            assert self.row_reads >= sum(j["rows"] for j in self.work.jobs[: self.read_jobs])
+            assert self.row_reads >= sum(len(j["acc"]) for j in self.work.jobs[: self.read_jobs])
 
     def record(self):
         pins = self.pins

@@ -13,6 +13,7 @@ from transept.golden.numerics.requantise import (
     ActivationTable,
     ChannelParameters,
     activation,
+    join_halves,
     requantise,
 )
 from transept.golden.numerics.softmax import CONTEXT_KEYS
@@ -86,12 +87,16 @@ class Workload:
             "tally": int(rng.integers(0, TALLIES)),
             "retire": int(rng.integers(0, 2)),
         } | self.fixed
+        of_rows = not (job["columns"] or job["masked"]) and cfg.blocks.halves
+        in_halves = of_rows and 2 * job["rows"] <= cfg.geometry.max_rows
+        job["halves"] = int(in_halves and rng.random() < 0.4)
         self.add_operands(job)
         return job
 
     def add_operands(self, job):
-        cfg, rng, shape = self.cfg, self.rng, (job["rows"], self.cfg.tile)
-        job["acc"] = self.accumulators(shape)
+        cfg, rng = self.cfg, self.rng
+        # in the order in which they are read, of halves the lower one first
+        job["acc"] = self.accumulators((job["rows"] << job["halves"], cfg.tile))
         job["row_multiplier"] = rng.integers(0, (1 << 16) + 1, job["rows"])
         job["row_exponent"] = rng.integers(0, 24, job["rows"])
         job["sums"] = rng.integers(-127 * CONTEXT_KEYS, 127 * CONTEXT_KEYS + 1, cfg.tile)
@@ -122,8 +127,11 @@ class Workload:
             channels = ChannelParameters(
                 same * job["multiplier"], same * job["channel_shift"], 0 * same
             )
+        acc = job["acc"] + 127 * job["columns"] * job["sums"]
+        if job["halves"]:
+            acc = join_halves(acc[1::2], acc[::2])
         y = requantise(
-            job["acc"] + 127 * job["columns"] * job["sums"],
+            acc,
             channels,
             job["row_multiplier"],
             job["row_exponent"],

@@ -100,7 +100,9 @@ async def passes_have_no_bubbles(dut):
     batch += programs.matmul(rows=2 * CFG.tile, k_tiles=3, n_tiles=1, **plain)
     batch += programs.matmul(rows=2 * CFG.tile + 1, k_tiles=6, n_tiles=1, **plain)
     await driver.batch(batch)
-    assert len(driver.active) == sum((i.rows + 1) * i.k_tiles * i.n_tiles for i in batch)
+    rows = [(i.rows + 1) << i.halves for i in batch]
+    wanted = [count * i.k_tiles * i.n_tiles for count, i in zip(rows, batch, strict=True)]
+    assert len(driver.active) == sum(wanted)
     assert idle(driver) == (0, {})
     assert driver.active[0] - driver.issued[0] < START_CYCLES
 

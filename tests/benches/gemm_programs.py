@@ -138,7 +138,9 @@ class GemmPrograms:
         if output is None:
             return []
         stride = k_tiles + rng.randint(0, 3)
-        a_mode = rng.choice(list(AMode))
+        a_mode = fixed.get("a_mode", rng.choice(list(AMode)))
+        few = 2 * rows <= self.cfg.geometry.max_rows and self.cfg.blocks.halves
+        halves = int(few and a_mode == AMode.DYNAMIC and rng.random() < 0.5)
         scales = [RowScale.ONE, RowScale.ROW_MAX]
         operands = {
             "rows": rows - 1,
@@ -148,6 +150,7 @@ class GemmPrograms:
             "a_addr": rng.randrange(max(1, self.act - stride * rows)),
             "a_stride": stride,
             "a_mode": a_mode,
+            "halves": halves,
             "a_rowstat": rng.randrange(self.rowstat - rows + 1),
             "b_transposed": rng.randint(0, 1),
             "activation": rng.randint(0, 1),
@@ -174,14 +177,18 @@ class GemmPrograms:
 
     def chain(self) -> list[Instruction]:
         """A sum over k in several MATMULs."""
-        rows = self.rows()
-        last = self.matmul(rows=rows, n_tiles=1, accumulate=1)
+        rows, mode = self.rows(), {}
+        if 2 * rows <= self.cfg.geometry.max_rows and self.cfg.blocks.halves:
+            halves = self.rng.randint(0, 1)
+            mode = {"halves": halves} | ({"a_mode": AMode.DYNAMIC} if halves else {})
+        last = self.matmul(rows=rows, n_tiles=1, accumulate=1, **mode)
         if not last:
             return []
         free, parts = dict(self.free), []
         for index in range(self.rng.randint(1, 3)):
             self.free = dict(free)
-            parts += self.matmul(rows=rows, n_tiles=1, accumulate=int(index > 0), finish=0)
+            shared = {"rows": rows, "n_tiles": 1, "finish": 0, **mode}
+            parts += self.matmul(accumulate=int(index > 0), **shared)
             if len(parts) <= index:
                 self.free = free
                 return []

@@ -88,4 +88,12 @@ class GemmSystem(wiring.Component):
                 m.d.comb += read.ready.eq(1)
                 late = ACT_GEMM_READ_LATENCY if name == "act" else STAT_READ_LATENCY
                 m.d.comb += Value.cast(read.data).eq(delay(m, get.data, late - 1))
+            if name == "stat":
+                other, port = ram.read_port(), engine.param_read
+                m.d.comb += [
+                    port.ready.eq(1),
+                    other.en.eq(port.en),
+                    other.addr.eq(port.addr),
+                    Value.cast(port.data).eq(delay(m, other.data, late - 1)),
+                ]
         return m

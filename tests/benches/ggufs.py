@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gguf import GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter
+from gguf.quants import quantize
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM
 
+Q4 = GGMLQuantizationType.Q4_1
 LAYERS, HEADS, KV_HEADS, HIDDEN = 2, 4, 2, 32
 WORDS = ["<end>", "<start>", *sorted(ByteLevel.alphabet()), "he", "1Ġ"]
 MERGES = ["h e", "1 Ġ"]
@@ -88,9 +90,13 @@ def tensors(model: LlamaForCausalLM) -> dict[str, torch.Tensor]:
 
 
 def write(
-    path: Path, told: dict[str, Any], weights: dict[str, torch.Tensor], kind: str = "llama"
+    path: Path,
+    told: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    kind: str = "llama",
+    four_bits: bool = False,
 ) -> Path:
-    """A file; kind: its architecture."""
+    """A file; kind: its architecture; four_bits: weights of layers are Q4_1, where they can be."""
     writer = GGUFWriter(path, kind)
     for name, value in told.items():
         if isinstance(value, list):
@@ -102,7 +108,11 @@ def write(
         else:
             writer.add_uint32(name, value)
     for name, weight in weights.items():
-        writer.add_tensor(name, weight.detach().contiguous().numpy())
+        array = weight.detach().contiguous().numpy()
+        if four_bits and name.startswith("blk") and weight.dim() == 2 and weight.shape[1] % 32 == 0:
+            writer.add_tensor(name, quantize(array, Q4), raw_dtype=Q4)
+        else:
+            writer.add_tensor(name, array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

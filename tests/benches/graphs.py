@@ -9,6 +9,7 @@ import numpy as np
 
 from transept.golden.filters import Causal, Dense, KeyFilter, TileThreshold, Window
 from transept.golden.graph import Dim, Graph, Operator, Value
+from transept.golden.numerics.four_bit import GROUP, FourBitWeights
 from transept.golden.numerics.norm import NormParameters
 from transept.golden.numerics.requantise import SEGMENTS, ActivationTable, ChannelParameters
 from transept.golden.ops import Add, Attention, Linear, Multiply, Norm, Rotary
@@ -333,6 +334,32 @@ def gated(
 def language_model(layers: int) -> Graph:
     """Layers of the shape of SmolLM2-135M, whose query heads share what they have."""
     return attentive(sharing(gated(1, 576, 9, 3, [1536] * layers, limit=4096)))
+
+
+def four_bits(graph: Graph, seed: int = 0) -> Graph:
+    """Rows in halves in every linear layer of int16 rows, and random weights of four bits where
+    they fit."""
+    rng = np.random.default_rng(seed)
+    ops = []
+    for op in graph.ops:
+        if isinstance(op, Linear) and graph.values[op.x].bits == 16:
+            op = dataclasses.replace(op, halves=True)
+            if op.weight.shape[1] % GROUP == 0:
+                packed = random_four_bits(rng, *op.weight.shape)
+                op = dataclasses.replace(op, weight=packed.unpack(), packed=packed)
+        ops.append(op)
+    return dataclasses.replace(graph, ops=tuple(ops))
+
+
+def random_four_bits(rng: np.random.Generator, n: int, k: int) -> FourBitWeights:
+    """Codes of all kinds; scales and minima that leave few weights at the limit."""
+    groups = (n, k // GROUP)
+    scale = rng.integers(200, 1800, groups)
+    return FourBitWeights(
+        rng.integers(0, 16, (n, k), np.uint8),
+        scale.astype(np.uint16),
+        (-scale * rng.integers(6, 10, groups) // 8).astype(np.int16),
+    )
 
 
 def sharing(graph: Graph) -> Graph:

@@ -262,6 +262,11 @@ def _changed_transfers(config: Config) -> Iterator[tuple[str, dict[str, int], st
     yield from _beyond("load", "rowstat", config.memories.rowstat_entries, "rowstat")
     yield "load", {"rowstat": far}, "rowstat address"
     yield "load", {"observe": 1}, "observe is for STAT, not ACT"
+    yield "load", {"packed": 1}, "packed is for STAT, not ACT"
+    yield "vparam", {"packed": 1}, "packed is for STAT, not VPARAM"
+    yield "stat", {"packed": 1}, "packed rows cannot be observed"
+    packed = {"packed": 1, "observe": 0, "rows": 1, "words": 64, "offset": WINDOW - 37 * tile}
+    yield "stat", packed, f"window .* {38 * tile} bytes exceeds its limit"
     for place in ("stat", "vparam", "table"):
         for flag in ("wide", "stats"):
             yield place, {flag: 1}, f"{flag} is for ACT, not {place.upper()}"
@@ -304,6 +309,11 @@ def _changed_products(config: Config) -> Iterator[tuple[str, dict[str, int], str
     yield "matmul", {"row_scale": 3}, "row_scale=3 is none of ONE, ROW_MAX, RECIPROCAL"
     dynamic = {"a_mode": AMode.DYNAMIC, "row_scale": RowScale.RECIPROCAL}
     yield "matmul", dynamic, "row_scale RECIPROCAL needs a_mode RAW"
+    yield "matmul", {"halves": 1}, "halves is for DYNAMIC, not RAW"
+    half = config.geometry.max_rows // 2
+    says = f"rows={half + 1} in halves exceed {half}, half of max_rows"
+    in_halves = {"halves": 1, "a_mode": AMode.DYNAMIC, "row_scale": RowScale.ONE}
+    yield "matmul", in_halves | {"rows": half}, says
     for place in ("open", "close"):
         yield place, {"n_tiles": 2}, "n_tiles=2 must be 1 when accumulators stay open"
     for place in ("matmul", "context"):

@@ -34,6 +34,7 @@ WIDTHS = {
         {
             "acc": -27,
             "column_sum": -20,
+            "halves": 1,
             "multiplier": 16,
             "shift": 5,
             "bias": -24,
@@ -103,7 +104,7 @@ def _requantiser(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.n
         at = np.flatnonzero((shifts == (pre, out_shift)).all(-1))
         clip = Clipping()
         y = requantise(
-            (x["acc"] + 127 * x["column_sum"])[at, None],
+            (x["acc"] + np.where(x["halves"], 1, 127) * x["column_sum"])[at, None],
             ChannelParameters(*(x[name][at, None] for name in ("multiplier", "shift", "bias"))),
             x["row_multiplier"][at],
             x["row_shift"][at],

@@ -18,6 +18,7 @@ from options import Options
 from transept.golden import layouts
 from transept.golden.config import Config
 from transept.golden.isa import AMode, Memory, Opcode, Operation, OutMode, RowScale
+from transept.golden.numerics.four_bit import GROUP, FourBitWeights
 from transept.golden.numerics.norm import NormParameters, inverse_count
 
 __all__ = [
@@ -40,12 +41,19 @@ ROW_BITS = {RowScale.ONE: 15, RowScale.ROW_MAX: 12, RowScale.RECIPROCAL: 6}
 
 
 def load(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
-    """LOAD to ACT with statistics, or to STAT. Options: memory, wide, rows, words."""
+    """LOAD to ACT with statistics, or to STAT, packed or not. Options: memory, wide, rows, words,
+    packed, blocks, tail (words of a packed row behind its blocks)."""
     bench, options = Bench(config, rng), Options(rng, fixed)
     memory = options.pick("memory", Memory.ACT, Memory.STAT)
     wide, rows = options.pick("wide", 0, 1), options.upto("rows", config.geometry.max_rows)
-    words = options.upto("words", 8)
+    words, packed = (
+        options.upto("words", 8),
+        options.pick("packed", *range(1 + config.blocks.packed)),
+    )
+    blocks, tail = options.pick("blocks", 0, 1, 2, 3), options.pick("tail", 0, 1, 8, 31)
     options.done()
+    if memory == Memory.STAT and packed:
+        return _packed(bench, min(rows, 3), max(1, blocks * layouts.BLOCK_WORDS + tail))
     if memory == Memory.STAT:
         size = rows * words
         addr = bench.load_stat(bench.rng.integers(-128, 128, (size, config.tile), np.int8))
@@ -54,6 +62,17 @@ def load(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     addr, stride, entry = bench.load_act(rows, words, wide=bool(wide))
     bench.store(addr, stride, rows, words)
     bench.dump_rowstat(entry, rows)
+    return bench.case()
+
+
+def _packed(bench: Bench, rows: int, words: int) -> Case:
+    """Any bytes as packed rows of so many words of STAT."""
+    addr, stride = bench.room(Memory.STAT, rows * (words + 2)), words + int(bench.rng.integers(3))
+    size = rows, layouts.packed_words(words) * bench.tile
+    data = bench.rng.integers(0, 256, size, np.uint8)
+    shape = {"rows": rows, "words": words, "stride": stride}
+    bench.load(Memory.STAT, data, addr, packed=1, **shape)
+    bench.store(addr, stride, rows, words, memory=Memory.STAT)
     return bench.case()
 
 
@@ -84,11 +103,15 @@ def _matrix(bench: Bench, k_tiles: int, n_tiles: int, transposed: bool) -> dict[
 
 def matmul(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     """One MATMUL. Options: rows, k_tiles, n_tiles, a_mode, row_scale, out_mode, activation,
-    transposed, stats, stats_keep."""
+    transposed, stats, stats_keep, halves, packed."""
     bench, options = Bench(config, rng), Options(rng, fixed)
     rows, k_tiles = options.upto("rows", config.geometry.max_rows), options.upto("k_tiles", 6)
     n_tiles = options.upto("n_tiles", 4)
     a_mode = options.pick("a_mode", *AMode)
+    halves = _halves(config, options, rows, a_mode)
+    packed = options.pick("packed", *range(1 + config.blocks.packed))
+    if packed:
+        k_tiles = GROUP // config.tile * max(1, k_tiles * config.tile // GROUP)
     scales = [*RowScale] if a_mode == AMode.RAW else [RowScale.ONE, RowScale.ROW_MAX]
     row_scale = options.pick("row_scale", *scales)
     tables = (0, 1) if config.blocks.activation else (0,)
@@ -97,7 +120,10 @@ def matmul(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     stats, keep = options.pick("stats", 0, 1), options.pick("stats_keep", 0, 1)
     options.done()
     a_addr, a_stride, a_rowstat = bench.load_act(rows, k_tiles, wide=a_mode == AMode.DYNAMIC)
-    b = _matrix(bench, k_tiles, n_tiles, transposed)
+    if packed:
+        b = _four_bit(bench, k_tiles, n_tiles)
+    else:
+        b = _matrix(bench, k_tiles, n_tiles, transposed)
     if table:
         bench.load_table()
     bits = 8 if out_mode != OutMode.ACT16 and not table else 16
@@ -113,6 +139,7 @@ def matmul(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
         a_addr=a_addr,
         a_stride=a_stride,
         a_mode=a_mode,
+        halves=halves,
         a_rowstat=a_rowstat,
         param=param,
         out_addr=out,
@@ -132,6 +159,31 @@ def matmul(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     return bench.case()
 
 
+def _halves(config: Config, options: Options, rows: int, a_mode: AMode) -> int:
+    """Whether the rows are streamed in halves."""
+    few = 2 * rows <= config.geometry.max_rows and a_mode == AMode.DYNAMIC
+    return options.pick("halves", *range(1 + (few and config.blocks.halves)))
+
+
+def _four_bit(bench: Bench, k_tiles: int, n_tiles: int) -> dict[str, int]:
+    """Random B of four bits, unpacked on its way to STAT."""
+    rng, tile = bench.rng, bench.tile
+    shape = (n_tiles * tile, k_tiles * tile)
+    groups = (shape[0], shape[1] // GROUP)
+    weights = FourBitWeights(
+        rng.integers(0, 16, shape, np.uint8),
+        rng.integers(0, 4096, groups).astype(np.uint16) >> rng.integers(0, 6, groups),
+        rng.integers(-2048, 2048, groups, np.int16),
+    )
+    words = k_tiles * tile
+    addr = bench.room(Memory.STAT, n_tiles * words)
+    packed = layouts.pack_four_bit(weights, tile)
+    shape = {"rows": n_tiles, "words": words, "stride": words}
+    bench.load(Memory.STAT, packed, addr, packed=1, **shape)
+    order = {"b_row": 1, "b_k": tile, "b_n": words}
+    return {"b_addr": addr, "b_transposed": 1} | order
+
+
 def _output(bench: Bench, rows: int, n_tiles: int, out_mode: OutMode) -> tuple[int, int, int]:
     """Room for a result and rowstat entries of known contents; (address, stride, entry)."""
     entry = bench.load_act(rows, 1, wide=True)[2]
@@ -143,9 +195,10 @@ def _output(bench: Bench, rows: int, n_tiles: int, out_mode: OutMode) -> tuple[i
 
 def split(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
     """One n tile whose k tiles are spread over several MATMULs. Options: rows, k_tiles, cuts (the
-    first k tile of every MATMUL but the first)."""
+    first k tile of every MATMUL but the first), halves."""
     bench, options = Bench(config, rng), Options(rng, fixed)
     rows = options.upto("rows", config.geometry.max_rows)
+    halves = _halves(config, options, rows, AMode.DYNAMIC)
     k_tiles = max(2, options.upto("k_tiles", 6))
     inner = rng.choice(np.arange(1, k_tiles), rng.integers(1, k_tiles), False)
     cuts = [0, *options.pick("cuts", sorted(inner.tolist())), k_tiles]
@@ -167,6 +220,7 @@ def split(config: Config, rng: np.random.Generator, **fixed: Any) -> Case:
             a_addr=a_addr + first,
             a_stride=a_stride,
             a_mode=AMode.DYNAMIC,
+            halves=halves,
             a_rowstat=a_rowstat,
             param=param,
             out_addr=out,

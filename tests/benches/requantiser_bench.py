@@ -37,11 +37,12 @@ def draw_beats(rng, kind):
     wide, narrow = (BEATS, LANES), (BEATS,)
     signs = rng.choice([-1, 1], (3, *wide))
     key_bits = CONTEXT_KEYS.bit_length() - 1
-    has_columns = (rng.random(narrow) < 0.5)[:, None]
+    has_columns, halves = (rng.random(narrow) < 0.5)[:, None], rng.random(narrow) < 0.3
     row_shift = shifts(rng, kind, 14, 23, narrow)
     return {
         "acc": magnitudes(rng, 26, wide, kind) * signs[0],
         "column_sum": magnitudes(rng, key_bits + 7, wide, kind) * signs[1] * has_columns,
+        "halves": halves,
         "multiplier": magnitudes(rng, 16, wide, kind),
         "shift": shifts(rng, kind, 10, 31, wide),
         "bias": magnitudes(rng, 23, wide, kind) * signs[2],
@@ -58,8 +59,9 @@ def golden(beats, n):
     """The outputs of one beat, and a bit for each that was clipped."""
     clipping = Clipping()
     channel = (beats[name][n] for name in ("multiplier", "shift", "bias"))
+    factor = 1 if beats["halves"][n] else 127
     values = requantise(
-        (beats["acc"] + 127 * beats["column_sum"])[n : n + 1],
+        (beats["acc"] + factor * beats["column_sum"])[n : n + 1],
         ChannelParameters(*channel),
         beats["row_multiplier"][n : n + 1],
         np.zeros(1, dtype=np.int64),
@@ -72,7 +74,7 @@ def golden(beats, n):
 
 
 def payload(beats, n):
-    names = ("acc", "column_sum", "row_multiplier", "row_shift", "pre", "out_shift")
+    names = ("acc", "column_sum", "halves", "row_multiplier", "row_shift", "pre", "out_shift")
     channels = [
         {name: beats[name][n, lane] for name in ("multiplier", "shift", "bias")}
         for lane in range(LANES)

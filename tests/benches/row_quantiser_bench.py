@@ -6,7 +6,7 @@ import settings
 from draws import KINDS, int16_rows
 from pins import Pins
 
-from transept.golden.numerics.requantise import quantise_row, quantise_scale
+from transept.golden.numerics.requantise import quantise_halves, quantise_row, quantise_scale
 from transept.rtl.arith.row_quantiser import RowQuantiser
 
 CFG = settings.config()
@@ -31,8 +31,11 @@ async def matches_golden_and_holds_its_latency(dut, kind, gap):
     # the maximum of a row is that of all its words, so it may be larger than this word's
     maxima = np.where(rng.random(ROWS) < 0.3, 32767, maxima)
     raw, scale = rng.random(ROWS) < 0.25, quantise_scale(maxima)
-    low_bytes = x.astype(np.int8)
-    expected = np.where(raw[:, None], low_bytes, quantise_row(x, maxima))
+    low = (rng.random(ROWS) < 0.4) & ~raw & CFG.blocks.halves
+    high_half, low_half = quantise_halves(x, maxima)
+    assert np.array_equal(high_half, quantise_row(x, maxima))
+    expected = np.where(low[:, None], low_half, high_half)
+    expected = np.where(raw[:, None], x.astype(np.int8), expected)
     offered = [
         n for row in range(ROWS) for n in [None] * int(rng.geometric(1 - gap) - 1) + [row]
     ] + [None] * DESIGN.LATENCY
@@ -41,7 +44,7 @@ async def matches_golden_and_holds_its_latency(dut, kind, gap):
     for cycle, n in enumerate(offered):
         pins.set("i__valid", n is not None)
         if n is not None:
-            pins.put("i", row=x[n], scale=scale[n], raw=raw[n])
+            pins.put("i", row=x[n], scale=scale[n], raw=raw[n], low=low[n])
         await pins.tick()
         due = cycle - DESIGN.LATENCY
         assert pins.get("o__valid") == (due >= 0 and offered[due] is not None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from graphs import gated, mlp, norms_in_front, post_norm, pre_norm, random_inputs
+from graphs import four_bits, gated, mlp, norms_in_front, post_norm, pre_norm, random_inputs
 
 from transept.golden.config import CONTRACT_VERSION, TINY
 from transept.golden.filters import Causal, TileThreshold, Window
@@ -31,6 +31,7 @@ GRAPHS: dict[str, Graph] = {
     "root_mean_square": pre_norm(5, 16, 4, 2, [24]),
     "integers": mlp(6, [10, 24, 7], bits=8),
     "gated": gated(7, 32, 4, 2, [24]),
+    "four_bits": four_bits(gated(8, 32, 4, 2, [64, 24])),
 }
 BATCH, LENGTH, LENGTHS = 2, 9, [9, 6]
 #: Versions that there were.

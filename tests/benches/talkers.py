@@ -15,7 +15,7 @@ from transept.host.language.model import LanguageModel, load_language_model
 from transept.host.language.program import LanguageProgram
 
 
-def llama_model(folder: Path) -> LanguageModel:
+def llama_model(folder: Path, *, four_bits: bool = False) -> LanguageModel:
     """The Llama of ``ggufs``, from a file."""
     model = ggufs.llama()
     with torch.no_grad():  # so that tokens and their order matter
@@ -24,8 +24,17 @@ def llama_model(folder: Path) -> LanguageModel:
             layer.self_attn.k_proj.weight *= 8
         model.lm_head.weight *= 8
     return load_language_model(
-        str(ggufs.write(folder / "llama.gguf", ggufs.facts(), ggufs.tensors(model)))
+        str(
+            ggufs.write(
+                folder / "llama.gguf", ggufs.facts(), ggufs.tensors(model), four_bits=four_bits
+            )
+        )
     )
+
+
+def four_bit_program(folder: Path, config: Config = TINY) -> LanguageProgram:
+    """The Llama with weights of four bits, but those whose inputs make no groups."""
+    return compile_language(llama_model(folder, four_bits=True), config, weights="w4")
 
 
 def gpt2_model(folder: Path) -> LanguageModel:

@@ -54,6 +54,9 @@ class LoadMemories:
                 getattr(chip, name)[pins.get(f"{port}__addr")] = pins.get(f"{port}__data")
                 if name == "stat" and pins.raw(f"{port}__observe"):
                     self.observe(port)
+                if name == "stat" and CFG.blocks.packed and pins.raw("load_stat_beside__en"):
+                    beside = "load_stat_beside"
+                    chip.stat[pins.get(f"{beside}__addr")] = pins.get(f"{beside}__data")
             pins.set(f"{port}__ready", self.rng.random() >= self.stall)
         for name in ("vparam", "table"):
             if pins.raw(f"load_{name}__en"):

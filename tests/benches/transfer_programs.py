@@ -9,6 +9,7 @@ from bench import instruction
 
 from transept.golden.config import Config
 from transept.golden.isa import Instruction, Memory, Opcode, Window
+from transept.golden.layouts import packed_words
 
 __all__ = ["random_loads", "random_stores"]
 
@@ -39,11 +40,14 @@ def random_loads(
         memory = rng.choice([Memory.ACT, Memory.ACT, *Memory])
         to_act = int(memory == Memory.ACT)
         shape = _shape(rng, cfg, limit, rng.randrange(2) * to_act)
+        packed = int(memory == Memory.STAT and cfg.blocks.packed and rng.random() < 0.4)
+        if packed:
+            shape |= _packed(rng, cfg, limit)
         stride = shape["words"] + rng.randint(0, 3)
         if shape["rows"] * stride > limits[memory]:
             shape["rows"] = 1
         observed = {}
-        if memory == Memory.STAT:
+        if memory == Memory.STAT and not packed:
             observed = _observed(rng, cfg, shape["rows"], shape["words"], stride)
         yield instruction(
             Opcode.LOAD,
@@ -53,9 +57,22 @@ def random_loads(
             addr=rng.randrange(limits[memory] - max(1, shape["rows"] * stride) + 1),
             stride=stride,
             rowstat=rng.randrange(cfg.memories.rowstat_entries - shape["rows"] + 1),
+            packed=packed,
             **observed,
             **shape,
         )
+
+
+def _packed(rng: random.Random, cfg: Config, limit: int) -> dict[str, int]:
+    """Rows with blocks of four-bit weights, and words behind them."""
+    rows, words = (
+        rng.choice([1, 2, 3]),
+        rng.choice([rng.randint(1, 31), 32 * rng.randint(1, 4), rng.randint(32, 130)]),
+    )
+    units = packed_words(words)
+    pitch = units + rng.choice([0, rng.randint(0, 5)])
+    offset = rng.randrange((limit - rows * pitch * cfg.tile) // cfg.tile) * cfg.tile
+    return {"rows": rows, "words": words, "pitch": pitch, "offset": offset}
 
 
 def _observed(

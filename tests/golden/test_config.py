@@ -24,8 +24,7 @@ def filters(*names, multipliers=2):
 
 
 def blocks(**built):
-    every = {"attention": True, "activation": True, "norm": True, "elementwise": True}
-    return {"blocks": Blocks(**(every | built))}
+    return {"blocks": dataclasses.replace(TINY.blocks, **built)}
 
 
 #: Every stored number of the presets, by its section's order.
@@ -87,7 +86,10 @@ def test_presets_are_those_that_are_pinned():
                 zip(("names", "estimate_multipliers"), FILTERS.get(name, EVERY_FILTER), strict=True)
             )
         )
-        assert config.blocks == Blocks(attention=True, activation=True, norm=True, elementwise=True)
+        blocks = {field.name: True for field in dataclasses.fields(Blocks)}
+        if name.startswith("ulx3s"):
+            blocks |= {"halves": False, "packed": False}
+        assert config.blocks == Blocks(**blocks)
         assert (config.name, config.clock_mhz) == (name, CLOCKS.get(name, 100))
     assert list(PRESETS) == list(STORED)
 
@@ -142,6 +144,7 @@ def test_digest_names_the_hardware():
         (filters(), "attention=True with 0 key filters"),
         (blocks(attention=False), "attention=False with 4 key filters"),
         (blocks(norm=False), "elementwise=True with norm=False: both are one unit"),
+        ({"tile": 64, "max_rows": 64, "axi_data_bits": 512}, "packed=True with tile=64: a word"),
         ({"name": "../../evil"}, "name must be an identifier, got '../../evil'"),
         ({"vector_lanes": 3}, "vector_lanes must be a power of two, got 3"),
         ({"colour": 1, "banks": 2}, "a configuration has no banks, colour"),
@@ -175,7 +178,8 @@ def test_impossible_values_are_refused(changes, message):
         {"max_rows": 4},
         {"max_keys": 4},
         {"tile": 8, "axi_data_bits": 64},
-        {"tile": 64, "max_rows": 64, "axi_data_bits": 512},
+        {"tile": 32, "max_rows": 32, "axi_data_bits": 256},
+        {"tile": 64, "max_rows": 64, "axi_data_bits": 512, **blocks(packed=False)},
         filters("dense", multipliers=1),
         {"queue_depth": 3},
     ],
@@ -189,7 +193,7 @@ def test_values_at_their_limits_are_taken(changes):
         if isinstance(part, dict)
         for key, value in part.items()
     }
-    expected = {key: value for key, value in changes.items() if key != "filters"}
+    expected = {k: value for k, value in changes.items() if k not in ("filters", "blocks")}
     assert flat.items() >= expected.items()
 
 
@@ -197,7 +201,9 @@ def test_blocks_bring_opcodes_and_engines():
     assert {opcode for opcode in Opcode if TINY.has(opcode)} == set(Opcode)
     assert TINY.built_engines == tuple(Engine)
     plain = TINY.replace(
-        name="plain", **blocks(attention=False, norm=False, elementwise=False), **filters()
+        name="plain",
+        **blocks(attention=False, norm=False, elementwise=False, halves=False, packed=False),
+        **filters(),
     )
     assert {opcode for opcode in Opcode if not plain.has(opcode)} == {
         Opcode.SCORES,
@@ -232,7 +238,7 @@ def test_how_blocks_are_made_is_no_part_of_the_contract():
     assert Config.from_fields(json.loads(json.dumps(every.program_fields))) == PYNQ_Z2
     assert Config.from_fields(json.loads(json.dumps(dataclasses.asdict(every)))) == every
     # what stands in program files and registers
-    assert (TINY.digest, PYNQ_Z2.digest) == (0xF984FDBB, 0xCFC24D98)
+    assert (TINY.digest, PYNQ_Z2.digest) == (0x4DD13430, 0x3752E266)
 
 
 def test_unknown_preset():

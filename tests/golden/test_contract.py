@@ -118,6 +118,14 @@ PINNED = {
         "registers": "28058e4b3d52921a",
         "tables": "bde973e145af73da",
     },
+    5: {
+        "instructions": "5aece12225213b62",
+        "limits": "c9c5dda133ccc61e",
+        "presets": "877f2537bc7c6ab8",
+        "records": "3dc7bccb791d70ce",
+        "registers": "82b3164c0e689c8b",
+        "tables": "bde973e145af73da",
+    },
 }
 
 

@@ -41,7 +41,7 @@ def test_a_driver_finds_what_the_hardware_is():
         "CONTRACT": CONTRACT_VERSION,
         "CONFIG": PYNQ_Z2.digest,
         "CLOCK_MHZ": 100,
-        "FEATURES": 0x000F001F,
+        "FEATURES": 0x000F007F,
         "TILE": 16,
         "ACT_WORDS": 11776,
         "ACT_BANKS": 8,
@@ -109,7 +109,9 @@ def test_features_are_bits_of_their_own():
 
 
 def test_what_is_not_built_is_no_feature():
-    blocks = Blocks(attention=False, activation=False, norm=False, elementwise=False)
+    blocks = Blocks(
+        attention=False, activation=False, norm=False, elementwise=False, halves=False, packed=False
+    )
     bare = TINY.replace(
         name="bare", blocks=blocks, filters=Filters(names=(), estimate_multipliers=2)
     )

@@ -12,6 +12,8 @@ from transept.golden.numerics.requantise import (
     ActivationTable,
     ChannelParameters,
     activation,
+    join_halves,
+    quantise_halves,
     quantise_row,
     quantise_scale,
     requantise,
@@ -29,6 +31,33 @@ def test_quantise_row_is_within_rounding_of_the_exact_grid():
     assert np.abs(q).max() == 127
     # half a step, and 127 times the error of the reciprocal
     assert np.abs(q - x * 127 / scale).max() < 0.5 + 127 * 2.0**-14
+
+
+def test_halves_are_the_row_in_fifteen_bits():
+    rng = np.random.default_rng(1)
+    row_max = np.concatenate([np.arange(0, 600), rng.integers(0, 32768, 3000), [32767]])
+    x = rng.integers(-1, 2, (len(row_max), 16)) * row_max[:, None]
+    x = np.where(rng.random(x.shape) < 0.5, x, rng.integers(-32767, 32768, x.shape))
+    x = x.clip(-row_max[:, None], row_max[:, None])
+    high, low = quantise_halves(x, row_max)
+    assert np.array_equal(high, quantise_row(x, row_max))
+    assert (low.min(), low.max()) == (-64, 63)
+    exact = x * 127 * 128 / np.maximum(row_max, ROW_MAX_FLOOR)[:, None]
+    error = exact - (128 * high + low)
+    bound = 127 * 128 * 2.0**-14
+    assert -bound < error.min() < error.max() < 1 + bound
+
+
+def test_halves_beyond_their_row_keep_their_lower_bits():
+    high, low = quantise_halves(np.array([[32767, -32767, 301]]), np.array([300]))
+    scaled = np.array([32767, -32767, 301]) * int(quantise_scale(np.array(300)))
+    assert high.tolist() == [[127, -127, 127]]
+    assert low.tolist() == [[(int(p >> 18) + 64) % 128 - 64 for p in scaled]]
+
+
+def test_joined_halves_are_floored():
+    high, low = np.array([5, 5, -5, -5, 0]), np.array([127, 128, -1, 0, -129])
+    assert join_halves(high, low).tolist() == [5, 6, -6, -5, -2]
 
 
 def test_row_maximum_maps_to_127():

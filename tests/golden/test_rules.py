@@ -16,6 +16,8 @@ words >= 1
 memory[0, 1, 1, 1] <= 0 if wide=1
 memory[0, 1, 1, 1] <= 0 if stats=1
 memory[1, 0, 1, 1] <= 0 if observe=1
+memory[1, 0, 1, 1] <= 0 if packed=1
+observe <= 0 if packed=1
 addr + rows*stride + -1*stride + words*1 + -1*1 <= memory[1599, 1023, 255, 129]
 rowstat + rows*1 + -1*1 <= 127 if stats=1
 stride + -1*words >= 0 if observe=1
@@ -33,6 +35,8 @@ k_tiles >= 1
 n_tiles >= 1
 row_scale <= 2
 row_scale <= 1 if a_mode=1
+a_mode[1, 0] <= 0 if halves=1
+rows + 1 <= 8 if halves=1
 n_tiles <= 1 if accumulate=1 or finish=0
 a_addr + rows*a_stride + k_tiles*1 + -1*1 <= 1599
 a_rowstat + rows*1 <= 127 if a_mode=1 or row_scale=1 or row_scale=2
@@ -112,7 +116,9 @@ rowstat + rows*1 <= 127 if stats=1
 #: No optional block.
 BARE = TINY.replace(
     name="bare",
-    blocks=Blocks(attention=False, activation=False, norm=False, elementwise=False),
+    blocks=Blocks(
+        attention=False, activation=False, norm=False, elementwise=False, halves=False, packed=False
+    ),
     filters=Filters(names=(), estimate_multipliers=2),
 )
 
@@ -159,9 +165,11 @@ def test_blocks_that_are_not_built_are_refused():
     assert [opcode.name for opcode in rules(BARE)] == ["LOAD", "STORE", "MATMUL"]
     never = "a key filter that looks at keys is not built in bare"
     assert refusals(BARE) == [
+        ("LOAD", "1 <= 0 if packed=1", "block 'packed' is not built in bare"),
         ("LOAD", "1 <= 0 if memory=2", "block 'norm' is not built in bare"),
         ("LOAD", "1 <= 0 if memory=3", "block 'activation' is not built in bare"),
         ("LOAD", "1 <= 0 if observe=1", never),
+        ("MATMUL", "1 <= 0 if halves=1", "block 'halves' is not built in bare"),
         ("MATMUL", "1 <= 0 if activation=1", "block 'activation' is not built in bare"),
         ("MATMUL", "1 <= 0 if observe=1", never),
     ]

@@ -54,7 +54,9 @@ def test_the_emulator_refuses_it_before_anything_runs(name):
 #: No optional block.
 BARE = TINY.replace(
     name="bare",
-    blocks=Blocks(attention=False, activation=False, norm=False, elementwise=False),
+    blocks=Blocks(
+        attention=False, activation=False, norm=False, elementwise=False, halves=False, packed=False
+    ),
     filters=Filters(names=(), estimate_multipliers=2),
 )
 

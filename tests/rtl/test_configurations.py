@@ -1,5 +1,7 @@
 """What is not chosen is not built, is no feature, and its instructions are refused."""
 
+import dataclasses
+
 import hardware
 import numpy as np
 import programs
@@ -18,7 +20,7 @@ from transept.sim.native import NativeSimulation
 
 
 def config(name, *filters, **blocks):
-    every = {"attention": bool(filters), "activation": True, "norm": True, "elementwise": True}
+    every = dataclasses.asdict(TINY.blocks) | {"attention": bool(filters)}
     return TINY.replace(
         name=name,
         filters=Filters(names=filters, estimate_multipliers=1),
@@ -29,12 +31,27 @@ def config(name, *filters, **blocks):
 CONFIGS = {
     cfg.name: cfg
     for cfg in (
-        config("gemm_alone", activation=False, norm=False, elementwise=False),
+        config(
+            "gemm_alone",
+            activation=False,
+            norm=False,
+            elementwise=False,
+            halves=False,
+            packed=False,
+        ),
         config("no_attention"),
         config("dense_alone", "dense"),
-        config("norm_alone", "dense", elementwise=False),
+        config("norm_alone", "dense", elementwise=False, halves=False, packed=False),
         config("windows", "causal", "window", activation=False),
-        config("no_norm", "dense", "tile_threshold", norm=False, elementwise=False),
+        config(
+            "no_norm",
+            "dense",
+            "tile_threshold",
+            norm=False,
+            elementwise=False,
+            halves=False,
+            packed=False,
+        ),
     )
 }
 #: Those that are simulated; the others are elaborated.

@@ -3,9 +3,10 @@ at the speed of the memory."""
 
 import numpy as np
 import pytest
-from graphs import gated, language_model, random_inputs
+from graphs import four_bits, gated, language_model, random_inputs
 
 from transept.golden.config import PYNQ_Z2
+from transept.golden.ops import Linear
 from transept.host.backends.cpu.graph import CpuGraph
 from transept.host.compiler.cost import BUS_SHARE
 from transept.host.compiler.pages import PAGE_ROWS
@@ -59,10 +60,15 @@ def report(paged, batch, rows, context, room=None):
 
 
 @pytest.mark.parametrize(
-    ("layers", "rows"), [(2, [8, 8, *[1] * 8]), (1, [64, 64, 64, 1])], ids=["tokens", "long prompt"]
+    ("graph", "rows"),
+    [
+        (language_model(2), [8, 8, *[1] * 8]),
+        (language_model(1), [64, 64, 64, 1]),
+        (four_bits(language_model(1)), [8, 1, 60]),
+    ],
+    ids=["tokens", "long prompt", "four bits"],
 )
-def test_parts_give_the_bits_of_the_whole(layers, rows):
-    graph = language_model(layers)
+def test_parts_give_the_bits_of_the_whole(graph, rows):
     inputs = random_inputs(graph, 1, sum(rows))
     wanted = CpuGraph(graph).run(inputs)
     paged, sequence = opened(graph, PAGES), PagedSequence()
@@ -81,6 +87,16 @@ def test_a_step_takes_as_long_as_its_bytes(request, heads, batch, rows, context,
     reached = (found.bytes_read + found.bytes_written) / RATE / found.cycles
     print(f"{heads}, {batch} x {rows} rows of {context}: {found.cycles:,} cycles, {reached:.4f}")
     assert reached >= share
+
+
+def test_four_bits_are_as_fast_as_the_array():
+    """Every weight takes a cycle of the array, whatever it takes of the memory."""
+    graph = language_model(1)
+    found = report(opened(four_bits(graph), PAGES), 1, 1, 256)
+    weights = sum(op.weight.size for op in graph.ops if isinstance(op, Linear))
+    share = weights / PYNQ_Z2.tile / found.cycles
+    print(f"{found.cycles:,} cycles, {share:.4f} of what the weights take; {found.bytes_read:,} B")
+    assert share >= 0.93
 
 
 def test_a_prompt_keeps_the_array_busy():

@@ -15,10 +15,12 @@ BLOCK = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Operands of a product: int8[m, k], and the multiplier of each row, float64[m, 1]."""
+    """Operands of a product: int8[m, k], the multiplier of each row, float64[m, 1], and the lower
+    halves int8[m, k] of rows of 15 bits, whose higher ones the elements are."""
 
     elements: torch.Tensor
     multiplier: torch.Tensor
+    low: torch.Tensor | None = None
 
 
 class Arrays(dict[str, torch.Tensor]):

@@ -8,6 +8,7 @@ import torch
 
 from transept.golden.numerics.fixed import saturate
 from transept.golden.numerics.requantise import (
+    HALF_BITS,
     ONE,
     ROW_MAX_FLOOR,
     ActivationTable,
@@ -23,21 +24,23 @@ __all__ = ["Activation", "operands", "quantise_rows"]
 LOWEST = -(1 << 15)
 
 
-def operands(arrays: Arrays, name: str) -> Rows:
-    """The named value as operands of a product, made once a run."""
-    if name not in arrays.operands:
+def operands(arrays: Arrays, name: str, *, halves: bool = False) -> Rows:
+    """The named value as operands of a product, made once a run; halves: the lower ones, too."""
+    known = arrays.operands.get(name)
+    if known is None or (halves and known.low is None):
         x = arrays[name]
         flat = x.reshape(-1, x.shape[-1])
         if x.dtype == torch.int16:
-            rows = quantise_rows(flat)
+            rows = quantise_rows(flat, halves=halves)
         else:
             rows = Rows(flat, torch.full((1, 1), ONE, dtype=torch.float64).expand(len(flat), 1))
         arrays.operands[name] = rows
     return arrays.operands[name]
 
 
-def quantise_rows(x: torch.Tensor) -> Rows:
-    """int16[m, k], each row by its maximum (``numerics.requantise.quantise_row``).
+def quantise_rows(x: torch.Tensor, *, halves: bool = False) -> Rows:
+    """int16[m, k], each row by its maximum (``numerics.requantise.quantise_row``, with ``halves``
+    ``quantise_halves``).
 
     In float64 a product of 15 by 24 bits is exact, and so is its sum with one half. Nothing
     saturates: a row's maximum becomes at most 127 (1 + 2**-15).
@@ -45,9 +48,14 @@ def quantise_rows(x: torch.Tensor) -> Rows:
     row_max = x.abs().amax(-1)
     scale = _scales().index_select(0, row_max.int())[:, None]
     elements = torch.empty_like(x, dtype=torch.int8)
+    low = torch.empty_like(elements) if halves else None
     for block in row_blocks(*x.shape):
-        elements[block] = x[block].double().mul_(scale[block]).add_(0.5).floor_()
-    return Rows(elements, row_max.clamp(min=ROW_MAX_FLOOR).double()[:, None])
+        scaled = x[block].double().mul_(scale[block])
+        elements[block] = high = (scaled + 0.5).floor_()
+        if low is not None:
+            fine = 1 << HALF_BITS
+            low[block] = scaled.mul_(fine).floor_().sub_(high, alpha=fine)
+    return Rows(elements, row_max.clamp(min=ROW_MAX_FLOOR).double()[:, None], low)
 
 
 @functools.cache

@@ -54,6 +54,8 @@ def steps(graph: Graph, device: torch.device) -> list[Step]:
         done |= {other.name for other in ops}
         if type(op) not in STEPS:
             raise CompileError(f"gpu: {op.name} is a {type(op).__name__}, there is no such kernel")
+        if isinstance(op, Linear) and op.halves:
+            raise CompileError(f"gpu: {op.name} has rows in halves, there is no such kernel")
         found.append(STEPS[type(op)](graph, ops, device))
     return found
 

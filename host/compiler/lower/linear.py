@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from transept.golden.isa import AMode, Memory, OutMode
 from transept.golden.ops import Linear
 from transept.host.compiler.cut import COLUMNS_TOGETHER
+from transept.host.compiler.errors import CompileError
 from transept.host.compiler.lower.scope import Scope
 from transept.host.compiler.places import RowBlock
 from transept.host.compiler.tasks import Buffer, LoadBlock, Product, Rows, whole, written_keys
@@ -25,6 +26,8 @@ LAST_PIECES = 4
 
 def lower_linear(scope: Scope, op: Linear, block: RowBlock, *, last: bool) -> None:
     """Tasks for one block of rows; ``last``: no other block follows."""
+    if op.halves and not scope.config.blocks.halves:
+        raise CompileError(f"{op.name} has rows of 15 bits, {scope.config.name} has no halves")
     columns = scope.image.columns[op.name]
     a, places = scope.places.read(op.x, block), scope.places
     if not places.homes.passes(op.y):

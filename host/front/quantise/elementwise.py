@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,18 +55,20 @@ def one_free(
     largest: tuple[np.ndarray, np.ndarray, np.ndarray],
     weight: np.ndarray,
     widens: bool,
+    together: Callable[[np.ndarray], np.ndarray],
 ) -> ProductScales:
     """The scales with the least error, if one factor has a given scale and the other any.
 
     fixed: of the given factor; wanted: what the readers of the product want; largest: magnitudes of
     the given factor, of the other one, and of the product; weight: how much readers make of each
-    channel; widens: the product may have a coarser scale than is wanted. All float64[width].
+    channel; widens: the product may have a coarser scale than is wanted; together: the largest
+    number of each group of channels that share a scale. All float64[width].
     """
     given, other, product = largest
     need = other * MARGIN16 / INT16
     found = []
     for shift in range(MOST_SHIFT + 1):
-        least = fixed * need * 2.0**shift
+        least = together(fixed * need) * 2.0**shift
         out = np.maximum(wanted, least) if widens else wanted
         free = out / (fixed * 2.0**shift)
         clipped = np.maximum(need - free, 0) * INT16

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from transept.golden.numerics.four_bit import GROUP, FourBitWeights
 from transept.golden.numerics.requantise import ActivationTable, ChannelParameters
 from transept.golden.ops import Linear
 from transept.host.front.matches import LinearMatch
+from transept.host.front.quantise.four_bit import Levels
 from transept.host.front.quantise.grids import (
     INT8,
     OUT_SHIFT,
@@ -27,18 +29,25 @@ def quantise_linear(
     in_scale: np.ndarray,
     out_scale: np.ndarray,
     table: ActivationTable | None = None,
+    *,
+    halves: bool = False,
+    levels: Levels | None = None,
 ) -> Linear:
     """in_scale, out_scale: the real value of one step of each element; known: of the operand in
     steps of in_scale, without which weights go to the nearest; table: the activation, applied to
-    steps of out_scale.
+    steps of out_scale; halves: rows of 15 bits; levels: of the weights, which then keep them.
 
     A row's own scale is the maximum of its int16 elements, found at run time.
     """
     steps = op.weight.double().numpy() * in_scale
     steps /= out_scale[:, None]
     step = np.maximum(np.maximum(steps.max(1), -steps.min(1)), 1e-12) / INT8
-    steps /= step[:, None]
-    weight = np.rint(steps).astype(np.int8) if known is None else round_weights(steps, known)
+    packed = None if levels is None else _packed(levels, in_scale, out_scale * step)
+    if packed is not None:
+        weight = packed.unpack()
+    else:
+        steps /= step[:, None]
+        weight = np.rint(steps).astype(np.int8) if known is None else round_weights(steps, known)
     per_row = step / INT8  # times the row maximum
     bound = INT8 * np.abs(weight).sum(1, dtype=np.int64)  # largest possible accumulator
     row_shift = largest_shift(bound * per_row * 2.0**OUT_SHIFT, PRODUCT_LIMIT, 0, 40)
@@ -46,8 +55,28 @@ def quantise_linear(
     bias = int24(op.bias.double().numpy() / out_scale * 2.0**OUT_SHIFT)
     channel = ChannelParameters(multiplier, shift, bias)
     return Linear(
-        op.name, op.inputs[0], op.outputs[0], weight, channel, row_shift, OUT_SHIFT, table
+        op.name,
+        op.inputs[0],
+        op.outputs[0],
+        weight,
+        channel,
+        row_shift,
+        OUT_SHIFT,
+        table,
+        halves,
+        packed,
     )
+
+
+def _packed(levels: Levels, in_scale: np.ndarray, weight_step: np.ndarray) -> FourBitWeights | None:
+    """The levels in steps of each output channel, whose weights have steps of weight_step at an
+    operand of scale 1; None if the operand has other scales within a group, so that there are more
+    levels than four bits have."""
+    by_group = in_scale.reshape(-1, GROUP)
+    if not np.allclose(by_group, by_group[:, :1], rtol=1e-9, atol=0):
+        return None
+    factor = by_group[:, 0] / weight_step[:, None]
+    return FourBitWeights.of(levels.codes, levels.step * factor, levels.least * factor)
 
 
 def check_finite(name: str, *tensors: torch.Tensor) -> None:

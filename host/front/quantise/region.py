@@ -31,6 +31,7 @@ from transept.host.front.quantise.elementwise import (
     quantise_product,
     quantise_rotary,
 )
+from transept.host.front.quantise.four_bit import Levels, levels
 from transept.host.front.quantise.grids import INT16
 from transept.host.front.quantise.linear import quantise_linear
 from transept.host.front.quantise.norm import quantise_add, quantise_norm
@@ -48,7 +49,8 @@ MOST_ROWS = 1 << 24
 class Quantiser:
     """Makes graphs of regions; operators that share parameters share the integers too.
 
-    key_filter: in place of dense attention.
+    key_filter: in place of dense attention; weights: ``w8``, or ``w4`` for weights of four bits as
+    the model has them, with rows of 15 bits.
     """
 
     def __init__(
@@ -57,9 +59,19 @@ class Quantiser:
         ranges: Ranges,
         config: Config,
         key_filter: KeyFilter | None = None,
+        weights: str = "w8",
     ) -> None:
         self._ranges, self._config, self._filter = ranges, config, key_filter
-        self.scales = Scales([op for region in regions for op in region.ops], ranges)
+        self._halves = weights == "w4"
+        ops = [op for region in regions for op in region.ops]
+        self._levels = _levels(ops) if self._halves else {}
+        if self._halves and not self._levels:
+            raise ValueError(
+                "no weights of the model lie on 16 levels in each group of 32 inputs: w4 is for "
+                "models that have four bits"
+            )
+        grouped = {op.inputs[0] for op in ops if base_name(op.name) in self._levels}
+        self.scales = Scales(ops, ranges, grouped)
         self._done: dict[tuple, Any] = {}
         self._latest: tuple[torch.Tensor, str, Feedback] | None = None
 
@@ -139,8 +151,11 @@ class Quantiser:
         width = len(op.bias)
         out = scale[op.outputs[0]] if fitted is None else np.full(width, 2.0**fitted.in_exponent)
         table = None if fitted is None else fitted.table
-        known = self._feedback(op)
-        return quantise_linear(op, known, scale[op.inputs[0]], out, table)
+        levels = self._levels.get(base_name(op.name))
+        known = None if levels is not None else self._feedback(op)
+        return quantise_linear(
+            op, known, scale[op.inputs[0]], out, table, halves=self._halves, levels=levels
+        )
 
     def _feedback(self, op: LinearMatch) -> Feedback | None:
         """Of the operand of a linear layer; neighbours with the same operand share it."""
@@ -182,3 +197,15 @@ class Quantiser:
     def _add(self, op: AddMatch) -> Operator:
         parts = [self.scales.exponents[name] for name in (*op.inputs, *op.outputs)]
         return quantise_add(op, self.scales.totals[op.name], *parts)
+
+
+def _levels(ops: list[Match]) -> dict[str, Levels]:
+    """The levels of all weights that have some, by the base name of their layer."""
+    found: dict[str, Levels] = {}
+    for op in ops:
+        name = base_name(op.name)
+        if isinstance(op, LinearMatch) and name not in found:
+            known = levels(op.weight)
+            if known is not None:
+                found[name] = known
+    return found

@@ -6,13 +6,14 @@ factors are powers of two where the value is also an operand of a sum, free else
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from transept.golden.numerics.elementwise import ROTARY_SHIFT
+from transept.golden.numerics.four_bit import GROUP
 from transept.host.front.errors import UnfitError
 from transept.host.front.matches import (
     AddMatch,
@@ -57,8 +58,8 @@ class Scales:
     the base name of the operator; unfit: why a product has none; tables: by linear layer.
     """
 
-    def __init__(self, ops: Sequence[Match], ranges: Ranges) -> None:
-        self._ops, self._ranges = ops, ranges
+    def __init__(self, ops: Sequence[Match], ranges: Ranges, grouped: Collection[str] = ()) -> None:
+        self._ops, self._ranges, self._grouped = ops, ranges, frozenset(grouped)
         self.bits: dict[str, int] = {}
         self.scale: dict[str, np.ndarray] = {}
         self.exponents: dict[str, np.ndarray] = {}
@@ -176,10 +177,16 @@ class Scales:
 
     def _smoothed(self, values: Sequence[str], weights: list[torch.Tensor]) -> np.ndarray:
         """``max|x|**a / max|w|**(1 - a)`` for each input channel (SmoothQuant, eq. 4)."""
-        largest = self._largest[self._group_of[values[0]]]
+        largest = self._together(values, self._largest[self._group_of[values[0]]])
         columns = torch.cat([weight.abs() for weight in weights]).amax(0).double().numpy()
-        columns = np.maximum(self._over_heads(values, columns), 1e-6)
+        columns = self._together(values, np.maximum(self._over_heads(values, columns), 1e-6))
         return largest**SMOOTHING / columns ** (1 - SMOOTHING)
+
+    def _together(self, values: Sequence[str], channels: np.ndarray) -> np.ndarray:
+        """The largest number of each group of channels that share a scale, in all of them."""
+        if not self._grouped & set(values):
+            return channels
+        return np.repeat(channels.reshape(-1, GROUP).max(1), GROUP)
 
     def _bounded(self, values: Sequence[str], largest: np.ndarray) -> int:
         """Exponent of a group of activations: room for twice what calibration saw, but no more
@@ -326,6 +333,7 @@ class Scales:
                 largest=reaches,
                 weight=weight,
                 widens=group[out] not in settled,
+                together=lambda channels: self._together([out], channels),
             ).checked(op.name)
             assert found.free is not None
             self._set(free, found.free)

@@ -36,9 +36,11 @@ def test_blocks_by_high_level_synthesis_are_named():
 
 def test_blocks_that_are_built_are_named():
     most = choose_config("tiny", blocks="attention,activation,norm")
-    assert most == TINY.replace(elementwise=False)
+    assert most == TINY.replace(elementwise=False, halves=False, packed=False)
     none = choose_config("tiny", filters="dense", blocks="attention,norm")
-    assert none == TINY.replace(names=("dense",), activation=False, elementwise=False)
+    assert none == TINY.replace(
+        names=("dense",), activation=False, elementwise=False, halves=False, packed=False
+    )
     with pytest.raises(ValueError, match="unknown block 'nrom', there are attention, activation"):
         choose_config("tiny", blocks="attention,nrom")
     with pytest.raises(ValueError, match="attention=False with 4 key filters"):

@@ -231,7 +231,7 @@ def test_a_layer_that_is_used_again_has_its_scales():
 
 
 def test_without_the_block_products_stay_with_torch():
-    blocks = dataclasses.replace(TINY.blocks, elementwise=False)
+    blocks = dataclasses.replace(TINY.blocks, elementwise=False, halves=False, packed=False)
     config = dataclasses.replace(TINY, name="plain", blocks=blocks)
     program = checked(Gated(), X, config)
     assert program.explain()["linears_on"] == 3

@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from talkers import MODELS, gpt2_model, llama_model
+from talkers import MODELS, four_bit_program, gpt2_model, llama_model
 from transformers import GPT2LMHeadModel
 
 from transept.golden.config import TINY, preset
+from transept.golden.ops import Linear
 from transept.host.compiler.errors import CompileError
 from transept.host.generation.decoder import Growth
 from transept.host.generation.session import LanguageSession
@@ -211,3 +212,29 @@ def test_sums_beyond_the_grid_are_clipped(limit, wanted):
     found = entry.rows(np.array([0]), np.array([0]))
     assert found.tolist() == [wanted]
     assert found.dtype == (np.int8 if limit == 127 else np.int16)
+
+
+def test_four_bits_are_kept_as_the_model_has_them(tmp_path, few_texts):
+    found = four_bit_program(tmp_path)
+    linears = [op for op in (*found.layers.ops, *found.head.ops) if isinstance(op, Linear)]
+    assert all(op.halves for op in linears)
+    # the last of each layer has 48 inputs, the vocabulary projection more levels
+    assert sum(op.packed is None for op in linears) == 3
+    model = llama_model(tmp_path, four_bits=True)
+    with torch.no_grad():
+        wanted = model.module(torch.tensor([IDS])).logits[0].numpy()
+    distance = np.linalg.norm(logits(found, IDS) - wanted, axis=1) / np.linalg.norm(wanted, axis=1)
+    assert distance.max() < 0.1
+
+
+def test_four_bits_want_a_model_that_has_them(tmp_path, few_texts):
+    with pytest.raises(ValueError, match="no weights of the model lie on 16 levels in each group"):
+        compile_language(llama_model(tmp_path), TINY, weights="w4")
+    with pytest.raises(ValueError, match="weights are w8 or w4, not 'w2'"):
+        kept.language_program("smollm2", weights="w2")
+
+
+def test_four_bits_want_a_configuration_that_has_halves(tmp_path, few_texts):
+    config = TINY.replace(name="plain", halves=False, packed=False)
+    with pytest.raises(ValueError, match=r"does not fit plain: .* has no halves"):
+        compile_language(llama_model(tmp_path, four_bits=True), config, weights="w4")

@@ -72,7 +72,10 @@ def test_a_container_by_hand():
             "^it has no arrays: a header of 9 bytes does not fit$",
         ),
         ((2).to_bytes(8, "little") + b"{{", "^header of it is no JSON: "),
-        (container(a=entry(dtype="F32")), "^array a is F32, must be one of U8, I8, I64, F64$"),
+        (
+            container(a=entry(dtype="F32")),
+            "^array a is F32, must be one of U8, I8, U16, I16, I64, F64$",
+        ),
         (container(a=entry(more=1)), "^header of it.a has an unknown field 'more'$"),
         (container(a=entry(shape=[-2])), r"shape\[0\] is -2, must be an integer from 0 to "),
         (container(a=entry(shape=[1] * 9)), "must be a list of 0 to 8 elements$"),

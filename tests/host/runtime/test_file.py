@@ -231,7 +231,7 @@ def test_containers_that_are_none(data, refused):
     refused(sealed(text, container[:-1]), r"array .* lies at \d+ to \d+, must begin at \d+ and end")
     refused(sealed(text, (1 << 60).to_bytes(8, "little") + container[8:]), "has no arrays")
     other = container.replace(b'"F64"', b'"U64"', 1)
-    refused(sealed(text, other), "is U64, must be one of U8, I8, I64, F64")
+    refused(sealed(text, other), "is U64, must be one of U8, I8, U16, I16, I64, F64")
     arrays["more"] = np.zeros(3)
     refused(rebuilt(manifest, arrays), "nothing uses array more")
 

@@ -132,7 +132,7 @@ def test_nothing_is_read_from_a_misplaced_window(base, limit, offset):
 
 
 def test_an_instruction_is_whole_beats():
-    wide = PYNQ_Z2.replace(tile=64, axi_data_bits=512, max_keys=1024, dsp_chain=4)
+    wide = PYNQ_Z2.replace(tile=64, axi_data_bits=512, packed=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)  # it never becomes one
         with pytest.raises(ValueError, match="axi_data_bits=512 must divide 256"):

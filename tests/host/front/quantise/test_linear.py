@@ -40,6 +40,8 @@ def test_every_constant_of_a_layer():
         "row_shift": 13,
         "out_shift": 8,
         "table": None,
+        "halves": False,
+        "packed": None,
     }
 
 

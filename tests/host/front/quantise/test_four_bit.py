@@ -1,0 +1,65 @@
+"""Weights on 16 levels: found, and kept through quantisation."""
+
+import numpy as np
+import pytest
+import torch
+from matches import linear
+
+from transept.golden.numerics.four_bit import GROUP
+from transept.host.front.quantise.four_bit import levels
+from transept.host.front.quantise.linear import quantise_linear
+
+
+def on_levels(n=5, groups=3, codes=16, seed=0):
+    """Weights as a file has them: float16 steps and minima."""
+    rng = np.random.default_rng(seed)
+    found = rng.integers(0, codes, (n, groups, GROUP))
+    step = rng.uniform(0.001, 0.02, (n, groups, 1)).astype(np.float16)
+    least = rng.uniform(-0.1, 0.05, (n, groups, 1)).astype(np.float16)
+    weight = step.astype(np.float32) * found.astype(np.float32) + least.astype(np.float32)
+    return torch.from_numpy(weight.reshape(n, -1).astype(np.float32))
+
+
+@pytest.mark.parametrize("codes", [1, 2, 3, 8, 9, 16])
+def test_levels_are_found(codes):
+    weight = on_levels(codes=codes)
+    found = levels(weight)
+    step, least = (np.repeat(part, GROUP, 1) for part in (found.step, found.least))
+    assert np.allclose(found.codes * step + least, weight.numpy(), atol=1e-6)
+    assert found.codes.max() <= 15
+    if codes > 1:  # as many levels between as there can be
+        assert found.codes.reshape(5, 3, -1).max(2).min() >= 8
+
+
+def test_what_has_more_levels_has_none():
+    weight = on_levels()
+    weight[2, 40] += 0.0004
+    assert levels(weight) is None
+    assert levels(torch.randn(4, 64)) is None
+    assert levels(on_levels(groups=1)[:, :31]) is None
+    assert levels(on_levels(codes=17)) is None
+
+
+def test_a_layer_keeps_its_levels():
+    weight = on_levels(n=7)
+    op = linear(weight.tolist(), [0.0] * 7, outputs=("y",))
+    in_scale = np.repeat([0.5, 2.0, 1.0], GROUP)
+    found = quantise_linear(op, None, in_scale, np.ones(7), halves=True, levels=levels(weight))
+    assert found.halves
+    found.packed.check(found.weight.shape)
+    assert np.array_equal(found.packed.unpack(), found.weight)
+    assert (np.abs(found.weight).max(1) >= 126).all()  # all of a channel's range is used
+    real = weight.double().numpy() * in_scale
+    step = np.abs(real).max(1, keepdims=True) / 127
+    assert np.abs(found.weight * step - real).max() < 0.6 * step.max()
+
+
+def test_scales_within_a_group_leave_eight_bits():
+    weight = on_levels(groups=1)
+    op = linear(weight.tolist(), [0.0] * 5, outputs=("y",))
+    scale = np.ones(GROUP)
+    scale[3] = 2
+    found = quantise_linear(op, None, scale, np.ones(5), halves=True, levels=levels(weight))
+    assert found.packed is None
+    plain = quantise_linear(op, None, scale, np.ones(5))
+    assert np.array_equal(found.weight, plain.weight)
