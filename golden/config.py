@@ -165,6 +165,11 @@ class Config:
             raise ValueError("elementwise=True with norm=False: both are one unit")
         if self.blocks.packed and self.tile > GROUP:
             raise ValueError(f"packed=True with tile={self.tile}: a word has inputs of one group")
+        if self.blocks.packed and memories.stat_words % (2 * self.tile):
+            raise ValueError(
+                f"packed=True with stat_words={memories.stat_words}: two halves of whole tiles are "
+                f"a multiple of {2 * self.tile}"
+            )
         self._check_filters()
         self._check_hls()
 

@@ -145,6 +145,7 @@ def test_digest_names_the_hardware():
         (blocks(attention=False), "attention=False with 4 key filters"),
         (blocks(norm=False), "elementwise=True with norm=False: both are one unit"),
         ({"tile": 64, "max_rows": 64, "axi_data_bits": 512}, "packed=True with tile=64: a word"),
+        ({"stat_words": 1020}, "packed=True with stat_words=1020: two halves .* a multiple of 8"),
         ({"name": "../../evil"}, "name must be an identifier, got '../../evil'"),
         ({"vector_lanes": 3}, "vector_lanes must be a power of two, got 3"),
         ({"colour": 1, "banks": 2}, "a configuration has no banks, colour"),

@@ -109,7 +109,7 @@ def test_random_layers(seed):
         for heads in rng.integers(1, 5, rng.integers(1, 4))
     ]
     banks = tuple(rng.integers(48, 192, 6).tolist())
-    config = TINY.replace(name="drawn", act_banks=banks, stat_words=int(rng.integers(300, 900)))
+    config = TINY.replace(name="drawn", act_banks=banks, stat_words=8 * int(rng.integers(38, 113)))
     batch, length = int(rng.integers(1, 4)), int(rng.integers(1, 20))
     lengths = {"rows": rng.integers(1, length + 1, batch).tolist()}
     try:
