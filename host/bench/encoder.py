@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from transept.golden.config import Config
 from transept.golden.isa import Opcode
+from transept.golden.layouts import packed_words
 from transept.host.compiler.executable import Executable
 from transept.host.compiler.picture import encoder_layer
 from transept.host.runtime.region import Region
@@ -73,5 +74,8 @@ def traffic(executable: Executable, config: Config) -> int:
     moved = len(executable.instructions)
     for instruction in executable.decoded():
         if instruction.opcode in (Opcode.LOAD, Opcode.STORE):
-            moved += instruction.rows * instruction.words * config.tile << instruction.wide
+            words = instruction.words << instruction.wide
+            if instruction.opcode == Opcode.LOAD and instruction.packed:
+                words = packed_words(words)
+            moved += instruction.rows * words * config.tile
     return moved

@@ -40,7 +40,7 @@ def long_texts(model: TextModel, tokens: int, batch: int) -> list[str]:
 def array_cycles(instruction: Instruction, config: Config) -> int:
     """Cycles of the array's work on an instruction of GEMM, if a filter keeps every key."""
     if instruction.opcode == Opcode.MATMUL:
-        tiles = instruction.k_tiles * instruction.n_tiles
+        tiles = instruction.k_tiles * instruction.n_tiles << instruction.halves
     else:
         tiles = instruction.d_tiles * (instruction.keys // config.tile + 1)
     return (instruction.rows + 1) * tiles

@@ -63,8 +63,8 @@ def copy_case(config: Config) -> Case:
     source, target = Place("dram:IO", 0, nbytes), Place("dram:IO", nbytes, 2 * nbytes)
     common = {"window": Window.IO, "pitch": 0, "rows": 1, "words": words, "wide": 0}
     common |= {"memory": Memory.STAT, "addr": 0, "stride": 0}
-    unseen = {"stats": 0, "rowstat": 0, "observe": 0, "phase": 0, "summary": 0}
-    load, store = common | unseen | {"offset": 0}, common | {"offset": nbytes}
+    plain = dict.fromkeys(("stats", "rowstat", "observe", "phase", "summary", "packed"), 0)
+    load, store = common | plain | {"offset": 0}, common | {"offset": nbytes}
     assembly.emit(Engine.LOAD, Opcode.LOAD, "copy", load, reads=[source], writes=[chip])
     assembly.emit(Engine.STORE, Opcode.STORE, "copy", store, reads=[chip], writes=[target])
     program = np.frombuffer(isa.encode_program(assembly.program()), np.uint8)

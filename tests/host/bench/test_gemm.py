@@ -171,7 +171,7 @@ def test_rows_that_take_weights_together(m, n, k, changes, several, tiles):
 @pytest.mark.parametrize(
     ("changes", "policy"),
     [
-        ({"stat_words": 90}, {}),  # no room for two columns
+        ({"stat_words": 88}, {}),  # no room for two columns
         ({"act_banks": (100,)}, {}),  # nor for two blocks
         ({}, {"resident": True}),
     ],

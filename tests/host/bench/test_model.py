@@ -34,15 +34,18 @@ def test_texts_are_those_that_fill_the_tokens_best(monkeypatch):
 
 
 def test_cycles_of_the_array_are_rows_times_tiles():
-    product = Instruction(Opcode.MATMUL, {"rows": 6, "k_tiles": 2, "n_tiles": 5})
-    assert array_cycles(product, TINY) == 7 * 2 * 5
+    for halves in (0, 1):
+        facts = {"rows": 6, "k_tiles": 2, "n_tiles": 5, "halves": halves}
+        product = Instruction(Opcode.MATMUL, facts)
+        assert array_cycles(product, TINY) == (1 + halves) * 7 * 2 * 5
     for opcode in (Opcode.SCORES, Opcode.CONTEXT):
         scores = Instruction(opcode, {"rows": 6, "keys": 8, "d_tiles": 5})
         assert array_cycles(scores, TINY) == 7 * 5 * 3
 
 
 def test_the_first_layer_begins_with_the_run():
-    work = [Instruction(Opcode.MATMUL, {"rows": 0, "k_tiles": 1, "n_tiles": n}) for n in (1, 4, 2)]
+    plain = {"rows": 0, "k_tiles": 1, "halves": 0}
+    work = [Instruction(Opcode.MATMUL, plain | {"n_tiles": n}) for n in (1, 4, 2)]
     assert layer_cycles("abc", work, TINY, [10, 11, 12]) == {"a": 6, "b": 4, "c": 2}
 
 

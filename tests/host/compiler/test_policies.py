@@ -146,7 +146,7 @@ def test_query_blocks_suit_the_longest_sequences(few, queries):
 
 def test_one_head_is_always_worth_a_try():
     """Even if its keys and values take more than three quarters: 4 x 36 of 0.75 x 180 words."""
-    config, shape = TINY.replace(name="other", stat_words=180), Shape(1, {"rows": 32})
+    config, shape = TINY.replace(name="other", stat_words=180, packed=False), Shape(1, {"rows": 32})
     policy = Policy(1, False, Spill.NONE, 1, Sizing(False, 0.4), 1.0)
     assert choose(post_norm(1, 16, 2, [16]), config, shape, policy).heads == 1
 
@@ -166,7 +166,7 @@ def test_keys_and_values_of_two_heads_take_three_quarters_of_the_stationary_word
     stat_words, heads
 ):
     """4 words of K and V a row, 32 rows and a tile more: 2 x 4 x 36 of 0.75 x 384 words."""
-    config = TINY.replace(name="other", stat_words=stat_words)
+    config = TINY.replace(name="other", stat_words=stat_words, packed=False)
     policy = Policy(1, False, Spill.NONE, 2, Sizing(False, 0.4), 1.0)
     cut = choose(post_norm(1, 16, 2, [16]), config, Shape(1, {"rows": 32}), policy)
     assert (cut and cut.heads) == heads

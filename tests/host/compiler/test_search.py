@@ -191,7 +191,7 @@ def test_weights_that_take_nine_tenths_may_stay(monkeypatch):
     )
     fits = -(-10 * words // 9)
     for stat_words in (fits, fits - 1):
-        config = TINY.replace(name="other", stat_words=stat_words)
+        config = TINY.replace(name="other", stat_words=stat_words, packed=False)
         with pytest.raises(CompileError, match="there is no way to cut 1 x 9 on other"):
             compile_graph(graph, config, shape)
     assert [options["resident"] for _, options in asked] == [True, False]

@@ -54,7 +54,7 @@ class Broken(EmulatorDevice):
     ("wrong", "error"),
     [
         ({"ID": 7}, "emulator: magic number is 0x00000007, this driver needs 0x5452414e"),
-        ({"CONTRACT": 2}, "emulator: contract version is 0x00000002, this driver needs 0x00000004"),
+        ({"CONTRACT": 2}, "emulator: contract version is 0x00000002, this driver needs 0x00000005"),
         ({"CONFIG": 1}, "emulator: digest of tiny is 0x00000001, this driver needs "),
         ({"stuck": 0}, "data bit 0 of 64 is stuck at 1: 4,096 of 65,536 bytes differ"),
         ({"stuck": 29}, "data bit 29 of 64 is stuck at 1: 4,082 of 65,536 bytes differ"),
