@@ -47,6 +47,14 @@ def test_a_prompt_and_three_tokens_on_the_rtl(program):
     assert found.bandwidth_share(12.8) > 0.99
 
 
+@pytest.mark.parametrize(("device", "tokens"), [("emulator", 8), ("rtl", 3)])
+def test_the_four_bits_that_the_file_has(device, tokens):
+    program = language_program("smollm2", weights="w4")
+    wanted = generate(program, PROMPTS[:2], device="cpu", tokens=tokens)
+    assert BEGINS.startswith(wanted.answers[0].text)
+    same(generate(program, PROMPTS[:2], device=device, tokens=tokens), wanted)
+
+
 def test_drafts_of_a_table(program):
     table = "".join(f"| {n} | {n} times 2 is {2 * n} |\n" for n in range(1, 12))
     told = {"device": "cpu", "tokens": 60, "chat": False}
