@@ -260,7 +260,8 @@ class _Family:
             return None
         words, total = self._layouts[op.x].total, self._total(op.x)
         columns = config.memories.stat_words // column_words(words, config.tile)
-        rows = min(int(policy.together * config.tile), config.geometry.max_rows, total)
+        most = config.geometry.max_rows >> op.halves
+        rows = min(int(policy.together * config.tile), most, total)
         blocks = -(-total // rows)
         free = int(config.act_words * policy.fill) - MOST_PIECES * rows * COLUMNS_TOGETHER
         fit = free // (rows * words)

@@ -95,9 +95,10 @@ class Expander(wiring.Component):
             room.eq(~coded_valid | moves),
             self.i.ready.eq(Mux(item.coded, ~item.codes | room, self.o.ready & ~busy)),
         ]
+        planes = self._planes(m)
         with m.If(room):
             m.d.sync += coded_valid.eq(enters)
-            self._take(m, coded, self._planes(m))
+            self._take(m, coded, planes)
         with m.If(moves):
             m.d.sync += scaled_valid.eq(coded_valid)
             self._scale(m, coded, scaled)

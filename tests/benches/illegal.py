@@ -459,6 +459,8 @@ def _orders(config: Config) -> Iterator[Illegal]:
         for i, stride in zip((good["scores"], good["softmax"], part), strides, strict=True)
     ]
     chunks = CONTEXT_KEYS // config.geometry.max_keys
+    halves = {"a_mode": AMode.DYNAMIC, "halves": 1}
+    in_halves = _changed(good["open"], **halves), _changed(good["close"], **halves)
     nothing, opened = "accumulate without open accumulators", "accumulators of an earlier .* open"
     orders = {
         "accumulate without open": ([good["close"]], nothing),
@@ -467,6 +469,8 @@ def _orders(config: Config) -> Iterator[Illegal]:
         "SCORES while open": ([good["open"], good["scores"]], opened),
         "CONTEXT while open": ([*attention, good["open"], good["context"]], opened),
         "other rows": ([good["open"], _changed(good["close"], rows=1)], "accumulate has 2 rows"),
+        "in halves": ([good["open"], in_halves[1]], "accumulate has .* rows in halves and"),
+        "not in halves": ([in_halves[0], good["close"]], "open accumulators are .* in halves and"),
         "CONTEXT accumulates without open": ([*attention, more], nothing),
         "CONTEXT opened twice": ([*attention, part, part], opened),
         "other d_tiles": ([*attention, part, _changed(more, d_tiles=1)], "rows and 1 tiles"),

@@ -9,7 +9,7 @@ from bench import instruction
 
 from transept.golden.config import Config
 from transept.golden.isa import Instruction, Memory, Opcode, Window
-from transept.golden.layouts import packed_words
+from transept.golden.layouts import BLOCK_WORDS, RECORD_BYTES, packed_words
 
 __all__ = ["random_loads", "random_stores"]
 
@@ -37,10 +37,10 @@ def random_loads(
         Memory.TABLE: 65 * 8 // cfg.tile,
     }
     for _ in range(count):
-        memory = rng.choice([Memory.ACT, Memory.ACT, *Memory])
+        packed = int(cfg.blocks.packed and rng.random() < 0.3)
+        memory = Memory.STAT if packed else rng.choice([Memory.ACT, Memory.ACT, *Memory])
         to_act = int(memory == Memory.ACT)
         shape = _shape(rng, cfg, limit, rng.randrange(2) * to_act)
-        packed = int(memory == Memory.STAT and cfg.blocks.packed and rng.random() < 0.4)
         if packed:
             shape |= _packed(rng, cfg, limit)
         stride = shape["words"] + rng.randint(0, 3)
@@ -65,10 +65,9 @@ def random_loads(
 
 def _packed(rng: random.Random, cfg: Config, limit: int) -> dict[str, int]:
     """Rows with blocks of four-bit weights, and words behind them."""
-    rows, words = (
-        rng.choice([1, 2, 3]),
-        rng.choice([rng.randint(1, 31), 32 * rng.randint(1, 4), rng.randint(32, 130)]),
-    )
+    rows, blocks = rng.choice([1, 2, 3]), rng.choice([0, 1, 1, 2, 3])
+    behind = rng.choice([0, RECORD_BYTES, rng.randint(1, BLOCK_WORDS - 1)])
+    words = max(1, BLOCK_WORDS * blocks + behind)
     units = packed_words(words)
     pitch = units + rng.choice([0, rng.randint(0, 5)])
     offset = rng.randrange((limit - rows * pitch * cfg.tile) // cfg.tile) * cfg.tile

@@ -96,7 +96,7 @@ def test_four_bits_are_as_fast_as_the_array():
     weights = sum(op.weight.size for op in graph.ops if isinstance(op, Linear))
     share = weights / PYNQ_Z2.tile / found.cycles
     print(f"{found.cycles:,} cycles, {share:.4f} of what the weights take; {found.bytes_read:,} B")
-    assert share >= 0.93
+    assert share >= 0.945  # 0.940 where parameters are read in place of tiles
 
 
 def test_a_prompt_keeps_the_array_busy():

@@ -26,8 +26,6 @@ LAST_PIECES = 4
 
 def lower_linear(scope: Scope, op: Linear, block: RowBlock, *, last: bool) -> None:
     """Tasks for one block of rows; ``last``: no other block follows."""
-    if op.halves and not scope.config.blocks.halves:
-        raise CompileError(f"{op.name} has rows of 15 bits, {scope.config.name} has no halves")
     columns = scope.image.columns[op.name]
     a, places = scope.places.read(op.x, block), scope.places
     if not places.homes.passes(op.y):
@@ -125,6 +123,8 @@ def _task(
     key_row: int | None,
     resident: list[Buffer] | None,
 ) -> Product:
+    if op.halves and not scope.config.blocks.halves:
+        raise CompileError(f"{op.name} has rows of 15 bits, {scope.config.name} has no halves")
     dynamic = scope.graph.values[op.x].bits == 16
     reads = [a.use(rows, columns[0][1].k_tiles)]
     if dynamic:
