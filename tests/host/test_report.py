@@ -138,8 +138,9 @@ def test_parts_are_never_cut_and_what_is_long_wraps(terminal):
     assert "10,633,608" in words(shown)
 
 
-def matmul(rows, k_tiles):
-    return Instruction(Opcode.MATMUL, {"rows": rows - 1, "k_tiles": k_tiles, "n_tiles": 1})
+def matmul(rows, k_tiles, halves=0):
+    operands = {"rows": rows - 1, "k_tiles": k_tiles, "n_tiles": 1, "halves": halves}
+    return Instruction(Opcode.MATMUL, operands)
 
 
 def test_layers_have_the_cycles_of_their_work():
@@ -148,6 +149,13 @@ def test_layers_have_the_cycles_of_their_work():
     found = layer_cycles(["a", "b", "", "a"], program, TINY, [130, 140, 160])
     assert found == {"a": 76 + 20, "b": 64}
     assert sum(found.values()) == 160
+
+
+def test_rows_in_halves_have_twice_the_cycles_of_rows():
+    program = [matmul(4, 4, halves=1), matmul(4, 4)]
+    assert layer_cycles(["a", "b"], program, TINY, [100, 150]) == {"a": 100, "b": 50}
+    program = [matmul(8, 8, halves=1), matmul(8, 8)]
+    assert layer_cycles(["a", "b"], program, TINY, [150, 200]) == {"a": 136, "b": 64}
 
 
 def test_what_a_filter_keeps_is_not_assumed():
