@@ -323,7 +323,7 @@ class _Emitter:
             return
         block = self._loaded.pop(step)
         tasks = [slot.task for slot in step.slots]
-        for merged in _merged(tasks, self._config.geometry.max_rows >> task.op.halves):  # type: ignore[arg-type]
+        for merged in _merged(tasks):  # type: ignore[arg-type]
             self._matmul(merged, task.columns[0][1].k_tiles, block)
         self._ring.release()
         self._load_waiting()
@@ -564,7 +564,7 @@ def _regions(uses: Iterable[Use]) -> list[Region]:
     return found
 
 
-def _merged(tasks: list[Product], max_rows: int) -> list[Product]:
+def _merged(tasks: list[Product]) -> list[Product]:
     """Products of the same columns; those whose rows follow each other become one."""
     merged: list[Product] = []
     for task in sorted(tasks, key=lambda task: task.a.offset):
@@ -573,7 +573,6 @@ def _merged(tasks: list[Product], max_rows: int) -> list[Product]:
             last is not None
             and task.a == last.a.row(last.rows)
             and task.out == last.out.row(last.rows)
-            and last.rows + task.rows <= max_rows
         ):
             merged[-1] = dataclasses.replace(last, rows=last.rows + task.rows)
         else:

@@ -4,7 +4,7 @@ A task starts as early as its engine, what it depends on, its weights and the me
 allow. Among tasks of the array that can start equally early, the one that feeds the longest task of
 another engine goes first, then the one that comes first in the source order. Longest path to the
 end, the classical priority, loses up to an eighth of the array here: it starts rows that nothing
-follows.
+follows. LOAD leaves rows for later if the array would wait for weights behind them.
 """
 
 from __future__ import annotations
@@ -84,6 +84,11 @@ class _Weights:
             at = max(at, consumed)
         return at
 
+    def arrives(self, block: Block, free: int) -> int:
+        """When a block is on chip, if LOAD is free for it then."""
+        stream = self._cost.stream(block.stored) + MEMORY_LATENCY / 2
+        return self.begin(free, block.words) + round(stream)
+
     def blocks(self, task: Product, column: ColumnTile) -> list[tuple[int, int, Block]]:
         """The blocks in which a column of a product arrives, as ``ColumnTile.blocks``."""
         return column.blocks(block_tiles(self._words, self._tile, task.rows, fine=task.fine))
@@ -130,7 +135,7 @@ class _Scheduler:
         self._occupancy = Occupancy(tasks, config, self._reserve, fill)
         ring = config.memories.stat_words - self._reserve
         self._weights = _Weights(self._cost, ring, config.tile)
-        self._first_words = [self._first_block(task) for task in tasks]
+        self._first = [self._first_block(task) for task in tasks]
         self._free = dict.fromkeys(Engine, 0)
         self._slots: dict[int, Slot] = {}
         self._ready: dict[Engine, list[int]] = {engine: [] for engine in Engine}
@@ -170,12 +175,16 @@ class _Scheduler:
         """The task that can start first, of those of any engine.
 
         LOAD brings weights rather than rows while it would wait for the rows' buffer, or the array
-        would wait for the weights.
+        would wait for the weights, even for those of a product that is not ready yet.
         """
         found = {engine: self._best_of(engine) for engine in Engine}
         keys = {engine: best[0] for engine, best in found.items() if best is not None}
         assert keys, "the earliest task can always run"
         engine = min(keys, key=lambda engine: keys[engine])
+        rows = found[engine]
+        if engine == Engine.LOAD and len(keys) > 1 and rows and self._too_early(*rows[1:]):
+            del keys[engine]
+            engine = min(keys, key=lambda engine: keys[engine])
         product = found[Engine.GEMM]
         if engine == Engine.LOAD and product is not None:
             (_, index, slot), rows = product, found[Engine.LOAD]
@@ -186,6 +195,22 @@ class _Scheduler:
         best = found[engine]
         assert best is not None
         return best[1:]
+
+    def _too_early(self, index: int, rows: Slot) -> bool:
+        """Whether rows that the array reads behind its next weights would make it wait for them."""
+        begins = self._free[Engine.GEMM]
+        for product in self._left:
+            if product in self._slots:
+                continue
+            if block := self._first[product]:
+                break
+            begins += self._cycles[product].busy
+        else:
+            return False
+        if any(after <= product for after, _ in self._after[index]):
+            return False
+        at_once = self._weights.arrives(block, self._free[Engine.LOAD])
+        return at_once <= begins < self._weights.arrives(block, rows.end)
 
     def _best_of(self, engine: Engine) -> tuple[tuple, int, Slot] | None:
         best: tuple[tuple, int, Slot] | None = None
@@ -269,20 +294,22 @@ class _Scheduler:
         if self._shares(index):
             end = start + cycles.busy
             return Slot(task, start, end, end + cycles.drain, start, shares=True)
-        load = self._weights.begin(self._free[Engine.LOAD], self._first_words[index])
+        first = self._first[index]
+        assert first is not None
+        load = self._weights.begin(self._free[Engine.LOAD], first.words)
         start = max(start, self._arrives(index, load))
         return Slot(task, start, start + cycles.busy, start + cycles.busy, load)
 
-    def _first_block(self, task: Task) -> int:
-        """Words of the first block of weights, 0 if none are streamed."""
+    def _first_block(self, task: Task) -> Block | None:
+        """The first block of weights, if they are streamed."""
         if not isinstance(task, Product) or task.resident is not None:
-            return 0
-        return self._weights.blocks(task, task.columns[0][1])[0][2].words
+            return None
+        return self._weights.blocks(task, task.columns[0][1])[0][2]
 
     def _arrives(self, index: int, load: int) -> int:
         """When enough of the first block is on chip for the array to begin, if it has weights."""
-        words = self._first_words[index]
-        return round(load + MEMORY_LATENCY + self._cost.stream(words) / 2) if words else 0
+        block = self._first[index]
+        return round(load + MEMORY_LATENCY + self._cost.stream(block.words) / 2) if block else 0
 
     def _take(self, index: int, slot: Slot) -> None:
         task = slot.task

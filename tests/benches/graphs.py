@@ -423,6 +423,13 @@ def read_behind(seed: int, hidden: int, heads: int) -> Graph:
     return build.graph([first], [build.add(build.linear(context, hidden), kept)])
 
 
+def linear_alone(seed: int, width: int, outputs: int) -> Graph:
+    """One linear layer of int16 rows."""
+    build = GraphBuilder(seed, limit=4096)
+    first = build.value(width)
+    return build.graph([first], [build.linear(first, outputs, 16)])
+
+
 def mlp(seed: int, widths: Sequence[int], bits: int = 16) -> Graph:
     """Linear layers, one after the other, from and to ``bits`` bits, and a residual sum."""
     build = GraphBuilder(seed, limit=4096)

@@ -90,13 +90,13 @@ def test_a_step_takes_as_long_as_its_bytes(request, heads, batch, rows, context,
 
 
 def test_four_bits_are_as_fast_as_the_array():
-    """Every weight takes a cycle of the array, whatever it takes of the memory."""
-    graph = language_model(1)
+    """Every word of weights takes a cycle of the array, whatever it takes of the memory."""
+    graph = language_model(2)
     found = report(opened(four_bits(graph), PAGES), 1, 1, 256)
     weights = sum(op.weight.size for op in graph.ops if isinstance(op, Linear))
     share = weights / PYNQ_Z2.tile / found.cycles
     print(f"{found.cycles:,} cycles, {share:.4f} of what the weights take; {found.bytes_read:,} B")
-    assert share >= 0.945  # 0.940 where parameters are read in place of tiles
+    assert share >= 0.957  # 0.955 where keys of the second layer come before weights of the first
 
 
 def test_a_prompt_keeps_the_array_busy():

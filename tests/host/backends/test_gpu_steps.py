@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from graphs import GraphBuilder, norms_in_front
+from graphs import GraphBuilder, four_bits, linear_alone, norms_in_front
 
 from transept.golden.ops import Attention, Linear, Norm
 from transept.host.backends.gpu import steps as module
@@ -10,6 +10,7 @@ from transept.host.backends.gpu.memory import Memory
 from transept.host.backends.gpu.steps import LinearStep, _beside, steps
 from transept.host.backends.gpu.tune import ATTENTION_BLOCKS, linear_blocks
 from transept.host.compiler.cut import Shape
+from transept.host.compiler.errors import CompileError
 
 CPU = torch.device("cpu")
 
@@ -193,3 +194,10 @@ def test_a_sum_that_a_product_reads_is_quantised(moved):
     assert bound == (values[h], values[total], None, values[plain], None)
     assert moved == [("quantise_rows", values[plain], memory.rows(plain))]
     assert all(isinstance(layer.ops[0], Linear) for layer in layers)
+
+
+def test_rows_in_halves_are_refused_by_name():
+    with pytest.raises(
+        CompileError, match=r"^gpu: \S+ has rows in halves, there is no such kernel$"
+    ):
+        steps(four_bits(linear_alone(1, 32, 16)), CPU)

@@ -8,8 +8,10 @@ from emulation import emulate
 from graphs import (
     attention_alone,
     cross,
+    four_bits,
     gated,
     iterated,
+    linear_alone,
     mlp,
     post_norm,
     pre_norm,
@@ -47,6 +49,8 @@ GRAPHS = {
     "uneven": lambda: uneven(11, [(8, 2, 20), (18, 3, 7)]),
     "iterated": lambda: iterated(12, 8, 2, 12, 3),
     "gated": lambda: gated(13, 32, 4, 2, [24, 12]),
+    "four bits": lambda: four_bits(gated(14, 32, 2, 1, [32, 24])),
+    "four bits alone": lambda: four_bits(linear_alone(15, 64, 80)),
     "wide": lambda: mlp(7, [60, 90, 50]),
     "sums": lambda: read_sums(9),
     "twice": lambda: twice_the_same(10),
@@ -80,13 +84,18 @@ def test_every_order_gives_the_bits_of_the_golden_model(name, config, batch, len
     check(GRAPHS[name](), config, batch, length, real and {"rows": real})
 
 
-@pytest.mark.parametrize("name", ["threshold", "keys from DRAM", "wide"])
+@pytest.mark.parametrize("name", ["threshold", "keys from DRAM", "wide", "four bits alone"])
 def test_long_sequences(name):
     batch, length, real = LONG
     check(GRAPHS[name](), SMALL, batch, length, {"rows": real})
 
 
-@pytest.mark.parametrize("name", ["pre-norm", "threshold", "wide"])
+def test_row_blocks_in_halves_take_weights_together():
+    executable = check(GRAPHS["four bits alone"](), TINY.replace(max_rows=8), 1, 40)
+    assert (executable.cut.rows, executable.cut.together) == ((4,), 10)
+
+
+@pytest.mark.parametrize("name", ["pre-norm", "threshold", "wide", "four bits"])
 @pytest.mark.parametrize("changes", HARDWARE)
 def test_no_hardware_changes_a_bit(changes, name):
     config = TINY.replace(name=changes, **HARDWARE[changes])

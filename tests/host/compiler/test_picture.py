@@ -1,5 +1,7 @@
 """The picture of a schedule shows every engine's work where it is."""
 
+import runpy
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -30,3 +32,10 @@ def test_the_picture_of_the_page_is_the_schedule_of_today(tmp_path):
     again = "run python -m transept.host.compiler.picture docs/schedule.svg"
     assert (tmp_path / "schedule.svg").read_text() == page.read_text(), again
     assert PYNQ_Z2.name in (page.parent / "compiler.md").read_text()
+
+
+def test_the_command_writes_the_file_that_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["picture", str(tmp_path / "schedule.svg")])
+    monkeypatch.delitem(sys.modules, main.__module__)
+    runpy.run_module(main.__module__, run_name="__main__")
+    assert [path.name for path in tmp_path.iterdir()] == ["schedule.svg"]
