@@ -10,6 +10,7 @@ follows. LOAD leaves rows for later if the array would wait for weights behind t
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,7 +26,8 @@ from transept.host.compiler.weights import Block, ColumnTile, block_tiles
 
 __all__ = ["Schedule", "Slot", "Streamed", "schedule"]
 
-#: Ready tasks of an engine that are weighed against each other, in their source order.
+#: Ready tasks of an engine that are weighed against each other, in their source order; and tasks of
+#: the array in that order whose weights go before rows for others.
 LOOKAHEAD = 16
 #: From the last write of one engine to the first step of another that waited for it.
 HOP = 20
@@ -181,14 +183,12 @@ class _Scheduler:
         keys = {engine: best[0] for engine, best in found.items() if best is not None}
         assert keys, "the earliest task can always run"
         engine = min(keys, key=lambda engine: keys[engine])
-        rows = found[engine]
+        rows, product = found[Engine.LOAD], found[Engine.GEMM]
         if engine == Engine.LOAD and len(keys) > 1 and rows and self._too_early(*rows[1:]):
             del keys[engine]
             engine = min(keys, key=lambda engine: keys[engine])
-        product = found[Engine.GEMM]
-        if engine == Engine.LOAD and product is not None:
-            (_, index, slot), rows = product, found[Engine.LOAD]
-            assert rows is not None
+        if engine == Engine.LOAD and rows and product:
+            _, index, slot = product
             first = self._arrives(index, slot.load + self._cycles[rows[1]].busy)
             if slot.load < rows[2].start or first > slot.start:
                 engine = Engine.GEMM
@@ -196,21 +196,22 @@ class _Scheduler:
         assert best is not None
         return best[1:]
 
-    def _too_early(self, index: int, rows: Slot) -> bool:
-        """Whether rows that the array reads behind its next weights would make it wait for them."""
+    def _too_early(self, index: int, slot: Slot) -> bool:
+        """Whether stationary rows that the array reads behind its next tasks would make it wait for
+        weights of these."""
+        left = (task for task in self._left if task not in self._slots)
+        tasks = list(itertools.islice(left, LOOKAHEAD))
+        readers = [after for after, _ in self._after[index]]
+        stationary = any(use.buffer.memory == "stat" for use in slot.task.writes)
+        if not (stationary and tasks and tasks[-1] < min(readers, default=0)):
+            return False
         begins = self._free[Engine.GEMM]
-        for product in self._left:
-            if product in self._slots:
-                continue
-            if block := self._first[product]:
-                break
-            begins += self._cycles[product].busy
-        else:
-            return False
-        if any(after <= product for after, _ in self._after[index]):
-            return False
-        at_once = self._weights.arrives(block, self._free[Engine.LOAD])
-        return at_once <= begins < self._weights.arrives(block, rows.end)
+        for task in tasks:
+            if block := self._first[task]:
+                at_once = self._weights.arrives(block, self._free[Engine.LOAD])
+                return at_once <= begins < self._weights.arrives(block, slot.end)
+            begins += self._cycles[task].busy
+        return False
 
     def _best_of(self, engine: Engine) -> tuple[tuple, int, Slot] | None:
         best: tuple[tuple, int, Slot] | None = None
