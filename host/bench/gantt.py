@@ -46,13 +46,16 @@ def run_bars(placed: Placed) -> list[Bar]:
     ]
 
 
-def draw_gantt(axes: Any, bars: Sequence[Bar], devices: Sequence[str] = ()) -> None:
+def draw_gantt(
+    axes: Any, bars: Sequence[Bar], devices: Sequence[str] = (), *, end: float = 0.0
+) -> None:
     """A line for each device, those of the bars from top to bottom if none are told.
 
-    axes: of matplotlib, in a figure of its final size; the time axis is in milliseconds.
+    axes: of matplotlib, in a figure of its final size; the time axis is in milliseconds, and goes
+    on to ``end`` in seconds if the bars end before: charts that share it are drawn with one.
     """
     rows = list(devices) or list(dict.fromkeys(bar.device for bar in bars))
-    end = max(bar.start + bar.seconds for bar in bars)
+    end = max(end, *(bar.start + bar.seconds for bar in bars))
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 1e3 * end * MARGIN)

@@ -68,6 +68,13 @@ def test_all_is_within_the_axes():
     assert axes.get_xlabel() == "ms"
 
 
+def test_charts_that_share_their_time_axis_end_together():
+    short, long = Figure(figsize=(8, 3)).subplots(2, sharex=True)
+    for axes, bars in ((long, BARS), (short, BARS[:1])):
+        draw_gantt(axes, bars, end=0.0051)
+        assert axes.get_xlim() == pytest.approx((0, 5.1 * MARGIN))
+
+
 def test_text_is_written_where_it_fits():
     assert [text.get_text() for text in draw(BARS).texts] == ["first part", "twelve operators"]
     assert [text.get_text() for text in draw(BARS, width=2).texts] == ["first part"]
