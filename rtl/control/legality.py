@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from transept.golden import isa
@@ -136,10 +136,9 @@ class LegalityChecker(wiring.Component):
         """
         steps, opcode = self._walk.steps, head.payload[:_OPCODE]
         place, valid, read, visiting = Signal(range(len(steps))), Signal(), Signal(), Signal()
-        ready, row = Signal(), Signal(self._walk.layout)
-        table = [Const(self._walk.bits(one), len(row.as_value())) for one in steps]
+        ready, row = Signal(), self._step(m, place)
         keys = self._selections(m, head.payload, mark, read, visiting)
-        m.d.sync += [row.as_value().eq(select(table, place)), step.eq(row), valid.eq(0)]
+        m.d.sync += [step.eq(row), valid.eq(0)]
         with m.FSM():
             with m.State("Clear"), m.If(keys.cleared if keys else 1):
                 m.next = "Ready"
@@ -171,6 +170,19 @@ class LegalityChecker(wiring.Component):
                     with m.If(keys.last):
                         m.next = "Ready"
         return read, valid, ready
+
+    def _step(self, m: Module, place: Value) -> data.View:
+        """The step at a place of the table, a cycle later."""
+        walk = self._walk
+        m.submodules.table = table = memory.Memory(
+            shape=walk.layout,
+            depth=len(walk.steps),
+            init=[walk.row(step) for step in walk.steps],
+            attrs={"ram_style": "block"},
+        )
+        port = table.read_port()
+        m.d.comb += port.addr.eq(place)
+        return port.data
 
     def _selections(
         self, m: Module, instr: Value, mark: data.View, read: Signal, visiting: Signal

@@ -171,7 +171,7 @@ class Walk:
             }
         )
 
-    def bits(self, step: Step) -> int:
+    def row(self, step: Step) -> data.Const:
         """A step in ``layout``."""
         a_fixed, b_fixed = isinstance(step.a, int), isinstance(step.b, int)
         fields = {
@@ -187,7 +187,7 @@ class Walk:
             "least": step.least,
             "final": step.final,
         }
-        return self.layout.const(fields).as_bits()
+        return self.layout.const(fields)
 
 
 def _sorted(sources: Iterable[Source]) -> list[Source]:

@@ -4,8 +4,12 @@ import asyncio
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import threading
+import time
 
+import asking
 import openai
 import pytest
 
@@ -333,27 +337,34 @@ def test_a_device_that_fails_is_told_and_others_go_on(llama, serve, monkeypatch)
         list(stream)
 
 
+def questions(llama):
+    """Calls, and the texts that answer them."""
+    prompts = [[3 + n % 7, *range(4, 4 + n % 21)] for n in range(11)]
+    return [
+        (
+            {"model": "llama", "prompt": prompt, "max_tokens": 8, "temperature": 0.9, "seed": n},
+            wanted(llama, prompt, tokens=8, temperature=0.9, seed=n).text,
+        )
+        for n, prompt in enumerate(prompts)
+    ]
+
+
 def storm(llama, served, clients, calls):
     """Clients at once, every third of whose calls break off; answers that are wrong."""
-    prompts = [[3 + n % 7, *range(4, 4 + n % 21)] for n in range(11)]
-    right = {
-        n: wanted(llama, prompt, tokens=8, temperature=0.9, seed=n).text
-        for n, prompt in enumerate(prompts)
-    }
+    asked = questions(llama)
     wrong = []
 
     def ask(number):
         client = served.client()
-        for call in range(calls):
-            n = (number + call) % len(prompts)
-            told = {"prompt": prompts[n], "max_tokens": 8, "temperature": 0.9, "seed": n}
-            if (number + call) % 3 == 0:
-                with client.completions.create(model="llama", stream=True, **told) as stream:
+        for call in range(number, number + calls):
+            told, right = asked[call % len(asked)]
+            if call % 3 == 0:
+                with client.completions.create(stream=True, **told) as stream:
                     next(iter(stream))
                 continue
-            found = client.completions.create(model="llama", **told).choices[0].text
-            if found != right[n]:
-                wrong.append((n, found))
+            found = client.completions.create(**told).choices[0].text
+            if found != right:
+                wrong.append((told, found))
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
     for thread in threads:
@@ -374,3 +385,33 @@ def test_thirty_two_clients_some_of_which_are_killed(llama, serve):
     served = serve("emulator", pages=24, queue=100, together=16)
     assert storm(llama, served, 32, 30) == []
     assert served.idle() == 24
+
+
+@pytest.mark.slow
+def test_a_client_is_killed_each_second_for_a_minute(llama, serve, tmp_path):
+    served = serve("emulator", pages=24, queue=100, together=16)
+    path, answers = tmp_path / "asked.json", tmp_path / "answers"
+    asked = [{"body": told, "texts": [text]} for told, text in questions(llama)]
+    path.write_text(json.dumps(asked))
+
+    def start(number):
+        told = [asking.__file__, str(served.port), str(path), str(number)]
+        with answers.open("ab") as out:
+            return subprocess.Popen([sys.executable, *told], stdout=out)
+
+    clients = [start(number) for number in range(32)]
+    try:
+        for second in range(60):
+            time.sleep(1)
+            clients[second % 32].kill()
+            clients[second % 32].wait()
+            clients[second % 32] = start(second)
+        assert {client.poll() for client in clients} == {None}  # a wrong answer ends a client
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
+    assert served.idle() == 24
+    count = len(answers.read_bytes().splitlines())
+    print(f"{count} right answers")
+    assert count > 32
