@@ -199,11 +199,12 @@ class _Scheduler:
     def _too_early(self, index: int, slot: Slot) -> bool:
         """Whether stationary rows that the array reads behind its next tasks would make it wait for
         weights of these."""
+        if not any(use.buffer.memory == "stat" for use in slot.task.writes):
+            return False
         left = (task for task in self._left if task not in self._slots)
         tasks = list(itertools.islice(left, LOOKAHEAD))
         readers = [after for after, _ in self._after[index]]
-        stationary = any(use.buffer.memory == "stat" for use in slot.task.writes)
-        if not (stationary and tasks and tasks[-1] < min(readers, default=0)):
+        if not tasks or min(readers, default=0) <= tasks[-1]:
             return False
         begins = self._free[Engine.GEMM]
         for task in tasks:
