@@ -51,9 +51,11 @@ def load(chip: OnChip, dram: Dram, i: Instruction) -> int:
 
 def _unpacked(rows: np.ndarray, words: int, tile: int) -> np.ndarray:
     """Rows of packed blocks and of what is left, as bytes of STAT."""
-    blocks = words // BLOCK_WORDS * PACKED_BLOCK * tile
-    weights = unpack_four_bit(rows[:, :blocks], tile).view(np.uint8)
-    return np.concatenate([weights.reshape(len(rows), -1), rows[:, blocks:]], axis=1)
+    blocks = words // BLOCK_WORDS
+    behind = blocks * PACKED_BLOCK * tile
+    weights = unpack_four_bit(rows[:, :behind], tile).view(np.uint8)
+    unpacked = weights.reshape(len(rows), blocks * BLOCK_WORDS * tile)
+    return np.concatenate([unpacked, rows[:, behind:]], axis=1)
 
 
 def store(chip: OnChip, dram: Dram, i: Instruction) -> int:

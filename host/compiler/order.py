@@ -86,6 +86,14 @@ class _Weights:
             at = max(at, consumed)
         return at
 
+    def check(self, label: str, words: int) -> None:
+        """CompileError if a block of so many words has no room."""
+        if words > self._words:
+            raise CompileError(
+                f"{label} takes weights in blocks of {words} words, {self._words} stationary words "
+                "are left for them"
+            )
+
     def arrives(self, block: Block, free: int) -> int:
         """When a block is on chip, if LOAD is free for it then."""
         stream = self._cost.stream(block.stored) + MEMORY_LATENCY / 2
@@ -303,10 +311,18 @@ class _Scheduler:
         return Slot(task, start, start + cycles.busy, start + cycles.busy, load)
 
     def _first_block(self, task: Task) -> Block | None:
-        """The first block of weights, if they are streamed."""
+        """The first block of weights, if they are streamed.
+
+        Raises
+        ------
+        CompileError
+            If the ring has no room for some block.
+        """
         if not isinstance(task, Product) or task.resident is not None:
             return None
-        return self._weights.blocks(task, task.columns[0][1])[0][2]
+        blocks = [block for _, _, block in self._weights.blocks(task, task.columns[0][1])]
+        self._weights.check(task.label, max(block.words for block in blocks))
+        return blocks[0]
 
     def _arrives(self, index: int, load: int) -> int:
         """When enough of the first block is on chip for the array to begin, if it has weights."""

@@ -31,6 +31,7 @@ def signature(graph: Graph, shape: Shape, op: Operator) -> str:
     about += [(shape.lengths[value.dim], value.width, value.bits) for value in values]
     if isinstance(op, Linear):
         about.append("activation" if op.table is not None else "")
+        about += ["halves"] * op.halves + ["packed"] * (op.packed is not None)
     if isinstance(op, Attention):
         about += [op.heads, op.kv_heads, str(op.filter)]
     return json.dumps(about)

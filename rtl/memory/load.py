@@ -127,7 +127,8 @@ class LoadEngine(wiring.Component):
         empty = (instr.rows == 0) | (instr.words == 0)
         wide = instr.wide & (instr.memory == Memory.ACT)
         stats = instr.stats & (instr.memory == Memory.ACT)
-        packed = instr.packed & (instr.memory == Memory.STAT) & int(self._cfg.blocks.packed)
+        unpacks = ~empty & (instr.memory == Memory.STAT) & int(self._cfg.blocks.packed)
+        packed = instr.packed & unpacks
         blocks = instr.words >> (BLOCK_WORDS.bit_length() - 1)
         saved = (blocks << 3) + (blocks << 2) + blocks  # BLOCK_WORDS - PACKED_BLOCK each
         words = Mux(packed, instr.words - saved, instr.words)

@@ -65,7 +65,7 @@ def random_loads(
 
 def _packed(rng: random.Random, cfg: Config, limit: int) -> dict[str, int]:
     """Rows with blocks of four-bit weights, and words behind them."""
-    rows, blocks = rng.choice([1, 2, 3]), rng.choice([0, 1, 1, 2, 3])
+    rows, blocks = rng.choice([0, 1, 1, 2, 2, 3]), rng.choice([0, 1, 1, 2, 3])
     behind = rng.choice([0, RECORD_BYTES, rng.randint(1, BLOCK_WORDS - 1)])
     words = max(1, BLOCK_WORDS * blocks + behind)
     units = packed_words(words)

@@ -44,7 +44,8 @@ def levels(weight: torch.Tensor) -> Levels | None:
     codes = np.rint(above / step[..., None]).astype(np.uint8)
     spread = MOST // np.maximum(codes.max(2), 1)  # few levels far apart: more of a smaller step
     codes *= spread.astype(np.uint8)[..., None]
-    return Levels(codes.reshape(n, k), step / spread, least)
+    step = np.where(reach > 0, step / spread, 0.0)  # of equal weights the least one says all
+    return Levels(codes.reshape(n, k), step, least)
 
 
 def _steps(above: np.ndarray, reach: np.ndarray, off: np.ndarray) -> np.ndarray | None:

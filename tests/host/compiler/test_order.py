@@ -3,14 +3,16 @@
 import dataclasses
 
 import pytest
-from graphs import mlp
+from graphs import four_bits, linear_alone, mlp
 
 from transept.golden.config import TINY
 from transept.golden.isa import AMode, Engine, OutMode, Window
+from transept.golden.verify import verify
 from transept.host.compiler import cost, cut, order, place, places, tensors, weights
 from transept.host.compiler.compile import LOSS
 from transept.host.compiler.cost import Cost
 from transept.host.compiler.depend import dependences
+from transept.host.compiler.errors import CompileError
 from transept.host.compiler.lower import linear
 from transept.host.compiler.memories import Users
 from transept.host.compiler.order import Schedule, Slot, _shared, _Weights
@@ -18,6 +20,7 @@ from transept.host.compiler.place import _Conflicts, _conflicts, _Life, _Memory
 from transept.host.compiler.stream import LoadStep, TaskStep, program_order
 from transept.host.compiler.tasks import Buffer, DramRows, LoadRows, Product, Rows, StoreRows, whole
 from transept.host.compiler.weights import ColumnTile
+from transept.host.runtime.region import Region
 
 LINEAR = dataclasses.replace(mlp(1, [16, 16, 4]).ops[0], table=None)
 
@@ -47,6 +50,21 @@ def test_what_orders_and_costs_rest_on():
     assert (linear.SHORTEST_PART, linear.WAITING_SHARE, linear.LAST_PIECES) == (4096, 8, 4)
     assert (weights.LARGEST_BLOCK, weights.FEW_ROWS_BLOCK, weights.BLOCKS) == (24, 48, 4)
     assert (weights.ALIGN, tensors.ALIGN) == (64, 64)
+
+
+@pytest.mark.parametrize(("words", "fits"), [(40, True), (32, False)])
+def test_a_block_of_four_bits_has_room_or_is_refused(words, fits):
+    """A group of 32 inputs, and the parameters of the channels."""
+    config = TINY.replace(stat_words=words)
+    graph = four_bits(linear_alone(15, 64, 8))
+    region = Region("graph", graph, config)
+    if fits:
+        executable = region.executable(region.shape(1, {"rows": 9}))
+        sizes = dict.fromkeys(Window, 1 << 20)
+        assert not verify(executable.instructions, config, sizes)
+    else:
+        with pytest.raises(CompileError, match="blocks of 40 words, 32 stationary words are left"):
+            region.executable(region.shape(1, {"rows": 9}))
 
 
 # --- weights: blocks of 8, 8 and 9 tiles, 32, 32 and 44 words; 3.2 bytes, 0.8 words a cycle

@@ -1,7 +1,9 @@
 """What is known of an operator and of a device: features, signatures, costs as data."""
 
+import dataclasses
+
 import pytest
-from graphs import GraphBuilder, mlp
+from graphs import GraphBuilder, four_bits, linear_alone, mlp
 from placements import SHAPE
 
 from transept.golden.filters import Causal
@@ -54,6 +56,17 @@ def test_signatures_are_of_what_decides_the_time():
         "add5": '["add", 2, [5, 6, 16], [5, 6, 16], [5, 6, 16]]',
     }
     assert [kind_of(op) for op in graph.ops[2:4]] == ["linear", "attention"]
+
+
+def test_signatures_of_four_bits_are_their_own():
+    graph, shape = linear_alone(1, 32, 8), Shape(1, {"rows": 5})
+    packed = four_bits(graph)
+    halves = dataclasses.replace(packed.ops[0], packed=None)
+    found = [signature(graph, shape, op) for op in (graph.ops[0], halves, packed.ops[0])]
+    assert found == [
+        f'["linear", 1, [5, 32, 16], [5, 8, 16], ""{more}]'
+        for more in ("", ', "halves"', ', "halves", "packed"')
+    ]
 
 
 # --- devices

@@ -54,6 +54,21 @@ def test_a_layer_keeps_its_levels():
     assert np.abs(found.weight * step - real).max() < 0.6 * step.max()
 
 
+@pytest.mark.parametrize("constant", [0.0, 0.03, -0.2])
+def test_groups_of_one_weight_keep_it(constant):
+    weight = on_levels(n=4)
+    weight[1, :GROUP] = constant
+    weight[2] = constant
+    assert (levels(weight).step[1:3] == 0).any(1).all()
+    op = linear(weight.tolist(), [0.0] * 4, outputs=("y",))
+    ones = np.ones(3 * GROUP), np.ones(4)
+    found = quantise_linear(op, None, *ones, halves=True, levels=levels(weight))
+    nearest = quantise_linear(op, None, *ones, halves=True)
+    assert found.packed is not None
+    assert np.abs(found.weight.astype(int) - nearest.weight).max() <= 1
+    assert np.array_equal(found.weight[2], nearest.weight[2])
+
+
 def test_scales_within_a_group_leave_eight_bits():
     weight = on_levels(groups=1)
     op = linear(weight.tolist(), [0.0] * 5, outputs=("y",))
