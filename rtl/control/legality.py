@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
-from collections.abc import Sequence
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
@@ -15,9 +13,9 @@ from transept.golden.config import Config
 from transept.golden.isa import Engine, Opcode
 from transept.golden.registers import UNIT_BITS, Unit
 from transept.golden.rules import ENCODING, GROUPS, SELECTION
-from transept.rtl.arith.fixed import select, tree
+from transept.rtl.arith.fixed import select
 from transept.rtl.control.order import OpenGroups, RecordedKeys
-from transept.rtl.control.walk import Source, Walk, condition, factor_value
+from transept.rtl.control.walk import Walk, condition, factor_value
 from transept.rtl.memory.queue import Queue
 from transept.rtl.memory.skid import Slot
 
@@ -100,7 +98,7 @@ class LegalityChecker(wiring.Component):
         connect(m, flipped(self.i), ahead.i)
         connect(m, ahead.o, head.i)
         instr, mark, step = head.o.payload, Signal(_mark_layout()), Signal(self._walk.layout)
-        read, valid, ready, row = self._read(m, head.o, mark, step)
+        read, valid, ready = self._read(m, head.o, mark, step)
         # of the head, which waits for a cycle before its first step is at hand
         conditions, senseless = Signal(len(self._walk.when)), Signal()
         m.d.sync += [
@@ -123,11 +121,7 @@ class LegalityChecker(wiring.Component):
         for _ in range(4):
             marks.append(Signal.like(mark, name=f"mark_{len(marks)}"))
             m.d.sync += marks[-1].eq(marks[-2])
-        factors = (
-            self._factor(m, instr, self._walk.a, step.a, row.a),
-            self._factor(m, instr, self._walk.b, step.b, row.b),
-        )
-        self._judge(m, self._sum(m, factors, step, marks[2].begins), marks[3])
+        self._judge(m, self._sum(m, instr, step, marks[2].begins), marks[3])
         waiting = (ahead.o.valid, head.o.valid, ~ready)
         pending = Cat(*waiting, *(late.last for late in marks[1:])).any()
         m.d.comb += self.idle.eq(~pending)
@@ -135,10 +129,10 @@ class LegalityChecker(wiring.Component):
 
     def _read(
         self, m: Module, head: stream.Interface, mark: data.View, step: data.View
-    ) -> tuple[Signal, Signal, Signal, data.View]:
+    ) -> tuple[Signal, Signal, Signal]:
         """Go through the steps of an opcode, then through its selections.
 
-        Results: the last step is at hand, a step is at hand, nothing is; the step to come.
+        Results: the last step is at hand, a step is at hand, nothing is.
         """
         steps, opcode = self._walk.steps, head.payload[:_OPCODE]
         place, valid, read, visiting = Signal(range(len(steps))), Signal(), Signal(), Signal()
@@ -175,7 +169,7 @@ class LegalityChecker(wiring.Component):
                     m.d.comb += [visiting.eq(1), head.ready.eq(keys.last)]
                     with m.If(keys.last):
                         m.next = "Ready"
-        return read, valid, ready, row
+        return read, valid, ready
 
     def _step(self, m: Module, place: Value) -> data.View:
         """The step at a place of the table, a cycle later."""
@@ -205,29 +199,15 @@ class LegalityChecker(wiring.Component):
         ]
         return keys
 
-    @staticmethod
-    def _factor(
-        m: Module, instr: Value, sources: Sequence[Source], index: Value, early: Value
-    ) -> Value:
-        """Of the sources in an instruction the one of this ``index``, which is ``early`` a cycle
-        before: which four it is among is known when the step is at hand."""
-        values = [Value.cast(factor_value(instr, one)) for one in sources]
-        fours = [values[first : first + 4] for first in range(0, len(values), 4)]
-        among = Signal(len(fours))
-        m.d.sync += among.eq(1 << early[2:])
-        found = [
-            Mux(mine, select(four, index[:2]), 0) for mine, four in zip(among, fours, strict=True)
-        ]
-        return tree(operator.or_, found)
-
-    def _sum(
-        self, m: Module, factors: tuple[Value, Value], step: data.View, begins: Value
-    ) -> Signal:
+    def _sum(self, m: Module, instr: Value, step: data.View, begins: Value) -> Signal:
         """The sum of products, three cycles after its last step. ``begins``: with the second."""
         a, b = Signal(signed(A_BITS)), Signal(signed(B_BITS))
         product, total = Signal(signed(A_BITS + B_BITS)), Signal(signed(SUM_BITS))
         begin, late = Signal.like(step.begin), Signal.like(step.begin)
-        first, second = factors
+        first, second = (
+            select([Value.cast(factor_value(instr, one)) for one in sources], index)
+            for sources, index in ((self._walk.a, step.a), (self._walk.b, step.b))
+        )
         m.d.sync += [
             a.eq(Mux(step.a_fixed, step.factor, first)),
             b.eq(Mux(step.b_fixed, step.factor, second)),
