@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from graphs import four_bits, linear_alone, random_inputs
 
 from transept.golden.config import TINY
 from transept.host.bench.encoder import BERT_BASE, MINILM, Encoder, traffic
+from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
 
 SMALL = Encoder("small", 3, 8, 2, 12)
@@ -17,6 +19,13 @@ def test_traffic_is_what_a_run_moves(device, batch, tokens):
     x = np.random.default_rng(0).integers(-9, 10, (batch, tokens, SMALL.hidden)).astype(np.int16)
     report = Session(TINY, device).run(layer.region, {"x": x}).report
     assert traffic(layer.executable, TINY) == report.bytes_read + report.bytes_written
+
+
+def test_traffic_of_four_bit_weights_is_what_lies_in_memory():
+    region = Region("linear", four_bits(linear_alone(1, 64, 16)), TINY)
+    report = Session(TINY, "emulator").run(region, random_inputs(region.graph, 1, 5)).report
+    (executable,) = region.executables.values()
+    assert traffic(executable, TINY) == report.bytes_read + report.bytes_written
 
 
 def test_figures_of_a_layer():
