@@ -48,14 +48,18 @@ def compile_language(
 ) -> LanguageProgram:
     """Calibrate and quantise a model, on texts of many kinds.
 
-    layers: of the first so many alone.
+    layers: of the first so many alone; weights: ``w8``, or ``w4`` for a model whose weights have
+    four bits.
 
     Raises
     ------
     ValueError
-        If not all of its layers are one region of the accelerator, between embeddings and a
-        vocabulary projection, or they do not fit it.
+        If weights of four bits are wanted of a configuration or a model that has none, not all of
+        its layers are one region of the accelerator, between embeddings and a vocabulary
+        projection, or they do not fit it.
     """
+    if weights == "w4" and not config.blocks.halves:
+        raise ValueError(f"{config.name} has no block 'halves', which w4 needs for rows of 15 bits")
     module = _first_layers(model.module, layers)
     inputs = _calibration_inputs(model)
     imported = import_model(_Logits(module), inputs[0], config, inputs, fit=False, weights=weights)

@@ -26,6 +26,12 @@ class Levels:
     step: np.ndarray
     least: np.ndarray
 
+    def keep(self, in_scale: np.ndarray) -> bool:
+        """Whether an operand whose channels have these scales leaves 16 levels in each group: it
+        has one scale there."""
+        by_group = in_scale.reshape(-1, GROUP)
+        return np.allclose(by_group, by_group[:, :1], rtol=1e-9, atol=0)
+
 
 def levels(weight: torch.Tensor) -> Levels | None:
     """The levels of float32[n, k], as far apart as they can be; None if they are more than 16 in

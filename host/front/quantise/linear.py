@@ -30,12 +30,11 @@ def quantise_linear(
     out_scale: np.ndarray,
     table: ActivationTable | None = None,
     *,
-    halves: bool = False,
     levels: Levels | None = None,
 ) -> Linear:
     """in_scale, out_scale: the real value of one step of each element; known: of the operand in
     steps of in_scale, without which weights go to the nearest; table: the activation, applied to
-    steps of out_scale; halves: rows of 15 bits; levels: of the weights, which then keep them.
+    steps of out_scale; levels: of the weights, which ``keep`` them with in_scale.
 
     A row's own scale is the maximum of its int16 elements, found at run time.
     """
@@ -43,11 +42,7 @@ def quantise_linear(
     steps /= out_scale[:, None]
     step = np.maximum(np.maximum(steps.max(1), -steps.min(1)), 1e-12) / INT8
     packed = None if levels is None else _packed(levels, in_scale, out_scale * step)
-    if packed is not None:
-        weight = packed.unpack()
-    else:
-        steps /= step[:, None]
-        weight = np.rint(steps).astype(np.int8) if known is None else round_weights(steps, known)
+    weight = _rounded(steps / step[:, None], known) if packed is None else packed.unpack()
     per_row = step / INT8  # times the row maximum
     bound = INT8 * np.abs(weight).sum(1, dtype=np.int64)  # largest possible accumulator
     row_shift = largest_shift(bound * per_row * 2.0**OUT_SHIFT, PRODUCT_LIMIT, 0, 40)
@@ -63,19 +58,19 @@ def quantise_linear(
         row_shift,
         OUT_SHIFT,
         table,
-        halves,
-        packed,
+        packed=packed,
     )
 
 
-def _packed(levels: Levels, in_scale: np.ndarray, weight_step: np.ndarray) -> FourBitWeights | None:
+def _rounded(steps: np.ndarray, known: Feedback | None) -> np.ndarray:
+    """int8[n, k] of weights in steps of their channels."""
+    return np.rint(steps).astype(np.int8) if known is None else round_weights(steps, known)
+
+
+def _packed(levels: Levels, in_scale: np.ndarray, weight_step: np.ndarray) -> FourBitWeights:
     """The levels in steps of each output channel, whose weights have steps of weight_step at an
-    operand of scale 1; None if the operand has other scales within a group, so that there are more
-    levels than four bits have."""
-    by_group = in_scale.reshape(-1, GROUP)
-    if not np.allclose(by_group, by_group[:, :1], rtol=1e-9, atol=0):
-        return None
-    factor = by_group[:, 0] / weight_step[:, None]
+    operand of scale 1."""
+    factor = in_scale[::GROUP] / weight_step[:, None]
     return FourBitWeights.of(levels.codes, levels.step * factor, levels.least * factor)
 
 

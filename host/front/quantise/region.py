@@ -118,7 +118,8 @@ class Quantiser:
             lost = self.scales.too_small(op)
             if lost is not None:
                 raise UnfitError(op.name, f"{lost} is so small that hardly a step is left of it")
-            return self._shared(op, self._linear, x=op.inputs[0], y=op.outputs[0])
+            (x,), (y,) = op.inputs, op.outputs
+            return self._shared(op, self._linear, x=x, y=y, halves=self._halves)
         if isinstance(op, AttentionMatch):
             q, k, v = op.inputs
             rule = self._filter if self._filter and op.filter == Dense() else op.filter
@@ -151,11 +152,11 @@ class Quantiser:
         width = len(op.bias)
         out = scale[op.outputs[0]] if fitted is None else np.full(width, 2.0**fitted.in_exponent)
         table = None if fitted is None else fitted.table
-        levels = self._levels.get(base_name(op.name))
+        in_scale, levels = scale[op.inputs[0]], self._levels.get(base_name(op.name))
+        if levels is not None and not levels.keep(in_scale):
+            levels = None
         known = None if levels is not None else self._feedback(op)
-        return quantise_linear(
-            op, known, scale[op.inputs[0]], out, table, halves=self._halves, levels=levels
-        )
+        return quantise_linear(op, known, in_scale, out, table, levels=levels)
 
     def _feedback(self, op: LinearMatch) -> Feedback | None:
         """Of the operand of a linear layer; neighbours with the same operand share it."""

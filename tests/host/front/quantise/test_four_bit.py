@@ -44,8 +44,7 @@ def test_a_layer_keeps_its_levels():
     weight = on_levels(n=7)
     op = linear(weight.tolist(), [0.0] * 7, outputs=("y",))
     in_scale = np.repeat([0.5, 2.0, 1.0], GROUP)
-    found = quantise_linear(op, None, in_scale, np.ones(7), halves=True, levels=levels(weight))
-    assert found.halves
+    found = quantise_linear(op, None, in_scale, np.ones(7), levels=levels(weight))
     found.packed.check(found.weight.shape)
     assert np.array_equal(found.packed.unpack(), found.weight)
     assert (np.abs(found.weight).max(1) >= 126).all()  # all of a channel's range is used
@@ -62,19 +61,16 @@ def test_groups_of_one_weight_keep_it(constant):
     assert (levels(weight).step[1:3] == 0).any(1).all()
     op = linear(weight.tolist(), [0.0] * 4, outputs=("y",))
     ones = np.ones(3 * GROUP), np.ones(4)
-    found = quantise_linear(op, None, *ones, halves=True, levels=levels(weight))
-    nearest = quantise_linear(op, None, *ones, halves=True)
+    found = quantise_linear(op, None, *ones, levels=levels(weight))
+    nearest = quantise_linear(op, None, *ones)
     assert found.packed is not None
     assert np.abs(found.weight.astype(int) - nearest.weight).max() <= 1
     assert np.array_equal(found.weight[2], nearest.weight[2])
 
 
-def test_scales_within_a_group_leave_eight_bits():
-    weight = on_levels(groups=1)
-    op = linear(weight.tolist(), [0.0] * 5, outputs=("y",))
-    scale = np.ones(GROUP)
-    scale[3] = 2
-    found = quantise_linear(op, None, scale, np.ones(5), halves=True, levels=levels(weight))
-    assert found.packed is None
-    plain = quantise_linear(op, None, scale, np.ones(5))
-    assert np.array_equal(found.weight, plain.weight)
+def test_levels_keep_with_one_scale_in_a_group():
+    found = levels(on_levels(groups=2))
+    scale = np.repeat([0.5, 3.0], GROUP)
+    assert found.keep(scale)
+    scale[40] *= 2
+    assert not found.keep(scale)

@@ -39,11 +39,11 @@ class Cross(nn.Module):
         return self.up(self.up(x).relu()).relu() + x
 
 
-def quantised(model, *inputs, rule=None, config=PYNQ_Z2):
+def quantised(model, *inputs, rule=None, config=PYNQ_Z2, weights="w8"):
     matcher, ranges = matched(model, *inputs), Ranges(())
     (region,) = find_regions(matcher)
     observe([region], run(matcher.module, Arguments(inputs, {})), ranges)
-    return Quantiser([region], ranges, config, rule).graph(region), region
+    return Quantiser([region], ranges, config, rule, weights).graph(region), region
 
 
 def test_everything_of_a_graph():
@@ -155,5 +155,40 @@ def test_weights_are_rounded_with_what_calibration_saw_of_their_operand():
         x, layer = operands[op.name].reshape(6, 8), getattr(model, op.name)
         scale, out = (graph.values[name].scale for name in (op.x, op.y))
         real = layer.weight.detach().double().numpy() * scale / out[:, None]
-        steps = real / np.abs(real).max(1)[:, None] * 127
-        assert (op.weight == round_weights(steps, feedback(x.T @ x, scale))).mean() > 0.95
+        assert (op.weight == with_feedback(real, x, scale)).mean() > 0.95
+
+
+def with_feedback(real, x, scale):
+    """Weights in steps of in- and outputs, rounded with what an operand [rows, k] is."""
+    steps = real / np.abs(real).max(1)[:, None] * 127
+    return round_weights(steps, feedback(x.T @ x, scale))
+
+
+class FourBits(nn.Module):
+    """Layers whose weights lie on 16 levels."""
+
+    def __init__(self, names, plain=()):
+        super().__init__()
+        torch.manual_seed(0)
+        for name in names:
+            setattr(self, name, nn.Linear(32, 32))
+            if name not in plain:
+                getattr(self, name).weight.data = torch.randint(-8, 8, (32, 32)) / 64
+
+
+def test_levels_that_scales_break_are_rounded_like_others():
+    class Product(FourBits):
+        def forward(self, x):
+            a, b = self.a(x), self.b(x)
+            return self.c(a) + self.d(b) + self.up(a * b)
+
+    torch.manual_seed(1)
+    model, x = Product(["a", "b", "c", "d", "up"], plain="abcd"), torch.randn(4, 16, 32)
+    graph, _ = quantised(model, x, weights="w4")
+    (op,) = (op for op in graph.ops if op.name == "up")
+    scale, out = (graph.values[name].scale for name in (op.x, op.y))
+    assert op.halves
+    assert op.packed is None
+    operand = (model.a(x) * model.b(x)).detach().reshape(-1, 32)
+    real = model.up.weight.detach().double().numpy() * scale / out[:, None]
+    assert (op.weight == with_feedback(real, operand, scale)).mean() > 0.95
