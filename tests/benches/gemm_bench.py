@@ -19,6 +19,8 @@ from transept.sim.cocotb_runner import parameters
 PARAMETERS = parameters()
 CFG = settings.config()
 SEEDS = range(PARAMETERS["seed"], PARAMETERS["seed"] + PARAMETERS["seeds"])
+#: Share of the cycles in which a memory refuses, by turns.
+REFUSED = (0.0, 0.4)
 #: The epilogue's shortest job.
 JOB_CYCLES = 12
 #: Pipelines from the last query row to the first group.
@@ -27,8 +29,8 @@ ANSWER_CYCLES = 40
 START_CYCLES = 2 * CFG.tile + RowStreamer.ENTRY_DELAY + 20
 
 
-async def started(dut, seed):
-    driver, programs = GemmDriver(dut, CFG, seed), GemmPrograms(CFG, random.Random(seed))
+async def started(dut, seed, refused=0.0):
+    driver, programs = GemmDriver(dut, CFG, seed, refused), GemmPrograms(CFG, random.Random(seed))
     driver.place_stat(0, programs.channels())
     await driver.start()
     return driver, programs
@@ -37,7 +39,7 @@ async def started(dut, seed):
 @cocotb.test()
 @cocotb.parametrize(seed=SEEDS)
 async def matmul(dut, seed):
-    driver, programs = await started(dut, seed)
+    driver, programs = await started(dut, seed, refused=REFUSED[seed % 2])
     await driver.load_table(programs.table())
     for _ in range(PARAMETERS["batches"]):
         programs.fresh()
@@ -64,7 +66,7 @@ def threshold(chip, shape):
 @cocotb.test()
 @cocotb.parametrize(seed=SEEDS)
 async def attention(dut, seed):
-    driver, programs = await started(dut, seed)
+    driver, programs = await started(dut, seed, refused=REFUSED[seed % 2])
     chip = driver.chip
     for _ in range(PARAMETERS["batches"]):
         programs.fresh()

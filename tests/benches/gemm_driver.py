@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
@@ -31,14 +33,16 @@ def pack_rows(rows: np.ndarray, bits: int) -> list[int]:
 
 
 class GemmDriver:
-    """Runs batches of instructions and compares all memories with the emulator's.
+    """Runs batches of instructions and compares all memories with the emulator's. Memories refuse
+    in a share of the cycles.
 
     Instructions of one batch may not depend on each other. Cycles are those of accepted
     instructions (``issued``), of retirements, of rows that enter the array (``active``).
     """
 
-    def __init__(self, dut, cfg: Config, seed: int) -> None:
+    def __init__(self, dut, cfg: Config, seed: int, refused: float = 0.0) -> None:
         self.dut, self.cfg = dut, cfg
+        self.refused, self._rng = refused, random.Random(seed)
         self.chip = self._clean_chip(seed)
         self.cycle = 0
         self.issued: list[int] = []
@@ -65,7 +69,7 @@ class GemmDriver:
         """Clock, reset, and the emulator's memories."""
         dut = self.dut
         cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
-        for name in ("rst", "instr__valid", "table__en"):
+        for name in ("rst", "instr__valid", "table__en", "host__refuse"):
             getattr(dut, name).value = int(name == "rst")
         for name in ("act", "stat", "rowstat"):
             getattr(dut, f"host__{name}_write").value = 0
@@ -102,6 +106,8 @@ class GemmDriver:
     async def _cycle(self, *, offering: bool = False) -> bool:
         """Note what this cycle does and go on to the next; whether it takes what is offered."""
         dut = self.dut
+        if self.refused:
+            dut.host__refuse.value = int(self._rng.random() < self.refused)
         taken = offering and bool(dut.instr__ready.value)
         if taken:
             self.issued.append(self.cycle)

@@ -1,4 +1,4 @@
-"""The GEMM engine on plain memories that accept everything, open to a host."""
+"""The GEMM engine on plain memories, open to a host."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ OPEN = ("selection", "table", "clipped", "array_active")
 
 
 class GemmSystem(wiring.Component):
-    """The engine with ACT, STAT and rowstat. The host reads any word in the same cycle, and writes.
+    """The engine with ACT, STAT and rowstat. The host reads any word in the same cycle, and writes;
+    it refuses what the stationary scratchpad may: parameters if weights are packed, else tiles.
 
     Members
     -------
     those of ``engine_members``, selection, table, clipped, array_active : of the engine
-    host : In({addr, act_in, act_write, act_out, and the same for stat and rowstat})
+    host : In({addr, refuse, act_in, act_write, act_out, and the same for stat and rowstat})
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -33,7 +34,7 @@ class GemmSystem(wiring.Component):
             "stat": (8 * cfg.tile, cfg.memories.stat_words),
             "rowstat": (ROWSTAT_BITS, cfg.memories.rowstat_entries),
         }
-        host = {"addr": Out(16)}
+        host = {"addr": Out(16), "refuse": Out(1)}
         for name, (bits, _) in self._memories.items():
             host |= {f"{name}_in": Out(bits), f"{name}_write": Out(1), f"{name}_out": In(bits)}
         members = self._engine.signature.members
@@ -45,6 +46,8 @@ class GemmSystem(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.engine = engine = self._engine
+        packed, taken = self._cfg.blocks.packed, ~self.host.refuse
+        ready = {"act": 1, "stat": 1 if packed else taken}
         for name in ("instr", "selection", "table"):
             connect(m, flipped(getattr(self, name)), getattr(engine, name))
         connect(m, engine.clipped, flipped(self.clipped))
@@ -68,7 +71,7 @@ class GemmSystem(wiring.Component):
                 put.addr.eq(write.addr),
                 put.data.eq(write.data),
                 write.ready.eq(1),
-                get.en.eq(read.en),
+                get.en.eq(read.en & ready.get(name, 1)),
                 get.addr.eq(read.addr),
                 poke.en.eq(getattr(self.host, f"{name}_write")),
                 poke.addr.eq(self.host.addr),
@@ -85,14 +88,14 @@ class GemmSystem(wiring.Component):
                     port.data.eq(other.data),
                 ]
             else:
-                m.d.comb += read.ready.eq(1)
+                m.d.comb += read.ready.eq(ready[name])
                 late = ACT_GEMM_READ_LATENCY if name == "act" else STAT_READ_LATENCY
                 m.d.comb += Value.cast(read.data).eq(delay(m, get.data, late - 1))
             if name == "stat":
                 other, port = ram.read_port(), engine.param_read
                 m.d.comb += [
-                    port.ready.eq(1),
-                    other.en.eq(port.en),
+                    port.ready.eq(taken if packed else 1),
+                    other.en.eq(port.en & port.ready),
                     other.addr.eq(port.addr),
                     Value.cast(port.data).eq(delay(m, other.data, late - 1)),
                 ]
