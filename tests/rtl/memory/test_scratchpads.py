@@ -16,6 +16,7 @@ from transept.rtl.interfaces import (
     STAT_READ_LATENCY,
 )
 from transept.rtl.memory.activation import ActivationScratchpad
+from transept.rtl.memory.blocks import beside_distance
 from transept.rtl.memory.rowstat import RowStatistics
 from transept.rtl.memory.stationary import StationaryScratchpad
 
@@ -52,6 +53,10 @@ class Traffic:
         if write:
             ctx.set(port.data, self.value())
 
+    def _words(self, ctx, name, port):
+        """What is written when a request is accepted."""
+        return [(ctx.get(port.addr), ctx.get(port.data))]
+
     async def run(self, ctx, cycles, rng, rate=0.7):
         """A refused request stays until it is accepted."""
         ports = self.readers | self.writers
@@ -79,7 +84,7 @@ class Traffic:
                 if ctx.get(port.en):
                     free[name] = bool(ctx.get(port.ready))
                     if free[name]:
-                        self.written[-1].append((ctx.get(port.addr), ctx.get(port.data)))
+                        self.written[-1] += self._words(ctx, name, port)
                         self.accepted[name] += 1
             self.array.update(self.written.pop(0))
             await ctx.tick()
@@ -161,35 +166,78 @@ def test_gemm_is_never_refused_and_holds_only_its_bank():
     simulate(dut, bench, cycles=100)
 
 
-@BY_NAME
-def test_stationary(cfg):
-    rng = random.Random(cfg.name)
-    addresses = [
-        0,
-        1,
-        2,
-        cfg.memories.stat_words // 2,
-        cfg.memories.stat_words * 2 // 3,
-        cfg.memories.stat_words - 1,
-    ]
-    dut = StationaryScratchpad(cfg)
-    writers = ["gemm_write", "load_write"]
-    traffic = Traffic(
-        dut,
-        ["gemm_read", "store_read"],
-        writers,
-        STAT_READ_LATENCY,
-        _words(cfg, rng, 8),
-        addresses,
-    )
+class Pairs(Traffic):
+    """Some words of ``load_write`` have another one ``distance`` behind or before them."""
+
+    pairs = distance = 0
+
+    def _offer(self, ctx, port, rng, write):
+        super()._offer(ctx, port, rng, write)
+        if port is self.dut.load_write:
+            beside = self.dut.load_beside
+            ctx.set(beside.en, rng.randrange(2))
+            ctx.set(beside.addr, ctx.get(port.addr) ^ self.distance)
+            ctx.set(beside.data, self.value())
+
+    def _words(self, ctx, name, port):
+        words = super()._words(ctx, name, port)
+        if name == "load_write" and ctx.get(self.dut.load_beside.en):
+            words += super()._words(ctx, "load_beside", self.dut.load_beside)
+            self.pairs += 1
+        return words
+
+
+def _stationary(cfg):
+    """Traffic of one stationary scratchpad."""
+    rng, words = random.Random(cfg.name), cfg.memories.stat_words
+    some = [0, 1, 2, words // 2, words * 2 // 3, words - 1]
+    addresses = sorted({*some, *(addr ^ beside_distance(cfg) for addr in some)})
+    readers, writers = ["gemm_read", "param_read", "store_read"], ["gemm_write", "load_write"]
+    kind, dut = Pairs if cfg.blocks.packed else Traffic, StationaryScratchpad(cfg)
+    value = _words(cfg, rng, 8)
+    traffic = kind(dut, readers, writers, STAT_READ_LATENCY, value, addresses)
+    traffic.distance = beside_distance(cfg)
 
     async def bench(ctx):
         await traffic.fill(ctx)
-        await traffic.run(ctx, 300, rng)
+        await traffic.run(ctx, 400, rng)
 
     simulate(dut, bench, cycles=1000)
     assert traffic.accepted["load_write"] > 50
-    assert 50 < traffic.accepted["store_read"] < traffic.accepted["gemm_read"]
+    return traffic
+
+
+@BY_NAME
+def test_stationary_in_two_halves(cfg):
+    """Two words are written together; GEMM's tiles go before parameters of the same half."""
+    traffic = _stationary(cfg)
+    assert traffic.pairs > 20
+    served = traffic.accepted
+    assert 50 < served["store_read"] < served["param_read"] < served["gemm_read"]
+
+
+def test_stationary_of_one_bank():
+    """Parameters go before GEMM's tiles."""
+    served = _stationary(TINY.replace(name="whole", packed=False)).accepted
+    assert 0 < served["store_read"] < served["gemm_read"] < served["param_read"]
+
+
+def test_parameters_wait_only_for_tiles_of_their_half():
+    dut, far = StationaryScratchpad(TINY), beside_distance(TINY)
+
+    async def bench(ctx):
+        for reader in (dut.gemm_read, dut.store_read):
+            ctx.set(dut.param_read.en, 1)
+            ctx.set(reader.en, 1)
+            for addr in (0, far, 3 * far, 4 * far):
+                ctx.set(reader.addr, addr)
+                for mine in (5 * far, 6 * far):
+                    ctx.set(dut.param_read.addr, mine)
+                    assert ctx.get(dut.param_read.ready) == ((addr ^ mine) & far != 0)
+            ctx.set(reader.en, 0)
+            assert ctx.get(dut.param_read.ready)
+
+    simulate(dut, bench, cycles=100)
 
 
 def test_words_that_are_written_can_be_observed():
