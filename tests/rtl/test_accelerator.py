@@ -277,6 +277,26 @@ def test_soft_reset_in_the_middle_of_a_program(at):
             hardware.check(sim, programs.attention(TINY, rng))
 
 
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_resets_within_packed_weights(reset):
+    """No half of a block is left behind for the next one."""
+
+    def packed(seed, **shape):
+        facts = {"memory": Memory.STAT, "packed": 1, "rows": 3, "blocks": 3, "tail": 8} | shape
+        return programs.load(TINY, np.random.default_rng(seed), **facts)
+
+    case = packed(1)
+    with simulation(backpressure=0.3, seed=4) as sim:
+        for at in range(40, 800, 19):
+            sim.dram[: len(case.dram)] = case.dram
+            hardware.configure(sim, case.windows)
+            hardware.start(sim)
+            sim.step(at)
+            soft_reset(sim) if reset == "soft" else sim.reset(1)
+            assert hardware.read(sim, "STATUS") == FRESH
+            hardware.check(sim, packed(at, rows=1 + at % 3, blocks=at % 4))
+
+
 def test_start_is_ignored_while_busy():
     case = copy()
     with simulation() as sim:
