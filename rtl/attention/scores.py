@@ -149,10 +149,10 @@ class ScoresExpander(wiring.Component):
         tile, first = Signal.like(chosen.tile), Signal()
         tile_addr, scores = Signal.like(op.k_addr), Signal.like(op.s_addr)
         kept, recorded = Signal(self._cfg.key_tiles), Signal(self._cfg.key_tiles)
-        reached, taken, left = Signal(), Signal(), Signal()
+        there, reached, taken, left = Signal(), Signal(), Signal(), Signal()
 
         m.d.comb += [
-            reached.eq(answering & self.select.valid & (tile == chosen.tile)),
+            there.eq(tile == chosen.tile),
             taken.eq(reached & self.groups.ready),
             recorded.eq(kept | (1 << tile)),
             done.eq(taken & chosen.last),
@@ -163,8 +163,11 @@ class ScoresExpander(wiring.Component):
         ]
         with m.If(reached):
             m.d.comb += self.groups.valid.eq(1)
-        # a cycle late, in which the tile is still the same: many bits follow from it
-        m.d.sync += left.eq(taken)
+        # each a cycle late, for many bits follow from it; no answer follows the one before at once
+        m.d.sync += [
+            reached.eq(answering & self.select.valid & there & ~taken),
+            left.eq(taken),
+        ]
         with m.If(left):
             m.d.sync += kept.eq(recorded)
         with m.If(asking):
@@ -175,14 +178,13 @@ class ScoresExpander(wiring.Component):
                 scores.eq(block.scores),
                 kept.eq(0),
             ]
-        with m.Elif(answering & self.select.valid & ~reached):
+        with m.Elif(left | (answering & self.select.valid & ~there)):
             m.d.sync += [
                 tile.eq(tile + 1),
                 tile_addr.eq(tile_addr + (op.d_tiles << (self._cfg.tile.bit_length() - 1))),
                 scores.eq(scores + 1),
+                first.eq(first & ~left),
             ]
-        with m.Elif(taken):
-            m.d.sync += first.eq(0)
         return tile_addr, scores, first
 
     def _describe(self, m: Module, op: data.View, block: data.View, block_rows: Value) -> None:

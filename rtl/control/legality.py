@@ -144,12 +144,13 @@ class LegalityChecker(wiring.Component):
                 m.next = "Ready"
             with m.State("Ready"):
                 m.d.comb += ready.eq(1)
-                with m.If(head.valid):
-                    m.next = "Last step"
-                for number, first in self._walk.starts.items():
-                    with m.If(head.valid & (opcode == number)):
-                        m.d.sync += place.eq(first)
-                        m.next = "Look up"
+                with m.If(head.valid), m.Switch(opcode):
+                    for number, first in self._walk.starts.items():
+                        with m.Case(number):
+                            m.d.sync += place.eq(first)
+                            m.next = "Look up"
+                    with m.Default():
+                        m.next = "Last step"
             with m.State("Look up"):
                 m.d.sync += place.eq(place + 1)
                 m.next = "Walk"
