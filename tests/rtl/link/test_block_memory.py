@@ -11,7 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, connect, flipped
 from memory_model import put, simulate
 
-from transept.golden.config import PYNQ_Z2, TINY
+from transept.golden.config import PYNQ_Z2, TINY, ULX3S
 from transept.rtl.link.axi_slice import AxiSlice
 from transept.rtl.link.block_memory import DECERR, BlockMemory
 from transept.rtl.link.bridge import word_port
@@ -86,7 +86,7 @@ async def read(ctx, reader, address, nbytes, beat, rng):
 
 
 @pytest.mark.parametrize("sliced", [False, True])
-@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2], ids=lambda cfg: cfg.name)
+@pytest.mark.parametrize("cfg", [TINY, ULX3S, PYNQ_Z2], ids=lambda cfg: cfg.name)
 def test_bursts_and_words_keep_out_of_each_others_way(cfg, sliced):
     dut, beat = System(cfg, sliced), cfg.axi_bytes
 
