@@ -34,8 +34,9 @@ test: $(STAMP) $(BOARD_STAMP) lint
 	$(VENV)/bin/python -m transept.host.cli doctor
 	$(VENV)/bin/pytest -m 'not slow' -n auto --dist worksteal
 
+# two processes, for one that quantises a language model takes 9 GB
 test-slow: $(STAMP) $(BOARD_STAMP)
-	$(VENV)/bin/pytest -m slow
+	$(VENV)/bin/pytest -m slow -n 2 --dist worksteal
 	$(NOTEBOOKS)
 
 # whether every notebook gives the outputs that are kept in it; UPDATE=1 writes them anew
