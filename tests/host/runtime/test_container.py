@@ -76,6 +76,7 @@ def test_a_container_by_hand():
             container(a=entry(dtype="F32")),
             "^array a is F32, must be one of U8, I8, U16, I16, I64, F64$",
         ),
+        (container(a={"data_offsets": [0, 0]}), "^header of it.a has no field dtype$"),
         (container(a=entry(more=1)), "^header of it.a has an unknown field 'more'$"),
         (container(a=entry(shape=[-2])), r"shape\[0\] is -2, must be an integer from 0 to "),
         (container(a=entry(shape=[1] * 9)), "must be a list of 0 to 8 elements$"),
