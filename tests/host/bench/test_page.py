@@ -16,6 +16,10 @@ def test_numbers_are_on_the_right_and_bars_do_not_cut_a_row():
     ]
 
 
+def test_a_table_of_one_row():
+    assert markdown(ROWS[1:]).splitlines()[2:] == ["| c | 1 | 2 |"]
+
+
 def test_a_notebook_shows_it():
     assert table(ROWS)._repr_markdown_() == markdown(ROWS)
 

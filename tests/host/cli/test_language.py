@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import ggufs
 import pytest
@@ -11,6 +12,7 @@ from transept.golden.config import TINY
 from transept.host.generation.generate import generate
 from transept.host.language import compile as compiling
 from transept.host.language.kept import language_program
+from transept.host.serve.protocol import Limits
 
 ROW = {
     "phase",
@@ -196,3 +198,23 @@ def test_bench_perplexity(transept_command, name, tmp_path):
         status, _, error = transept_command("bench", "perplexity", *told, *arguments)
         assert status == 1
         assert message in " ".join(" ".join(error).split())
+
+
+def test_serve_starts_what_was_asked_for(transept_command, name, stand_in):
+    calls, steps = stand_in("transept.host.serve.app.application"), []
+    service = SimpleNamespace(close=lambda: steps.append("closed"))
+    stand_in("transept.host.serve.service.Service", lambda *_, **__: service)
+    stand_in("uvicorn.Config", "address")
+    stand_in("uvicorn.Server", SimpleNamespace(run=lambda: steps.append("ran")))
+    options = {"pages": 9, "tokens": 5, "together": 2, "queue": 7, "port": 1234}
+    told = [text for option, value in options.items() for text in (f"--{option}", str(value))]
+    status, shown, _ = transept_command("serve", name, *told, "--config", "tiny")
+    assert status == 0
+    assert "on emulator at http://127.0.0.1:1234/v1" in " ".join(shown.split())
+    (_, session, facts), application, address, server = calls
+    assert facts == {"queue": 7, "together": 2}
+    assert session.counts_pages
+    assert application == ("application", service, name, Limits(5, 2, 9 * 16))
+    assert address == ("Config", None, "127.0.0.1", 1234, {"log_level": "warning"})
+    assert server == ("Server", "address")
+    assert steps == ["ran", "closed"]

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transept.host.devices.base import DeviceError
-from transept.host.generation import arrays
-from transept.host.generation.decoder import Growth
+from transept.host.generation import accelerator, arrays
+from transept.host.generation.decoder import Cost, Growth
 from transept.host.generation.generate import generate
 from transept.host.generation.session import LanguageSession
+from transept.host.runtime.driver import RunReport
 
 PROMPTS = ["he was here", "once"]
 
@@ -35,6 +36,12 @@ def test_tokens_are_those_of_the_specification(any_program, device):
     assert [a.ids for a in found.answers] == [a.ids for a in wanted.answers]
     assert [a.logprobs for a in found.answers] == [a.logprobs for a in wanted.answers]
     assert len({tuple(a.ids) for a in found.answers}) == len(PROMPTS)
+
+
+def test_what_a_step_costs_is_what_the_device_reports():
+    report = RunReport(2, 3, 5, 7, 11, busy={}, stalls={}, tallies={})
+    cost = {"bytes_read": 5, "bytes_written": 7, "array_cycles": 11}
+    assert accelerator._cost(report, 13) == Cost(cycles=2, predicted=13, **cost)
 
 
 @st.composite
