@@ -186,6 +186,25 @@ def test_a_graph_that_is_none(message):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [{"width": 5, "scale": None}, {"bits": 8}, {"dim": "other"}, {"scale": np.full(6, 0.5)}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_state_of_two_kinds(change):
+    dims, states = (Dim("rows", 9), Dim("other", 9)), (State("before", "after"),)
+    after = Value("after", "rows", 6, 16, np.full(6, 0.25))
+
+    def graph(before):
+        values = {"before": before, "after": after}
+        return Graph(dims, values, ("before", "after"), ("after",), (), states)
+
+    same = dataclasses.replace(after, name="before")
+    assert graph(same).states == states
+    with pytest.raises(GraphError, match="state before and after differ in type or scale"):
+        graph(dataclasses.replace(same, **change))
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Dim("rows", 0), "dimension rows has limit 0"),
