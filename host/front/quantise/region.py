@@ -118,8 +118,8 @@ class Quantiser:
             lost = self.scales.too_small(op)
             if lost is not None:
                 raise UnfitError(op.name, f"{lost} is so small that hardly a step is left of it")
-            (x,), (y,) = op.inputs, op.outputs
-            return self._shared(op, self._linear, x=x, y=y, halves=self._halves)
+            values = {"x": op.inputs[0], "y": op.outputs[0]}
+            return self._shared(op, self._linear, **values, halves=self._halves)
         if isinstance(op, AttentionMatch):
             q, k, v = op.inputs
             rule = self._filter if self._filter and op.filter == Dense() else op.filter
