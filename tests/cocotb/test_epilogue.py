@@ -10,6 +10,7 @@ from transept.rtl.gemm.epilogue import Epilogue
 LANES = [
     TINY.replace(name="one_beat", epilogue_lanes=TINY.tile),
     TINY.replace(name="one_lane", epilogue_lanes=1),
+    TINY.replace(name="four_beats", tile=8),
 ]
 #: The shortest job; shorter tiles wait for the preparation of the next one.
 JOB_CYCLES = 12
