@@ -50,12 +50,18 @@ class Geometry:
     """The array and the largest shapes that one instruction describes."""
 
     tile: int  # rows = columns of the MAC array, elements of an on-chip word
-    dsp_chain: int  # MAC rows summed in one DSP cascade before the fields are split
+    dsp_chain: int  # MAC rows summed in one DSP cascade, 1 if there are no DSP slices
     max_rows: int  # rows of one MATMUL, also the depth of one accumulator slot
     acc_slots: int  # accumulator slots in each of the two accumulator banks
     max_keys: int  # keys of one attention row
     max_tokens: int  # longest sequence the compiler accepts
     max_hidden: int  # longest LayerNorm row, in elements
+
+    @property
+    def has_dsp_slices(self) -> bool:
+        """Whether multipliers are DSP slices: 25 x 18 bits, with a register and an adder behind.
+        Without cascades they are taken to be of 18 x 18 bits and nothing more."""
+        return self.dsp_chain > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,7 +423,7 @@ ULX3S = Config(
     name="ulx3s",
     geometry=Geometry(
         tile=8,
-        dsp_chain=4,
+        dsp_chain=1,
         max_rows=64,
         acc_slots=2,
         max_keys=256,

@@ -1,17 +1,16 @@
-"""The systolic array: tile x tile int8 MACs, weight-stationary, two MACs in each DSP slice."""
+"""The systolic array: tile x tile int8 MACs, weight-stationary, one or two in each multiplier."""
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Signal, Value, signed
+from amaranth import Const, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from transept.golden.config import Config
+from transept.rtl.gemm.packing import packing
 
 __all__ = ["SystolicArray", "load_lead", "skew", "sum_bits"]
 
-#: Bits of the lower field of a packed product; the upper one starts here.
-FIELD_BITS = 17
 OPERAND_MAX = 127
 
 
@@ -33,29 +32,6 @@ def load_lead(cfg: Config) -> int:
     """Least number of cycles from the write of weight row 0 to the entry of the pass that uses it,
     if the rows are written one a cycle, in order."""
     return 1 + max(k - skew(cfg, k) for k in range(cfg.tile))
-
-
-def _pack(word: data.View) -> Value:
-    """Column pairs (low, high) as the bytes of ``high * 2**17 + low``; between them lie only copies
-    of the sign of ``low``, which are not stored."""
-    pairs = zip(word[0::2], word[1::2], strict=True)
-    return Cat(Cat(low, (high - low[7])[:8]) for low, high in pairs)
-
-
-def _multiplicand(pair: Value) -> Value:
-    """``high * 2**17 + low``, signed 25 bits, from the two bytes of ``_pack``."""
-    return Cat(pair[:8], pair[7].replicate(FIELD_BITS - 8), pair[8:]).as_signed()
-
-
-def _add_fields(packed: Signal, above: tuple[Value, Value]) -> tuple[Value, Value]:
-    """Add the lower and the upper field of a packed sum to what comes from above.
-
-    The lower field is signed, so a negative one has borrowed from the upper one, which gets it back
-    as the carry of its adder.
-    """
-    low, high = packed[:FIELD_BITS].as_signed(), packed[FIELD_BITS:]
-    carry = Cat(1, above[1]).as_signed() + Cat(low[-1], high).as_signed()
-    return above[0] + low, carry >> 1
 
 
 class SystolicArray(wiring.Component):
@@ -91,7 +67,7 @@ class SystolicArray(wiring.Component):
     sums_valid: Signal
 
     def __init__(self, cfg: Config) -> None:
-        self._cfg = cfg
+        self._cfg, self._packing = cfg, packing(cfg)
         word = data.ArrayLayout(signed(8), cfg.tile)
         super().__init__(
             {
@@ -149,23 +125,23 @@ class SystolicArray(wiring.Component):
         return operands
 
     def _weights(self, m: Module, swap: list[Value]) -> list[list[Signal]]:
-        """Active multiplicands [k][pair], with their shadows."""
-        cfg = self._cfg
+        """Active multiplicands [k][multiplier], with their shadows."""
+        cfg, packing = self._cfg, self._packing
         packed = Signal(8 * cfg.tile)
-        m.d.comb += packed.eq(_pack(self.weight_word))
+        m.d.comb += packed.eq(packing.pack(self.weight_word))
         active = []
         for k in range(cfg.tile):
             shadow = Signal(8 * cfg.tile, name=f"shadow_{k}", reset_less=True)
             with m.If(self.weight_en & (self.weight_index == k)):
                 m.d.sync += shadow.eq(packed)
             row = [
-                Signal(signed(FIELD_BITS + 8), name=f"weight_{k}_{pair}", reset_less=True)
-                for pair in range(cfg.tile // 2)
+                Signal(signed(packing.multiplicand_bits), name=f"weight_{k}_{i}", reset_less=True)
+                for i in range(cfg.tile // packing.columns)
             ]
             with m.If(swap[skew(cfg, k)]):
                 m.d.sync += [
-                    weight.eq(_multiplicand(shadow.word_select(pair, 16)))
-                    for pair, weight in enumerate(row)
+                    weight.eq(packing.multiplicand(shadow.word_select(i, 8 * packing.columns)))
+                    for i, weight in enumerate(row)
                 ]
             active.append(row)
         return active
@@ -178,15 +154,15 @@ class SystolicArray(wiring.Component):
         weights: list[list[Signal]],
         valid: list[Value],
     ) -> list[Signal]:
-        """Packed sums of each column pair over the rows of one cascade."""
-        cfg = self._cfg
-        sums: list[Value] = [Const(0)] * (cfg.tile // 2)
+        """What each multiplier sums over the rows of one cascade."""
+        cfg, bits = self._cfg, self._packing.total_bits
+        sums: list[Value] = [Const(0)] * len(weights[0])
         for k in range(cascade * cfg.geometry.dsp_chain, (cascade + 1) * cfg.geometry.dsp_chain):
             above, sums = sums, []
             with m.If(valid[skew(cfg, k) + 1]):
-                for pair, weight in enumerate(weights[k]):
-                    total = Signal(signed(2 * FIELD_BITS), name=f"p_{k}_{pair}", reset_less=True)
-                    m.d.sync += total.eq(above[pair] + weight * operands[k])
+                for i, weight in enumerate(weights[k]):
+                    total = Signal(signed(bits), name=f"p_{k}_{i}", reset_less=True)
+                    m.d.sync += total.eq(above[i] + weight * operands[k])
                     sums.append(total)
         return sums
 
@@ -194,18 +170,19 @@ class SystolicArray(wiring.Component):
         self,
         m: Module,
         cascade: int,
-        packed: list[Signal],
+        totals: list[Signal],
         above: list[Value],
         valid: list[Value],
     ) -> list[Signal]:
         """Column sums over this cascade and all above it."""
-        cfg = self._cfg
+        cfg, columns = self._cfg, self._packing.columns
         sums = [
             Signal(signed(sum_bits(cfg)), name=f"sum_{cascade}_{n}", reset_less=True)
             for n in range(cfg.tile)
         ]
         with m.If(valid[cfg.geometry.dsp_chain + cascade + 1]):
-            for pair, total in enumerate(packed):
-                low, high = _add_fields(total, (above[2 * pair], above[2 * pair + 1]))
-                m.d.sync += [sums[2 * pair].eq(low), sums[2 * pair + 1].eq(high)]
+            for i, total in enumerate(totals):
+                fields = slice(i * columns, (i + 1) * columns)
+                added = self._packing.add(total, above[fields])
+                m.d.sync += [s.eq(value) for s, value in zip(sums[fields], added, strict=True)]
         return sums

@@ -172,7 +172,7 @@ class VectorEngine(wiring.Component):
         by_channel = later(chunk.plain & ~elementwise, NormLane.SHIFT)
         lanes = []
         for number in range(self._cfg.engines.vector_lanes):
-            m.submodules[f"lane_{number}"] = lane = NormLane()
+            m.submodules[f"lane_{number}"] = lane = NormLane(self._cfg)
             keep = chunk.keep[number]
             sum_shift = later(parameters.sum_shift[number], NormLane.SHIFT - PARAMETER_READ_LATENCY)
             m.d.comb += [

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, signed
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from transept.golden.config import Config
 from transept.golden.isa import Opcode
 from transept.golden.layouts import NORM_RECORD
 from transept.golden.numerics.norm import SQUARE_SHIFT
 from transept.rtl.arith.fixed import clips, round_saturate, saturate
 from transept.rtl.arith.pipeline import delay
 from transept.rtl.arith.polynomial import VALUE_BITS
+from transept.rtl.arith.product import registered_product
 from transept.rtl.arith.shifter import RoundShift
 from transept.rtl.interfaces import operand
 
@@ -55,7 +57,8 @@ class NormLane(wiring.Component):
     OUT_SHIFT = BETA + 2
     LATENCY = OUT_SHIFT + RoundShift.LATENCY
 
-    def __init__(self) -> None:
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
         gamma, beta = NORM_RECORD["gamma"].width, NORM_RECORD["beta"].width
         super().__init__(
             {
@@ -94,7 +97,7 @@ class NormLane(wiring.Component):
         )
         return m
 
-    def _multiply_first(self, m: Module) -> tuple[Signal, Signal]:
+    def _multiply_first(self, m: Module) -> tuple[Value, Signal]:
         """The element on the common scale, then its rounded square or its scaled deviation; and
         whether the element was clipped."""
         shifted = []
@@ -108,7 +111,6 @@ class NormLane(wiring.Component):
 
         a = Signal(signed(MEAN_BITS), reset_less=True)
         b = Signal(signed(ROUNDED_BITS), reset_less=True)
-        product = Signal(signed(MEAN_BITS + VALUE_BITS - 1), reset_less=True)
         rounded = round_saturate(self.z >> (SQUARE_SHIFT - 1), ROUNDED_BITS)
         # needs no saturation: a row's mean is at least 2 / count of the range from either end
         centred = self.z - self.mean
@@ -116,12 +118,12 @@ class NormLane(wiring.Component):
         m.d.sync += [
             a.eq(Mux(self.normalise, centred, rounded)),
             b.eq(Mux(self.normalise, scale, rounded)),
-            product.eq(a * b),
         ]
+        product = registered_product(m, self._cfg, a, b, MEAN_BITS + VALUE_BITS - 1)
         m.d.comb += [self.w.eq(b), self.square.eq(product)]
         return product, clipped
 
-    def _scale(self, m: Module, product: Signal) -> tuple[Signal, Signal]:
+    def _scale(self, m: Module, product: Value) -> tuple[Signal, Signal]:
         """Normalised value times gamma plus beta; whether the one or the other was clipped."""
         m.submodules.normalised = normalised = RoundShift(len(product), SHIFT_BITS, ROUNDED_BITS)
         m.d.comb += [normalised.x.eq(product), normalised.shift.eq(self.shift)]

@@ -10,12 +10,15 @@ from transept.rtl.vector.engine import VectorEngine
 
 def shapes_of(cfg):
     """(rows, elements, residual)"""
-    if cfg is TINY:
+    if cfg in (TINY, NO_SLICES):
         return [(16, 2, True), (15, 4, False), (9, 23, True), (1, 16, True), (4, 128, True)]
     return [(4, cfg.geometry.max_hidden, True), (4, 384, True), (4, 100, True), (4, 37, False)]
 
 
-@pytest.mark.parametrize("cfg", SIZES, ids=named)
+NO_SLICES = TINY.replace(name="no_dsp_slices", dsp_chain=1)
+
+
+@pytest.mark.parametrize("cfg", [*SIZES, NO_SLICES], ids=named)
 def test_vector(cfg):
     shapes = shapes_of(cfg)
     assert prove(VectorEngine(cfg), "vector", cfg, shapes=shapes) == 17 * len(shapes) + 44
