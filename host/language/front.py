@@ -95,13 +95,17 @@ class _Tables:
             zeros = torch.zeros_like(index)
             given = (index, zeros) if of is self._ids else (zeros, index)
             with torch.no_grad():
-                rows.append(self._rows(compute(*given), whole=whole))
+                rows.append(self._rows(compute(*given), count - start, whole=whole))
         return np.concatenate(rows)[:count]
 
-    def _rows(self, tensor: torch.Tensor, *, whole: bool) -> np.ndarray:
+    def _rows(self, tensor: torch.Tensor, left: int, *, whole: bool) -> np.ndarray:
+        """Those of one run, of which the first ``left`` are counted."""
         if whole:
-            found, beyond = self._edge.integers(tensor, [self._shape[1]] * self._shape[0])
-            self.beyond, self.total = self.beyond + beyond, self.total + found.size
+            sequences, most = self._shape
+            lengths = [min(max(left - number * most, 0), most) for number in range(sequences)]
+            found, beyond = self._edge.integers(tensor, lengths)
+            self.beyond += beyond
+            self.total += sum(lengths) * found.shape[-1]
         else:
             found = tensor.expand(*self._shape, -1).float().flatten()[self._edge.positions].numpy()
         return found.reshape(-1, found.shape[-1])

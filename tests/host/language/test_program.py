@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from transept.host.language import compile as compiling
 from transept.host.language import kept
 from transept.host.language.compile import compile_language
 from transept.host.language.entry import Entry
+from transept.host.language.model import LanguageModel
 from transept.host.language.program import load_program, save_program
 from transept.host.runtime.region import Region
 
@@ -53,13 +55,15 @@ def test_logits_are_near_those_of_the_model(pair):
     )
     assert cosine.min() > 0.97
     assert program.size == wanted.shape[1]
+    assert [dim.limit for dim in program.head.dims] == [4096]
 
 
 def test_it_enters_as_the_model_has_it(pair):
     model, program = pair
-    positions = np.array([[0, 5, 47]])
-    found = program.enter(np.array([[3, 250, 17]]), positions)
-    embedding = model.module.get_input_embeddings().weight[[3, 250, 17]]
+    ids = np.arange(program.size)[None, ::-1].copy()
+    positions = ids % program.context
+    found = program.enter(ids, positions)
+    embedding = model.module.get_input_embeddings().weight[ids[0]]
     if isinstance(model.module, GPT2LMHeadModel):
         embedding = embedding + model.module.transformer.wpe.weight[positions[0]]
     (name, *rotary) = program.entries
@@ -107,6 +111,41 @@ def test_found_again_by_what_makes_it(tmp_path, monkeypatch, few_texts):
         kept.is_kept("other", TINY)
 
 
+def test_what_a_program_is_made_of(tmp_path, monkeypatch):
+    """The files of the model, and all source but that which looks for programs."""
+    package, model = tmp_path / "package", tmp_path / "model"
+    places = {
+        "golden/deep/a.py": True,
+        "host/front/b.py": True,
+        "host/language/kept.py": False,
+        "host/language/c.py": True,
+        "host/runtime/graph_file.py": True,
+        "host/runtime/driver.py": False,
+        "host/serve/app.py": False,
+        "golden/notes.txt": False,
+    }
+    paths = {package / place: counts for place, counts in places.items()}
+    paths |= {model / "config.json": True, model / "deep" / "it.bin": True}
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"old")
+    monkeypatch.setattr(kept, "__file__", str(package / "host/language/kept.py"))
+    monkeypatch.setattr(kept, "_PART", 2)
+
+    def recipe(layers=None, weights="w8"):
+        return kept._recipe("it", model, TINY, layers, weights)
+
+    before = recipe()
+    assert (before.kind, before.label) == ("language", "it, w8, tiny")
+    for path, counts in paths.items():
+        path.write_bytes(b"odd")
+        assert (recipe().content != before.content) == counts, path
+        path.write_bytes(b"old")
+    other = recipe(3, "w4")
+    assert other.label == "it, w4, tiny, 3 layers"
+    assert len({before.content, other.content, recipe(3).content, recipe(4).content}) == 4
+
+
 def test_first_layers_alone(tmp_path, few_texts):
     model = gpt2_model(tmp_path)
     one = compile_language(model, TINY, layers=1)
@@ -120,8 +159,40 @@ def test_first_layers_alone(tmp_path, few_texts):
     )
     assert cosine.min() > 0.97
     for layers in (0, 3):
-        with pytest.raises(ValueError, match=f"{layers} layers of a model that has"):
+        with pytest.raises(ValueError, match=f"^{layers} layers of a model that has 2$"):
             compile_language(gpt2_model(tmp_path), TINY, layers=layers)
+    without = LanguageModel("it", torch.nn.Linear(2, 2), model.vocabulary)
+    with pytest.raises(ValueError, match=r"^1 layers of a model that has 0$"):
+        compile_language(without, TINY, layers=1)
+
+
+class Numbers:
+    """A tokenizer that tells letters by their number."""
+
+    def encode(self, text):
+        return [ord(letter) for letter in text]
+
+
+@pytest.mark.parametrize(
+    ("length", "context", "shape"),
+    [
+        (3, 999, (1, 4, 128)),
+        (1023, 128, (1, 4, 128)),
+        (1024, 129, (2, 4, 128)),
+        (9999, 999, (10, 4, 128)),
+        (100, 7, (3, 4, 7)),
+    ],
+)
+def test_texts_of_calibration_are_cut_into_sequences(monkeypatch, length, context, shape):
+    text = "".join(chr(33 + n % 999) for n in range(length - 2))
+    monkeypatch.setattr(compiling, "calibration_texts", lambda: [text[:1], text[1:]])
+    model = SimpleNamespace(context=context, vocabulary=Numbers())
+    found = compiling._calibration_inputs(model)
+    ids = np.concatenate([ids.numpy() for ids, _ in found]).reshape(shape)
+    text = Numbers().encode(f"{text[:1]}\n\n{text[1:]}")
+    assert np.array_equal(ids.ravel(), np.resize(text, ids.size))
+    for _, positions in found:
+        assert positions.tolist() == [list(range(shape[2]))] * 4
 
 
 class Scaled(torch.nn.Module):
@@ -171,12 +242,17 @@ def test_what_does_not_fit(tmp_path, few_texts, monkeypatch):
     with pytest.raises(ValueError, match=message):
         compile_language(model, preset("pynq_z2"))
 
+    shapes = []
+
     def executable(region, shape):
-        raise CompileError("no way to cut it")
+        shapes.append((shape.batch, *shape.lengths.values()))
+        if len(shapes) == 2:
+            raise CompileError("no way to cut it")
 
     monkeypatch.setattr(Region, "executable", executable)
     with pytest.raises(ValueError, match=r"llama\.gguf does not fit tiny: no way to cut it"):
         compile_language(model, TINY)
+    assert sorted(shapes) == [(1, 1), (1, 1, 1)]
 
 
 def test_embeddings_that_calibration_never_saw(tmp_path, few_texts):
@@ -187,8 +263,15 @@ def test_embeddings_that_calibration_never_saw(tmp_path, few_texts):
     model = llama_model(tmp_path)
     with torch.no_grad():
         model.module.get_input_embeddings().weight[200:] *= 100
-    (note,) = compile_language(model, TINY).notes
-    assert "values lie beyond the grid of" in note
+    program = compile_language(model, TINY)
+    name = next(iter(program.entries))
+    embedding = model.module.get_input_embeddings().weight.detach().double().numpy()
+    value = program.layers.values[name]
+    beyond = int((np.abs(np.rint(embedding / value.scale)) > value.limit).sum())
+    assert 0 < beyond < 1000
+    assert program.notes == (
+        f"{beyond} of {embedding.size:,} values lie beyond the grid of {name} and were clipped",
+    )
 
 
 def test_facts_are_plain(pair, tmp_path):
