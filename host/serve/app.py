@@ -111,7 +111,9 @@ async def _json(request: Request) -> Any:
         if size > MOST_BYTES:
             raise ApiError(413, f"the body exceeds {MOST_BYTES} bytes")
     try:
-        return json.loads(b"".join(parts))
+        body = json.loads(b"".join(parts))
+        json.dumps(body, ensure_ascii=False).encode()  # no half of a surrogate pair
+        return body
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"the body is no JSON: {error}") from None
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import secrets
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -209,7 +209,8 @@ def _real(body: Mapping[str, Any], name: str, default: float) -> float:
     value = body.get(name)
     if value is None:
         return default
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    if not known or not abs(value) <= sys.float_info.max:
         raise ApiError(400, f"{name} is {value!r:.60}, must be a number", name)
     return float(value)
 
@@ -217,13 +218,9 @@ def _real(body: Mapping[str, Any], name: str, default: float) -> float:
 def _sampling(body: Mapping[str, Any]) -> Sampling:
     seed = _integer(body, "seed", -MOST_SEED, MOST_SEED - 1, secrets.randbits(62))
     top_k = _integer(body, "top_k", 0, MOST_SEED, 0)
+    temperature, top_p = _real(body, "temperature", 1.0), _real(body, "top_p", 1.0)
     try:
-        return Sampling(
-            _real(body, "temperature", 1.0),
-            top_k,
-            _real(body, "top_p", 1.0),
-            seed % (2 * MOST_SEED),
-        )
+        return Sampling(temperature, top_k, top_p, seed % (2 * MOST_SEED))
     except ValueError as error:
         raise ApiError(400, str(error)) from None
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import asking
 import openai
@@ -17,6 +18,7 @@ from transept.host.devices.base import DeviceError
 from transept.host.generation.generate import generate
 from transept.host.serve import app
 from transept.host.serve.protocol import Limits, read_call
+from transept.host.serve.service import Event
 
 QUESTION = [{"role": "user", "content": "he was here"}]
 
@@ -148,7 +150,8 @@ def test_what_a_call_does_not_say(llama, limit, chat, tokens):
     call = read_call(body, llama, "llama", Limits(limit, 1), chat=chat)
     (request,) = call.requests
     assert request.tokens == (tokens or llama.context - len(request.ids))
-    assert (request.sampling.temperature, request.sampling.top_p) == (1, 1)
+    sampling = request.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (1, 1, 0)
     assert request.stops == llama.vocabulary.stops != frozenset()
     assert (request.speculate, call.ends, call.stream, call.usage) == (0, (), False, False)
 
@@ -169,12 +172,19 @@ def test_texts_that_end_an_answer(llama, serve):
 def test_models_and_health(serve):
     served = serve("emulator", pages=20)
     assert [model.id for model in served.client().models.list()] == ["llama"]
+    served.service.session.notes.append("something")
     connection = http.client.HTTPConnection("127.0.0.1", served.port)
-    connection.request("GET", "/health")
-    state = json.load(connection.getresponse())
+    found = []
+    for path in ("/health", "/v1/models"):
+        connection.request("GET", path)
+        found.append(json.load(connection.getresponse()))
     connection.close()
-    assert (state["free_pages"], state["pages"], state["running"]) == (20, 20, 0)
-    assert state["device"] == "emulator"
+    state = {"running": 0, "waiting": 0, "free_pages": 20, "pages": 20}
+    model = {"id": "llama", "object": "model", "created": 0, "owned_by": "transept"}
+    assert found == [
+        state | {"device": "emulator", "notes": ["something"]},
+        {"object": "list", "data": [model]},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +251,10 @@ def test_other_models_and_paths(client):
         (b"[]", 400, "the body must be a JSON object"),
         (b"[" * 100_000, 400, "the body is no JSON"),
         (b'{"temperature": NaN, "prompt": "a"}', 400, "temperature is nan, must be a number"),
+        (b'{"prompt": "\\ud800"}', 400, "the body is no JSON: 'utf-8' codec can't encode"),
+        (b'{"\\ud800": 1}', 400, "the body is no JSON: 'utf-8' codec can't encode"),
+        (b'{"prompt": "a", "top_p": 1' + b"0" * 400 + b"}", 400, "top_p is 10"),
+        (b" " * (1 << 20), 400, "the body is no JSON"),
         (b" " * ((1 << 20) + 1), 413, "the body exceeds 1048576 bytes"),
     ],
 )
@@ -335,6 +349,67 @@ def test_a_device_that_fails_is_told_and_others_go_on(llama, serve, monkeypatch)
     stream = client.completions.create(model="llama", prompt="once", stream=True)
     with pytest.raises(openai.APIError, match="cpu: no interrupt"):
         list(stream)
+
+
+def asked(llama, body, *events, gone=False):
+    """What is sent to a client, and tickets that are cancelled, if these events are the answer.
+
+    body: of the call, None for a client that goes away before; gone: or while it waits.
+    """
+    sent, cancelled = [], []
+    received = [{"type": "http.request", "body": json.dumps(body).encode()}]
+    received = [] if body is None else received
+
+    async def receive():
+        if not (received or gone or body is None):
+            await asyncio.Event().wait()
+        return received.pop() if received else {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    def submit(request, ends, listen):
+        for event in events:
+            listen(event)
+        return request.number
+
+    service = SimpleNamespace(
+        session=SimpleNamespace(program=llama), submit=submit, cancel=cancelled.append
+    )
+    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}
+    made = app.application(service, "llama", Limits(40, 4))
+    asyncio.run(made(scope, receive, send))
+    (start, *parts) = sent
+    return start["status"], b"".join(part["body"] for part in parts), cancelled
+
+
+def test_what_is_answered_when_a_device_fails(llama):
+    failed = Event("", "error", "it broke")
+    body = {"message": "it broke", "type": "server_error", "param": None, "code": None}
+    status, found, cancelled = asked(llama, {"prompt": ["a", "b"]}, failed)
+    assert (status, json.loads(found), cancelled) == (500, {"error": body}, [0, 1])
+    status, found, cancelled = asked(llama, {"prompt": "a", "stream": True}, failed)
+    assert found.startswith(b"data: ")
+    told = json.loads(found.removeprefix(b"data: "))
+    assert (status, told, cancelled) == (200, {"error": body}, [0])
+
+
+def test_who_has_gone_is_told_nothing(llama):
+    assert asked(llama, None) == (499, b"", [])
+    assert asked(llama, {"prompt": ["a", "b"]}, gone=True) == (499, b"", [0, 1])
+
+
+def test_an_answer_is_whole_when_all_of_it_are(llama):
+    events = Event("a"), Event("b", "stop")
+    status, found, _ = asked(llama, {"prompt": ["a", "b", "c"]}, *events)
+    choices = json.loads(found)["choices"]
+    assert status == 200
+    assert [(c["text"], c["finish_reason"]) for c in choices] == [("ab", "stop")] * 3
+    _, found, _ = asked(llama, {"prompt": ["a", "b"], "stream": True}, *events)
+    *told, end, _ = found.decode().split("\n\n")
+    told = [json.loads(event.removeprefix("data: "))["choices"][0] for event in told]
+    assert [(c["index"], c["text"]) for c in told] == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
+    assert end == "data: [DONE]"
 
 
 def questions(llama):
