@@ -6,11 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transept.host.devices.base import DeviceError
+from transept.host.devices.catalogue import open_device
 from transept.host.generation import accelerator, arrays
 from transept.host.generation.decoder import Cost, Growth
 from transept.host.generation.generate import generate
 from transept.host.generation.session import LanguageSession
 from transept.host.runtime.driver import RunReport
+from transept.host.runtime.paged import PagedSequence, page_bytes
+from transept.host.runtime.region import Region
 
 PROMPTS = ["he was here", "once"]
 
@@ -100,6 +103,7 @@ def test_a_text_shares_no_more_than_it_has(llama):
     session.grow([Growth(session.open(), ids, 0)])
     assert session.open(ids).tokens == ids[:19]
     assert session.open(ids[:16]).tokens == []
+    assert session.open([*ids, 99]).tokens == ids
     assert session.open([*ids[:16], 99]).tokens == ids[:16]
     assert session.open([*ids[:15], 99, 98]).tokens == []
 
@@ -155,11 +159,120 @@ def test_the_last_tokens_of_the_context(llama):
 
 def test_steps_are_as_full_as_they_go(llama):
     session = LanguageSession(llama, "emulator", pages=12)
-    assert [session.rows_together(count) for count in (1, 2, 3, 4, 9, 16)] == [16, 8, 4, 4, 1, 1]
+    rows = [session.rows_together(count) for count in (1, 2, 3, 4, 5, 8, 9, 16)]
+    assert rows == [16, 8, 4, 4, 2, 2, 1, 1]
     session.grow([Growth(session.open(), [3] * 8, 0) for _ in range(3)])
     assert session.cost.steps == 2
     session.grow([Growth(session.open(), [3], 0) for _ in range(4)])
     assert session.cost.steps == 3
+
+
+def test_parts_of_long_texts(llama):
+    decoder = LanguageSession(llama, "emulator", pages=1)._decoder
+    assert {count: decoder.parts(count) for count in (0, 1, 15, 16, 17, 63, 64, 100)} == {
+        0: [],
+        1: [1],
+        15: [15],
+        16: [16],
+        17: [16, 1],
+        63: [32, 16, 15],
+        64: [64],
+        100: [64, 32, 4],
+    }
+    together = {1: 16, 2: 8, 3: 4, 4: 4, 5: 2, 8: 2, 9: 1, 16: 1, 17: 1, 64: 1}
+    assert {rows: decoder.together(rows) for rows in together} == together
+    decoder = LanguageSession(llama, "cpu")._decoder
+    assert decoder.parts(300) == [128, 128, 44]
+    assert decoder.together(1) == 128
+    sequence = decoder.start()
+    decoder.step([Growth(sequence, [3, 4], 0)])
+    decoder.release(sequence)
+    assert (sequence.length, sequence.states) == (0, {})
+
+
+def test_steps_have_one_of_few_shapes(llama, monkeypatch):
+    """And room for a multiple of 16 pages, or of 8 if there are more rows than in a tile."""
+    decoder, calls = LanguageSession(llama, "emulator", pages=12)._decoder, []
+    width = llama.head.values[llama.head.inputs[0]].width
+
+    def step(sequences, inputs, counts, *, context):
+        (shape,) = {x.shape[:2] for x in inputs.values()}
+        calls.append((*shape, context, len(sequences), counts))
+        report = RunReport(0, 0, 0, 0, 0, busy={}, stalls={}, tallies={})
+        return {llama.head.inputs[0]: np.zeros((*shape, width), np.int8)}, report
+
+    monkeypatch.setattr(decoder.paged, "step", step)
+    monkeypatch.setattr(decoder.paged, "room", lambda *told: calls.append(told) or 99)
+    monkeypatch.setattr(decoder.paged, "predicted_cycles", lambda *told: calls.append(told) or 7)
+    for length, counts, (batch, rows, whole, pages) in (
+        (0, [1], (1, 1, 1, 16)),
+        (0, [2, 1], (2, 2, 2, 16)),
+        (0, [3, 3, 3], (4, 4, 3, 16)),
+        (0, [8, 8], (2, 8, 8, 16)),
+        (9, [1] * 5, (8, 1, 10, 16)),
+        (0, [1] * 9, (16, 1, 1, 16)),
+        (3, [17], (1, 32, 20, 8)),
+        (0, [33], (1, 64, 33, 8)),
+        (30, [9, 2], (2, 16, 39, 8)),
+    ):
+        calls.clear()
+        places = [PagedSequence(length), *(PagedSequence() for _ in counts[1:])]
+        growths = [Growth(at, [5] * n, 0) for at, n in zip(places, counts, strict=True)]
+        _, cost = decoder.step(growths)
+        filled = [*counts, *[1] * (batch - len(counts))]
+        assert calls == [
+            (batch, rows, whole, pages),
+            (batch, rows, 99, batch, filled),
+            (batch, rows, 99),
+        ]
+        assert cost == Cost(steps=1, predicted=7)
+
+
+def test_a_device_has_memory_for_weights_pages_and_programs(llama, monkeypatch):
+    told = []
+
+    def opened(device, config, **options):
+        told.append((device, options))
+        return open_device("emulator", config, dram_bytes=128 << 20)
+
+    monkeypatch.setattr(accelerator, "open_device", opened)
+    session = LanguageSession(llama, "emulator", pages=100)
+    LanguageSession(llama, "emulator", pages=100, dram_bytes=77)
+    accelerator.PagedDecoder(llama, "pynq", pages=100)
+    assert session.free_pages == 100
+    regions = session._decoder.paged.region, Region("head", llama.head, llama.config)
+    size = sum(region.weights.size for region in regions)
+    size += 116 * page_bytes(regions[0].graph, llama.config) + (64 << 20)
+    assert told == [
+        ("emulator", {"dram_bytes": size}),
+        ("emulator", {"dram_bytes": 77}),
+        ("pynq", {}),
+    ]
+
+
+def test_the_vocabulary_projection_is_verified_once(llama, monkeypatch):
+    verified = []
+    monkeypatch.setattr(
+        accelerator, "check_executable", lambda region, executable: verified.append(region.name)
+    )
+    monkeypatch.setattr(accelerator, "_cost", lambda *_: Cost(cycles=5, array_cycles=3))
+    session = LanguageSession(llama, "emulator", pages=4)
+    sequence = session.open()
+    for token in (3, 4):
+        session.grow([Growth(sequence, [token], 1)])
+    assert verified == ["head"]
+    head = {"head_cycles": 10, "head_array_cycles": 6}
+    assert session.cost == Cost(steps=2, cycles=20, array_cycles=12, **head)
+
+
+def test_sequences_of_eight_tokens_go_in_pairs(llama, monkeypatch):
+    session, steps = LanguageSession(llama, "emulator", pages=12), []
+    step = session._decoder.step
+    monkeypatch.setattr(
+        session._decoder, "step", lambda growths: (steps.append(len(growths)), step(growths))[1]
+    )
+    session.grow([Growth(session.open(), [3] * 8, 0) for _ in range(5)])
+    assert steps == [2, 2, 1]
 
 
 def test_idle_sequences_of_a_step_stay_empty(llama):

@@ -1,17 +1,20 @@
 """Prompts to answers: joining, leaving, stopping, drafts, and what is refused."""
 
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
 
 from transept.host.compiler.errors import CompileError
 from transept.host.devices.base import DeviceError, OutOfMemoryError
+from transept.host.generation import generate as generating
 from transept.host.generation.batch import MOST_TOGETHER, Batch
-from transept.host.generation.decoder import Growth
-from transept.host.generation.generate import generate, prompt_ids
+from transept.host.generation.decoder import Cost, Growth
+from transept.host.generation.generate import Answer, Generation, generate, prompt_ids
 from transept.host.generation.request import MOST_DRAFT, Request
-from transept.host.generation.session import LanguageSession
+from transept.host.generation.sampling import Sampling
+from transept.host.generation.session import LanguageSequence, LanguageSession
 from transept.host.generation.stream import TextStream
 
 PROMPTS = ["he was here", "once", "he", "and then some more of it", "x"]
@@ -93,6 +96,35 @@ def test_nothing_is_taken_behind_an_end():
         assert len(request.logprobs) == len(answer)
 
 
+def test_logits_of_a_whole_draft_are_wanted():
+    with pytest.raises(AssertionError, match="there are logits behind the whole draft"):
+        Request(0, [1], 9).take([7, 8], np.eye(10)[[7]])
+
+
+def test_a_draft_fits_the_step_and_the_answer():
+    ids = [1, 2, 3, 4, 5, 6, 7, 8]
+
+    def grown(rows, tokens, speculate=5, answer=(1,)):
+        request = Request(0, ids, tokens, speculate=speculate, answer=list(answer))
+        request.sequence = LanguageSequence(list(ids))
+        return request.next_ids(rows)
+
+    assert grown(16, 20) == [1, 2, 3, 4, 5, 6]
+    assert grown(16, 20, speculate=0) == [1]
+    assert [len(grown(rows, 20)) for rows in (1, 2, 4, 8)] == [1, 2, 4, 6]
+    assert [len(grown(16, tokens)) for tokens in (2, 3, 4, 7, 8)] == [1, 2, 3, 6, 6]
+    assert grown(16, 20, answer=()) == []
+
+
+def test_tokens_are_drawn_by_number_and_position():
+    sampling, logits = Sampling(1.0, seed=5), np.zeros((1, 1000))
+    request = Request(3, [1, 2], 30, sampling)
+    for _ in range(20):
+        request.take([], logits)
+    assert request.answer == [sampling.choose(logits[0], 3, 2 + at) for at in range(20)]
+    assert request.steps == 20
+
+
 def test_the_same_prompt_twice_is_drawn_twice(llama):
     one, other = answers(llama, ["once"] * 2, temperature=1.0, seed=3)
     assert one != other
@@ -151,6 +183,7 @@ def test_bytes_of_a_character_come_together(any_program):
         (("cde", "bx"), ["a", "", "b", "", "", ""], True),
         (("bcx",), ["a", "", "", "bcd", "e", "f"], False),
         (("efg",), ["a", "b", "c", "d", "", ""], False),
+        (("ab",), ["", "", "", "", "", ""], True),
     ],
 )
 def test_the_first_of_several_ends(llama, ends, shown, ended):
@@ -208,7 +241,89 @@ def test_a_model_without_conversations(any_program, llama):
     assert answers(any_program, "he", chat=None) == answers(any_program, "he", chat=False)
 
 
+def test_what_a_generation_is_unless_told_otherwise():
+    given = inspect.signature(generate).parameters.items()
+    assert {name: p.default for name, p in given if p.default is not p.empty} == {
+        "device": "emulator",
+        "tokens": 64,
+        "temperature": 0.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "seed": 0,
+        "stop": (),
+        "speculate": 0,
+        "chat": None,
+        "stream": None,
+        "together": 16,
+        "session": None,
+    }
+
+
+def figures(lengths, **cost):
+    answers = tuple(Answer("", [], [0] * length, [], "length") for length in lengths)
+    found = Generation(answers, Cost(), Cost(**cost), 1.0, "rtl", ())
+    return (
+        found.decoded,
+        found.cycles_per_token,
+        found.predicted_per_token,
+        found.bandwidth_share(4),
+        found.tokens_per_second(100),
+    )
+
+
+def test_figures_of_a_generation():
+    """By the cycles that were counted, or those that are expected."""
+    cost = {"predicted": 500, "bytes_read": 300, "bytes_written": 100}
+    assert figures([3, 4], cycles=1000, **cost) == (5, 200, 100, 0.1, 5e5)
+    assert figures([3, 4], **cost) == (5, None, 100, None, 1e6)
+    assert figures([3, 4]) == (5, None, None, None, None)
+    assert figures([1, 1], cycles=1000, **cost) == (0, None, None, 0.1, None)
+
+
+def test_costs():
+    names = [field.name for field in dataclasses.fields(Cost)]
+    one, other = (Cost(*range(at, at + len(names))) for at in (10, 3))
+    assert vars(one + other) == {name: 13 + 2 * at for at, name in enumerate(names)}
+    assert vars(one - other) == dict.fromkeys(names, 7)
+    assert vars(Cost()) == dict.fromkeys(names, 0)
+    assert Cost(bytes_read=3, bytes_written=5).nbytes == 8
+    head = {"head_cycles": 40, "head_array_cycles": 5}
+    assert Cost(cycles=100, array_cycles=35, **head).layers_utilisation == 0.5
+    assert Cost(cycles=40, array_cycles=5, **head).layers_utilisation == 0
+
+
+def test_prompts_and_what_follows_are_told_apart(llama):
+    session = LanguageSession(llama, "cpu")
+    found = generate(llama, PROMPTS[:2], session=session, tokens=5, chat=False)
+    assert (found.prefill.steps, found.decode.steps) == (2, 4)
+    assert found.prefill + found.decode == session.cost
+    again = generate(llama, "he", session=session, tokens=1, chat=False)
+    assert (again.prefill.steps, again.decode.steps, again.accepted_per_step) == (1, 0, 0)
+
+
+def test_pages_are_those_of_the_longest_that_grow_together(llama, monkeypatch):
+    pages = []
+
+    def opened(program, device, **told):
+        pages.append(told["pages"])
+        return LanguageSession(program, device, **told)
+
+    monkeypatch.setattr(generating, "LanguageSession", opened)
+    prompts = [[3] * length for length in (30, 5, 20)]
+    for together in (2, 3, 9):
+        generate(llama, prompts, device="cpu", tokens=3, together=together)
+    assert pages == [3 + 2, 3 + 1 + 2, 3 + 1 + 2]
+
+
 # --- batches
+def test_no_more_than_may_grow_together(llama):
+    batch = Batch(LanguageSession(llama, "cpu"), 2)
+    for number in range(3):
+        batch.add(Request(number, [3, 4], 3))
+    batch.step()
+    assert (len(batch.running), batch.waiting) == (2, 1)
+
+
 def test_who_waits_for_pages_joins_when_others_leave(llama):
     session = LanguageSession(llama, "emulator", pages=3)
     batch = Batch(session)
@@ -288,6 +403,7 @@ def test_what_a_session_refuses(llama):
     session.close(sequence)
     with pytest.raises(ValueError, match="a sequence is not open"):
         session.grow([Growth(sequence, [1], 0)])
+    assert LanguageSession(llama, "cpu", pages=1).pages == 1
     with pytest.raises(ValueError, match="0 pages, must be at least 1"):
         LanguageSession(llama, "emulator", pages=0)
     with pytest.raises(OutOfMemoryError, match="device memory has"):
@@ -339,6 +455,24 @@ def test_or_not(llama, monkeypatch):
     golden = LanguageSession(llama, "golden")
     (wanted,) = golden.grow([Growth(golden.open(), [1, 2, 3], 1)])
     assert np.array_equal(found, wanted)
+
+
+def test_pages_that_nobody_says(llama):
+    """Those of the context, or of 2048 tokens."""
+    assert LanguageSession(llama, "cpu").pages == 4
+    assert LanguageSession(dataclasses.replace(llama, context=4096), "cpu").pages == 128
+
+
+def test_there_is_nothing_behind_the_cpu(llama, monkeypatch):
+    session = LanguageSession(llama, "cpu")
+
+    def failing(growths):
+        raise DeviceError("cpu: broken")
+
+    monkeypatch.setattr(session._decoder, "step", failing)
+    with pytest.raises(DeviceError, match="cpu: broken"):
+        session.grow([Growth(session.open(), [3], 1)])
+    assert session.notes == []
 
 
 def test_notes_of_the_program_are_told(llama):

@@ -11,6 +11,7 @@ from transept.host.generation.lookup import LONGEST_MATCH, draft
         ([], []),
         ([1], []),
         ([1, 2, 3], []),
+        ([1, 1], [1]),
         ([1, 2, 3, 1], [2, 3, 1]),
         ([1, 2, 9, 1, 3, 9, 1], [3, 9, 1]),  # the latest place
         ([5, 1, 2, 7, 6, 1, 2, 8, 5, 1, 2], [7, 6, 1]),  # the longest match

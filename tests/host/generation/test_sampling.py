@@ -67,3 +67,9 @@ def test_numbers_outside_their_limits(fields, message):
 def test_logarithms_of_probabilities():
     assert np.allclose(np.exp(log_softmax(LOGITS + 1e4)), [0.1, 0.4, 0.3, 0.2])
     assert log_softmax(np.array([0.0, -1e9]))[0] == 0
+    both = np.array([LOGITS, LOGITS[::-1] - 1e4])
+    assert np.allclose(np.exp(log_softmax(both)), [[0.1, 0.4, 0.3, 0.2], [0.2, 0.3, 0.4, 0.1]])
+
+
+def test_nothing_is_drawn_unless_asked_for():
+    assert Sampling() == Sampling(temperature=0, top_k=0, top_p=1, seed=0)
