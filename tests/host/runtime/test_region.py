@@ -9,7 +9,7 @@ from graphs import GraphBuilder, cross
 from transept.golden.config import TINY
 from transept.golden.graph import Graph
 from transept.host.runtime.errors import ProgramError
-from transept.host.runtime.region import Region
+from transept.host.runtime.region import Region, notes_beyond
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,21 @@ def test_the_first_number_that_is_not_finite_is_told(region, value):
         lambda: region.quantise("v0", real),
         f"it: input v0 holds {value} at [1, 0, 2]; only finite values can be quantised",
     )
+
+
+def test_values_beyond_the_grid_are_counted_in_real_rows(region):
+    real = np.zeros((2, 2, 3))
+    real[0] = [[15.9375, -31.75, 128], [1e9, 0, 0]]
+    real[1, 1] = [15.875, 32, -1e9]
+    for lengths, count in ((None, 5), ([2, 2], 5), ([1, 2], 4), ([1, 1], 2), ([2, 1], 3)):
+        assert region.beyond("v0", real, lengths) == (count, 12)
+
+
+def test_more_than_a_thousandth_beyond_the_grid_is_noted():
+    assert notes_beyond({"a": (1, 1000), "b": (2, 1999), "c": (1234, 567890), "d": (0, 9)}) == [
+        "2 of 1,999 values lie beyond the grid of b and were clipped",
+        "1,234 of 567,890 values lie beyond the grid of c and were clipped",
+    ]
 
 
 def test_values_without_a_scale_take_integers_alone(region):
