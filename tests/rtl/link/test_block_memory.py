@@ -13,7 +13,7 @@ from memory_model import put, simulate
 
 from transept.golden.config import PYNQ_Z2, TINY, ULX3S
 from transept.rtl.link.axi_slice import AxiSlice
-from transept.rtl.link.block_memory import DECERR, BlockMemory
+from transept.rtl.link.block_memory import BlockMemory
 from transept.rtl.link.bridge import word_port
 from transept.rtl.link.uart import divisor
 from transept.rtl.memory.reader import ReadMaster
@@ -145,7 +145,70 @@ def test_what_lies_beyond_the_end_is_an_error_and_stays_untouched():
         assert ctx.get(dut.reader.error)
 
     simulate(dut, bench, cycles=1000)
-    assert DECERR == 3
+
+
+async def burst(ctx, axi, letter, address, beats, number):
+    """An address of ``beats`` beats with an ID; it must be taken at once."""
+    for name, value in {"addr": address, "len": beats - 1, "id": number, "valid": 1}.items():
+        ctx.set(getattr(axi, letter + name), value)
+    assert ctx.get(getattr(axi, f"{letter}ready"))
+    await ctx.tick()
+    ctx.set(getattr(axi, f"{letter}valid"), 0)
+
+
+@pytest.mark.parametrize(("address", "response"), [(4096, 0), (1 << 13, 3), (1 << 31, 3)])
+def test_the_longest_bursts_with_pauses(address, response):
+    """Beats and responses stay until they are taken, with the ID of their burst."""
+    dut, rng = BlockMemory(PYNQ_Z2, 1 << 13), random.Random(4)
+    axi, beats = dut.axi, 256
+    sent = [rng.getrandbits(128) for _ in range(beats)]
+
+    async def write(ctx, number):
+        await burst(ctx, axi, "aw", address, beats, number)
+        assert not ctx.get(axi.awready)
+        for place, value in enumerate(sent):
+            while rng.random() < 0.3:
+                await ctx.tick()
+            ctx.set(axi.wdata, value)
+            ctx.set(axi.wstrb, 0xFFFF)
+            ctx.set(axi.wlast, place == beats - 1)
+            ctx.set(axi.wvalid, 1)
+            assert ctx.get(axi.wready)
+            assert not ctx.get(axi.bvalid)
+            await ctx.tick()
+            ctx.set(axi.wvalid, 0)
+        for taken in (0, 0, 1):
+            assert not ctx.get(axi.awready)
+            assert not ctx.get(axi.wready)
+            facts = ctx.get(axi.bvalid), ctx.get(axi.bresp), ctx.get(axi.bid)
+            assert facts == (1, response, number)
+            ctx.set(axi.bready, taken)
+            await ctx.tick()
+        ctx.set(axi.bready, 0)
+        assert not ctx.get(axi.bvalid)
+
+    async def read(ctx, number):
+        await burst(ctx, axi, "ar", address, beats, number)
+        got = []
+        while len(got) < beats:
+            assert not ctx.get(axi.arready)
+            ctx.set(axi.rready, rng.random() < 0.6)
+            if ctx.get(axi.rvalid) and ctx.get(axi.rready):
+                got.append(ctx.get(axi.rdata))
+                assert (ctx.get(axi.rresp), ctx.get(axi.rid)) == (response, number)
+                assert ctx.get(axi.rlast) == (len(got) == beats)
+            await ctx.tick()
+        ctx.set(axi.rready, 0)
+        assert not ctx.get(axi.rvalid)
+        return got
+
+    async def bench(ctx):
+        for number in (1, 0):
+            await write(ctx, number)
+            got = await read(ctx, number)
+            assert (got == sent) == (not response)
+
+    simulate(dut, bench, cycles=4000)
 
 
 @pytest.mark.parametrize("nbytes", [0, 6, 12, 4])

@@ -123,7 +123,7 @@ def test_a_read_error_is_sticky_until_cleared():
     dut = ReadMaster(TINY)
 
     async def bench(ctx):
-        for response, expected in ((2, 1), (0, 1)):
+        for response, expected in ((0, 0), (2, 1), (0, 1)):
             memory.responses["r"] = response
             await put(ctx, dut.load_request, {"address": 0, "bytes": 16})
             await _take(ctx, dut.load_data, 4, random.Random(0), 0)
@@ -224,16 +224,38 @@ def test_aborted_writes_complete_without_touching_memory(seed):
     simulate(dut, bench, background=[memory.writes(dut.axi)], cycles=5000)
 
 
-def test_a_write_error_is_sticky():
+def test_a_write_error_is_sticky_until_cleared():
     memory = AxiMemory(SIZE, TINY.axi_bytes)
-    memory.responses["b"] = 2
     dut = WriteMaster(TINY)
 
     async def bench(ctx):
-        await put(ctx, dut.request, {"address": 0, "bytes": 4, "last": 1})
-        await put(ctx, dut.data, 1)
-        while not ctx.get(dut.done):
-            await ctx.tick()
-        assert ctx.get(dut.error)
+        for response, expected in ((0, 0), (2, 1), (0, 1)):
+            memory.responses["b"] = response
+            await put(ctx, dut.request, {"address": 0, "bytes": 4, "last": 1})
+            await put(ctx, dut.data, 1)
+            while not ctx.get(dut.done):
+                await ctx.tick()
+            assert ctx.get(dut.error) == expected
+        assert ctx.get(dut.bytes_written) == 3 * TINY.axi_bytes
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        assert ctx.get(dut.error) == 0
+        assert ctx.get(dut.bytes_written) == 0
 
     simulate(dut, bench, background=[memory.writes(dut.axi)], cycles=1000)
+
+
+def test_eight_writes_wait_for_their_responses():
+    """Their data are sent; the ninth burst waits."""
+    memory = AxiMemory(SIZE, TINY.axi_bytes, latency=300)
+    dut = WriteMaster(TINY)
+
+    async def ask(ctx):
+        await put(ctx, dut.request, {"address": 0, "bytes": 20 * 16 * TINY.axi_bytes, "last": 1})
+        ctx.set(dut.data.valid, 1)
+        await ctx.tick().repeat(250)
+        assert len(memory.bursts) == 8
+        assert ctx.get(dut.bytes_written) == 8 * 16 * TINY.axi_bytes
+        assert not ctx.get(dut.data.ready)
+
+    simulate(dut, ask, background=[memory.writes(dut.axi)], cycles=300)

@@ -15,6 +15,7 @@ from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.emulator.memory import Dram, OnChip
 from transept.golden.emulator.transfer import load, store
 from transept.golden.isa import Memory, Opcode, Window, encode
+from transept.golden.registers import Stall
 from transept.rtl.memory.load import LoadEngine
 from transept.rtl.memory.reader import ReadMaster
 from transept.rtl.memory.store import StoreEngine
@@ -262,6 +263,75 @@ def test_requests_of_six_loads_run_ahead_of_their_data():
     assert len(requests) == 6
 
 
+NOTHING = [{"rows": 0}, {"words": 0}, {"rows": 0, "words": 0}]
+
+
+def test_a_load_engine_is_busy_whatever_waits():
+    """Instructions that move nothing collect behind a row whose statistic is refused; all retire
+    in the end."""
+    engine, retired, accepted = LoadEngine(PYNQ_Z2), [], []
+
+    async def issue(ctx):
+        await put(ctx, engine.instr, _bits(_load(stats=1, wide=1)))
+        for number in range(60):
+            await put(ctx, engine.instr, _bits(_load(stats=1, **NOTHING[number % 3])))
+            accepted.append(number)
+
+    async def bench(ctx):
+        ctx.set(engine.windows, WINDOWS)
+        ctx.set(engine.request.ready, 1)
+        ctx.set(engine.act_write.ready, 1)
+        ctx.set(engine.beats.valid, 1)
+        while not ctx.get(engine.busy):
+            await ctx.tick()
+        for cycle in range(300):
+            ctx.set(engine.rowstat_write.ready, int(cycle >= 100))
+            assert ctx.get(engine.busy) == (len(retired) < 61), cycle
+            assert not ctx.get(engine.stat_write.en)
+            assert cycle != 99 or (not retired and len(accepted) > 16)
+            _, _, retire, written = await ctx.tick().sample(
+                engine.retire, engine.rowstat_write.en & engine.rowstat_write.ready
+            )
+            retired.extend([written] * retire)
+        assert len(retired) == 61
+
+    simulate(engine, bench, background=[issue], cycles=400)
+
+
+def test_a_load_engine_tells_what_it_waits_for():
+    engine = LoadEngine(TINY)
+
+    async def bench(ctx):
+        ctx.set(engine.windows, WINDOWS)
+        assert ctx.get(engine.stall) == Stall.NONE
+        for memory, port in (
+            (Memory.ACT, engine.act_write),
+            (Memory.STAT, engine.stat_write),
+        ):
+            await put(ctx, engine.instr, _bits(_load(memory=memory, rows=3, words=8, pitch=8)))
+            await ctx.tick().repeat(5)
+            assert ctx.get(engine.stall) == Stall.MEMORY
+            ctx.set(engine.beats.valid, 1)
+            await ctx.tick().repeat(8)
+            assert ctx.get(engine.stall) == Stall.SCRATCHPAD
+            ctx.set(port.ready, 1)
+            for _ in range(4):
+                assert ctx.get(engine.stall) == Stall.NONE
+                assert ctx.get(port.en)
+                await ctx.tick()
+            ctx.set(engine.beats.valid, 0)
+            await ctx.tick().repeat(4)
+            assert ctx.get(engine.stall) == Stall.MEMORY
+            ctx.set(engine.beats.valid, 1)
+            while not ctx.get(engine.retire):
+                await ctx.tick()
+            assert ctx.get(engine.stall) == Stall.NONE
+            ctx.set(engine.beats.valid, 0)
+            ctx.set(port.ready, 0)
+
+    simulate(engine, bench, cycles=400)
+
+
 class Scratchpad:
     """Answers reads ACT_READ_LATENCY = STAT_READ_LATENCY = 2 cycles after it accepted them."""
 
@@ -327,6 +397,70 @@ def test_stores_run_at_one_beat_a_cycle(operands):
     memory = AxiMemory(SIZE, PYNQ_Z2.axi_bytes, latency=4)
     retired = _run_stores(PYNQ_Z2, [_store(**operands)], memory, stall=0.0)
     assert retired[0] <= 256 + memory.latency + 35
+
+
+def test_a_store_engine_tells_what_it_waits_for():
+    engine = StoreEngine(TINY)
+
+    async def bench(ctx):
+        ctx.set(engine.windows, WINDOWS)
+        for memory, port, other in (
+            (Memory.ACT, engine.act_read, engine.stat_read),
+            (Memory.STAT, engine.stat_read, engine.act_read),
+        ):
+            ctx.set(other.ready, 1)
+            ctx.set(port.ready, 0)
+            await put(ctx, engine.instr, _bits(_store(memory=memory, words=60)))
+            await ctx.tick().repeat(5)
+            assert ctx.get(port.en)
+            assert not ctx.get(other.en)
+            assert ctx.get(engine.stall) == Stall.SCRATCHPAD
+            ctx.set(port.ready, 1)
+            assert ctx.get(engine.stall) == Stall.MEMORY, "the memory's answer is on its way"
+            await ctx.tick().repeat(5)
+            ctx.set(port.ready, 0)
+            assert ctx.get(engine.stall) == Stall.MEMORY, "there is a beat that the bus refuses"
+            ctx.set(engine.beats.ready, 1)
+            assert ctx.get(engine.stall) == Stall.NONE
+            await ctx.tick().repeat(30)
+            assert ctx.get(engine.stall) == Stall.SCRATCHPAD
+            ctx.set(port.ready, 1)
+            await ctx.tick().repeat(70)
+            assert ctx.get(engine.stall) == Stall.MEMORY, "the response"
+            ctx.set(engine.beats.ready, 0)
+            ctx.set(engine.done, 1)
+            assert ctx.get(engine.retire)
+            await ctx.tick()
+            ctx.set(engine.done, 0)
+
+    simulate(engine, bench, cycles=400)
+
+
+def test_four_stores_wait_for_their_responses():
+    """Those that move nothing retire in their turn, whatever has come before it."""
+    engine, accepted, retired = StoreEngine(TINY), [], []
+    stores = [{"offset": 64}, NOTHING[0], {}, *NOTHING, {"wide": 1}, NOTHING[1]]
+
+    async def issue(ctx):
+        for operands in stores:
+            await put(ctx, engine.instr, _bits(_store(**operands)))
+            accepted.append(1)
+
+    async def bench(ctx):
+        ctx.set(engine.windows, WINDOWS)
+        for port in (engine.request, engine.beats, engine.act_read):
+            ctx.set(port.ready, 1)
+        assert not ctx.get(engine.busy)
+        counts = []
+        for done in (0, 1, 0, 1, 0, 1):
+            for cycle in range(40):
+                ctx.set(engine.done, int(done and cycle == 0))
+                _, _, retire = await ctx.tick().sample(engine.retire)
+                retired.extend([1] * retire)
+            counts.append((len(accepted), len(retired), ctx.get(engine.busy)))
+        assert counts == [(4, 0, 1), (6, 2, 1), (6, 2, 1), (8, 6, 1), (8, 6, 1), (8, 8, 0)]
+
+    simulate(engine, bench, background=[issue], cycles=400)
 
 
 def test_the_stationary_memory_is_stored_too():
