@@ -32,7 +32,6 @@ class MatmulExpander(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        self._cfg = cfg
         super().__init__(
             {
                 "instr": In(stream.Signature(8 * isa.INSTRUCTION_BYTES)),

@@ -114,6 +114,22 @@ async def short_passes_take_a_tile_each(dut):
     driver, programs = await started(dut, 2)
     await driver.batch(programs.matmul(rows=1, k_tiles=20, n_tiles=1, activation=0))
     assert (np.diff(driver.active) == CFG.tile).all()
+    reasons = idle(driver)[1]
+    assert reasons.keys() <= {Stall.WEIGHTS.name, Stall.SCRATCHPAD.name}
+    assert Stall.SCRATCHPAD.name not in reasons or not CFG.blocks.packed
+
+
+@cocotb.test()
+async def groups_wait_for_a_slot(dut):
+    """The epilogue takes longer for a row than the array: soon no accumulators are left."""
+    driver, programs = await started(dut, 5)
+    await driver.load_table(programs.table())
+    rows = min(CFG.geometry.max_rows, 2 * CFG.tile)
+    slow = {"rows": rows, "k_tiles": 1, "n_tiles": 5, "activation": 1, "halves": 0, "stats": 0}
+    for _ in range(2):
+        programs.fresh()
+        await driver.batch(programs.matmul(**slow) + programs.matmul(**slow))
+        assert idle(driver)[1].get(Stall.ACCUMULATOR.name, 0) > rows, idle(driver)
 
 
 @cocotb.test()

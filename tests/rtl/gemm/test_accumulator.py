@@ -1,7 +1,11 @@
 """Accumulators against a model: array traffic at the hazard limit, refused reads, row scales."""
 
+import gc
+import warnings
+
 import numpy as np
 import pytest
+from amaranth.hdl import UnusedElaboratable
 from amaranth.sim import Simulator
 
 from transept.golden.config import PYNQ_Z2, TINY
@@ -150,3 +154,18 @@ def test_reads_of_the_other_bank_are_never_refused(cfg):
     sim.add_clock(1e-8)
     sim.add_testbench(bench)
     sim.run()
+
+
+def test_a_row_is_read_added_and_written_in_three_cycles():
+    """The closest that two rows of an accumulator may be, as the loader's passes are."""
+    assert REVISIT_CYCLES == 3
+
+
+def test_sums_that_come_too_early():
+    """Between a tag and its sums the accumulators are read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)  # they never become any
+        Accumulators(TINY, latency=2)
+        with pytest.raises(ValueError, match="latency=1 of the array must be at least 2"):
+            Accumulators(TINY, latency=1)
+        gc.collect()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import warnings
+from types import SimpleNamespace
 
 import pytest
+from amaranth.hdl import UnusedElaboratable
 from memory_model import simulate
 
 from transept.golden.config import TINY
@@ -49,3 +53,17 @@ def test_requests_become_bursts_within_their_blocks(seed):
 
     simulate(dut, both_sides, cycles=700)
     assert found == [burst for request in requests for burst in bursts_of(*request)]
+
+
+def test_bursts_of_the_widest_bus_fill_a_page():
+    """On a wider one they would cross 4 KiB."""
+
+    def bus(nbytes):
+        return SimpleNamespace(axi_bytes=nbytes, memories=SimpleNamespace(axi_data_bits=8 * nbytes))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)  # they never become any
+        BurstSplitter(bus(256))
+        with pytest.raises(ValueError, match="axi_data_bits=4096: a burst would exceed 4 KiB"):
+            BurstSplitter(bus(512))
+        gc.collect()
