@@ -11,6 +11,7 @@ from transept.golden.config import TINY
 from transept.golden.emulator import Emulator
 from transept.golden.isa import Engine, Filter, Instruction, Memory, Opcode, Window
 from transept.golden.registers import ErrorCode, Stall, Unit
+from transept.sim import timeline
 from transept.sim.native import Faults, NativeSimulation
 
 OKAY = {"idle": 1, "busy": 0, "done": 1, "error": 0, "resetting": 0}
@@ -136,6 +137,40 @@ def test_counters_tell_what_the_program_did():
         assert 0 < values["GEMM_STALL_TOKEN"] < cycles
         fetched = hardware.read(sim, "BYTES_READ_LO")["value"]
         assert fetched >= len(case.program) * isa.INSTRUCTION_BYTES
+
+
+def test_counters_begin_anew_with_every_run():
+    case, counts = copy(), []
+    names = ["BYTES_READ_LO", "BYTES_WRITTEN_LO", "INSTRUCTIONS"]
+    names += [f"{engine}_{of}" for engine in ("LOAD", "STORE") for of in ("BUSY", "STALL_MEMORY")]
+    with simulation() as sim:
+        for _ in range(2):
+            cycles = hardware.check(sim, case)
+            counts.append([hardware.read(sim, name)["value"] for name in names])
+    assert counts[0][:3] == counts[1][:3]
+    read, written, instructions, *times = counts[0]
+    nbytes = 16 * 8 * 2 * TINY.tile
+    assert written == nbytes
+    assert read >= nbytes + instructions * isa.INSTRUCTION_BYTES
+    assert all(0 < time < cycles for time in times), times
+
+
+def test_every_retirement_shows_in_the_activity():
+    case = programs.matmul(TINY, np.random.default_rng(6), rows=8, k_tiles=2, n_tiles=2)
+    with simulation(timeline=True) as sim:
+        hardware.check(sim, case)
+        changes = sim.timeline()
+    found = {engine: len(times) for engine, times in timeline.retirements(changes).items()}
+    engines = [i.engine for i in case.program if i.opcode != Opcode.END]
+    assert found == {engine: engines.count(engine) for engine in Engine}
+    assert np.any(changes[:, 1].astype(np.int64) >> timeline.ARRAY_BIT & 1)
+
+
+def test_a_transfer_that_moves_is_no_hang():
+    """256 beats take longer than the watchdog waits for one."""
+    with simulation() as sim:
+        hardware.write(sim, "WATCHDOG_LIMIT", value=150)
+        hardware.check(sim, copy())
 
 
 def test_the_interrupt_is_masked_and_cleared():
