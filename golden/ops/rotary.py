@@ -52,7 +52,7 @@ class Rotary:
         check_shape(self.name, x, out)
         if out.bits != 8:
             raise GraphError(f"{self.name} makes 8 bits, {out.name} has {out.bits}")
-        if self.heads < 1 or x.width != self.heads * cos.width or cos.width % 2:
+        if x.width != self.heads * cos.width or cos.width % 2:
             raise GraphError(
                 f"{self.name} has {self.heads} heads of {cos.width} elements for the {x.width} of "
                 f"{x.name}, pairs are due"

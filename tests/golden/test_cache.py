@@ -22,17 +22,19 @@ APPEND = Append("append", "cache", "rows", "out")
 def test_new_rows_end_their_sequence():
     cache = np.arange(2 * 6 * 3).reshape(2, 6, 3)
     rows = -1 - np.arange(2 * 2 * 3).reshape(2, 2, 3)
-    lengths = {"tokens": [2, 1], "context": [5, 1]}
-    out = APPEND.evaluate(VALUES, {"cache": cache, "rows": rows}, lengths)["out"]
-    wanted = cache.copy()
-    wanted[0, 3:5], wanted[1, :1] = rows[0], rows[1, :1]
-    assert (out == wanted).all()
+    for second in (1, 4):
+        lengths = {"tokens": [2, 1], "context": [5, second]}
+        out = APPEND.evaluate(VALUES, {"cache": cache, "rows": rows}, lengths)["out"]
+        wanted = cache.copy()
+        wanted[0, 3:5], wanted[1, second - 1] = rows[0], rows[1, 0]
+        assert (out == wanted).all()
+    assert APPEND.macs([2, 1], [5, 4]) == 0
 
 
 def test_without_lengths_every_row_is_real():
-    cache, rows = np.zeros((1, 4, 3), np.int64), np.ones((1, 3, 3), np.int64)
+    cache, rows = np.zeros((1, 4, 3), np.int64), np.ones((1, 2, 3), np.int64)
     out = APPEND.evaluate(VALUES, {"cache": cache, "rows": rows}, {})["out"]
-    assert out[0].sum(1).tolist() == [0, 3, 3, 3]
+    assert out[0].sum(1).tolist() == [0, 0, 3, 3]
 
 
 def test_starts():
@@ -77,6 +79,16 @@ def test_the_last_query_has_the_position_of_the_last_key():
     for row, keys in ((0, 6), (1, 7)):
         alone = {op.q: q[:, row : row + 1], op.k: k, op.v: v}
         assert (whole.evaluate(values, alone, {"context": [keys]})[out] == found[:, row]).all()
+
+
+def test_without_lengths_every_query_and_key_is_real():
+    op, values, out = attention()
+    rng = np.random.default_rng(2)
+    arrays = {name: rng.integers(-127, 128, (1, 20, 8)) for name in (op.k, op.v)}
+    arrays[op.q] = rng.integers(-127, 128, (1, 3, 8))
+    every = op.evaluate(values, arrays, {"rows": [3], "context": [20]})[out]
+    assert (op.evaluate(values, arrays, {})[out] == every).all()
+    assert (op.evaluate(values, arrays, {"context": [19]})[out] != every).any()
 
 
 def test_attention_that_cannot_be_cached():

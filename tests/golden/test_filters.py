@@ -14,6 +14,7 @@ from transept.golden.filters import (
     Window,
     kept_tiles,
     key_sums,
+    summary_bits,
 )
 from transept.golden.isa import Filter
 
@@ -73,6 +74,23 @@ def test_every_kept_tile_is_seen_by_a_row_of_a_full_block(rule, seed):
         assert np.any(rule.sees(rows, block.first_key(tile) + np.arange(TILE)))
 
 
+@pytest.mark.parametrize("position", range(4, 9))
+def test_a_tile_is_kept_from_its_first_key_on(position):
+    """Keys 8 to 11 at positions 9 to 12: the last row of the block is at ``position + 3``."""
+    block = QueryBlock(tile=TILE, position=position, keys=20, key_base=1)
+    assert Causal().keeps(block, 2) == (position >= 6)
+    assert Window(before=0, after=1).keeps(block, 2) == (position >= 5)
+    assert Window(before=2, after=0).keeps(block, 0) == (position <= 6)
+
+
+def test_every_key_is_seen_by_dense():
+    assert Dense().sees(0, 9) is True
+
+
+def test_bits_of_a_summary():
+    assert [summary_bits(tile) for tile in (1, 4, 8, 16, 32, 64)] == [8, 10, 11, 12, 13, 14]
+
+
 def test_causal():
     seen = Causal().sees(np.arange(3, 6)[:, None], np.arange(8))
     assert seen.tolist() == [[k <= q for k in range(8)] for q in range(3, 6)]
@@ -99,6 +117,9 @@ def test_threshold_compares_the_mean_score(seed):
     for tile in range(whole):
         part = keys[tile * TILE : (tile + 1) * TILE]
         assert TileThreshold.estimate(block, tile) == int((queries @ part.T).sum()) // 16
+        threshold = TileThreshold.estimate(block, tile)
+        assert TileThreshold(threshold).keeps(block, tile)
+        assert not TileThreshold(threshold + 1).keeps(block, tile)
     every = TileThreshold(-(1 << 23))
     assert kept_tiles(every, block) == kept_tiles(Dense(), block)
     partial = list(range(whole, -(-len(keys) // TILE)))
