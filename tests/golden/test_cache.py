@@ -95,6 +95,10 @@ def test_attention_that_cannot_be_cached():
     op, values, _ = attention(dim="rows")
     with pytest.raises(GraphError, match=r"have the same rows, rows$"):
         op.check(values)
+    op, values, _ = attention()
+    wide = {op.k: dataclasses.replace(values[op.k], bits=16)}
+    with pytest.raises(GraphError, match=f"takes {op.k} of 8 bits, not 16"):
+        op.check(values | wide)
     op, values, _ = attention(TileThreshold(5))
     with pytest.raises(GraphError, match="has filter tile_threshold, must be one of positions"):
         op.check(values)

@@ -48,6 +48,34 @@ def test_mixtures_have_the_tokens_that_they_need(seed):
         assert (image(case, seed=other + 1, order=order) == expected).all()
 
 
+def test_memories_start_with_random_bits():
+    """Every bit is there, of every memory, and another seed has others."""
+
+    def chip(**options):
+        return Emulator(PYNQ_Z2, np.zeros(16, np.uint8), {}, **options).chip
+
+    first = chip()
+    for name, least, most in (
+        ("act", -(1 << 15), (1 << 15) - 1),
+        ("stat", -128, 127),
+        ("rowstat", -(1 << 23), (1 << 23) - 1),
+        ("vparam", 0, 255),
+        ("table", 0, 255),
+        ("selection", 0, 1),
+        ("summaries", -(1 << 11), (1 << 11) - 1),
+    ):
+        found = getattr(first, name)
+        off = 0.02 if found.size * 8 < most - least else 0 if most < 256 else 1e-3
+        assert least <= found.min() <= least * (1 - off), name
+        assert most >= found.max() >= most * (1 - off), name
+        assert (found == getattr(chip(seed=0), name)).all()
+        assert (found != getattr(chip(seed=1), name)).any()
+    assert first.vparam.shape == (1024 * 8 // 16, 16)
+    assert first.table.shape == (33, 16)
+    assert first.selection.shape == (32, 64)
+    assert not first.tallies.any()
+
+
 def test_a_missing_token_is_found():
     """Without the tokens from STORE to GEMM a product overwrites what has not been stored."""
     case = programs.overlapped(TINY, np.random.default_rng(0), rows=8, k_tiles=2, chunks=8)

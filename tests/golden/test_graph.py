@@ -23,7 +23,7 @@ from transept.golden.numerics.norm import normalise, residual_sum, rounded_sum
 from transept.golden.numerics.polynomial import reciprocal
 from transept.golden.numerics.requantise import ONE, activation, quantise_halves, quantise_row
 from transept.golden.numerics.softmax import LEVELS, MASKED, levels
-from transept.golden.ops import Attention, Multiply, Rotary
+from transept.golden.ops import Attention, Multiply, Norm, Rotary
 
 
 def evaluated(graph, batch=2, length=9, lengths=None):
@@ -371,6 +371,17 @@ def test_parts_that_are_none(make, message):
         make()
 
 
+def test_what_is_meant_if_nothing_is_said():
+    value = Value("x", "rows", 4)
+    assert (value.bits, value.limit, value.scale) == (16, 32767, None)
+    build = GraphBuilder(0)
+    x = build.value(4)
+    build.linear(x, 2)
+    linear, norm = build.ops[0], Norm("norm", x, None, "out", None, 0, 0)
+    assert (linear.halves, linear.packed, linear.table) == (False, None, None)
+    assert (norm.centre, norm.sum) == (True, None)
+
+
 def test_the_least_parts():
     assert Dim("rows", 1).limit == 1
     assert Value("x", "rows", 1, 8, np.array([0.5])).limit == 127
@@ -650,6 +661,7 @@ def test_the_shortest_norm_has_two_elements():
     ("change", "others", "message"),
     [
         ({}, {"v1": {"bits": 8}}, "add0 takes int16 rows, v1 has 8 bits"),
+        ({}, {"v2": {"bits": 8}}, "add0 takes int16 rows, v2 has 8 bits"),
         ({}, {"v2": plain(width=5)}, "add0 has v0 of rows x 4 and v2 of rows x 5"),
         (inside("parameters", "y_shift", -1), {}, "y_shift of add0 holds -1, outside 0 to 15"),
     ],

@@ -87,6 +87,31 @@ def test_values_beyond_a_field_are_refused(opcode):
                 isa.encode(wrong)
 
 
+@pytest.mark.parametrize(
+    ("signed", "least", "most", "last"), [(False, 0, 31, 31), (True, -16, 15, -1)]
+)
+def test_the_limits_of_a_field(signed, least, most, last):
+    field = isa.Field("shift", 5, "", signed=signed)
+    assert (field.least, field.most, field.mask) == (least, most, 31)
+    for value in (least, most, 0, last):
+        assert 0 <= field.check(value) <= 31
+        assert field.extract(0x60 | field.check(value)) == value
+    assert field.extract(0b11111) == last
+    for value in (least - 1, most + 1):
+        message = f"field shift={value} is outside {least} to {most}"
+        with pytest.raises(ValueError, match=message):
+            field.check(value)
+
+
+def test_a_format_finds_its_fields():
+    fmt = FORMATS[Opcode.SOFTMAX]
+    places = {field.name: fmt.place(field.name) for field in fmt.fields}
+    assert places == {field.name: (field, low) for field, low in fmt.offsets()}
+    assert [low for _, low in places.values()] == [32, 40, 48, 64, 80, 92, 104, 116]
+    with pytest.raises(KeyError, match="SOFTMAX has no operand 'tally'"):
+        fmt.place("tally")
+
+
 def test_missing_and_unknown_operands_are_refused():
     with pytest.raises(ValueError, match="needs operand rows"):
         isa.encode(Instruction(Opcode.SOFTMAX, {}))

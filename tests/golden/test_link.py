@@ -51,6 +51,22 @@ def test_frames_by_value():
     answer = encode_response(Response(Status.BUS_ERROR, 7))
     assert answer[:4].hex(" ") == "5a 01 07 00"
     assert len(answer) == 6
+    last = encode_request(Request(Kind.READ_MEMORY, 255, 0xFFFFFFFC, 1))
+    assert last[:8].hex(" ") == "a5 02 ff 01 fc ff ff ff"
+
+
+def test_kinds_and_statuses_by_value():
+    assert {kind.name: (kind.value, kind.writes) for kind in Kind} == {
+        "READ_REGISTERS": (0, False),
+        "WRITE_REGISTERS": (1, True),
+        "READ_MEMORY": (2, False),
+        "WRITE_MEMORY": (3, True),
+    }
+    assert [(status.name, status.value) for status in Status] == [
+        ("OKAY", 0),
+        ("BUS_ERROR", 1),
+        ("BAD_REQUEST", 2),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +76,7 @@ def test_frames_by_value():
         (0, 65, "1 to 64 words, not 65"),
         (2, 1, "address 0x2 is not a multiple of 4"),
         (1 << 32, 1, "address 0x100000000 is not"),
+        (-4, 1, "address -0x4 is not"),
     ],
 )
 def test_requests_that_no_frame_holds(address, count, message):

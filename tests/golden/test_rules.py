@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from transept.golden.config import TINY, Blocks, Filters
+from transept.golden.config import KV260, PYNQ_Z2, TINY, Blocks, Filters
 from transept.golden.isa import Memory
-from transept.golden.rules import Choice, Power, Rule, Tiles, rules, value
+from transept.golden.rules import Choice, Power, Rule, Tiles, longest_row, rules, value
 
 #: Those of ``tiny``, in their order: a sum of products of operands, and its bound. ``(a+b>>2)``:
 #: whole tiles; ``a[x, y]``: what operand a chooses; ``power``: the least power of two not below.
@@ -222,3 +222,8 @@ def test_what_is_wrong_is_told_by_name():
     rule = Rule("{where} at {a}: {value} of {bound}", (("a", "b"),), most=Choice("where", (0, 9)))
     assert rule.explain({"a": 4, "b": 5, "where": Memory.STAT}) == "STAT at 4: 20 of 9"
     assert Rule("{value} of {bound}", (("a",),), least=3).explain({"a": 2}) == "2 of 3"
+
+
+def test_the_longest_row_of_elements():
+    """255 words, or 4095 elements."""
+    assert [longest_row(config) for config in (TINY, PYNQ_Z2, KV260)] == [1020, 4080, 4095]
