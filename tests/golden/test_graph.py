@@ -17,7 +17,7 @@ from transept.golden.filters import (
     key_sums,
 )
 from transept.golden.graph import Dim, Graph, GraphError, State, Value
-from transept.golden.numerics.elementwise import ROTARY_SHIFT
+from transept.golden.numerics.elementwise import ROTARY_SHIFT, rotate
 from transept.golden.numerics.four_bit import FourBitWeights
 from transept.golden.numerics.norm import normalise, residual_sum, rounded_sum
 from transept.golden.numerics.polynomial import reciprocal
@@ -269,6 +269,21 @@ def test_a_rotary_embedding_turns_pairs():
     off = np.abs(found - wanted.clip(-127, 127))
     assert off.max() <= 0.5 + 2.0 / 2**op.shift
     assert (np.abs(wanted) > 127).any()
+
+
+@pytest.mark.parametrize(
+    ("x", "partner", "cos", "sin", "shift", "expected"),
+    [
+        (32767, 0, 32767, 0, 9, 64),  # 65532 without the limit of 16 bits
+        (0, -32767, 0, 32767, 9, -64),
+        (32767, 32767, 16384, 16384, 9, 127),
+        (100, 7, 8192, -16384, 1, 22),  # 50 - 7, halves are rounded up
+        (3, 1, 8192, 8192, 0, 3),
+        (-3, -1, 8192, 8192, 0, -1),
+    ],
+)
+def test_each_part_of_a_turned_element_has_16_bits(x, partner, cos, sin, shift, expected):
+    assert rotate(x, partner, cos, sin, shift=shift) == expected
 
 
 def test_grouped_queries_share_keys():

@@ -14,6 +14,7 @@ from transept.golden.numerics.norm import (
     residual_sum,
     rounded_sum,
 )
+from transept.golden.numerics.polynomial import rsqrt
 
 OUT_SHIFT = 12
 OUT_SCALE = 1 / 2048  # of one output step
@@ -152,11 +153,55 @@ def test_every_step_counts_what_it_clips_once():
     assert loud.elements.all()
 
 
+def rounded(x, shift):
+    return (2 * x + (1 << shift)) // (2 << shift)
+
+
+def limited(x, bits):
+    limit = (1 << bits - 1) - 1
+    return max(-limit, min(limit, x))
+
+
+def normalised(z, gamma, beta, epsilon, out_shift, centre):
+    """A row by integers alone."""
+    count, bits = len(z), (len(z) - 1).bit_length()
+    w = [limited(rounded(value, 6), 18) for value in z]
+    v = count * sum(value * value for value in w) + epsilon
+    mean = 0
+    if centre:
+        v -= sum(w) ** 2
+        mean = rounded(sum(z) * int((1 << 15 + bits) / count + 0.5), 15 + bits)
+    mantissa, exponent = (int(part) for part in rsqrt(np.array(max(1, v))))
+    out = []
+    for value, weight, bias in zip(z, gamma, beta, strict=True):
+        u = limited(rounded((value - mean) * mantissa, 11 - bits + exponent), 18)
+        out.append(limited(rounded(u * weight + (bias << 8), out_shift), 16))
+    return out
+
+
+@pytest.mark.parametrize("centre", [True, False], ids=["layer norm", "RMS norm"])
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 24, 65])
+def test_norms_to_the_bit(count, centre):
+    """Of rows within 24 bits, of their ends, and of one far from all others."""
+    rng = np.random.default_rng(count)
+    most = (1 << 23) - 1
+    z = np.concatenate([rng.integers(-limit, limit + 1, (3, count)) for limit in (90, 5000, most)])
+    z = np.concatenate([z, np.where(np.arange(count) > 0, -most, most) * [[1], [-1]]])
+    gamma = rng.integers(1 << 14, 1 << 17, count) * rng.choice([-1, 1], count)
+    beta, zero = rng.integers(-(1 << 20), 1 << 20, count), np.zeros(count, np.int64)
+    parameters = NormParameters(gamma, beta, zero, zero)
+    for epsilon, out_shift in ((0, 14), (1 << 20, 17)):
+        options = {"epsilon": epsilon, "out_shift": out_shift, "centre": centre}
+        wanted = [normalised(row, gamma.tolist(), beta.tolist(), **options) for row in z.tolist()]
+        assert normalise(z, parameters, **options).tolist() == wanted
+
+
 def test_inverse_count():
     for count in range(2, 2000):
         value = inverse_count(count)
         assert 1 << 15 <= value < 1 << 16
         exact = 2 ** (15 + (count - 1).bit_length()) / count
-        assert abs(value - exact) <= 1
-    with pytest.raises(ValueError, match="at least 2"):
+        assert value == int(exact + 0.5)
+    assert inverse_count((1 << 17) + 1) == (1 << 16) - 1
+    with pytest.raises(ValueError, match="at least 2 elements, got 1"):
         inverse_count(1)

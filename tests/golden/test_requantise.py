@@ -33,6 +33,14 @@ def test_quantise_row_is_within_rounding_of_the_exact_grid():
     assert np.abs(q - x * 127 / scale).max() < 0.5 + 127 * 2.0**-14
 
 
+def test_scales_of_rows_by_value():
+    row_max = np.array([-5, 0, 255, 256, 257, 300, 1000, 12345, 32766, 32767, 40000])
+    assert quantise_scale(row_max).tolist() == [
+        *(16646144, 16646144, 16646144, 16646144, 16581374, 14204696),
+        *(4261358, 345194, 130056, 130052, 130052),
+    ]
+
+
 def test_halves_are_the_row_in_fifteen_bits():
     rng = np.random.default_rng(1)
     row_max = np.concatenate([np.arange(0, 600), rng.integers(0, 32768, 3000), [32767]])
@@ -192,6 +200,29 @@ def test_activation_of_gelu_is_within_one_step():
     x = np.arange(-(1 << 13), 1 << 13)
     exact = np.array([_gelu(value / 2048) * 2048 for value in x.tolist()])
     assert np.abs(activation(x, gelu_table()) - exact).max() < 1
+
+
+@pytest.mark.parametrize(("slope_shift", "out_shift"), [(0, 12), (4, 12), (17, 20)])
+def test_activation_to_the_bit(slope_shift, out_shift):
+    """By integers alone, with slopes beyond 25 bits where nothing shifts them."""
+    rng = np.random.default_rng(slope_shift)
+    c0, c1, c2 = (rng.integers(-(1 << bits), 1 << bits, SEGMENTS) for bits in (15, 12, 15))
+    table = ActivationTable(-9000, 8, slope_shift, out_shift, c0, c1, c2)
+    x = np.concatenate([rng.integers(-32767, 32768, 2000), [-32767, -9001, -9000, 7383, 7384]])
+    wanted, slopes = [], []
+    for value in x.tolist():
+        index = max(0, min(63, (value + 9000) // 256))
+        d = value + 9000 - 256 * index
+        slopes.append(
+            int(c1[index]) + (2 * int(c2[index]) * d + (1 << slope_shift)) // (2 << slope_shift)
+        )
+        limit = (1 << 24) - 1
+        total = max(-limit, min(limit, slopes[-1])) * d + 256 * int(c0[index])
+        y = (2 * total + (1 << out_shift)) // (2 << out_shift)
+        wanted.append(max(-32767, min(32767, y)))
+    assert activation(x, table).tolist() == wanted
+    assert (np.abs(slopes).max() > limit) == (slope_shift == 0)
+    assert len(set(wanted)) > 100
 
 
 def test_outer_segments_go_on():
