@@ -12,8 +12,9 @@ from illegal import illegal, legal, skeleton
 from transept.golden import isa
 from transept.golden.config import PYNQ_Z2, TINY, Blocks, Filters
 from transept.golden.emulator import Emulator, EmulatorError
-from transept.golden.isa import Engine, Filter, Instruction, Opcode, Window
-from transept.golden.verify import verify
+from transept.golden.isa import AMode, Engine, Filter, Instruction, Memory, Opcode, Window
+from transept.golden.registers import ErrorCode, Unit
+from transept.golden.verify import Finding, Groups, State, verify
 
 KINDS = {kind.name: kind for kind in illegal(TINY)}
 
@@ -39,6 +40,7 @@ def test_every_kind_is_refused_by_name(name):
     kind = KINDS[name]
     first = found(kind.case)[0]
     assert first.index == kind.index
+    assert first.code == (kind.code or ErrorCode.NONE)
     assert re.search(kind.says, first.text), first
 
 
@@ -138,6 +140,109 @@ def test_findings_come_in_order_and_say_where():
         "instruction 2: unknown opcode 0x63",
         "instruction 3: no END in 3 instructions",
     ]
+
+
+def of(opcode, **operands):
+    """What the verifier says of one instruction, IO of 64 bytes and all else unset."""
+    size = operands.pop("size", 64)
+    state = operands.pop("state", None)
+    program = isa.encode_program([instruction(opcode, **operands), instruction(Opcode.END)])
+    return verify(program, TINY, {Window.IO: size}, state)
+
+
+MOVED = {"window": Window.IO, "rows": 3, "offset": 8, "stride": 64}
+
+
+@pytest.mark.parametrize(
+    ("opcode", "operands", "size"),
+    [
+        (Opcode.LOAD, {"words": 2, "pitch": 5}, 4 * (10 + 2)),
+        (Opcode.LOAD, {"words": 2, "pitch": 5, "wide": 1}, 4 * (10 + 4)),
+        (Opcode.LOAD, {"words": 40, "pitch": 5, "packed": 1, "memory": Memory.STAT}, 4 * (10 + 27)),
+        (Opcode.LOAD, {"words": 7, "pitch": 0}, 4 * 7),
+        (Opcode.LOAD, {"words": 2, "pitch": 65535, "rows": 1}, 4 * 2),
+        (Opcode.STORE, {"words": 2, "pitch": 5}, 4 * (10 + 2)),
+        (Opcode.STORE, {"words": 2, "pitch": 5, "wide": 1}, 4 * (10 + 4)),
+    ],
+)
+def test_a_window_to_its_last_byte(opcode, operands, size):
+    moved = MOVED | operands
+    assert of(opcode, size=8 + size, **moved) == []
+    text = f"window IO: offset 8 + {size} bytes exceeds its limit {7 + size}"
+    where = {"code": ErrorCode.WINDOW, "window": Window.IO, "offset": 8}
+    assert of(opcode, size=7 + size, **moved) == [Finding(0, opcode.name, text, **where)]
+
+
+def test_findings_say_what_the_registers_do():
+    moved = {"window": Window.SCRATCH, "rows": 1, "words": 1}
+    for operands, expected in (
+        (
+            {"offset": 4},
+            Finding(0, "LOAD", "window SCRATCH: it is not set", ErrorCode.WINDOW, 0, 3, 4),
+        ),
+        (
+            {"offset": 6, "window": Window.IO},
+            Finding(
+                0, "LOAD", "window IO: offset 6 is no multiple of 4", ErrorCode.WINDOW, 0, 2, 6
+            ),
+        ),
+        (
+            {"wide": 1, "memory": Memory.STAT, "window": Window.IO},
+            Finding(0, "LOAD", "wide is for ACT, not STAT", ErrorCode.ILLEGAL_INSTRUCTION, 3),
+        ),
+    ):
+        assert of(Opcode.LOAD, **moved | operands) == [expected]
+    nothing = "selection entry 0 holds nothing, not the tiles of 1 keys"
+    illegal = ErrorCode.ILLEGAL_INSTRUCTION
+    assert of(Opcode.SOFTMAX, stride=1) == [Finding(0, "SOFTMAX", nothing, illegal, 255)]
+    closed = "accumulate without open accumulators"
+    product = {"k_tiles": 1, "n_tiles": 1, "accumulate": 1}
+    assert of(Opcode.MATMUL, **product) == [Finding(0, "MATMUL", closed, illegal, 254)]
+    assert verify(b"", TINY, {}) == [
+        Finding(0, "", "no END in 0 instructions", ErrorCode.WINDOW, 0, Window.PROGRAM, 0)
+    ]
+    assert verify(isa.encode(instruction(Opcode.LOAD, rows=1, words=1)), TINY, {})[-1] == Finding(
+        1, "", "no END in 1 instructions", ErrorCode.WINDOW, 0, Window.PROGRAM, 32
+    )
+
+
+@pytest.mark.parametrize(
+    ("opcode", "unit"),
+    [("", Unit.CONTROL), ("END", Unit.CONTROL), ("LOAD", Unit.LOAD), ("NORM", Unit.VECTOR)],
+)
+def test_where_the_hardware_finds_it(opcode, unit):
+    assert Finding(0, opcode, "").unit is unit
+
+
+def test_open_accumulators_are_described():
+    open_ones = Groups(Opcode.MATMUL, 4, 1, halves=1)
+    text = "accumulate has 2 rows and 1 tiles of MATMUL, the open accumulators are "
+    found = of(
+        Opcode.MATMUL, rows=1, k_tiles=1, n_tiles=1, accumulate=1, state=State(groups=open_ones)
+    )
+    assert [f.text for f in found] == [f"{text}4 rows in halves and 1 tiles of MATMUL"]
+
+
+def test_keys_of_a_row_that_accumulators_hold():
+    context = {"d_tiles": 1, "accumulate": 1, "state": None}
+    for keys, says in ((4095, []), (4096, ["4097 keys in one row exceed the 4096 of its"])):
+        state = State(Groups(Opcode.CONTEXT, 1, 1, keys), {0: 1})
+        found = of(Opcode.CONTEXT, **context | {"state": state})
+        assert [f.text.removesuffix(" accumulators") for f in found] == says
+        assert state.groups == Groups(Opcode.CONTEXT, 1, 1, keys + 1)
+
+
+def test_what_a_program_leaves():
+    state = State()
+    of(Opcode.SCORES, rows=7, keys=8, select=2, d_tiles=1, s_stride=3, state=state)
+    assert state == State(None, {2: 9, 3: 9})
+    of(Opcode.SCORES, rows=4, keys=0, select=3, d_tiles=1, s_stride=1, state=state)
+    assert state == State(None, {2: 9, 3: 1, 4: 1})
+    product = {"k_tiles": 1, "n_tiles": 1, "a_mode": AMode.DYNAMIC, "halves": 1, "rows": 2}
+    assert of(Opcode.MATMUL, **product, state=state) == []
+    assert state.groups == Groups(Opcode.MATMUL, 3, 1, halves=1)
+    assert of(Opcode.MATMUL, **product, accumulate=1, finish=1, out_stride=1, state=state) == []
+    assert state.groups is None
 
 
 def test_what_follows_end_is_not_looked_at():
