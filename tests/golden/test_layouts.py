@@ -126,6 +126,59 @@ def test_linear_is_chunks_of_weights_and_parameters(chunk):
     assert not data.size
 
 
+LIMITS = {
+    "channel": {"multiplier": (0, 65535), "shift": (0, 31), "bias": (-(1 << 23), (1 << 23) - 1)},
+    "norm": {
+        "gamma": (-(1 << 17), (1 << 17) - 1),
+        "beta": (-(1 << 23), (1 << 23) - 1),
+        **dict.fromkeys(("y_shift", "sum_shift", "x_shift"), (0, 15)),
+    },
+    "table": {
+        "c2": (-32768, 32767),
+        **dict.fromkeys(("c1", "c0"), (-(1 << 23), (1 << 23) - 1)),
+        "start": (-32768, 32767),
+        "width": (0, 15),
+        **dict.fromkeys(("slope_shift", "out_shift"), (0, 31)),
+    },
+}
+
+
+def packed_and_back(kind, **changes):
+    """Parameters that are all at either limit in turn, but for the changes; as they were and as
+    they come back."""
+    made = {"channel": ChannelParameters, "norm": NormParameters, "table": ActivationTable}[kind]
+    single = ("start", "width", "slope_shift", "out_shift") if kind == "table" else ()
+    parameters = made(
+        **{
+            name: limits[len(name) % 2] if name in single else np.tile(np.array(limits), 32)
+            for name, limits in LIMITS[kind].items()
+        }
+        | changes
+    )
+    name = kind if kind == "table" else f"{kind}_parameters"
+    return parameters, getattr(layouts, f"unpack_{name}")(
+        getattr(layouts, f"pack_{name}")(parameters, 4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, limits in LIMITS.items() for name in limits]
+)
+def test_values_at_their_limits_are_packed(kind, name):
+    _equal(*packed_and_back(kind), 64)
+    single = kind == "table" and name not in ("c0", "c1", "c2")
+    least, most = LIMITS[kind][name]
+    for value in (least, most):
+        _equal(*packed_and_back(kind, **{name: value if single else np.full(64, value)}), 64)
+    for value in (least - 1, most + 1):
+        wrong = value if single else np.append(np.zeros(63, np.int64), value)
+        low, high = (value, value) if single else (min(value, 0), max(value, 0))
+        with pytest.raises(
+            ValueError, match=f"^{name} {low} to {high} is outside {least} to {most}$"
+        ):
+            packed_and_back(kind, **{name: wrong})
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("multiplier", 1 << 16), ("shift", 32), ("bias", 1 << 23)]
 )
@@ -154,5 +207,9 @@ def test_fields_of_a_record_do_not_overlap(name):
 
 
 def test_the_weight_minus_128_is_refused():
-    with pytest.raises(ValueError, match="outside -127 to 127"):
-        layouts.pack_weights(np.array([[-128]], np.int8), 4)
+    with pytest.raises(ValueError, match="weights -128 to 3 are outside -127 to 127"):
+        layouts.pack_weights(np.array([[3, -128]], np.int8), 4)
+    with pytest.raises(ValueError, match="weights -3 to 128 are outside -127 to 127"):
+        layouts.pack_weights(np.array([[-3, 128]], np.int16), 4)
+    data = layouts.pack_weights(np.array([[127, -127]], np.int8), 4)
+    assert data.tolist() == [0x7F, 0x81, *[0] * 14]
