@@ -7,8 +7,8 @@ from bench import instruction
 from transept.golden import isa
 from transept.golden.config import TINY
 from transept.golden.emulator import Emulator, EmulatorError
-from transept.golden.isa import Instruction, Memory, Opcode, Window
-from transept.golden.verify import State
+from transept.golden.isa import AMode, Instruction, Memory, Opcode, Window
+from transept.golden.verify import Groups, State
 
 LOAD = {"window": Window.IO, "rows": 1, "words": 1}
 MATMUL = {"k_tiles": 1, "n_tiles": 1, "finish": 1, "b_row": 1, "out_stride": 1}
@@ -62,6 +62,29 @@ def test_an_accumulator_of_28_bits():
     machine.chip.act[:] = -127
     with pytest.raises(EmulatorError, match=r"instruction 5 .* exceeds 27 bits"):
         machine.run()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("halves", [0, 1])
+def test_the_largest_sum_of_an_accumulator(sign, halves):
+    """Either half has accumulators of its own."""
+    dynamic = {"a_mode": AMode.DYNAMIC, "halves": 1} if halves else {}
+    last = MATMUL | dynamic | {"accumulate": 1, "finish": 0}
+    for start, fits in (((1 << 26) - 2, True), ((1 << 26) - 1, False)):
+        machine = emulator(instruction(Opcode.MATMUL, **last))
+        machine.chip.state.groups = Groups(Opcode.MATMUL, 1, 1, halves=halves)
+        machine.chip.sums = np.zeros((1 + halves, 1, TINY.tile), np.int64)
+        machine.chip.sums[0, 0, 2] = sign * start
+        machine.chip.act[0], machine.chip.rowstat[0] = [0, 1, 0, 0], 256
+        machine.chip.act[0] *= 2 if halves else 1  # a step of int8
+        machine.chip.stat[1, 2] = sign
+        if fits:
+            machine.run()
+            assert machine.chip.sums[0, 0].tolist() == [0, 0, sign * ((1 << 26) - 1), 0]
+        else:
+            says = r"instruction 0 \(MATMUL\): an accumulator exceeds 27 bits"
+            with pytest.raises(EmulatorError, match=says):
+                machine.run()
 
 
 def test_one_program_goes_on_where_another_ended():

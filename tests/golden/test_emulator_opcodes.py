@@ -38,6 +38,7 @@ from transept.golden.numerics.requantise import (
     SEGMENTS,
     ActivationTable,
     activation,
+    quantise_halves,
     quantise_row,
 )
 from transept.golden.numerics.softmax import MASKED, levels
@@ -228,7 +229,7 @@ def row_scale(chip: OnChip, mode: RowScale, entry: int) -> tuple[int, int]:
         return 1 << 15, 0
     if mode == RowScale.ROW_MAX:
         return max(256, min(32767, statistic)), 0
-    mantissa, exponent = reciprocal(np.array([statistic]))
+    mantissa, exponent = reciprocal(np.array([statistic % (1 << 24)]))
     return mantissa[0], exponent[0]
 
 
@@ -292,6 +293,7 @@ def test_matmul(seed):
         a_addr=3,
         a_stride=int(rng.integers(0, 9)),
         a_mode=a_mode,
+        halves=int(a_mode == AMode.DYNAMIC and seed % 4 == 1),
         a_rowstat=7,
         b_addr=50,
         b_row=int(rng.integers(1, 9)),
@@ -316,28 +318,91 @@ def test_matmul(seed):
         tally=int(rng.integers(0, 64)),
     )
     machine.chip.table[:] = moderate_table(rng)
+    machine.chip.rowstat[8:10] = -5, 40000  # they count as 256 and 32767
     before = run(machine, i)
     expected = copy.deepcopy(before)
     acc = []
     for m in range(rows):
         a = before.act[3 + m * i.a_stride : 3 + m * i.a_stride + k_tiles].reshape(-1)
-        a = a.astype(np.int64)
-        if i.a_mode == AMode.DYNAMIC:
-            a = quantise_row(a, np.array(before.rowstat[7 + m]))
+        a, most = a.astype(np.int64), np.array(before.rowstat[7 + m])
+        a, low = quantise_halves(a, most) if i.halves else (a, a * 0)
+        if i.a_mode == AMode.DYNAMIC and not i.halves:
+            a = quantise_row(a, most)
         sums = []
         for n in range(n_tiles * TILE):
-            total = 0
+            total = lower = 0
             for k in range(k_tiles * TILE):
                 word, lane = (n, k) if i.b_transposed else (k, n)
                 at = 50 + k // TILE * i.b_k + n // TILE * i.b_n + word % TILE * i.b_row
-                total += low_byte(a[k]) * int(before.stat[at, lane % TILE])
-            sums.append(total)
+                weight = int(before.stat[at, lane % TILE])
+                total += low_byte(a[k]) * weight
+                lower += int(low[k]) * weight
+            sums.append(total + lower // 128)
         acc.append(sums)
     finish(before, expected, i, acc, [row_scale(before, i.row_scale, 7 + m) for m in range(rows)])
     if i.observe:
         words = [expected.stat[600 + 3 * m : 600 + 3 * m + n_tiles] for m in range(rows)]
         observe(expected, i, np.array(words), 3)
     same(machine, expected)
+
+
+def test_rows_are_quantised_anew_when_anything_differs():
+    """Other maxima, two halves instead of one row, other rows, and one row again."""
+    shape = {"rows": 1, "k_tiles": 2, "a_stride": 2, "a_mode": AMode.DYNAMIC, "finish": 1}
+    shape |= {"n_tiles": 1, "b_addr": 50, "b_row": 1, "b_k": 4, "param": 400, "out_stride": 1}
+    shape |= {"row_shift": 15}
+    program = [
+        instruction(Opcode.MATMUL, **shape | changes, out_addr=600 + 2 * n)
+        for n, changes in enumerate(
+            (
+                {"a_addr": 3, "a_rowstat": 7},
+                {"a_addr": 3, "a_rowstat": 9},
+                {"a_addr": 3, "a_rowstat": 9, "halves": 1},
+                {"a_addr": 9, "a_rowstat": 9, "halves": 1},
+                {"a_addr": 9, "a_rowstat": 9},
+                {"a_addr": 9, "a_rowstat": 9},
+            )
+        )
+    ]
+    machine = emulator(3)
+    machine.chip.rowstat[7:11] = 20000, 25000, 9000, 300
+    machine.chip.stat[400:408] = np.tile([0, 64, 20, 0, 0, 0, 0, 0], 4).reshape(8, 4)
+    alone = []
+    for i in program:
+        single = copy.deepcopy(machine)
+        run(single, i)
+        alone.append(single.chip.act[i.out_addr : i.out_addr + 2].tolist())
+    run(machine, *program)
+    assert machine.chip.act[600:612].reshape(6, 2, TILE).tolist() == alone
+    assert len(set(map(str, alone))) == 5
+
+
+def test_load_of_four_bit_weights():
+    """Of every row 32 words are unpacked from 19, and eight are as they are."""
+    machine = emulator(2)
+    where = {"window": Window.IO, "offset": 8, "pitch": 30, "memory": Memory.STAT, "packed": 1}
+    i = instruction(Opcode.LOAD, rows=2, words=40, addr=30, stride=50, **where)
+    expected = run(machine, i)
+    for m in range(2):
+        row = machine.dram.data[PROGRAM_BYTES + 8 + 30 * TILE * m :][: 27 * TILE].reshape(27, TILE)
+        words = layouts.unpack_four_bit(row[:19], TILE)
+        expected.stat[30 + 50 * m : 62 + 50 * m] = words
+        expected.stat[62 + 50 * m : 70 + 50 * m] = row[19:].view(np.int8)
+    same(machine, expected)
+
+
+@pytest.mark.parametrize("wide", [0, 1])
+@pytest.mark.parametrize("pitch", [0, 1, 3])
+def test_of_rows_that_overlap_in_dram_the_last_one_stays(pitch, wide):
+    machine = emulator(5)
+    shape = {"rows": 4, "words": 3, "pitch": pitch, "wide": wide, "addr": 8, "stride": 3}
+    dram = machine.dram.data[PROGRAM_BYTES:].copy()
+    run(machine, instruction(Opcode.STORE, window=Window.IO, **shape))
+    for m in range(4):
+        row = machine.chip.act[8 + 3 * m : 11 + 3 * m].astype("<i2" if wide else np.int8)
+        data = np.frombuffer(row.tobytes(), np.uint8)
+        dram[pitch * TILE * m :][: len(data)] = data
+    assert (machine.dram.data[PROGRAM_BYTES:] == dram).all()
 
 
 def head(seed: int, opcode: Opcode, **operands: int) -> tuple[Emulator, isa.Instruction, list]:
@@ -451,6 +516,19 @@ def test_softmax(seed):
         expected.rowstat[60 + m] = total
     assert i.keep or i.rows < 3 or expected.rowstat[63] == 0
     same(machine, expected)
+
+
+def test_of_a_maximum_16_bits_count():
+    machine, i, _ = head(4, Opcode.SOFTMAX, addr=500, stride=9, rowstat=20, out_rowstat=60)
+    machine.chip.act[500:700] = -700
+    machine.chip.rowstat[20:40] = -700
+    beyond = copy.deepcopy(machine)
+    beyond.chip.rowstat[20:40] = (1 << 16) - 700
+    run(machine, i)
+    run(beyond, i)
+    assert (machine.chip.act == beyond.chip.act).all()
+    assert (machine.chip.rowstat[60:80] == beyond.chip.rowstat[60:80]).all()
+    assert machine.chip.rowstat[60] >= 254
 
 
 def test_a_sum_may_replace_its_maximum():
