@@ -8,7 +8,8 @@ from transept.golden import isa
 from transept.golden.config import TINY
 from transept.golden.emulator import Emulator, EmulatorError
 from transept.golden.isa import AMode, Instruction, Memory, Opcode, Window
-from transept.golden.verify import Groups, State
+from transept.golden.registers import ErrorCode
+from transept.golden.verify import Finding, Groups, State
 
 LOAD = {"window": Window.IO, "rows": 1, "words": 1}
 MATMUL = {"k_tiles": 1, "n_tiles": 1, "finish": 1, "b_row": 1, "out_stride": 1}
@@ -28,8 +29,10 @@ def emulator(*program: Instruction) -> Emulator:
 def test_the_int8_element_minus_128():
     machine = emulator(instruction(Opcode.LOAD, **LOAD))
     machine.dram.data[3842] = 0x80
-    with pytest.raises(EmulatorError, match=r"instruction 0 \(LOAD\): an int8 operand is -128"):
+    says = r"instruction 0 \(LOAD\): an int8 operand is -128"
+    with pytest.raises(EmulatorError, match=says) as raised:
         machine.run()
+    assert raised.value.finding is None
 
 
 def test_the_stationary_operand_minus_128():
@@ -123,9 +126,12 @@ def test_parts_of_the_window():
     for options in ({"limit": 32}, {"offset": 64}, {"offset": 4000}):
         with pytest.raises(EmulatorError, match="no END in"):
             machine.run(**options)
-    with pytest.raises(EmulatorError, match="offset 33 is no multiple of 4"):
+    text = "window PROGRAM: offset 33 is no multiple of 4"
+    with pytest.raises(EmulatorError, match=f"^instruction 0: {text}$") as raised:
         machine.run(offset=33)
-    assert machine.run(offset=32).bytes_fetched == isa.INSTRUCTION_BYTES
+    assert raised.value.finding == Finding(0, "", text, ErrorCode.WINDOW, offset=33)
+    assert machine.run(limit=4096).bytes_fetched == 2 * isa.INSTRUCTION_BYTES
+    assert machine.run(offset=32, limit=64).bytes_fetched == isa.INSTRUCTION_BYTES
 
 
 def test_dram_and_windows():
@@ -136,5 +142,10 @@ def test_dram_and_windows():
             ValueError, match=rf"window IO: base {base} \+ limit {limit} exceeds 16"
         ):
             Emulator(TINY, np.zeros(16, np.uint8), {Window.IO: (base, limit)})
+    for data in (np.zeros(4, np.int16), np.zeros((2, 2), np.uint8)):
+        with pytest.raises(ValueError, match=r"DRAM must be uint8\[n\], got "):
+            Emulator(TINY, data, {})
+    for base, limit in ((8, 8), (0, 16), (16, 0)):
+        Emulator(TINY, np.zeros(16, np.uint8), {Window.IO: (base, limit)})
     with pytest.raises(EmulatorError, match="no END in 0 instructions"):
         Emulator(TINY, np.zeros(16, np.uint8), {}).run()

@@ -56,6 +56,11 @@ def test_halves_are_the_row_in_fifteen_bits():
     assert -bound < error.min() < error.max() < 1 + bound
 
 
+def test_elements_beyond_their_row_are_clipped():
+    x = np.array([[32767, -32767, 301, -302, 300]])
+    assert quantise_row(x, np.array([300])).tolist() == [[127, -127, 127, -127, 127]]
+
+
 def test_halves_beyond_their_row_keep_their_lower_bits():
     high, low = quantise_halves(np.array([[32767, -32767, 301]]), np.array([300]))
     scaled = np.array([32767, -32767, 301]) * int(quantise_scale(np.array(300)))
