@@ -126,7 +126,7 @@ class _Code:
         self.where = {
             opcode: np.flatnonzero(opcodes[: len(self.raw)] == opcode) for opcode in Opcode
         }
-        self._words = np.pad(np.ascontiguousarray(self.raw).view("<u8"), ((0, 0), (0, 1)))
+        self._words = np.ascontiguousarray(self.raw).view("<u8")
         #: int64 operands of each opcode's instructions.
         self.operands = {
             opcode: {
