@@ -121,7 +121,21 @@ def test_of_tokens_the_first_wrong_one_is_told():
     """More would follow of it."""
     wait = isa.encode(Instruction(Opcode.NORM, instruction(Opcode.NORM).operands, {Engine.LOAD}))
     told = [f for f in verify(wait * 3, TINY, {}) if "token" in f.text]
-    assert [(f.index, f.text) for f in told] == [(0, "waits for a token that LOAD has not given")]
+    text = "waits for a token that LOAD has not given"
+    assert told == [Finding(0, "NORM", text, ErrorCode.NONE)]
+
+
+def test_tokens_of_engines_that_are_none():
+    """Told of opcodes that are known."""
+    code = b"".join(
+        head.to_bytes(4, "little") + bytes(28) for head in (0x20007, 0x20000003, 0x20063, 0x20000)
+    )
+    told = [str(f) for f in verify(code, TINY, {}) if "engines" in f.text]
+    assert told == [
+        "instruction 0 (NORM): wait=0x200 names engines that there are not",
+        "instruction 1 (MATMUL): signal=0x200 names engines that there are not",
+        "instruction 3 (END): wait=0x200 names engines that there are not",
+    ]
 
 
 def test_a_window_that_is_not_set():
