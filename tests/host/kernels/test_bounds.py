@@ -7,8 +7,10 @@ from graphs import GraphBuilder
 
 from transept.golden.filters import Causal, Dense, TileThreshold, Window
 from transept.host.bench.gpu import attention_op, linear_op
-from transept.host.kernels import INTERPRETED
+from transept.host.kernels import INTERPRETED, elementwise
+from transept.host.kernels import rows as module
 from transept.host.kernels.attention import AttentionBlocks, AttentionKernel
+from transept.host.kernels.elementwise import multiplied, rotated
 from transept.host.kernels.matmul import Blocks, LinearKernel
 from transept.host.kernels.norm import NormKernel
 from transept.host.kernels.rows import Rows, activated, copied, quantise_rows
@@ -53,6 +55,14 @@ def yard():
     found.check()
 
 
+@pytest.fixture(params=[False, True], ids=["a row", "rows"])
+def programs(request, monkeypatch):
+    """Whether programs have a row each, or several and room for more than there are."""
+    if request.param:
+        monkeypatch.setattr(module, "FEW", 1)
+
+
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("width", [5, 130])
 def test_rows_are_quantised_alone(yard, width):
     x, keep = yard.rows(3, width, INT16), yard.rows(3, width, INT8)
@@ -74,6 +84,39 @@ def test_elements_are_moved_alone(yard):
     assert torch.equal(z.long(), -x.long())
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_products_of_elements_are_alone(yard, monkeypatch, bits):
+    """Of 45 elements, in programs of 16."""
+    monkeypatch.setattr(elementwise, "BLOCK", 16)
+    y, x, out = (
+        yard.rows(5, 9, kind, columns)
+        for kind, columns in ((INT16, 3), (INT16, 5), (INT8 if bits == 8 else INT16, 7))
+    )
+    multiplied(y, x, out, 6)
+    limit = (1 << bits - 1) - 1
+    wanted = (y.long() * x.long() + 32 >> 6).clamp(-limit, limit)
+    assert torch.equal(out.long(), wanted)
+    assert (bits == 16) or bool((wanted.abs() == 127).any())
+
+
+def test_rotary_embeddings_are_alone(yard, monkeypatch):
+    """Of two heads of six elements in five rows, in programs of 16."""
+    monkeypatch.setattr(elementwise, "BLOCK", 16)
+    x, cos, sin = (yard.rows(5, width, INT16, pad) for width, pad in ((12, 3), (6, 5), (6, 7)))
+    out = yard.rows(5, 12, INT8, 9)
+    for factor in (cos, sin):
+        factor *= 200
+    rotated(x, cos, sin, out, 1)
+    heads = x.long().unflatten(1, (2, 6))
+    direct, crossed = (
+        part * factor.long()[:, None] + (1 << 13) >> 14
+        for part, factor in ((heads, cos), (heads.roll(3, -1), sin))
+    )
+    wanted = (direct + crossed + 1 >> 1).clamp(-127, 127).flatten(1)
+    assert torch.equal(out.long(), wanted)
+
+
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("width", [5, 130])
 def test_norms_and_sums_are_alone(yard, width):
     build = GraphBuilder(1)

@@ -14,6 +14,7 @@ from graphs import (
     pre_norm,
     random_inputs,
 )
+from operators import add, inputs, norm
 
 from transept.golden.filters import Causal, Dense, TileThreshold, Window
 from transept.golden.graph import Value
@@ -107,6 +108,24 @@ def test_norms_and_sums(graph):
             assert torch.equal(rows.multiplier, wanted.multiplier)
         if total is not None:
             assert torch.equal(total, values[op.sum]), op.name
+
+
+@pytest.mark.parametrize("kind", ["extreme", "largest", "zeros"])
+@pytest.mark.parametrize(
+    ("most", "epsilon", "centre"), [(0, 0, True), (8, 1, False), (15, 9, True)]
+)
+def test_norms_and_sums_of_extremes(kind, most, epsilon, centre):
+    """Which saturate at every step, or differ in nothing."""
+    rng = np.random.default_rng(most)
+    for graph in (norm(17, rng, most=most, epsilon=epsilon, centre=centre), add(17, rng)):
+        (op,) = graph.ops
+        given = {k: torch.as_tensor(v).to(DEVICE) for k, v in inputs(graph, 1, 5, kind).items()}
+        wanted = graph.evaluate(given)
+        found = {name: torch.empty_like(given["y"][0]) for name in graph.outputs}
+        out, total = found.get("out"), found["sum"]
+        NormKernel(op, DEVICE)(given["y"][0], given["x"][0], out, total)
+        for name, x in found.items():
+            assert torch.equal(x.long(), wanted[name][0].long()), name
 
 
 def test_sums_of_rows_of_one_element():
