@@ -105,6 +105,16 @@ def test_devices_and_pipes_are_written_to(tmp_path):
     os.close(reader)
 
 
+def test_an_open_file_is_written_to_and_not_replaced(tmp_path):
+    """As ``-o /dev/stdout`` where it is redirected to a file."""
+    with (tmp_path / "file").open("w+") as file:
+        path = Path(f"/dev/fd/{file.fileno()}")
+        check_writable(path)
+        write(path)
+        assert file.read() == "new"
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
 def test_what_cannot_be_written_is_refused_before(tmp_path):
     check_writable(None)
     check_writable(tmp_path / "new")

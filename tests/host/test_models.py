@@ -88,6 +88,15 @@ def test_language_models_have_commands_of_their_own(name):
         load_text_model(name)
 
 
+def test_a_program_file_is_no_model(tmp_path):
+    path = tmp_path / "a.tsp"
+    with pytest.raises(ValueError, match=r"a\.tsp' is neither 'minilm' nor a folder"):
+        load_text_model(str(path))
+    path.touch()
+    with pytest.raises(ValueError, match=f"^{path} is a program file, for verify, trace, disasm"):
+        load_text_model(str(path))
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is neither 'minilm' nor a folder"):
         load_text_model(str(tmp_path))
@@ -153,6 +162,7 @@ def test_tokens_are_cut_and_padded(worded):
     assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
     assert worded.longest(["a bb ccc", "dddd"], 20) == 5
     assert worded.longest(["a bb ccc", "dddd"], 4) == 4
+    assert models.LONGEST == 1 << 20
 
 
 def test_ranges_are_those_of_prose_its_beginnings_and_single_tokens(worded, monkeypatch):
@@ -266,6 +276,17 @@ def test_what_a_function_must_not_return(told, result, message):
     told(result)
     with pytest.raises(ValueError, match=message):
         load_function("my_model:f")
+
+
+def test_what_a_model_lacks_is_another_error(tmp_path, monkeypatch):
+    """Than that there is no such model: its traceback tells where."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lacking_model.py").write_text("import lacking_model_part\n")
+    with pytest.raises(ModuleNotFoundError, match="'lacking_model_part'"):
+        load_function("lacking_model:f")
+    for name in ("no_such_package.part:f", "no_such_package:f"):
+        with pytest.raises(ValueError, match=f"^cannot load '{name}': No module named 'no_such_p"):
+            load_function(name)
 
 
 @pytest.mark.parametrize("name", [":f", "my_model:", ":"])

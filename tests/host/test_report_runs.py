@@ -66,6 +66,11 @@ def test_one_text_is_similar_to_no_other(terminal):
     assert found[:2] == ["cosine to float32 1.00000", ("two" * 40)[:20]]
 
 
+def test_memories_have_their_rates():
+    """Bytes a cycle, of the figures that memory bounds."""
+    assert report.RATES == {"wide": 25.6, "default": 12.8, "board": 6.4}
+
+
 def test_without_a_simulation_there_is_no_speed(shown):
     report._show_cycles({**RUN, "simulated_khz": None}, TINY, "default")
     assert shown()[1:3] == [

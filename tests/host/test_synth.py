@@ -8,7 +8,8 @@ import pytest
 
 from transept.golden.config import TINY
 from transept.host import synth
-from transept.host.synth import PARTS, count, synthesise
+from transept.host.synth import PARTS, count, synthesise, synthesise_block
+from transept.sim.cache import entries
 from transept.sim.tools import SYNTHESIS as SYNTHESISER
 from transept.sim.tools import ToolMissing
 
@@ -103,6 +104,20 @@ def test_resources_are_those_of_the_whole_and_of_its_blocks(yosys, tmp_path):
         assert synthesise(TINY) == found | {"blocks": blocks}
     assert calls == [synth._script(VERILOG)]
     assert [path.name for path in tmp_path.iterdir()] == ["synth"]
+    assert [(entry.kind, entry.label) for entry in entries()] == [("synth", "tiny")]
+
+
+def test_a_block_is_synthesised_alone(yosys):
+    """As it is: what makes a large design smaller costs a small one."""
+    cells, calls = yosys
+    wanted = "read_verilog accelerator.v\ndesign -save all\n"
+    plain = SYNTHESIS.replace("scratchpad -copy abc9.script.flow3 abc9.script\n", "")
+    plain = plain.replace(" -widemux 5", "")
+    wanted += plain.format(top="other", options=" -noiopad -noclkbuf", report="stat.json")
+    for _ in range(2):
+        assert synthesise_block(VERILOG, "other") == count(Counter(cells))
+    assert calls == [wanted]
+    assert [(entry.kind, entry.label) for entry in entries()] == [("synth", "other")]
 
 
 @pytest.mark.parametrize("name", ["DSP48E1", "LUT6", "FDRE", "RAMB36E1"])

@@ -1,20 +1,25 @@
 """Whatever runs regions, by name: which there are, with which options, and what they need."""
 
 import importlib.util
+import sys
 
+import numpy as np
 import pytest
 import torch
-from graphs import mlp
+from graphs import mlp, random_inputs
 
 from transept.golden.config import TINY
 from transept.host.backends import gpu
 from transept.host.backends.accelerator import AcceleratorBackend
+from transept.host.backends.base import GraphBackend
 from transept.host.backends.catalogue import BACKENDS, check_backend, open_backend
 from transept.host.backends.cpu import CpuGraph
 from transept.host.backends.golden import GoldenGraph
 from transept.host.backends.gpu import GpuGraph
+from transept.host.compiler.cut import Shape
 from transept.host.devices.base import DeviceError
 from transept.host.parallel.sequences import SequenceParallelGraph
+from transept.host.runtime.region import Region
 
 GRAPH = mlp(1, [4, 8])
 
@@ -73,6 +78,46 @@ def test_several_cards_share_the_sequences(monkeypatch, interpreted, threads):
     one = open_backend("gpu", TINY, timeout=7.0, cards=1).prepared(GRAPH)
     assert isinstance(one, GpuGraph)
     assert one._timeout == 7.0
+
+
+def test_a_graph_is_prepared_once():
+    """With the options of its device; what it is asked is passed on."""
+    asked = []
+
+    class Prepared:
+        def prepare(self, shape, lengths):
+            asked.append(("prepare", shape, lengths))
+
+        def run(self, inputs, lengths):
+            asked.append(("run", inputs, lengths))
+            return {"y": 3}
+
+    def prepare(graph, **options):
+        asked.append((graph, options))
+        return Prepared()
+
+    backend = GraphBackend(prepare, timeout=5)
+    region, shape = Region("region", GRAPH, TINY), Shape(1, {"rows": 4})
+    backend.prepare(region, shape, {"rows": [3]})
+    assert backend.run(region, shape, {"x": 1}, {"rows": [2]}) == ({"y": 3}, None, None)
+    assert asked == [
+        (GRAPH, {"timeout": 5}),
+        ("prepare", shape, {"rows": [3]}),
+        ("run", {"x": 1}, {"rows": [2]}),
+    ]
+
+
+def test_the_golden_model_needs_no_torch(monkeypatch):
+    given = random_inputs(GRAPH, 2, 3)
+    prepared = GoldenGraph(GRAPH)
+    assert prepared.prepare(Shape(2, {"rows": 3})) is None
+    wanted = prepared.run(given, {"rows": [3, 2]})
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = prepared.run(given, {"rows": [3, 2]})
+    assert found.keys() == wanted.keys()
+    for name, y in found.items():
+        assert y.dtype == wanted[name].dtype == np.int16
+        assert np.array_equal(y, wanted[name])
 
 
 # --- cards

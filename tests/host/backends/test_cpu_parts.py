@@ -13,7 +13,7 @@ from transept.golden.numerics import polynomial, softmax
 from transept.golden.numerics.requantise import ONE, activation, quantise_row, requantise
 from transept.host.backends.cpu import product
 from transept.host.backends.cpu.product import Weights, has_int8_products, products
-from transept.host.backends.cpu.reciprocals import reciprocals, roots
+from transept.host.backends.cpu.reciprocals import reciprocals, right_shift, roots
 from transept.host.backends.cpu.requantise import Requantiser
 from transept.host.backends.cpu.rows import Activation, quantise_rows
 from transept.host.backends.cpu.softmax import Scores, levels, row_sums
@@ -167,6 +167,10 @@ def test_roots():
     v = torch.tensor(np.concatenate([v, 1 << np.arange(62), ends.flatten()]))
     mantissa, exponent = polynomial.rsqrt(v)
     assert torch.equal(roots(v), mantissa * 2.0 ** -exponent.double())
+
+
+def test_powers_of_two():
+    assert right_shift(torch.tensor([0, 1, 63])).tolist() == [1.0, 0.5, 2.0**-63]
 
 
 def test_reciprocals():

@@ -12,6 +12,7 @@ from transept.golden.isa import Opcode, Window
 from transept.golden.registers import ErrorCode, Stall, Unit
 from transept.golden.verify import Finding
 from transept.host.devices import emulator as module
+from transept.host.devices.base import OutOfMemoryError
 from transept.host.devices.emulator import DRAM_BASE, EmulatorDevice
 
 BYTES = 1 << 16
@@ -46,6 +47,8 @@ def test_a_device_has_its_memory_and_its_identity(device):
     assert DRAM_BASE == 0x1000_0000
     assert device.allocate(BYTES).address == DRAM_BASE
     assert EmulatorDevice(TINY).allocate(64 << 20).nbytes == 64 << 20
+    with pytest.raises(OutOfMemoryError, match=r"device memory has 67108864 left$"):
+        EmulatorDevice(TINY).allocate((64 << 20) + 1)
     assert read(device, "CONFIG") == TINY.digest
     assert told(device) == {"STATUS": {"idle": 1}}
     assert device.wait(5) is False

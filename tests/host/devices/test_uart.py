@@ -5,6 +5,7 @@ import random
 import termios
 import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from transept.golden import registers
 from transept.golden.config import TINY
 from transept.golden.link import Kind, LinkModel, Request, encode_request
+from transept.host.devices import uart as module
 from transept.host.devices.base import DeviceError, DeviceLostError, OutOfMemoryError
 from transept.host.devices.uart import LinkClient, SerialPort, UartDevice
 
@@ -233,6 +235,26 @@ def test_a_line_that_never_stops_speaking_is_given_up(target):
         LinkClient(line, 0.01).ask(Kind.READ_REGISTERS, 0, 1)
 
 
+@pytest.mark.parametrize(("data", "reads"), [(b"", [0.5]), (b"\0", [0.5, 0.75, 0.5, 0.25])])
+def test_a_line_that_speaks_has_twice_the_time(target, monkeypatch, data, reads):
+    """The clock moves while the line is read: by all that it may, or a quarter of a second."""
+    assert (module.BAUD, module.ANSWER_S, module.ATTEMPTS) == (1_000_000, 0.5, 4)
+    assert (module.TAKEN_S, module.PATIENCE_S) == (5.0, 5.0)
+    now, asked, line = [100.0], [], ModelLine(target)
+    line.deaf = True
+
+    def read(seconds):
+        asked.append(seconds)
+        now[0] += 0.25 if data else seconds
+        return data
+
+    line.read = read
+    monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    with pytest.raises(DeviceLostError, match=r"no answer within 0\.5 s, asked 4 times"):
+        LinkClient(line).ask(Kind.READ_REGISTERS, 0, 1)
+    assert asked == reads * 4
+
+
 def test_a_line_is_given_back_if_nothing_answers(target):
     line = ModelLine(target)
     line.deaf = True
@@ -249,6 +271,7 @@ def test_cycles_beyond_one_register_count(target):
 def test_waiting_ends_with_the_interrupt_or_the_cycles(target):
     device, _ = open_device(target)
     assert device.wait(10_000) is False
+    assert target.registers[registers.offset("CYCLES_LO")] == 11_000  # it began at 1,000
     target.registers[registers.offset("IRQ")] = 1
     assert device.wait(10_000) is True
 
