@@ -162,6 +162,7 @@ def test_a_run_that_fails_says_where(fake, device, finding, registers_then):
     }
     assert told(device) == {"STATUS": {"error": 1}, "IRQ": {"error": 1}, **wanted}
     write(device, "CONTROL", start=1)
+    assert [seed for *_, seed in fake.started[::2]] == [1]
     assert len(fake.started) == 2
     write(device, "CONTROL", soft_reset=1)
     assert told(device) == {"STATUS": {"idle": 1}}

@@ -369,9 +369,10 @@ def test_norms_with_any_shift(out_shift):
     op = dataclasses.replace(op, parameters=parameters, out_shift=out_shift, sum=None)
     inputs = {name: values[name].long()[None] for name in op.inputs}
     wanted = op.evaluate(graph.values, inputs, {})[op.out][0].to(torch.int16)
-    out = torch.empty_like(values[op.out])
-    NormKernel(op, DEVICE)(values[op.y], values[op.x] if op.x else None, out, None)
+    out, rows = torch.empty_like(values[op.out]), rows_like(values[op.out])
+    NormKernel(op, DEVICE)(values[op.y], values[op.x] if op.x else None, out, None, rows)
     assert torch.equal(out, wanted)
+    assert torch.equal(rows.multiplier, wanted.int().abs().amax(1).clip(256))
     assert wanted.abs().max() > 8
 
 

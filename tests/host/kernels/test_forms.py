@@ -12,6 +12,7 @@ from transept.host.kernels.arithmetic import fixed_tables
 from transept.host.kernels.attention_forms import ContextForm, ScoreForm
 from transept.host.kernels.attention_short import MOST_KEYS, WIDTHS
 from transept.host.kernels.matmul import LIMIT25, MOST, joinable, left_shift, merged
+from transept.host.kernels.softmax import OPERAND_BASE
 from transept.host.kernels.tiles import KeptTiles, _coarse, threshold_tiles
 
 CPU = torch.device("cpu")
@@ -27,6 +28,13 @@ def test_limits():
     rows = fixed_tables(CPU)
     assert (rows.shape, rows.dtype) == ((64, 4), torch.int32)
     assert rows[:, :3].tolist() == [list(row) for row in (*tables.RECIPROCAL, *tables.RSQRT)]
+
+
+def test_operands_are_bits_of_a_float():
+    """Of the sum that a GPU makes of each level: level - 127 in the second byte."""
+    sums = (np.float32(OPERAND_BASE.value) + np.arange(255, dtype=np.float32)).view(np.int32)
+    assert (sums >> 8).astype(np.int8).tolist() == list(range(-127, 128))
+    assert np.spacing(np.float32(OPERAND_BASE.value + 127)) == 1 / 256
 
 
 # --- products
