@@ -25,7 +25,7 @@ from operators import (
 )
 
 from transept.golden.filters import Causal, Dense, TileThreshold, Window
-from transept.golden.graph import Value
+from transept.golden.graph import Dim, Graph, Value
 from transept.golden.ops import Append
 from transept.host.backends.cpu import arrays, product
 from transept.host.backends.cpu.cache import AppendKernel
@@ -101,6 +101,33 @@ def test_the_deepest_products(k, way):
             graph = linear(weight, channel(7, 65535, shift, -5), row_shift=17, x_bits=bits)
             for kind in INPUTS:
                 same_bits(graph, inputs(graph, 1, 4, kind))
+
+
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("k", [1040, 1041])
+def test_sums_that_25_bits_just_hold(k, halves):
+    """16,774,160, or 13,074 more than they do; beside a channel of small ones."""
+    weight = np.stack([np.full(k, x) for x in (1, 127, -127)])
+    graph = linear(weight, channel(3, 65535, 27), out_shift=0)
+    (op,) = graph.ops
+    graph = alone(dataclasses.replace(op, halves=halves), *graph.values.values())
+    found = same_bits(graph, {"x": np.full((1, 2, k), 32767, np.int16)})["y"]
+    assert abs(found).max() < 8193
+
+
+@pytest.mark.parametrize("order", [(False, True), (True, False), (True, True)])
+def test_layers_of_the_same_rows_in_halves_and_not(order):
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, (5, 40))
+    (op,) = linear(weight, channel(5, 50_000, 16)).ops
+    ops = [
+        dataclasses.replace(op, name=name, y=name, halves=halves)
+        for name, halves in zip("yz", order, strict=True)
+    ]
+    values = {"x": Value("x", "rows", 40)} | {name: Value(name, "rows", 5) for name in "yz"}
+    graph = Graph((Dim("rows", 99),), values, ("x",), ("y", "z"), tuple(ops))
+    found = same_bits(graph, inputs(graph, 2, 9, "real"))
+    assert np.array_equal(found["y"], found["z"]) is (order[0] == order[1])
 
 
 @pytest.mark.parametrize("row_shift", [0, 5, 14, 28, 29, 40, 63])

@@ -15,6 +15,7 @@ from transept.host.backends.cpu.graph import _last_reads
 from transept.host.backends.cpu.masks import HIDDEN, Mask
 from transept.host.backends.cpu.product import Weights, has_int8_products, products
 from transept.host.backends.cpu.requantise import LIMIT16, LIMIT25, Requantiser, half
+from transept.host.backends.cpu.softmax import Scores
 from transept.host.bench.gpu import attention_op
 
 
@@ -92,9 +93,10 @@ def test_weights_of_any_depth_below_sixteen_are_floats(monkeypatch):
 # --- the requantiser
 def forms(largest, multiplier=1, shift=0, bias=0, most=1, **changes):
     """Whether it clips first, second and third, and merges the last two roundings."""
+    largest = np.atleast_1d(largest)
     options = {"row_shift": 0, "out_shift": 0, "bits": 16} | changes
     kernel = Requantiser(
-        channel(1, multiplier, shift, bias), largest=np.array([largest]), most=most, **options
+        channel(len(largest), multiplier, shift, bias), largest=largest, most=most, **options
     )
     return (kernel._clip_first, kernel._clip_second, kernel._clip_third, kernel._merged)
 
@@ -130,6 +132,61 @@ def test_limits():
 )
 def test_what_may_saturate_is_clipped(constants, form):
     assert forms(**constants) == form
+
+
+@pytest.mark.parametrize(
+    ("constants", "form"),
+    [
+        ({"largest": [9, LIMIT25 + 1], "shift": 1}, (True, False, False, True)),
+        ({"largest": [LIMIT25] * 2, "shift": [1, 0]}, (False, True, False, True)),
+        ({"largest": [9, LIMIT25 - 1], "out_shift": 10}, (False, False, True, False)),
+        ({"largest": [LIMIT25 - 1] * 2, "out_shift": 9, "bias": [-767, 0]}, (0, 0, 1, 0)),
+        ({"largest": [9, 9], "row_shift": 29, "bias": [0, 1]}, (False, False, False, False)),
+    ],
+)
+def test_the_loudest_channel_counts(constants, form):
+    assert forms(**constants) == form
+
+
+# --- scores
+def scores(multiplier, shift, later, depth=64):
+    op = types.SimpleNamespace(
+        score_multiplier=np.array(multiplier),
+        score_shift=np.array(shift),
+        score_row_shift=15 + later,
+    )
+    return Scores(op, depth)
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "later", "merged"),
+    [
+        ([33_286], 10, True),
+        ([33_287], 10, False),
+        ([33_287], 9, True),
+        ([33_287], 0, True),
+        ([9], -1, False),
+        ([9, 33_287], 10, False),
+        ([33_287, 9], 10, False),
+    ],
+)
+def test_when_the_roundings_of_scores_are_one(multiplier, later, merged):
+    """Where 25 bits hold what is between them, or the result saturates as well."""
+    between = (64 * 127 * 127 * max(multiplier) >> 11) + 1
+    assert (between > LIMIT25) is (33_287 in multiplier)
+    assert scores(multiplier, [11] * len(multiplier), later)._merged is merged
+
+
+def test_scores_are_clipped_if_the_largest_may_saturate():
+    """The bound meets every number near 32,767."""
+    seen = set()
+    for multiplier in range(33_230, 33_330):
+        bound = (64 * 127 * 127 * multiplier >> 20) + 2
+        assert scores([9, multiplier], [20, 20], 0)._clip is (bound > 32767)
+        seen.add(bound)
+    assert {32766, 32767, 32768} <= seen
+    later = (64 * 127 * 127 * 50_000 >> 15) + 1 >> 6
+    assert scores([50_000], [15], 6)._clip is (later + 1 > 32767)
 
 
 # --- masks

@@ -78,6 +78,7 @@ def test_rows_of_every_maximum():
     found = quantise_rows(steps.to(torch.int16))
     assert torch.equal(found.elements.long(), quantise_row(steps, row_max))
     assert torch.equal(found.multiplier[:, 0].long(), row_max.clip(256))
+    assert found.low is None
 
 
 @pytest.mark.parametrize("bits", [8, 16])
