@@ -376,6 +376,19 @@ def test_norms_with_any_shift(out_shift):
     assert wanted.abs().max() > 8
 
 
+def test_what_is_behind_a_row_is_no_maximum_of_its_norm():
+    """Of a row far from zero, whose first element is its mean and alone counts."""
+    rng = np.random.default_rng(0)
+    (op,) = norm(17, rng, residual=False, kept=False, out_shift=0, most=0).ops
+    gamma = np.where(np.arange(17), 0, 32767)
+    parameters = dataclasses.replace(op.parameters, gamma=gamma, beta=0 * gamma)
+    op = dataclasses.replace(op, parameters=parameters)
+    y = torch.tensor([[100, *[101, 99] * 8]], dtype=torch.int16, device=DEVICE)
+    rows = rows_like(y)
+    NormKernel(op, DEVICE)(y, None, None, None, rows)
+    assert rows.multiplier.tolist() == [256]
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int16])
 @pytest.mark.parametrize(("rows", "width", "padded"), [(1, 1, 16), (3, 24, 24), (70, 33, 48)])
 def test_rows_that_are_moved(dtype, rows, width, padded):
