@@ -57,6 +57,14 @@ def memory_from_dram():
     )
 
 
+def one_attention(seed, heads, kv_heads, key_filter):
+    build = GraphBuilder(seed)
+    x = build.value(16)
+    q, *rest = (build.linear(x, 16 * n // heads, 8) for n in (heads, kv_heads, kv_heads))
+    context = build.attention(q, *rest, heads, kv_heads, key_filter)
+    return build.graph([x], [build.norm(build.linear(context, 16), x)])
+
+
 GRAPHS = SMALL | {
     "memory from DRAM": memory_from_dram,
     "context kept": context_kept,
@@ -80,6 +88,9 @@ LIMIT = 64
 STATES = {
     "llama": lambda: gated(1, 32, 4, 2, [12]),
     "heads that share": lambda: sharing(gated(5, 64, 8, 2, [12])),
+    "eight heads that share": lambda: sharing(gated(6, 64, 8, 1, [12])),
+    "two heads that share": lambda: sharing(one_attention(7, 4, 2, Causal())),
+    "window of heads that share": lambda: sharing(one_attention(8, 4, 2, Window(20, 0))),
     "llama of two layers": lambda: gated(4, 16, 2, 1, [8, 12]),
     "llama in four bits": lambda: four_bits(gated(14, 32, 2, 1, [32])),
     "gpt2": lambda: norms_in_front(2, 12, 3, [20], Causal()),
@@ -94,6 +105,9 @@ HARDWARE = {
     "few_statistics": {"rowstat_entries": 40},
     "small_weights": {"stat_words": 384},
     "narrow": {"max_hidden": 16},
+    "four_rows": {"max_rows": 4},
+    "few_accumulators": {"acc_slots": 1},
+    "no_products": {"elementwise": False},
 }
 
 
@@ -208,6 +222,14 @@ STEP_PINS = {
     Step("sliding window", "small_weights", 1, 40, 64): Pin(16_484, 470, "1c813e2369af"),
     Step("sliding window", "other_banks", 1, 5, 16): Pin(3_319, 97, "f9e500db1659"),
     Step("sliding window", "tile_8", 1, 1, 64): Pin(2_982, 62, "4ed126f753a2"),
+    Step("heads that share", "four_rows", 1, 1, 32): Pin(6_567, 196, "c31566dabb2a"),
+    Step("heads that share", "few_accumulators", 1, 1, 64): Pin(6_923, 182, "42af076ddf74"),
+    Step("eight heads that share", "few_accumulators", 1, 1, 16): Pin(5_841, 149, "25002c407601"),
+    Step("eight heads that share", "few_accumulators", 1, 1, 64): Pin(9_407, 269, "f89319334ff0"),
+    Step("llama", "few_accumulators", 1, 9, 64): Pin(10_309, 497, "8e15dfb67b39"),
+    Step("two heads that share", "no_products", 1, 1, 48): Pin(2_158, 60, "8d9464dfcd73"),
+    Step("two heads that share", "tiny", 1, 1, 48): Pin(1_768, 55, "cfce82aefef7"),
+    Step("window of heads that share", "tiny", 1, 1, 48): Pin(2_158, 60, "782c35829d59"),
 }
 
 
