@@ -31,6 +31,7 @@ def test_what_the_search_weighs():
     assert (cuts.ROWS_WITHOUT_WEIGHTS, cuts.ROWS_TO_DRAM, cuts.LEAST_BLOCKS) == (2, 1, 2)
     assert (compiler.GOOD_SHARE, compiler.PATIENCE, compiler.GAIN) == (0.985, 2, 0.0005)
     assert (compiler.RESIDENT_SHARE, compiler.PROBE, compiler.LAUNCH) == (0.9, 2, 60)
+    assert (compiler.PATIENCE_OF_ROWS, cuts.CHUNK_SHARE, cuts.PAGE_ROWS) == (8, 0.4, 16)
 
 
 @pytest.mark.parametrize(
