@@ -1,19 +1,22 @@
 """The search for a cut: when it ends, on which layers it is made, and what it says if it fails."""
 
+import dataclasses
 import gc
 import itertools
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
-from graphs import attention_alone, iterated, post_norm, uneven
+from graphs import attention_alone, iterated, norms_in_front, post_norm, uneven
 
 from transept.golden.config import TINY
+from transept.golden.filters import Causal
 from transept.host.compiler import compile as compiler
 from transept.host.compiler.compile import _beginning, _Compiler, compile_graph, tally_numbers
-from transept.host.compiler.cut import Shape
+from transept.host.compiler.cut import Policy, Shape, Sizing, Spill
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.weights import WeightImage
+from transept.host.language.cached import cached
 
 
 # --- the search
@@ -21,7 +24,10 @@ class Plan(SimpleNamespace):
     """As ``_Plan``, by its cycles."""
 
 
-def searched(monkeypatch, results, *, ideal=0, resident=False):
+LAYER, NINE = post_norm(1, 8, 2, [12]), Shape(1, {"rows": 9})
+
+
+def searched(monkeypatch, results, *, ideal=0, resident=False, graph=LAYER, shape=NINE):
     """What ``_search`` finds if its families give these results, and the limits it asks for."""
     limits, left = [], iter(results)
 
@@ -34,7 +40,6 @@ def searched(monkeypatch, results, *, ideal=0, resident=False):
             (Plan(cycles=n), SimpleNamespace(resident=resident)) for n in found if n < limit
         ]
 
-    graph, shape = post_norm(1, 8, 2, [12]), Shape(1, {"rows": 9})
     monkeypatch.setattr(_Compiler, "_family", family)
     monkeypatch.setattr(type(graph), "macs", lambda self, rows: {"all": ideal * TINY.macs * 0.985})
     made = _Compiler(graph, TINY, shape, WeightImage(graph, TINY))._search(graph)
@@ -45,6 +50,45 @@ def test_the_search_ends_after_two_families_that_gain_nothing(monkeypatch):
     found, limits = searched(monkeypatch, [[1000], [], [900, 950], [], [], [1]])
     assert found == [900, 950, 1000]
     assert limits == pytest.approx([float("inf"), 999.5, 999.5, 899.55, 899.55])
+
+
+@pytest.mark.parametrize(("rows", "patience"), [(4, 2), (5, 8)])
+def test_many_rows_of_sequences_with_states_take_more_patience(monkeypatch, rows, patience):
+    """More than a tile of them, however long the context is."""
+    graph = cached(norms_in_front(2, 12, 3, [20], Causal()), 64)
+    shape = Shape(1, {"rows": rows, "context": 64})
+    results = [[1000], *[[]] * 20]
+    found, limits = searched(monkeypatch, results, graph=graph, shape=shape)
+    assert (found, len(limits)) == ([1000], 1 + patience)
+
+
+@pytest.mark.parametrize(
+    ("together", "chosen"),
+    [
+        ((1010, 1004), 1004),  # less than half a per cent more
+        ((1003, 1004), 1003),
+        ((1010, 1006), 1000),
+        ((None, 1004), 1004),
+        ((CompileError("full"), 990), 990),
+        ((None, CompileError("full")), 1000),
+    ],
+)
+def test_weights_are_read_less_often_if_that_takes_hardly_longer(monkeypatch, together, chosen):
+    cycles, asked = dict(zip((1.5, 2.0), together, strict=True)), []
+
+    def choose(graph, config, shape, policy):
+        asked.append(policy)
+        if isinstance(cycles[policy.together], Exception):
+            raise cycles[policy.together]
+        return cycles[policy.together]
+
+    monkeypatch.setattr(compiler, "choose", choose)
+    monkeypatch.setattr(_Compiler, "draft", lambda self, graph, cut: cut)
+    monkeypatch.setattr(_Compiler, "plan", lambda self, cut: Plan(cycles=cut))
+    policy = Policy(1, False, Spill.NONE, 2, Sizing(True, 0.95), 0.92)
+    made = _Compiler(LAYER, TINY, NINE, WeightImage(LAYER, TINY))
+    assert made._once(Plan(cycles=1000), policy).cycles == chosen
+    assert asked == [dataclasses.replace(policy, together=tiles) for tiles in (1.5, 2.0)]
 
 
 def test_families_that_do_not_fit_or_are_known_do_not_tire(monkeypatch):
@@ -102,9 +146,6 @@ def family(monkeypatch, graph, cuts, seen=(), limit=float("inf")):
     found = _Compiler(graph, TINY, shape, image)._family(graph, cuts, set(seen), limit)
     assert found is None or all(plan == policy.name for plan, policy in found)
     return found and [plan for plan, _ in found], made
-
-
-LAYER = post_norm(1, 8, 2, [12])
 
 
 def test_a_family_ends_where_nothing_is_gained(monkeypatch):

@@ -8,9 +8,11 @@ from graphs import GraphBuilder, mlp
 from transept.golden.config import TINY
 from transept.golden.isa import AMode, Engine, OutMode, RowScale, Window
 from transept.host.compiler.cut import Shape
-from transept.host.compiler.emit import _merged, _WeightRing
+from transept.host.compiler.emit import _Emitter, _merged, _WeightRing
 from transept.host.compiler.hazards import Region
 from transept.host.compiler.layout import Layouts
+from transept.host.compiler.order import Slot
+from transept.host.compiler.stream import LoadStep, TaskStep
 from transept.host.compiler.tasks import (
     ENGINES,
     Buffer,
@@ -191,3 +193,27 @@ def test_blocks_of_weights_take_turns():
     assert ring.take(4) == 104
     ring.release()
     assert [ring.take(2), ring.take(4), ring.take(1)] == [108, 100, None]
+
+
+def test_no_more_than_160_blocks_go_round_the_ring_in_a_turn():
+    """However small they are: each gives a token to the array and back."""
+    ring = _WeightRing(100, 1100)
+    for _ in range(2):
+        assert [ring.take(1) for _ in range(160)] == list(range(100, 260))
+        assert ring.take(1) is None
+        assert ring.taken == 160
+        for _ in range(160):
+            ring.release()
+
+
+def test_no_more_than_128_blocks_of_weights_are_loaded_ahead():
+    columns = [(n, ColumnTile(0, 1, 4)) for n in range(200)]
+    task = dataclasses.replace(product(0, 3), columns=columns)
+    emitter = _Emitter(TINY.replace(stat_words=4096), 0, {"y": 0})
+    steps = [TaskStep((Slot(task, 0, 1, 1, 0),), n) for n in range(200)]
+    for step in steps:
+        emitter.step(LoadStep(step))
+    assert len(emitter.assembly) == 128
+    for count, step in enumerate(steps[:3], 1):
+        emitter.step(step)
+        assert len(emitter.assembly) == 128 + 2 * count  # a product, and the next block

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, iterated, mlp, post_norm
+from graphs import GraphBuilder, four_bits, gated, iterated, linear_alone, mlp, post_norm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -394,6 +394,12 @@ def test_an_activation_takes_four_times_as_long():
 
 
 # --- errors
+def products(width):
+    build = GraphBuilder(1)
+    y, x = build.value(width), build.value(width)
+    return build.graph([y, x], [build.multiply(y, x)])
+
+
 @pytest.mark.parametrize(
     ("graph", "changes", "message"),
     [
@@ -403,13 +409,31 @@ def test_an_activation_takes_four_times_as_long():
             {"act_banks": (2,) * 4},
             "not even a row of 1 x 4 fits other: linear0 to add2 takes 12 words of ACT a row, 8 of",
         ),
+        (products(1021), {}, "rows of multiply0 have 1021 elements, an instruction takes 1020$"),
+        (products(8), {"elementwise": False}, "multiply0 multiplies elements, other has no such"),
+        (
+            gated(1, 32, 4, 2, [12]),
+            {"tile": 8, "max_rows": 32},
+            "rotary2 has heads of 8 elements, half of which are no whole words of 8$",
+        ),
+        (
+            four_bits(linear_alone(1, 64, 8)),
+            {"halves": False, "packed": False},
+            "linear0 has rows of 15 bits, other has no halves$",
+        ),
     ],
-    ids=["norm", "row"],
+    ids=["norm", "row", "product", "no products", "half a head", "halves"],
 )
 def test_what_does_not_fit_is_named(graph, changes, message):
     config = TINY.replace(name="other", **changes) if changes else TINY
     with pytest.raises(CompileError, match=message):
         compile_graph(graph, config, Shape(1, {"rows": 4}))
+
+
+def test_the_longest_rows_that_an_instruction_multiplies():
+    executable = compile_graph(products(1020), TINY, Shape(1, {"rows": 1}))
+    found = [i for i in executable.decoded() if i.opcode == Opcode.ELEMENTWISE]
+    assert [(i.words, i.count) for i in found] == [(255, 1020)]
 
 
 def test_stationary_words_that_do_not_fit_are_named():

@@ -263,6 +263,16 @@ def test_devices_of_pins_are_chosen_from_too(monkeypatch):
     assert Placement().candidates(TINY) == ["gpu", "cpu"]
 
 
+def test_limits_of_memory_are_of_devices_and_positive():
+    assert Placement(memory={"cpu": 1}).memory == {"cpu": 1}
+    with pytest.raises(
+        ValueError, match=r"^limit of memory of cpu is 0 bytes, must be 1 at least$"
+    ):
+        Placement(memory={"gpu": 5, "cpu": 0})
+    with pytest.raises(ValueError, match=r"^no device 'npu', there is .*\bgolden\b"):
+        Placement(memory={"cpu": 5, "npu": 5})
+
+
 def test_a_scheduler_is_made_as_it_was_told():
     graph = mlp(1, [16, 16, 16])
     save_costs({name: costs(graph, 0) for name in ("cpu", "emulator", "rtl")}, TINY)
