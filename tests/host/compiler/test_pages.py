@@ -1,14 +1,18 @@
 """Pages of keys and values: where states lie in them, and what every run is told of them."""
 
+from types import SimpleNamespace
+
 import pytest
-from graphs import attentive, gated, norms_in_front
+from graphs import attentive, gated, norms_in_front, sharing
 
 from transept.golden.config import TINY
 from transept.golden.filters import Causal
+from transept.golden.ops import CachedAttention
 from transept.host.compiler.compile import compile_graph
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.layout import Layouts
+from transept.host.compiler.lower.cached import _merged
 from transept.host.compiler.pages import (
     Kept,
     PageLayout,
@@ -163,3 +167,12 @@ def test_contexts_that_no_accumulators_hold_from_chunk_to_chunk():
     )
     with pytest.raises(CompileError, match=message):
         compile_graph(graph, config, Shape(1, {"rows": 5, "context": 64}))
+
+
+@pytest.mark.parametrize(("words", "together"), [(255, True), (256, False)])
+def test_heads_go_together_while_the_vector_unit_takes_a_row_of_all(words, together):
+    graph = cached(attentive(sharing(gated(5, 64, 8, 2, [12]))), 64)
+    (op,) = (op for op in graph.ops if isinstance(op, CachedAttention))
+    scope = SimpleNamespace(config=TINY, places=SimpleNamespace(words={op.out: words}.get))
+    assert _merged(scope, op, 1, 4) == together
+    assert not _merged(scope, op, 2, 4)

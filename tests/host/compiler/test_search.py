@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
-from graphs import attention_alone, iterated, norms_in_front, post_norm, uneven
+from graphs import GraphBuilder, attention_alone, cross, iterated, norms_in_front, post_norm, uneven
 
+from transept.golden import isa
 from transept.golden.config import TINY
 from transept.golden.filters import Causal
 from transept.host.compiler import compile as compiler
@@ -159,6 +160,10 @@ def test_of_a_single_operator_every_cut_is_tried(monkeypatch):
     graph = attention_alone(1, 8, 2)
     cuts = [Tried("a", 1000, (1,)), Tried("b", 2000, (2,)), Tried("c", 1, (3,))]
     assert family(monkeypatch, graph, cuts) == (["c", "a"], ["a", "b", "c"])
+    build = GraphBuilder(1)
+    x = build.value(8)
+    two = build.graph([x], [build.linear(build.linear(x, 8), 8)])
+    assert family(monkeypatch, two, cuts) == (["a"], ["a", "b"])
 
 
 def test_row_blocks_that_fit_once_are_not_tried_with_less(monkeypatch):
@@ -237,6 +242,26 @@ def test_weights_that_take_nine_tenths_may_stay(monkeypatch):
             compile_graph(graph, config, shape)
     assert [options["resident"] for _, options in asked] == [True, False]
     assert [sizes[:2] for sizes, _ in asked] == [(1, 9)] * 2
+
+
+@pytest.mark.parametrize(("rows", "memory"), [(5, 9), (9, 5)])
+def test_groups_are_of_the_longest_sequences(monkeypatch, rows, memory):
+    asked = []
+    monkeypatch.setattr(compiler, "policies", lambda *sizes, **_: asked.append(sizes[:2]) or [])
+    with pytest.raises(CompileError):
+        compile_graph(cross(1, 8, 2, 8), TINY, Shape(3, {"rows": rows, "memory": memory}))
+    assert asked == [(3, 9)]
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_column_that_stays_is_one_instruction(monkeypatch, over):
+    most = isa.operand(isa.Opcode.MATMUL, "k_tiles").most
+    asked = []
+    monkeypatch.setattr(compiler, "policies", lambda *_, **options: asked.append(options) or [])
+    monkeypatch.setattr(WeightImage, "k_tiles", property(lambda self: most + over))
+    with pytest.raises(CompileError):
+        compile_graph(LAYER, TINY.replace(stat_words=4096), NINE)
+    assert [options["resident"] for options in asked] == [not over]
 
 
 @pytest.mark.parametrize(("attentions", "chained"), [(1, False), (2, True), (3, True)])
