@@ -132,6 +132,23 @@ SYMBOLS = {
             "new.at.8": [4120, 5000],
         },
     ),
+    "a page of one row": (
+        (17, 1, [1000, 2000]),
+        {"batch": 1, "most_rows": 1, "context": 32, "chunk": 32, "row_bytes": [8]},
+        {
+            "kept.start": [17],
+            "chunk.keys": [18],
+            "chunk.base": [0],
+            "kept.page": [1000, 2000],
+            "kept.rows": [16, 1],
+            "stored.row": [0],
+            "stored.rows": [1],
+            "stored.at.8": [2008],
+            "new.row": [17],
+            "new.rows": [1],
+            "new.at.8": [2008],
+        },
+    ),
     "the first rows": (
         (0, 3, [640]),
         {"batch": 1, "most_rows": 16, "context": 16, "chunk": 16, "row_bytes": [8]},
