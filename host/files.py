@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield path
         return
     final = path.resolve()
-    part = final.with_name(f".{final.name}.{os.getpid()}.part")
+    part = final.with_name(f".{final.name}.{secrets.token_hex(8)}.part")
     try:
         part.touch(exist_ok=False)
         if final.exists():

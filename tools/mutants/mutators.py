@@ -51,7 +51,7 @@ _OPPOSITES |= {"ceil": "floor", "argmin": "argmax", "argmax": "argmin"}
 #: Arguments that no result depends on: assurances, and what a reset does to data that nobody reads.
 ASSURANCES = {"help", "reset_less", "strict"}
 #: Calls whose arguments may be exchanged without a difference.
-_SYMMETRIC = {"min", "max", "gcd", "lcm"}
+_SYMMETRIC = {"array_equal", "gcd", "lcm", "max", "maximum", "min", "minimum", "swapaxes"}
 #: Hardware conditions: ``with m.If(...)``.
 _CONDITIONS = {"If", "Elif"}
 #: Calls that take a width, and the argument which that is; one bit more is no fault.
