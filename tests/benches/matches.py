@@ -9,9 +9,16 @@ import torch
 
 from transept.host.front.export import Arguments, export, run
 from transept.host.front.matcher import Matcher
-from transept.host.front.matches import AddMatch, AttentionMatch, LinearMatch, NormMatch
+from transept.host.front.matches import (
+    AddMatch,
+    AttentionMatch,
+    LinearMatch,
+    MultiplyMatch,
+    NormMatch,
+    RotaryMatch,
+)
 
-__all__ = ["Calls", "add", "attention", "linear", "matched", "norm"]
+__all__ = ["Calls", "add", "attention", "linear", "matched", "multiply", "norm", "rotary"]
 
 
 class Calls(torch.nn.Module):
@@ -96,6 +103,19 @@ def add(
 ) -> AddMatch:
     """A sum."""
     return AddMatch(**_common(name, inputs, outputs))
+
+
+def multiply(
+    y: str, x: str, *, name: str = "product", outputs: Sequence[str] | None = None
+) -> MultiplyMatch:
+    """A product of elements."""
+    return MultiplyMatch(**_common(name, (y, x), outputs))
+
+
+def rotary(heads: int, *, name: str = "rotary", d: int = 4) -> RotaryMatch:
+    """A rotary embedding of heads of d elements."""
+    columns = torch.arange(heads * d).reshape(heads, d)
+    return RotaryMatch(**_common(name, ("x", "cos", "sin"), None), heads=heads, columns=columns)
 
 
 def attention(
