@@ -72,6 +72,7 @@ def test_a_convolution_is_a_linear_layer_on_patches(kind, x, options):
     assert "linear.default" in called
     assert torch.allclose(module(x), model(x), rtol=1e-4, atol=1e-4)
     assert module.weight_matrix.shape == (4, model.weight[0].numel())
+    assert "weight_matrix" not in module.state_dict()
 
 
 def test_a_convolution_whose_options_differ_by_dimension():

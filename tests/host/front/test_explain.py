@@ -98,6 +98,67 @@ def test_an_attention_is_a_softmax_before_a_product(function, attentions):
     assert found["attention_total"] == attentions
 
 
+class Kept(nn.Module):
+    """Something that torch keeps, beside a layer that it does not."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.linear, self.lstm = nn.Linear(16, 4), nn.LSTM(16, 3, batch_first=True)
+        self.function = function
+        self.register_buffer("matrices", torch.ones(2, 16, 3))
+        self.register_buffer("five", torch.ones(5))
+
+    def forward(self, x):
+        return self.linear(x), self.function(self, x)
+
+
+SCORES = "its scores are no product that is only scaled and masked"
+BOTH = "a product of two values, and no attention"
+
+
+@pytest.mark.parametrize(
+    ("function", "operators", "reason"),
+    [
+        (lambda m, x: x @ m.matrices, ["matmul"], "no pattern takes it"),
+        (lambda m, x: x @ x.transpose(1, 2), ["matmul"], BOTH),
+        (lambda m, x: functional.linear(x, x[0, :5], m.five), ["linear"], BOTH),
+        (lambda m, x: x[..., :6].softmax(-1) @ x, ["matmul", "softmax"], SCORES),
+        (lambda m, x: m.lstm(x)[0], ["lstm"], "the accelerator has no lstm"),
+    ],
+    ids=["fixed matrices", "values", "values and a bias", "no scores", "recurrent"],
+)
+def test_why_a_product_stays_with_torch(function, operators, reason):
+    found = transept.compile(Kept(function).eval(), X, config=TINY).explain()
+    assert [entry["operator"] for entry in found["fallback"]] == operators
+    assert {entry["reason"] for entry in found["fallback"]} == {reason}
+
+
+def test_a_reason_is_that_of_its_operator_and_of_the_scores_of_an_attention():
+    class Long(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.a = nn.LayerNorm(144), nn.Linear(144, 16)
+
+        def forward(self, x):
+            q = self.a(self.norm(x.repeat(1, 1, 9).sin()))
+            return (q @ q.transpose(1, 2) + torch.ones(6)).softmax(-1) @ q
+
+    found = transept.compile(Long().eval(), X, config=TINY).explain()
+    bias = "what is added to its scores (ones) is a bias, no mask"
+    assert {entry["operator"]: entry["reason"] for entry in found["fallback"]} == {
+        "matmul": bias,
+        "add, softmax": bias,
+        "layer_norm": "rows of 144 elements exceed 128 of tiny",
+        "repeat, sin": "nothing to multiply, and no region that it belongs to",
+    }
+
+
+def test_a_model_that_multiplies_nothing():
+    found = transept.compile(nn.LayerNorm(16), X, config=TINY).explain()
+    assert (found["linears_total"], found["macs_share"], found["fallback"]) == (0, 0.0, [])
+    assert [region["macs"] for region in found["regions"]] == [0]
+
+
 def test_a_layer_alone_is_the_whole_model():
     found = transept.compile(nn.Linear(16, 8), X, config=TINY).explain()
     assert (found["linears_total"], found["linears_on"], found["macs_share"]) == (1, 1, 1.0)
@@ -134,7 +195,7 @@ class Attending(nn.Module):
     [
         (
             lambda scores, v: torch.softmax(5 * torch.tanh(scores / 5), -1) @ v,
-            "its scores are no product that is only scaled and masked",
+            SCORES,
         ),
         (lambda scores, v: torch.softmax(scores, -2) @ v, "its softmax is not over the keys"),
         (

@@ -56,7 +56,8 @@ def test_elements_are_followed(name):
 )
 def test_factors_are_followed(function, factor):
     found = view(function, n=torch.tensor(0.5))
-    assert (found.value.name, found.factor) == ("inputs_0", factor)
+    assert (found.value.name, found.width, found.factor) == ("inputs_0", 4, factor)
+    assert found.codes.flatten().tolist() == list(range(found.codes.numel()))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,11 @@ def test_what_is_computed_is_a_value_of_its_own(function, name):
     assert found.value.name.startswith(name.rstrip("_1"))
     assert (found.width, found.factor) == (4, 1.0)
     assert found.codes.flatten().tolist() == list(range(24))
+
+
+def test_one_number_is_a_row_of_one_element():
+    found = view(lambda x: x.sum().reshape(1, 1).expand(2, 1))
+    assert (found.value.name, found.width, found.codes.tolist()) == ("sum_1", 1, [[0], [0]])
 
 
 def test_what_is_no_real_number_has_no_view():
