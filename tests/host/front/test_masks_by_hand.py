@@ -17,6 +17,8 @@ INF = torch.inf
     [
         ([0.0, MASKED, -INF], "add", True),
         ([0.0, MASKED + 1], "add", False),
+        ([0.0, -1e4], "add", True),
+        ([0.0, -9999.0], "add", False),
         ([1.0, -INF], "add", False),
         ([True, False], "add", False),
         ([True, False], "keep", True),
@@ -58,6 +60,7 @@ def kept(t, s, before, after):
     [
         (4, 4, 3, 3, Dense()),
         (4, 4, 3, 2, Window(3, 2)),
+        (4, 4, 3, 1, Window(3, 1)),
         (4, 4, 2, 3, Window(2, 3)),
         (4, 4, 3, 0, Causal()),
         (4, 4, 2, 0, Window(2, 0)),
@@ -77,7 +80,8 @@ def test_the_filter_of_a_band(t, s, before, after, expected):
 
 def test_an_attention_without_masks():
     assert describe(one_head(3, 3), {}) == Dense()
-    assert describe(one_head(3, 3, causal=True), {}) == Causal()
+    for t, s in ((3, 3), (2, 6), (6, 2)):
+        assert describe(one_head(t, s, causal=True), {}) == Causal()
     assert key_lengths(one_head(2, 3, batch=2), []) == [3, 3]
 
 
@@ -119,10 +123,13 @@ def test_heads_of_one_sequence_have_one_mask():
             key_lengths(match, [wrong])
 
 
-def test_two_heads_of_one_sequence_have_one_mask():
-    match = one_head(2, 2, "keep", leading=(2,), slices=torch.tensor([0, 0]))
-    assert describe(match, {0: torch.ones(2, 2, 2, dtype=torch.bool)}) == Dense()
-    assert describe(match, {0: torch.stack([kept(2, 2, 1, 1), kept(2, 2, 1, 0)])}) is None
+@pytest.mark.parametrize("leading", [(2,), (1, 2), (1, 1, 2)])
+def test_two_heads_of_one_sequence_have_one_mask(leading):
+    match = one_head(2, 2, "keep", leading=leading, slices=torch.tensor([0, 0]))
+    same = torch.ones(*leading, 2, 2, dtype=torch.bool)
+    other = torch.stack([kept(2, 2, 1, 1), kept(2, 2, 1, 0)]).reshape(*leading, 2, 2)
+    assert describe(match, {0: same}) == Dense()
+    assert describe(match, {0: other}) is None
 
 
 def test_rows_behind_a_sequence_may_see_nothing_if_they_are_its_keys():
