@@ -101,6 +101,32 @@ def test_a_layer_with_its_norms_in_front():
     ]
 
 
+def shown(m, x):
+    """A packed projection that torch reads, too, before the attention does."""
+    y = m.a(x)
+    read = y.sin()
+    return read, functional.scaled_dot_product_attention(*heads(y, y, y))
+
+
+def late(m, x):
+    """A sum of what is behind the accelerator and torch in one way, and in another one."""
+    y = m.a(x).relu()
+    context = functional.scaled_dot_product_attention(*heads(y, y, y)).transpose(1, 2).flatten(2)
+    return context + m.b(m.c(x).cumsum(1))
+
+
+def late_mask(m, x):
+    mask = torch.where(m.a(x)[:, None, :, :3] > 100, 0.0, -torch.inf).triu(1)
+    context = functional.scaled_dot_product_attention(*heads(m.c(x), m.c(x), m.c(x)), mask)
+    return context.transpose(1, 2).flatten(2) + m.b(m.a(x).cumsum(1))
+
+
+SECOND = [
+    "model#2: attention.query, attention.key, attention.value, b.input -> model.sum",
+    "attention.query, attention.key, attention.value -> attention",
+    *("b.input -> b", "b, attention -> model.sum"),
+]
+
 #: What a model computes, and its regions.
 MODELS = {
     "torch between": (
@@ -168,6 +194,31 @@ MODELS = {
             ],
         ],
     ),
+    "a projection that is shown": (
+        shown,
+        [
+            [
+                "model: a.input -> a, attention",
+                "a.input -> a",
+                *(f"a.input -> attention.{role}" for role in ("query", "key", "value")),
+                "attention.query, attention.key, attention.value -> attention",
+            ]
+        ],
+    ),
+    "behind torch in two ways": (
+        late,
+        [["model: a.input -> a, c", "a.input -> a", "a.input -> c"], SECOND],
+    ),
+    "behind a mask and torch": (
+        late_mask,
+        [
+            [
+                "model: a.input -> a, c, c#2, c#3, a#2",
+                *(f"a.input -> {name}" for name in ("a", "c", "c#2", "c#3", "a#2")),
+            ],
+            SECOND,
+        ],
+    ),
     "regions of one name": (
         lambda m, x: m.c(m.b(m.b(m.a(x)).cumsum(1))),
         [
@@ -195,6 +246,17 @@ def test_a_mask_that_is_computed_comes_first():
         "model: a.input -> a, b, b#2, c",
         "attention: attention.query, attention.key, attention.value -> attention",
     ]
+
+
+def test_a_region_is_named_by_the_beginning_that_its_operators_have_in_common():
+    def layers():
+        return nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+
+    assert told(nn.Sequential(layers()))[0][0] == "0: 0.0.input -> 0.1"
+    first = nn.Sequential(nn.Linear(8, 8))
+    assert told(nn.Sequential(first, nn.Sequential(nn.Linear(8, 8))))[0][0] == (
+        "model: 0.0.input -> 1.0"
+    )
 
 
 def test_a_region_ends_before_a_cut():

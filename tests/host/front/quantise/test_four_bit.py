@@ -40,6 +40,22 @@ def test_what_has_more_levels_has_none():
     assert levels(on_levels(codes=17)) is None
 
 
+@pytest.mark.parametrize(("off", "found"), [(0.0009, True), (-0.0009, True), (0.0015, False)])
+def test_a_weight_may_be_a_thousandth_of_the_largest_off(off, found):
+    weight = torch.arange(GROUP)[None] % 16 / 15
+    weight[0, 7] += off
+    assert (levels(weight) is not None) is found
+
+
+def test_levels_are_as_far_apart_as_they_can_be():
+    """Of 2, 3, 5 and 16 of them; 15 is what codes reach at most."""
+    counts = torch.tensor([2, 3, 5, 16])
+    found = levels((torch.arange(GROUP) % counts[:, None]).float())
+    assert found.codes.max(1).tolist() == [15, 14, 12, 15]
+    assert found.step[:, 0] == pytest.approx([1 / 15, 1 / 7, 1 / 3, 1])
+    assert found.least.tolist() == [[0]] * 4
+
+
 def test_a_layer_keeps_its_levels():
     weight = on_levels(n=7)
     op = linear(weight.tolist(), [0.0] * 7, outputs=("y",))
@@ -73,4 +89,5 @@ def test_levels_keep_with_one_scale_in_a_group():
     scale = np.repeat([0.5, 3.0], GROUP)
     assert found.keep(scale)
     scale[40] *= 2
-    assert not found.keep(scale)
+    for factor in (1, 1e-10):
+        assert not found.keep(scale * factor)
