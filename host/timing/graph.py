@@ -112,14 +112,11 @@ def build_graph(netlist: Netlist) -> Graph:
                 continue
             at = drivers[net]
             wired = not is_dedicated((cells[at[0]].kind, at[1]), (cell.kind, pin), fanout[net])
-            found = False
             for out, ns in inner.through(pin):
                 edges.append(_Edge(number[net], number[out], ns, wired))
-                found = True
             if (setup := inner.capture(pin)) is not None:
                 ends.append((number[net], setup, wired, index, pin))
-                found = True
-            if not (found or inner.leads_nowhere(pin)):
+            elif not inner.leads_on(pin):
                 raise ValueError(f"input {pin} of {cell.kind} {cell.name} has no delay")
     return _arrange(cells, drivers, fanout, launches, edges, ends)
 
@@ -201,8 +198,8 @@ class _Inner:
     def is_ignored(self, pin: str) -> bool:
         return _port(pin) in self._arcs.ignored
 
-    def leads_nowhere(self, pin: str) -> bool:
-        """Whether it is known, and the outputs that it leads to drive nothing."""
+    def leads_on(self, pin: str) -> bool:
+        """Whether it leads to outputs, even if they drive nothing."""
         return pin in self._through or _port(pin) in self._through
 
 

@@ -78,7 +78,7 @@ class Timing:
             return None
         times = _times(graph, self.wires, self.arrival, first, last)
         best = int(times.argmax())
-        if times[best] < self.arrival[net] or times[best] == -np.inf:
+        if times[best] < self.arrival[net]:
             return None
         return int(graph.edge_source[first + best])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transept.host.timing.delays import CORNERS, DELAYS, cell_arcs, is_dedicated
+from transept.host.timing.delays import CORNERS, DELAYS, Arcs, cell_arcs, is_dedicated
 
 REGISTERS = ("AREG", "BREG", "CREG", "DREG", "ADREG", "MREG", "PREG")
 
@@ -70,11 +70,75 @@ def test_a_carry_chain_by_value():
     assert ("S[1]", "CO[0]") not in through
 
 
-def test_a_flip_flop_and_a_lut():
-    flop = cell_arcs("FDSE", {})
-    assert flop.launch == {"Q": 0.303}
-    assert (flop.capture["D"], flop.capture["CE"], flop.capture["S"]) == (0, 0.109, 0.404)
-    assert cell_arcs("LUT2", {}).through == {("I0", "O"): 0.124, ("I1", "O"): 0.124}
+def arcs(launch=(), capture=(), through=(), ignored=()):
+    """Pins with one delay are told together."""
+    told = [{pin: ns for pins, ns in part for pin in pins.split()} for part in (launch, capture)]
+    ways = {(pin, out): ns for pins, out, ns in through for pin in pins.split()}
+    return Arcs(*told, ways, frozenset(ignored))
+
+
+FLOP = arcs([("Q", 0.303)], [("D", 0), ("CE", 0.109), ("R S CLR PRE", 0.404)], ignored={"C"})
+QUAD = arcs(
+    [("DOA DOB DOC DOD", 1.19)],
+    [("DIA DIB DIC DID", 0.461), ("ADDRD", 0.362), ("WE", 0.654)],
+    [(f"ADDR{port}", f"DO{port}", 0.124) for port in "ABCD"],
+    {"WCLK"},
+)
+SMALL = {
+    **dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE"), FLOP),
+    **dict.fromkeys(("RAM32M", "RAM64M"), QUAD),
+    "LUT1": arcs(through=[("I0", "O", 0.124)]),
+    "LUT6": arcs(through=[("I0 I1 I2 I3 I4 I5", "O", 0.124)]),
+    "INV": arcs(through=[("I", "O", 0.124)]),
+    **dict.fromkeys(("BUFG", "IBUF", "OBUF"), arcs(through=[("I", "O", 0)])),
+    "MUXF7": arcs(through=[("I0 I1", "O", 0.223), ("S", "O", 0.296)]),
+    "MUXF8": arcs(through=[("I0 I1", "O", 0.104), ("S", "O", 0.273)]),
+    "SRL16E": arcs(
+        [("Q", 1.472)], [("D", 0.173), ("CE", 0.638)], [("A0 A1 A2 A3", "Q", 0.124)], {"CLK"}
+    ),
+    "SRLC32E": arcs(
+        [("Q Q31", 1.472)], [("D", 0.173), ("CE", 0.638)], [("A", "Q", 0.124)], {"CLK"}
+    ),
+    "RAM32X1D": arcs(
+        [("SPO DPO", 1.19)],
+        [("D", 0.461), ("A A0 A1 A2 A3 A4", 0.362), ("WE", 0.654)],
+        [
+            ("A A0 A1 A2 A3 A4", "SPO", 0.124),
+            ("DPRA DPRA0 DPRA1 DPRA2 DPRA3 DPRA4", "DPO", 0.124),
+        ],
+        {"WCLK"},
+    ),
+    "RAM32X1S": arcs(
+        [("O", 1.19)],
+        [("D", 0.461), ("A A0 A1 A2 A3 A4", 0.362), ("WE", 0.654)],
+        [("A A0 A1 A2 A3 A4", "O", 0.124)],
+        {"WCLK"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_all_that_a_cell_of_a_slice_has(kind):
+    assert cell_arcs(kind, {}) == SMALL[kind]
+
+
+@pytest.mark.parametrize("inputs", range(1, 7))
+def test_a_lut_has_its_inputs(inputs):
+    assert set(cell_arcs(f"LUT{inputs}", {}).through) == {(f"I{n}", "O") for n in range(inputs)}
+
+
+@pytest.mark.parametrize("kind", ["RAMB18E1", "RAMB36E1"])
+def test_all_that_a_block_memory_has(kind):
+    assert cell_arcs(kind, {"DOA_REG": "0", "DOB_REG": "1"}) == arcs(
+        [("DOADO DOPADOP", 2.454), ("DOBDO DOPBDOP", 0.882)],
+        [
+            ("ADDRARDADDR ADDRBWRADDR ENARDEN ENBWREN", 0.566),
+            ("WEA WEBWE", 0.532),
+            ("DIADI DIBDI DIPADIP DIPBDIP", 0.737),
+            ("REGCEAREGCE REGCEB RSTREGARSTREG RSTREGB RSTRAMARSTRAM RSTRAMB", 0.36),
+        ],
+        ignored={"CLKARDCLK", "CLKBWRCLK"},
+    )
 
 
 @pytest.mark.parametrize(("register", "ns"), [("0", 2.454), ("1", 0.882)])
@@ -109,12 +173,66 @@ def test_a_single_lut_memory_has_the_address_pins_of_its_depth(depth):
     assert set(cell_arcs(f"RAM{depth}X1S", {}).through) == expected
 
 
-def test_a_multiplier_without_registers_is_logic():
-    arcs = dsp()
-    assert not arcs.launch
-    assert arcs.through["A", "P"] == 3.841
-    assert arcs.through["B", "PCOUT"] == 3.851
-    assert arcs.through["PCIN", "PCOUT"] == 1.713
+#: Ways to P, to PCOUT, and to the register P, of inputs that reach the adder alone.
+ADDER = {
+    "C": (1.820, 2.016, 1.701),
+    "PCIN": (1.518, 1.713, 1.400),
+    "CARRYIN": (1.416, 1.613, 1.298),
+    "OPMODE": (2.326, 2.522, 2.209),
+    "ALUMODE": (2.098, 2.292, 1.978),
+}
+#: The same of factors: with a pre-adder, without, and without a multiplier.
+FACTORS = {
+    ("TRUE", "MULTIPLY"): {
+        "A": (5.201, 5.396, 5.081),
+        "B": (3.656, 3.851, 3.536),
+        "D": (5.070, 5.046, 4.951),
+    },
+    ("FALSE", "MULTIPLY"): {"A": (3.841, 4.036, 3.722), "B": (3.656, 3.851, 3.536)},
+    ("FALSE", "NONE"): {"A": (2.077, 2.271, 1.958), "B": (2.057, 2.252, 1.938)},
+}
+CONTROL = {
+    **{"CEA1": 0.497, "CEA2": 0.497, "CEB1": 0.514, "CEB2": 0.514, "CEC": 0.414},
+    **{"CED": 0.513, "CEAD": 0.426, "CEM": 0.266, "CEP": 0.524},
+    **{"RSTA": 0.507, "RSTB": 0.543, "RSTC": 0.084, "RSTD": 0.589, "RSTM": 0.270, "RSTP": 0.347},
+}
+UNTIMED = {"ACIN", "BCIN", "CARRYCASCIN", "MULTSIGNIN", "INMODE", "CARRYINSEL", "CLK"}
+
+
+@pytest.mark.parametrize(("adder", "mult"), FACTORS)
+def test_a_multiplier_without_registers_is_logic(adder, mult):
+    """With a register behind it, all ends there."""
+    ways = FACTORS[adder, mult] | ADDER
+    through = {
+        (port, out): ns
+        for port, (*of, _) in ways.items()
+        for out, ns in zip(("P", "PCOUT"), of, strict=True)
+    }
+    assert dsp(adder=adder, mult=mult) == Arcs({}, CONTROL, through, frozenset(UNTIMED))
+    setup = {port: ns for port, (*_, ns) in ways.items()}
+    launch = {"P": 0.434, "PCOUT": 0.478}
+    found = dsp("PREG", adder=adder, mult=mult)
+    assert found == Arcs(launch, CONTROL | setup, {}, frozenset(UNTIMED))
+
+
+@pytest.mark.parametrize(
+    ("on", "adder", "mult", "setup"),
+    [
+        (("MREG",), "TRUE", "MULTIPLY", {"A": 3.288, "B": 1.743, "D": 3.158}),
+        (("MREG",), "FALSE", "MULTIPLY", {"A": 1.928, "B": 1.743}),
+        (("MREG",), "FALSE", "NONE", {}),
+        (("ADREG",), "TRUE", "MULTIPLY", {"A": 1.756, "D": 1.626}),
+        (("ADREG", "MREG"), "TRUE", "MULTIPLY", {"A": 1.756, "B": 1.743, "D": 1.626}),
+        (("ADREG",), "FALSE", "MULTIPLY", {}),
+        (("AREG", "BREG", "CREG", "DREG"), "TRUE", "MULTIPLY",
+         {"A": 0.362, "B": 0.450, "C": 0.233, "D": 0.413}),
+    ],
+)  # fmt: skip
+def test_which_inputs_end_in_a_multiplier(on, adder, mult, setup):
+    found = dsp(*on, adder=adder, mult=mult)
+    assert found.capture == CONTROL | setup
+    ways = FACTORS[adder, mult] | ADDER
+    assert {port for port, _ in found.through} == ways.keys() - setup.keys()
 
 
 @pytest.mark.parametrize(
@@ -127,6 +245,12 @@ def test_a_multiplier_without_registers_is_logic():
         (("DREG",), "TRUE", 5.32, 5.515),
         (("ADREG", "DREG", "BREG"), "TRUE", 3.813, 4.008),
         (("CREG",), "FALSE", 2.291, 2.488),
+        (("CREG", "MREG"), "FALSE", 2.305, 2.5),
+        (("CREG", "PREG"), "FALSE", 0.434, 0.478),
+        (("ADREG",), "TRUE", 3.684, 3.879),
+        (("ADREG", "AREG"), "TRUE", 3.684, 3.879),
+        (("ADREG", "MREG"), "TRUE", 2.305, 2.5),
+        (("BREG",), "FALSE", 3.813, 4.008),
     ],
 )
 def test_the_last_register_of_a_multiplier_counts(on, adder, p, pcout):
@@ -161,6 +285,8 @@ def test_an_adder_alone_has_no_multiplier():
     assert dsp("PREG", mult="NONE").capture["A"] == 1.958
     assert dsp("MREG", "PREG", mult="NONE").capture["A"] == 1.958
     assert dsp("AREG", mult="NONE").launch == {"P": 2.215, "PCOUT": 2.411}
+    assert dsp("BREG", "MREG", mult="NONE").launch == {"P": 2.191, "PCOUT": 2.387}
+    assert dsp("MREG", mult="NONE").launch == {}
 
 
 def test_unknown_cells_are_named():

@@ -1,5 +1,6 @@
 """The report: longest paths by block, and what a synthesised block comes to."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from transept.golden.config import PYNQ_Z2, TINY, preset
 from transept.host import yosys
 from transept.host.timing import mapped
+from transept.host.timing import report as reports
 from transept.host.timing.netlist import Cell, Netlist
 from transept.host.timing.report import estimate, timing_report
 from transept.sim import tools
@@ -96,6 +98,18 @@ def test_registers_beside_a_path_are_told():
     assert [step["beside"] for step in path["steps"]] == [[], [], ["act rtl/memory/bank.py:5"]]
 
 
+def test_two_places_beside_a_cell_are_told():
+    """Each once, and those alone that are known."""
+    at = {name: number for number, name in enumerate("wxyz", 20)}
+    pins = {"I0": (2,), "O": (3,)} | {f"I{n}": (net,) for n, net in enumerate((21, 20, 23, 22), 1)}
+    joined = Cell("m", "LUT5", {}, pins, frozenset({"O"}))
+    places = {"w": (ACT, "a.py:1"), "x": (ACT, "a.py:1"), "y": ((), "rtl/b.py:2"), "z": (ACT, "")}
+    beside = [flop(name, None, at[name], *place) for name, place in places.items()]
+    cells = (*CELLS[:2], joined, *CELLS[3:], *beside)
+    (path, *_) = timing_report(Netlist(cells, {}, {}), 10, 1)["paths"]
+    assert path["steps"][2]["beside"] == ["act a.py:1", "b rtl/b.py:2"]
+
+
 def test_only_so_many_paths_are_told():
     assert len(timing_report(Netlist(CELLS, {}, {}), 10, paths=1)["paths"]) == 1
 
@@ -105,6 +119,24 @@ def test_the_method_names_every_delay(report):
     assert method["cells"]["lut"] == {"ns": 0.124, "source": "prjxray-db zynq7/timings/CLBLL_L.sdf"}
     assert method["nets_ns"]["nominal"] == "0.62 + 0.17 * log2(fan-out)"
     assert len(method["assumptions"]) == 5
+
+
+def test_what_is_estimated(monkeypatch):
+    """The configuration at its clock, and by which commands it was synthesised."""
+    asked = []
+    mapped_as = Netlist(CELLS, {}, {})
+    monkeypatch.setattr(
+        reports, "map_accelerator", lambda config: asked.append(config) or mapped_as
+    )
+    monkeypatch.setattr(reports.tools, "package_versions", lambda needed: f"{len(needed)} packages")
+    found = estimate(TINY, 1)
+    assert asked == [TINY]
+    assert (found["config"], found["period_ns"]) == ("tiny", 1000 / TINY.clock_mhz)
+    assert len(found["paths"]) == 1
+    commands = "; ".join(yosys.SYNTHESISE_XC7.splitlines())
+    packages = len(yosys.synthesiser())
+    assert found["method"]["synthesis"] == f"{commands}, {packages} packages"
+    assert inspect.signature(estimate).parameters["paths"].default == 20
 
 
 def test_what_lost_its_place_has_that_of_what_it_drives():
@@ -118,6 +150,35 @@ def test_a_cell_without_a_scope_is_in_the_block_of_its_file():
     source = "rtl/gemm/array.py:189"
     netlist = Netlist((flop("a", None, 1, (), source), flop("b", 1, 2, (), source)), {}, {})
     assert timing_report(netlist, 10, 1)["paths"][0]["block"] == "gemm.array"
+
+
+@pytest.mark.parametrize(
+    ("scope", "source", "block", "place"),
+    [
+        (("core",), "rtl/top.py:3", "top", "top rtl/top.py:3"),
+        (("core", "act"), "", "act", "act"),
+        (("link", "uart", "queue"), "", "link.uart", "link.uart.queue"),
+        ((), "rtl/top.py:3", "top", "top rtl/top.py:3"),
+        ((), "rtl/act/bank/page.py:3", "act.bank", "act.bank.page rtl/act/bank/page.py:3"),
+        ((), "amaranth/lib/fifo.py:3", "fifo", "fifo amaranth/lib/fifo.py:3"),
+        ((), "", "logic", "logic"),
+    ],
+)
+def test_where_a_cell_is(scope, source, block, place):
+    cells = flop("a", None, 1, scope, source), flop("b", 1, 2, scope, source)
+    (path,) = timing_report(Netlist(cells, {}, {}), 10, 5)["paths"]
+    assert (path["block"], path["from"], path["to"]) == (block, place, f"{place} D")
+    assert path["steps"][0]["at"] == (place if scope or source else "")
+
+
+def test_ports_are_a_block_of_their_own():
+    netlist = Netlist((lut("l", 1, 2), flop("a", 1, 3, ACT)), {"go": (1,)}, {"done": (2,)})
+    found = timing_report(netlist, 10, 5)["paths"]
+    assert [(path["block"], path["from"], path["to"]) for path in found] == [
+        ("ports", "go", "done done"),
+        ("ports -> act", "go", "act D"),
+    ]
+    assert found[0]["ns"] == pytest.approx(0.62 + 0.17 + 0.124 + 0.62, abs=0.01)
 
 
 def test_without_a_path_there_is_no_clock():
@@ -153,6 +214,11 @@ def test_a_counter_is_as_fast_as_its_carry_chain(monkeypatch, tmp_path):
     again = mapped.map_verilog(text, "counter", label="counter")
     assert again == netlist
     assert [path.name for path in tmp_path.iterdir()] == ["mapped"]
+    kept = [path.name for path in (tmp_path / "mapped").rglob("*") if path.suffix == ".gz"]
+    assert kept == ["netlist.json.gz"]
+    assert not list((tmp_path / "mapped").rglob("*.v"))
+    assert not any("INIT" in cell.parameters for cell in netlist.cells)
+    assert any(cell.parameters for cell in netlist.cells)
 
 
 def test_what_a_simulation_watches_is_no_path(monkeypatch):

@@ -149,6 +149,54 @@ def test_worse_nets_make_longer_paths():
     assert found == pytest.approx([0.723, 0.923, 1.153])
 
 
+def test_a_graph_by_value():
+    """Nets by who drives them first: cells, then ports; edges by level, then by what they reach."""
+    graph = build_graph(
+        netlist(
+            flop("a", 4, 1, CE=5),
+            make("LUT3", "l", I0=1, I1=5, I2=None, O=2),
+            make("LUT2", "m", I0=2, I1=1, O=3),
+            make("LUT1", "n", I0=2, O=4),
+            inputs=(5,),
+            outputs=(3,),
+        )
+    )
+    assert [cell.name for cell in graph.cells] == ["a", "l", "m", "n", "i5", "o3"]
+    found = {
+        name: value.tolist() for name, value in vars(graph).items() if hasattr(value, "tolist")
+    }
+    assert found == {
+        "driver": [0, 1, 2, 3, 4],  # of the nets 1, 2, 3, 4, 5
+        "fanout": [2, 2, 1, 1, 2],
+        **{"launch_net": [0, 4], "launch_ns": [0.303, 0.0], "launch_cell": [0, 4]},
+        **{"edge_source": [0, 4, 1, 0, 1], "edge_sink": [1, 1, 2, 2, 3]},
+        **{"edge_ns": [0.124] * 5, "edge_wired": [1] * 5},
+        **{"edge_first": [0, 0, 2, 4, 0], "edge_count": [0, 2, 2, 1, 0]},
+        **{"end_net": [3, 4, 2], "end_ns": [0, 0.109, 0], "end_wired": [0, 1, 1]},
+        "end_cell": [0, 0, 5],
+    }
+    assert graph.levels == ((0, 2), (2, 5))
+    assert graph.end_pin == ("D", "CE", "o3")
+
+
+def test_inputs_of_outputs_that_drive_nothing_are_no_ends():
+    """By the name of a port, or of one of its bits."""
+    carry = make("CARRY4", "c", "O", DI=(None, None, None, 1), O=(2, None, None, None))
+    memory = make("RAM32M", "m", "DOA", WCLK=CLOCK, ADDRB=(1, 3), DOA=(4, 5))
+    graph = build_graph(netlist(carry, memory, inputs=(1, 3)))
+    assert (graph.end_pin, graph.edge_source.size) == ((), 0)
+
+
+def test_the_delays_of_a_cell_are_those_of_its_parameters():
+    def memory(name, register, address, data):
+        told = {"DOA_REG": register, "DOB_REG": "0"}
+        return make("RAMB18E1", name, "DOADO", told, ADDRARDADDR=address, DOADO=data)
+
+    cells = [memory("r", "1", None, 1), memory("s", "0", None, 2)]
+    assert longest(*cells, flop("b", 1, 3)) == pytest.approx(0.882 + 1)
+    assert longest(*cells, flop("b", 2, 3)) == pytest.approx(2.454 + 1)
+
+
 def test_circular_logic_is_named():
     cells = [make("LUT2", "l", I0=1, I1=3, O=2), make("LUT1", "m", I0=2, O=3)]
     with pytest.raises(ValueError, match=r"circular logic through (l|m)"):
