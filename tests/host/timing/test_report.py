@@ -218,14 +218,37 @@ def test_a_counter_is_as_fast_as_its_carry_chain(monkeypatch, tmp_path):
     assert kept == ["netlist.json.gz"]
     assert not list((tmp_path / "mapped").rglob("*.v"))
     assert not any("INIT" in cell.parameters for cell in netlist.cells)
-    assert any(cell.parameters for cell in netlist.cells)
+
+
+def test_what_timing_does_not_look_at_is_not_kept():
+    """Contents of memories and tables, which are most of a netlist, and other modules."""
+    parameters = {"AREG": "1", "INIT": "01", "INITP_00": "10", "INIT_FILE": "x", "WRITE_INIT": "1"}
+    found = {"ports": {"a": 1}, "netnames": {}, "cells": {"c": {"parameters": parameters}}}
+    assert mapped._slim({"modules": {"top": found, "LUT2": {}}}, "top") == {
+        "modules": {
+            "top": {
+                "ports": {"a": 1},
+                "cells": {"c": {"parameters": {"AREG": "1", "WRITE_INIT": "1"}}},
+            }
+        }
+    }
 
 
 def test_what_a_simulation_watches_is_no_path(monkeypatch):
     seen = Netlist(CELLS, {}, {"activity": (3,), "irq": (4,)})
-    monkeypatch.setattr(mapped, "map_verilog", lambda text, top, *, label: seen)
-    monkeypatch.setattr(mapped, "accelerator_verilog", lambda config, *, places: "")
-    assert mapped.map_accelerator(TINY).outputs == {"irq": (4,)}
+    asked = []
+    monkeypatch.setattr(mapped.tools, "require", lambda needed: asked.append(len(needed)))
+    monkeypatch.setattr(
+        mapped, "map_verilog", lambda *told, label: asked.append((*told, label)) or seen
+    )
+    monkeypatch.setattr(mapped, "accelerator_verilog", lambda config, *, places: places and "text")
+    kept = iter([None, "kept"])
+    monkeypatch.setattr(mapped, "find_verilog", lambda config, *, places: places and next(kept))
+    for _ in range(2):
+        assert mapped.map_accelerator(TINY).outputs == {"irq": (4,)}
+    mapping = ("text", mapped.TOP, "tiny")
+    tools_needed = len(tools.ELABORATION) + len(yosys.synthesiser())
+    assert asked == [tools_needed, mapping, mapping]  # what is kept needs no tools
 
 
 def test_the_native_synthesiser_is_taken_if_it_is_there(monkeypatch, tmp_path):
