@@ -81,6 +81,17 @@ def test_rows_are_shown_and_written(transept_command, stand_in, tables, name):
     assert written() == [{"ms": 3}]
 
 
+def test_hls(transept_command, stand_in, tables):
+    found = {"config": "it", "rows": [{"block": "a"}, {"block": "b"}], "product": {"bytes": 3}}
+    stand_in(f"{BENCH}.hls.bench_hls", found)
+    assert transept_command("bench", "hls", "--json", "x")[0] == 0
+    assert tables == [
+        ("bench hls, it", found["rows"]),
+        ("a product that avoids communication", [{"bytes": 3}]),
+    ]
+    assert written() == found
+
+
 def test_gpu_needs_its_packages_and_says_what_it_does(transept_command, stand_in, tables):
     def bench(say):
         say("linear 1x2x3")

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from boards import alone, board_of, served
@@ -110,6 +111,66 @@ def test_an_overlay_of_another_board_is_refused(transept_command, tiny, tmp_path
     code, _, lines = transept_command("deploy", "x:y", "-o", "out", "--overlay", "overlay")
     assert code == 1
     assert lines[0].endswith(".bit is for other, not for pynq_z2")
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens", "told", "what"),
+    [
+        ("m", None, {"tokens": 16, "texts": deploy.SENTENCES}, "the first sentences"),
+        ("m", 9, {"tokens": 9, "texts": deploy.SENTENCES}, "the first sentences"),
+        ("m:f", 9, {"tokens": None, "texts": ()}, "the example"),
+    ],
+)
+def test_a_model_is_tested_with_what_it_computes(stand_in, model, tokens, told, what):
+    runs = []
+    program = SimpleNamespace(
+        last=SimpleNamespace(parts=("part",)), run=lambda *x, device: runs.append((x, device))
+    )
+    calls = stand_in(
+        "transept.host.cli.deploy.prepare", SimpleNamespace(program=program, inputs=("x", "y"))
+    )
+    assert deploy._program(model, TINY, tokens) == (program, ["part"], what)
+    assert calls == [("prepare", model, TINY, {"batch": None} | told)]
+    assert runs == [(("x", "y"), "cpu")]
+
+
+def test_only_where_a_board_listens_is_it_reachable(stand_in):
+    closed = []
+    calls = stand_in(
+        "transept.host.cli.deploy.socket.create_connection",
+        SimpleNamespace(close=lambda: closed.append(True)),
+    )
+    deploy.check_reachable("unix:/nowhere", 5)
+    assert calls == []
+    deploy.check_reachable("board", 5)
+    assert calls == [("create_connection", ("board", 5), 10)]
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(("tested", "more"), [(True, []), (False, ["--no-self-test"])])
+def test_steps_on_a_board_are_shown_as_they_end(stand_in, capsys, tested, more):
+    steps = [
+        {"step": "files", "error": "", "cycles": 0},
+        {"step": "one tile", "error": "", "cycles": 12345},
+        {"step": "one layer", "error": "wrong", "cycles": 3},
+    ]
+    calls = stand_in("transept.host.cli.deploy._lines", lambda command: iter(steps))
+    assert deploy._deployed("python", Path("p"), "board", tested) == steps
+    assert calls == [("_lines", ["python", "p/transept.zip", "p", "--host", "board", *more])]
+    assert capsys.readouterr().out.splitlines() == [
+        "files: right", "one tile: right, 12,345 cycles", "one layer: failed",
+    ]  # fmt: skip
+
+
+def test_a_client_imports_from_its_package_alone(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    monkeypatch.setenv("TRANSEPT_DEBUG", "0")
+    code = """import json, os, sys
+print("warning", file=sys.stderr)
+names = [name for name in ("PYTHONPATH", "TRANSEPT_DEBUG") if name in os.environ]
+print(json.dumps({"step": names, "error": ""}))"""
+    found = list(deploy._lines([sys.executable, "-c", code]))
+    assert found == [{"step": ["TRANSEPT_DEBUG"], "error": ""}]
 
 
 @pytest.mark.parametrize("status", [1, 7])

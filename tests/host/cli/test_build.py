@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shlex
+import threading
+from pathlib import Path
 
 import pytest
 import vivado as stand_in_vivado
@@ -17,6 +19,7 @@ from transept.bitstreams.overlay import find_overlay
 from transept.golden.config import TINY
 from transept.host.cli import build as command
 from transept.host.flows import catalogue, ecp5, vivado
+from transept.host.flows.base import Built, FlowError
 
 pytest.importorskip("tkinter", reason="Python without Tcl")
 
@@ -112,8 +115,11 @@ def test_with_vivado_there_is_an_overlay(small, installed, transept_command):
 
 def test_what_it_does_is_shown(small, installed):
     installed()
-    told = []
+    told, before = [], set(threading.enumerate())
     vivado.build(BOARD, small / "out", 60.0, told.append)
+    for thread in set(threading.enumerate()) - before:  # what stops a Vivado that hangs
+        thread.join(5)
+        assert not thread.is_alive()
     assert told[:4] == [
         "elaborating tiny", "Vivado: packaging the core", "Vivado: block design",
         "Vivado: synthesis",
@@ -137,6 +143,36 @@ def test_what_goes_wrong_is_told(behaviour, message, small, installed, transept_
     assert message in lines[0]
     assert len(lines) == 1
     assert result(small)["bitstream"] is None
+
+
+def test_an_overlay_of_another_configuration_is_refused(small, installed):
+    installed()
+    built = vivado.build(BOARD, small / "out", 60.0, lambda text: None)
+    other = dataclasses.replace(BOARD, config=TINY.replace(name="other", max_rows=32))
+    with pytest.raises(FlowError, match=r"is no overlay: \S+\.bit is of another configuration"):
+        vivado._with_overlay(built, other, small / "out")
+
+
+@pytest.mark.parametrize(("options", "seconds"), [("", 6 * 3600), ("--limit 0.5", 30)])
+def test_a_flow_has_its_folder_and_its_time(
+    transept_command, monkeypatch, tmp_path, options, seconds
+):
+    asked = []
+
+    def flow(*told):
+        *rest, tell = told
+        asked.append(rest)
+        tell("routing")
+        return Built("it", 50, "tool 1", 51.25, 1234, 5, 6, 7.5, tmp_path / "it.bit", True)
+
+    monkeypatch.setattr(command, "FLOWS", {"pynq_z2": flow})
+    code, out, _ = transept_command("build", "-o", "out", *options.split(), "--json", "x")
+    assert code == 0
+    assert asked == [[Path("out"), seconds]]
+    assert "routing" in out
+    figures = "tool 1, 1,234 LUT, 5 FF, 6 DSP, 7.5 BRAM; 50 MHz, 51.25 by its timing"
+    assert out.endswith(f"\n{tmp_path}/it.bit\n{figures}\n")
+    assert json.loads(Path("x").read_text())["routed"] is True
 
 
 def test_without_timing_the_figures_are_told_all_the_same(small, installed, transept_command):

@@ -13,6 +13,7 @@ import pytest
 from transept.golden.config import PRESETS, TINY, preset
 from transept.golden.isa import INSTRUCTION_BYTES
 from transept.host.cli import cache, test
+from transept.host.cli.options import choose_config
 from transept.host.compiler.cut import Shape
 from transept.host.doctor import Check
 from transept.host.placement.costs import DeviceCosts
@@ -106,6 +107,15 @@ def test_calibrate(
     ]
     wanted = [["cpu", "rtl"], " ".join(["transept", *command])]
     assert json.loads(Path("x").read_text()) == wanted
+
+
+def test_times_at_a_clock_alone_are_kept_nowhere(transept_command, calibrated, tables):
+    calls, costs = calibrated
+    del costs["cpu"]
+    out = transept_command("calibrate", "--device", "rtl", "--clock", "2", "--config", "tiny")[1]
+    assert ("save_costs", {}, TINY) in calls
+    assert "kept in" not in out
+    assert [row["device"] for row in tables[0][1]] == ["rtl"]
 
 
 def test_what_was_compiled_is_counted(transept_command, stand_in, tmp_path):
@@ -220,13 +230,18 @@ def test_the_clock_is_shown_by_model_and_paths_by_block(transept_command, stand_
     calls = stand_in(f"{CLI}.timing.estimate", found)
     assert transept_command("timing", "--config", "tiny", "--paths", "5", "--json", "x")[0] == 0
     assert calls == [("estimate", preset("tiny"), 5)]
-    (model,) = tables[0][1]
-    assert model["longest_ns"] == 9.5
-    assert model["mhz"] == 1000 / 9.5
-    assert model["ends above 8 ns"] == 4
+    model = {"net model": "nominal", "longest_ns": 9.5, "mhz": 1000 / 9.5}
+    model |= {"nets_ns": nets["nominal"], "ends above 8 ns": 4}
+    assert tables[0] == ("tiny: estimate before place and route", [model])
     assert tables[1][1] == [{"ns": 9.5, "levels": 3, "fanout": 7, "from": "a", "to": "b"}]
     assert tables[2][1] == [step | {"beside": "b, c"}]
     assert json.loads(Path("x").read_text()) == found
+    del tables[:]
+    found["paths"] = []
+    options = ("--filters", "dense", "--blocks", "attention,norm")
+    assert transept_command("timing", "--config", "tiny", *options)[0] == 0
+    assert calls[1] == ("estimate", choose_config("tiny", None, None, *options[1::2]), 20)
+    assert [rows for _, rows in tables[1:]] == [[], []]
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,21 @@
 """What a device must compute to be believed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from graphs import post_norm, random_inputs
+from graphs import linear_alone, post_norm, random_inputs
 
 from transept.golden import isa
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.isa import Opcode, Window
+from transept.host.bench.product import gemm, reference
 from transept.host.compiler.cut import Shape
+from transept.host.compiler.segments import beginning
 from transept.host.deploy.cases import copy_case, load_cases, patterns, region_case, save_cases
+from transept.host.deploy.prepare import random_parts
 from transept.host.deploy.prepare import test_cases as cases_of
+from transept.host.runtime.driver import read_rows
 from transept.host.runtime.program import Program
 from transept.host.runtime.region import Region
 
@@ -23,7 +29,9 @@ def test_patterns_move_every_bit_alone():
     assert np.array_equal(patterns(21), patterns(24)[:21])
 
 
-@pytest.mark.parametrize(("config", "words"), [(TINY, 512), (PYNQ_Z2, 512)])
+@pytest.mark.parametrize(
+    ("config", "words"), [(TINY, 512), (PYNQ_Z2, 512), (TINY.replace(stat_words=96), 96)]
+)
 def test_a_copy_goes_through_the_stationary_scratchpad(config, words):
     case = copy_case(config)
     program = isa.decode_program(case.before[Window.PROGRAM].tobytes())
@@ -70,4 +78,57 @@ def test_regions_are_told_apart(regions, names):
     program = Program(TINY, [Region(name, graph, TINY) for name in regions])
     parts = [program.run_region(name, inputs, device="cpu") for name in regions]
     found = [case.name for case in cases_of(TINY, parts, "a model")]
-    assert found[3:] == names
+    assert found == ["memory, by the accelerator", "one tile", "one layer", *names]
+
+
+def test_without_an_attention_there_is_no_layer():
+    graph = linear_alone(1, 8, 8)
+    program = Program(TINY, [Region("it", graph, TINY)])
+    part = program.run_region("it", random_inputs(graph, 1, 5), device="cpu")
+    found = [case.name for case in cases_of(TINY, [part], "a model")]
+    assert found == ["memory, by the accelerator", "one tile", "a model"]
+
+
+def test_one_tile_is_a_product_and_one_layer_ends_before_the_second_attention():
+    graph = post_norm(2, 8, 2, [12, 12])
+    program = Program(TINY, [Region("it", graph, TINY)])
+    inputs = random_inputs(graph, 1, 5)
+    part = program.run_region("it", inputs, device="cpu")
+    _, tile, layer, whole = cases_of(TINY, [part], "a model")
+    rng = np.random.default_rng(1)
+    a, b = (rng.integers(-127, 128, (TINY.tile, TINY.tile), np.int8) for _ in range(2))
+    product = gemm(TINY, TINY.tile, b)
+    place = product.executable.tensors
+    before = tile.before[Window.IO].view(np.int8)
+    assert np.array_equal(read_rows(before, place["a"], 1)[0], a)
+    assert np.array_equal(read_rows(tile.after, place["c"], 1)[0], reference(a, b, product))
+    region = Region("first", beginning(graph, 1), TINY)
+    first = region_case("first", region, region.executable(Shape(1, {"rows": 5})), inputs)
+    for window, contents in first.before.items():
+        assert np.array_equal(layer.before[window], contents)
+    assert layer.before[Window.PROGRAM].size < whole.before[Window.PROGRAM].size
+
+
+def test_a_program_without_a_model_runs_on_random_inputs(monkeypatch):
+    """Of the first shape that a region was compiled for; four deviations fill the range."""
+
+    def lots(seed):
+        assert seed == 1
+        return SimpleNamespace(normal=lambda mean, deviation, size: mean + deviation * drawn)
+
+    graph = post_norm(1, 8, 2, [12])
+    regions = [Region(name, graph, TINY) for name in ("a", "b")]
+    for region in regions:
+        for shape in (Shape(2, {"rows": 5}), Shape(1, {"rows": 3})):
+            region.executable(shape)
+    drawn = np.linspace(-5, 5, 2 * 5 * 8).reshape(2, 5, 8)
+    (name,) = graph.inputs
+    limit = graph.values[name].limit
+    wanted = np.clip(np.rint(drawn * limit / 4), -limit, limit).astype(np.int16)
+    monkeypatch.setattr(np.random, "default_rng", lots)
+    parts = random_parts(Program(TINY, regions))
+    assert [part.region.name for part in parts] == ["a", "b"]
+    for part in parts:
+        assert part.result.device == "golden"
+        assert part.inputs[name].dtype == np.int16
+        assert np.array_equal(part.inputs[name], wanted)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ MEASURED = Path(__file__).parents[3] / "docs" / "measurements" / "ecp5_ulx3s_85f
 NETLIST = {
     "modules": {TOP: {"ports": {}, "cells": {}, "netnames": {"rx": {"bits": [2]}}}},
 }
+#: Files of which a later step may need some.
+LARGE = {"design.v", "design.json", "placed.json", "design.config", "design.bit"}
 #: As nextpnr writes it: what it was placed with, and more of no matter here.
 PLACED = {"modules": {"top": {"settings": {"router": "router1", "seed": "1"}}, "box": {}}}
 CLOCK = BOARD.config.clock_mhz
@@ -131,7 +134,9 @@ def test_what_became_of_a_board(flow, tmp_path):
 
 def test_reports_say_how_it_was_made(flow, tmp_path):
     made(tmp_path, placement=Placement(seed=3))
-    summary = json.loads((tmp_path / "out" / REPORTS / SUMMARY).read_text())
+    text = (tmp_path / "out" / REPORTS / SUMMARY).read_text()
+    summary = json.loads(text)
+    assert text == json.dumps(summary, indent=1) + "\n"
     assert summary["placement"] == {"seed": 3, "placer": "static", "router": "router2"}
     assert summary["bitstream_bytes"] == len(b"bits")
     assert "bitstream" not in summary  # where it lies is no matter of the design
@@ -180,6 +185,49 @@ def test_what_does_not_route_leaves_nothing(flow, monkeypatch, tmp_path):
     assert not found.value.built.routed
     assert not (tmp_path / "out").exists()
     assert 30 < limits[0] < 60.0  # what synthesis has left
+
+
+def test_what_is_built_is_kept_without_what_nobody_reads_again(flow, tmp_path):
+    made(tmp_path)
+    kept = {
+        folder.name: {path.name for path in folder.glob("*/*")}
+        for folder in (tmp_path / "cache").iterdir()
+    }
+    logs = {"pins.lpf", "place.log"}
+    assert {name: files & LARGE | files & logs for name, files in kept.items()} == {
+        "ecp5_netlist": {"design.v", "design.json"},
+        "ecp5_placed": {"placed.json"} | logs,
+        "ecp5": {"design.bit"} | logs,
+    }
+
+
+def test_a_tool_behind_its_time_has_none(monkeypatch, tmp_path):
+    limits = []
+    monkeypatch.setattr(ecp5.tools, "run", lambda command, **told: limits.append(told["limit_s"]))
+    for left in (-5.0, 9.0):
+        ecp5._run(["it"], tmp_path, time.monotonic() + left)
+    assert limits == [0.0, pytest.approx(9.0, abs=1)]
+
+
+def test_the_top_is_that_of_the_board(monkeypatch):
+    """At 50 MHz and 4,000,000 baud a bit has 12.5 cycles or so, of a PLL at the board's rate."""
+    made = []
+    monkeypatch.setattr(
+        "transept.rtl.link.ecp5.Ecp5Top", lambda *told, **more: made.append((told, more)) or "top"
+    )
+    monkeypatch.setattr(ecp5, "to_verilog", lambda *told, separator: (*told, separator))
+    assert top_verilog(BOARD) == ("top", TOP, "_")
+    rate = CLOCK * 1_000_000 / BOARD.baud
+    assert made == [
+        (
+            (BOARD.config,),
+            {
+                **{"memory_bytes": BOARD.memory_bytes, "cycles": round(rate)},
+                **{"oscillator_mhz": BOARD.oscillator_mhz},
+                "dividers": (BOARD.pll.feedback, BOARD.pll.output),
+            },
+        )
+    ]
 
 
 def test_missing_tools_are_named_before_any_work(monkeypatch, tmp_path):

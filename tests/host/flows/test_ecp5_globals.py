@@ -43,10 +43,13 @@ def test_the_ends_of_a_busy_net_move_behind_a_buffer():
     assert cells(after)["LSR7_0"]["connections"] == {"CLK": [2], "LSR": [new]}
     assert cells(after)["lut"] == lut
     assert cells(after)["data"] == data
-    (buffer,) = (cell for cell in cells(after).values() if cell["type"] == "DCCA")
-    assert buffer["connections"]["CE"] == ["1"]
-    assert buffer["port_directions"] == {"CLKI": "input", "CLKO": "output", "CE": "input"}
-    assert after["modules"]["top"]["netnames"][f"global_net${new}"]["bits"] == [new]
+    assert cells(after)[f"global${new}"] == {
+        **{"type": "DCCA", "hide_name": 0, "parameters": {}, "attributes": {}},
+        "port_directions": {"CLKI": "input", "CLKO": "output", "CE": "input"},
+        "connections": {"CLKI": [7], "CLKO": [new], "CE": ["1"]},
+    }
+    names = after["modules"]["top"]["netnames"]
+    assert names[f"global_net${new}"] == {"hide_name": 0, "bits": [new], "attributes": {}}
 
 
 def test_resets_and_enables_of_one_net_are_counted_apart():
