@@ -210,19 +210,17 @@ def test_a_tool_behind_its_time_has_none(monkeypatch, tmp_path):
 
 
 def test_the_top_is_that_of_the_board(monkeypatch):
-    """At 50 MHz and 4,000,000 baud a bit has 12.5 cycles or so, of a PLL at the board's rate."""
     made = []
     monkeypatch.setattr(
         "transept.rtl.link.ecp5.Ecp5Top", lambda *told, **more: made.append((told, more)) or "top"
     )
     monkeypatch.setattr(ecp5, "to_verilog", lambda *told, separator: (*told, separator))
     assert top_verilog(BOARD) == ("top", TOP, "_")
-    rate = CLOCK * 1_000_000 / BOARD.baud
     assert made == [
         (
             (BOARD.config,),
             {
-                **{"memory_bytes": BOARD.memory_bytes, "cycles": round(rate)},
+                **{"memory_bytes": BOARD.memory_bytes, "cycles": CLOCK * 1_000_000 // BOARD.baud},
                 **{"oscillator_mhz": BOARD.oscillator_mhz},
                 "dividers": (BOARD.pll.feedback, BOARD.pll.output),
             },
