@@ -1,12 +1,16 @@
 """Blocks by high-level synthesis beside those in Amaranth: what is counted, the table in docs."""
 
+import inspect
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from transept.golden.config import HLS_BLOCKS
-from transept.host.bench import hls
+from transept.golden.layouts import pack_channel_parameters
+from transept.golden.numerics.requantise import ONE, ChannelParameters, requantise
+from transept.host.bench import avoiding, hls
 from transept.host.bench.hls import bench_hls
 from transept.sim import tools
 
@@ -59,6 +63,38 @@ def test_rows_are_made_of_both_blocks(monkeypatch):
         kept = {"latency", "interval", "lines", "lines_dslx", "lines_cpp"}
         assert {key: row[key] for key in kept} == {key: ROWS[row["block"]][key] for key in kept}
         assert (row["lut"], row["lut_hls"], row["ratio"]) == (100, 130, 1.3)
+
+
+def test_figures_of_a_product_that_avoids_communication(monkeypatch):
+    """Of its elements three are made to differ."""
+    (m, n, k), asked = (32, 48, 300), []
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(-127, 128, (m, k)), rng.integers(-127, 128, (k, n))
+    channel = ChannelParameters(
+        multiplier=rng.integers(1 << 14, 1 << 16, n),
+        shift=rng.integers(14, 18, n),
+        bias=rng.integers(-9999, 9999, n),
+    )
+    wanted = requantise(
+        a @ b, channel, np.full(m, ONE), 0 * a[:, 0], pre=0, row_shift=19, out_shift=0, bits=8
+    )
+
+    def simulate(*told):
+        asked.append(told)
+        return np.append(wanted.ravel() + (np.arange(m * n) < 3), 100_000)
+
+    monkeypatch.setattr(avoiding, "simulate_vitis", simulate)
+    bound = 2 * m * n * k / (16 * 16 + 2 * 16) ** 0.5
+    assert avoiding.bench_avoiding((m, n, k), 16, 5) == {
+        **{"shape": "32x48x300", "side": 16, "elements": 16 * 16 + 2 * 16, "bytes": 100_000},
+        **{"bound": round(bound), "ratio": round(100_000 / bound, 3), "mismatches": 3},
+    }
+    ((name, facts, *operands),) = asked
+    assert (name, facts.tolist()) == ("gemm16", [m, n, k, 1 << 15, 19, 0])
+    records = pack_channel_parameters(channel, 16).view("<i8")
+    assert all(map(np.array_equal, operands, (a.T, b, records)))
+    defaults = [p.default for p in inspect.signature(avoiding.bench_avoiding).parameters.values()]
+    assert defaults == [(512, 512, 512), 64, 1]
 
 
 def test_lines_are_those_of_code():
