@@ -67,7 +67,7 @@ def test_softmax(transept_command, stand_in, tables, options, config, device, me
     assert written() == [{"length": 3, "memory": memory}]
 
 
-@pytest.mark.parametrize("name", ["softmax", "gemm"])
+@pytest.mark.parametrize("name", ["softmax", "gemm", "generate"])
 def test_what_runs_no_instructions_has_no_bench(transept_command, name):
     _, _, (line,) = transept_command("bench", name, "--device", "golden")
     assert line == "error: no accelerator 'golden', there is rtl and emulator"
