@@ -13,7 +13,9 @@ from boards import alone, board_of, served
 from transept.bitstreams.overlay import find_overlay, simulated_overlay
 from transept.golden.config import TINY
 from transept.host.cli import board_sim, deploy
+from transept.host.deploy.cases import load_cases
 from transept.host.deploy.package import read_package
+from transept.host.runtime.program import load
 
 #: A model in a folder of its own.
 MODEL = """
@@ -53,12 +55,22 @@ def test_an_unknown_board_is_told(transept_command):
 
 
 def test_a_package_for_the_board_itself(transept_command, tiny, tmp_path):
+    own = simulated_overlay(tmp_path / "overlay", tiny, "own")
+    told = ("--overlay", "overlay", "--json", "a.json")
+    assert transept_command("deploy", "tiny_layer:model", "-o", "mine", *told)[0] == 0
+    assert read_package(tmp_path / "mine").overlay.bitfile.name == own.bitfile.name
+    found = json.loads(Path("a.json").read_text())
+    assert found == {"board": "pynq_z2", "host": None, "steps": []}
     code, out, _ = transept_command("deploy", "tiny_layer:model", "-o", "out")
     assert code == 0
     package = read_package(tmp_path / "out")
     assert re.search(r"package for pynq_z2: 7 files, [\d,]+ bytes", out)
     assert "out: copy it to the board, and run there: python3 transept.zip ." in out
     assert package.overlay.manifest.config_digest == TINY.digest
+    assert package.overlay.bitfile.name != own.bitfile.name
+    assert load(tmp_path / "out" / "program.tsp").config == TINY
+    cases = load_cases((tmp_path / "out" / "self_test.npz").read_bytes())
+    assert [case.name for case in cases[1:]] == ["one tile", "one layer", "the example"]
 
 
 def test_a_layer_on_a_served_board(transept_command, tiny):
@@ -175,8 +187,9 @@ print(json.dumps({"step": names, "error": ""}))"""
 
 @pytest.mark.parametrize("status", [1, 7])
 def test_a_client_that_dies_is_told(status):
-    """Also with the status of one that has told what is wrong."""
-    code = f"""print('{{"step": 1, "error": ""}}'); print('no room'); raise SystemExit({status})"""
+    """By what it said last, also with the status of one that has told what is wrong."""
+    code = f"""import sys; print('{{"step": 1, "error": ""}}', flush=True)
+print('more'); sys.stdout.flush(); print('no room', file=sys.stderr); raise SystemExit({status})"""
     lines = deploy._lines([sys.executable, "-c", code])
     assert next(lines) == {"step": 1, "error": ""}
     with pytest.raises(RuntimeError, match=rf"^the client ended with {status}: no room$"):

@@ -1,13 +1,20 @@
 """Options that commands share: what they mean, and what is prepared of them."""
 
 import pytest
-from rich.progress import BarColumn, SpinnerColumn
+from rich.progress import (
+    BarColumn,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from transept.golden.config import TINY, preset
 from transept.host.cli import options
 from transept.host.cli.options import (
     DeviceName,
     MemoryName,
+    TokensOption,
     check_accelerator,
     choose_config,
     device_options,
@@ -132,10 +139,16 @@ def test_a_function_brings_its_example(stand_in):
             prepare("m:f", TINY, **{"tokens": None, "batch": None} | told)
 
 
+def test_the_help_tells_the_longest_sequence():
+    (told,) = TokensOption.__metadata__
+    assert told.help == "of a sequence, 128 if not told; attention to 512"
+
+
 def test_work_has_a_spinner_and_stays_to_be_read():
     progress = working("it")
     assert [task.description for task in progress.tasks] == ["it"]
-    assert isinstance(progress.columns[0], SpinnerColumn)
+    kinds = [SpinnerColumn, TextColumn, TimeElapsedColumn]
+    assert [type(column) for column in progress.columns] == kinds
     assert progress.live.transient is False
     assert progress.console is options.console
 
@@ -155,7 +168,8 @@ def test_cycles_have_a_bar(monkeypatch):
         (task,) = made[0].tasks
         assert (task.description, task.total, task.completed) == ("it", 500, 200)
     assert task.completed == 500
-    assert any(isinstance(column, BarColumn) for column in made[0].columns)
+    kinds = [TextColumn, BarColumn, TaskProgressColumn, TimeElapsedColumn]
+    assert [type(column) for column in made[0].columns] == kinds
     with running("it", 500.0, other := {}):
         assert other == {}
     assert isinstance(made[1].columns[0], SpinnerColumn)
