@@ -49,12 +49,14 @@ def test_rows_are_made_of_both_blocks(monkeypatch):
 
     def count(text, top):
         seen.append((top, f"module hls_{top}(" in text))
-        return {"dsp": 2, "lut": 100 + 30 * seen[-1][1], "ff": 50, "bram36": 0}
+        return {"dsp": 2, "lut": 300 + 71 * seen[-1][1], "ff": 50, "bram36": 0}
 
     monkeypatch.setattr(hls, "synthesise_block", count)
     monkeypatch.setattr(hls, "bench_avoiding", lambda: {"bytes": 1})
-    told = []
+    told, required = [], []
+    monkeypatch.setattr(hls.tools, "require", required.append)
     result = bench_hls(progress=told.append)
+    assert required[0] == hls.TOOLS
     assert told == [*HLS_BLOCKS, "gemm"]
     assert result["product"] == {"bytes": 1}
     assert seen == [(name, twin) for name in HLS_BLOCKS for twin in (False, True)]
@@ -62,7 +64,7 @@ def test_rows_are_made_of_both_blocks(monkeypatch):
     for row in result["rows"]:
         kept = {"latency", "interval", "lines", "lines_dslx", "lines_cpp"}
         assert {key: row[key] for key in kept} == {key: ROWS[row["block"]][key] for key in kept}
-        assert (row["lut"], row["lut_hls"], row["ratio"]) == (100, 130, 1.3)
+        assert (row["lut"], row["lut_hls"], row["ratio"]) == (300, 371, 1.237)
 
 
 def test_figures_of_a_product_that_avoids_communication(monkeypatch):

@@ -20,7 +20,7 @@ BOARD = dataclasses.replace(BOARDS["pynq_z2"], config=TINY)
 @pytest.fixture
 def package(tmp_path):
     overlay = simulated_overlay(tmp_path / "overlay", BOARD, "")
-    return write_package(tmp_path / "package", "pynq_z2", overlay, b"program", b"cases")
+    return write_package(tmp_path / "a" / "package", "pynq_z2", overlay, b"program", b"cases")
 
 
 def test_a_package_has_everything(package):
@@ -34,10 +34,19 @@ def test_a_package_has_everything(package):
     assert {path.name for path in package.folder.iterdir()} == set(names)
     assert read_package(package.folder) == package
     assert (package.folder / "program.tsp").read_bytes() == b"program"
+    text = (package.folder / "package.json").read_text()
+    assert text == json.dumps(json.loads(text), indent=2) + "\n"
+
+
+def test_a_package_may_be_written_again_with_its_own_overlay(package):
+    again = write_package(package.folder, "pynq_z2", package.overlay, b"program", b"cases")
+    assert again == package
 
 
 def test_an_older_overlay_goes(package, tmp_path):
+    """Even if a file of it is gone already."""
     overlay = simulated_overlay(tmp_path / "other", BOARD, "module")
+    package.overlay.bitfile.with_suffix(".hwh").unlink()
     again = write_package(package.folder, "pynq_z2", overlay, b"program", b"cases")
     assert again.overlay.bitfile.stem != package.overlay.bitfile.stem
     assert not package.overlay.bitfile.exists()

@@ -177,6 +177,7 @@ def test_a_graph_by_value():
     }
     assert graph.levels == ((0, 2), (2, 5))
     assert graph.end_pin == ("D", "CE", "o3")
+    assert build_graph(netlist()).levels == ()
 
 
 def test_inputs_of_outputs_that_drive_nothing_are_no_ends():
@@ -201,6 +202,11 @@ def test_circular_logic_is_named():
     cells = [make("LUT2", "l", I0=1, I1=3, O=2), make("LUT1", "m", I0=2, O=3)]
     with pytest.raises(ValueError, match=r"circular logic through (l|m)"):
         build_graph(netlist(*cells, inputs=(1,)))
+
+
+def test_a_cell_that_drives_itself_is_named():
+    with pytest.raises(ValueError, match=r"circular logic through l$"):
+        build_graph(netlist(make("LUT1", "l", I0=2, O=2)))
 
 
 def test_two_drivers_are_named():
