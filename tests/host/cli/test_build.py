@@ -126,6 +126,11 @@ def test_what_it_does_is_shown(small, installed):
     ]  # fmt: skip
 
 
+def test_the_oldest_vivado_will_do(small, installed):
+    installed(version="2022.1")
+    assert vivado.build(BOARD, small / "out", 60.0, lambda text: None).tool == "Vivado 2022.1"
+
+
 @pytest.mark.parametrize(
     ("behaviour", "message"),
     [
@@ -216,14 +221,15 @@ def test_a_vivado_that_dies_without_a_word_is_told(small, installed, transept_co
     assert "Vivado ended with exit status 9" in lines[0]
     (small / "bin" / "vivado").write_text(
         '#!/bin/sh\n[ "$1" = -version ] && echo "Vivado v2023.1 (64-bit)" && exit 0\n'
-        'echo "ERROR: [Common 17-345] no license"\necho "ERROR: later"\nexit 1\n'
+        'echo "ERROR: [Common 17-345] no license" >&2\necho "ERROR: later"\nexit 1\n'
     )
     assert "[Common 17-345] no license" in transept_command("build", "-o", "out")[2][0]
 
 
 def test_a_version_that_never_comes_is_told(small, installed, monkeypatch):
+    assert vivado._VERSION_S == 120
     installed()
-    (small / "bin" / "vivado").write_text("#!/bin/sh\nexec sleep 60\n")
+    (small / "bin" / "vivado").write_text('#!/bin/sh\nsleep 0.8\necho "Vivado v2024.1"\n')
     monkeypatch.setattr(vivado, "_VERSION_S", 0.2)
     with pytest.raises(RuntimeError, match="vivado says no version within 0 s"):
         vivado.build(BOARD, small / "out", 60.0, print)

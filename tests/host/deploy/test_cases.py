@@ -1,5 +1,6 @@
 """What a device must compute to be believed."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,8 +37,12 @@ def test_a_copy_goes_through_the_stationary_scratchpad(config, words):
     case = copy_case(config)
     program = isa.decode_program(case.before[Window.PROGRAM].tobytes())
     assert [i.opcode for i in program] == [Opcode.LOAD, Opcode.STORE, Opcode.END]
-    assert [i.words for i in program[:2]] == [words] * 2
     nbytes = words * config.tile
+    assert [str(instruction) for instruction in program] == [
+        f"LOAD rows=1 words={words} memory=STAT window=IO signal=STORE",
+        f"STORE rows=1 words={words} memory=STAT window=IO offset={nbytes} wait=LOAD",
+        "END",
+    ]
     data = patterns(nbytes)
     assert np.array_equal(case.before[Window.IO], np.concatenate([data, 0 * data]))
     assert np.array_equal(case.after, np.concatenate([data, data]))
@@ -67,6 +72,13 @@ def test_cases_are_kept_in_a_file(layer):
             assert np.array_equal(found.before[window], contents)
             assert found.before[window].dtype == np.uint8
         assert np.array_equal(found.after, case.after)
+
+
+def test_a_file_of_cases_runs_no_code():
+    file = io.BytesIO()
+    np.savez(file, **{"0.name": np.array([print], object)})
+    with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
+        load_cases(file.getvalue())
 
 
 @pytest.mark.parametrize(

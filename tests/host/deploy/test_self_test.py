@@ -10,11 +10,12 @@ from transept.golden import registers
 from transept.golden.config import TINY
 from transept.golden.isa import Window
 from transept.host.compiler.cut import Shape
-from transept.host.deploy.cases import copy_case, region_case
+from transept.host.deploy.cases import copy_case, patterns, region_case
 from transept.host.deploy.self_test import Finding, difference, self_test
 from transept.host.devices.base import DeviceError
 from transept.host.devices.emulator import EmulatorDevice
 from transept.host.devices.rtl import RtlDevice
+from transept.host.runtime.driver import SMALLEST_WINDOW
 from transept.host.runtime.region import Region
 
 STEPS = ["identification", "memory, by the host", "memory, by the accelerator", "one layer"]
@@ -82,7 +83,11 @@ def test_wrong_bits_end_the_test(cases, index):
     wrong = dataclasses.replace(cases[index], after=after)
     *_, last = self_test(lambda: EmulatorDevice(TINY), [wrong, *cases])
     assert last.step == STEPS[2 + index]
-    assert last.error.startswith(f"1 of {after.size:,} bytes differ, the first at 0x46: ")
+    right = int(cases[index].after[70])
+    assert last.error == (
+        f"1 of {after.size:,} bytes differ, the first at 0x46: {right:#04x}, "
+        f"must be {right ^ 4:#04x}"
+    )
 
 
 def test_an_illegal_program_is_told(cases):
@@ -91,6 +96,41 @@ def test_an_illegal_program_is_told(cases):
     *_, last = self_test(lambda: RtlDevice(TINY), [wrong])
     assert last.error.startswith("rtl: ILLEGAL_INSTRUCTION in ")
     assert last.cycles == 0
+
+
+def test_what_reaches_a_device_and_what_is_read_of_it(cases):
+    """Patterns and their opposite; then each window whole, of the size that the case has."""
+    told = []
+
+    class Watched(EmulatorDevice):
+        def allocate(self, nbytes):
+            told.append(("allocate", nbytes))
+            return super().allocate(nbytes)
+
+        def flush(self, buffer):
+            told.append(("flush", buffer.array.tobytes()))
+
+        def invalidate(self, buffer):
+            told.append(("invalidate", buffer.nbytes))
+
+    case = dataclasses.replace(cases[1], scratch=3 * SMALLEST_WINDOW)
+    list(self_test(lambda: Watched(TINY), [case]))
+    data = patterns(1 << 16)
+    assert told[:5] == [
+        ("allocate", 1 << 16),
+        *(("flush", data.tobytes()), ("invalidate", 1 << 16)),
+        *(("flush", (~data).tobytes()), ("invalidate", 1 << 16)),
+    ]
+    sizes = {window: contents.size for window, contents in case.before.items()}
+    sizes[Window.SCRATCH] = case.scratch
+    wanted = []
+    for window in Window:
+        wanted.append(("allocate", max(SMALLEST_WINDOW, sizes.get(window, 0))))
+        if window in case.before:
+            padding = bytes(max(0, SMALLEST_WINDOW - sizes[window]))
+            wanted.append(("flush", case.before[window].tobytes() + padding))
+    assert told[5 : 5 + len(wanted)] == wanted
+    assert told[-1] == ("invalidate", max(SMALLEST_WINDOW, sizes[Window.IO]))
 
 
 def test_memory_is_given_back(cases):
@@ -106,6 +146,8 @@ def test_memory_is_given_back(cases):
         ({3: 0xFF}, "1 of 64 bytes differ, the first at 0x3: 0xff, must be 0x00"),
         ({3: 1}, "1 of 64 bytes differ, the first at 0x3: 0x01, must be 0x00"),  # once, not always
         ({3: 1, 4: 1}, "2 of 64 bytes differ, the first at 0x3: 0x01, must be 0x00"),
+        (dict.fromkeys(range(3, 64, 8), 3), "8 of 64 bytes differ, the first at 0x3: 0x03"),
+        (dict.fromkeys([n for n in range(64) if n % 8 in (3, 4)], 2), "16 of 64 bytes differ"),
         (dict.fromkeys(range(3, 64, 8), 2), "data bit 25 of 64 is stuck at 1: 8 of 64 bytes"),
     ],
 )
