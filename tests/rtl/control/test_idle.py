@@ -27,6 +27,20 @@ class Engine(wiring.Component):
         return m
 
 
+def test_without_work_it_holds_still():
+    m, engine = Module(), Engine()
+    m.submodules.engine = rest_when_idle(m, engine)
+
+    async def bench(ctx):
+        await ctx.tick().repeat(5)
+        assert ctx.get(engine.moved) == 0
+
+    sim = Simulator(m)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+
+
 def test_it_moves_with_an_instruction_until_its_last_pulse_ends():
     m, engine, poked = Module(), Engine(), Signal()
     m.submodules.engine = rest_when_idle(m, engine, unless=poked)

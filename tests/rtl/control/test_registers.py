@@ -1,8 +1,12 @@
 """The AXI-Lite slave does what the register table says, in whatever order the channels move."""
 
+import dataclasses
+import gc
 import random
+import warnings
 
 import pytest
+from amaranth.hdl import UnusedElaboratable
 from amaranth.sim import Simulator
 
 from transept.golden import registers
@@ -131,6 +135,63 @@ def test_what_is_locked_keeps_its_value(patience):
                 assert (after == before) == bool(refused), entry.name
 
     run(dut, bench, patience)
+
+
+def test_a_pair_keeps_the_upper_half_of_its_lower_one():
+    """All bits of both, whatever is counted or read in between."""
+    dut = RegisterFile(TINY)
+    pairs = [r.name[:-3] for r in registers.table(TINY) if r.name.endswith("_LO")]
+    assert len(pairs) > 3
+
+    async def bench(ctx, host):
+        for number, name in enumerate(pairs):
+            ctx.set(getattr(dut, name.lower()), (1 << 64) - 1 - (number << 32 | number))
+        for number, name in enumerate(pairs):
+            low, _ = await host.read(registers.offset(f"{name}_LO"))
+            ctx.set(getattr(dut, name.lower()), 0)
+            await host.read(registers.offset("STATUS"))
+            high, _ = await host.read(registers.offset(f"{name}_HI"))
+            assert (low, high) == ((1 << 32) - 1 - number,) * 2, name
+
+    run(dut, bench)
+
+
+def test_an_interrupt_survives_writes_elsewhere_and_the_one_that_clears_another():
+    dut, at = RegisterFile(TINY), registers.offset("IRQ")
+
+    async def pulse(ctx, **bits):
+        ctx.set(dut.irq, bits)
+        await ctx.tick()
+        ctx.set(dut.irq, dict.fromkeys(bits, 0))
+
+    async def bench(ctx, host):
+        assert not ctx.get(dut.irq_pending)
+        await host.write(registers.offset("PROGRAM_OFFSET"), 0xFFFFFFFF)
+        for name, bit in (("done", 1), ("error", 2)):
+            await pulse(ctx, **{name: 1})
+            assert await host.read(at) == (bit, OKAY)
+            assert ctx.get(dut.irq_pending)
+            await host.write(registers.offset("PROGRAM_OFFSET"), 0xFFFFFFFF)
+            await host.write(at, 0xFFFFFFFF, strobe=0b1110)
+            await host.write(at, 3 - bit)
+            assert await host.read(at) == (bit, OKAY)
+            await host.write(at, bit)
+            assert await host.read(at) == (0, OKAY)
+            assert not ctx.get(dut.irq_pending)
+
+    run(dut, bench)
+
+
+@pytest.mark.parametrize(("at", "count"), [(0x500, 3), (0x508, 4), (0x504, 2)])
+def test_an_array_is_aligned_to_its_size(monkeypatch, at, count):
+    wrong = dataclasses.replace(registers.find("CLIPPED"), name="MANY", offset=at, count=count)
+    monkeypatch.setattr(registers, "table", lambda cfg: (registers.find("STATUS"), wrong))
+    says = f"MANY at {at:#x} must be {count} registers at a multiple of their size, a power of two"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)  # it never becomes hardware
+        with pytest.raises(ValueError, match=says):
+            RegisterFile(TINY)
+        gc.collect()
 
 
 def test_where_no_register_is_a_read_finds_nothing():

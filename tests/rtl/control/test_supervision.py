@@ -7,6 +7,7 @@ from transept.golden import registers
 from transept.golden.config import TINY
 from transept.golden.isa import Engine, Window
 from transept.golden.registers import ErrorCode, Stall, Unit
+from transept.golden.rules import SELECTION
 from transept.rtl.control.counters import Counters
 from transept.rtl.control.errors import SOURCES, ErrorLatch
 from transept.rtl.control.reset import HOLD_CYCLES, SoftReset
@@ -44,12 +45,13 @@ def test_every_counter_has_its_register():
 
 
 def test_counters_count_their_events():
-    dut = Counters()
+    """And are as wide as their registers."""
+    dut, names = Counters(), {entry.name for entry in registers.table(TINY)}
 
     async def bench(ctx):
         ctx.set(dut.running, 1)
         ctx.set(dut.states, states(load=(1, Stall.MEMORY), gemm=(0, Stall.TOKEN)))
-        ctx.set(dut.retired, 3)
+        ctx.set(dut.retired, 6)  # one of each engine, and END
         for cycle in range(10):
             ctx.set(dut.array_active, cycle % 2)
             await ctx.tick()
@@ -61,13 +63,15 @@ def test_counters_count_their_events():
             "cycles": 15,
             "run_cycles": 10,
             "array_cycles": 5,
-            "instructions": 30,
+            "instructions": 60,
             "load_busy": 10,
             "load_stall_memory": 10,
             "gemm_stall_token": 10,
         }
         for name in ("cycles", "run_cycles", "array_cycles", "instructions", *dut.NAMES):
-            assert ctx.get(getattr(dut, name)) == counted.get(name, 0), name
+            counter, is_pair = getattr(dut, name), f"{name}_lo".upper() in names
+            assert ctx.get(counter) == counted.get(name, 0), name
+            assert len(counter) == (64 if is_pair else 32), name
         ctx.set(dut.clear, 1)
         await ctx.tick()
         assert ctx.get(dut.load_busy) == ctx.get(dut.run_cycles) == 0
@@ -113,7 +117,31 @@ def test_the_watchdog_blames_who_holds_up_others(engines, unit, stall):
     run(dut, bench)
 
 
-@pytest.mark.parametrize(("limit", "running"), [(0, 1), (5, 0)])
+@pytest.mark.parametrize("limit", [1, 2, 7])
+@pytest.mark.parametrize("restart", ["progress", "running"])
+def test_the_watchdog_fires_after_its_limit(limit, restart):
+    """Counted from the last progress, and from the start of a run."""
+    dut = Watchdog()
+
+    async def bench(ctx):
+        ctx.set(dut.limit, limit)
+        ctx.set(dut.running, 1)
+        for _ in range(limit - 1):
+            await ctx.tick()
+        ctx.set(getattr(dut, restart), restart == "progress")
+        await ctx.tick()
+        ctx.set(dut.running, 1)
+        ctx.set(dut.progress, 0)
+        for _ in range(limit):
+            await ctx.tick()
+            assert not ctx.get(dut.report.fired)
+        await ctx.tick()
+        assert ctx.get(dut.report.fired)
+
+    run(dut, bench)
+
+
+@pytest.mark.parametrize(("limit", "running"), [(0, 1), (5, 0), (1 << 31 | 5, 1)])
 def test_the_watchdog_can_be_off(limit, running):
     dut = Watchdog()
 
@@ -131,11 +159,12 @@ def test_the_watchdog_can_be_off(limit, running):
 def test_the_first_error_stays(name):
     dut = ErrorLatch()
     code, unit = SOURCES[name]
-    facts = {"window": Window.SCRATCH, "offset": 123}
-    expected = [code, unit, Window.SCRATCH, 0, 123]
+    offset, index = (1 << 32) - 5, (1 << 27) - 5
+    facts = {"window": Window.SCRATCH, "offset": offset}
+    expected = [code, unit, Window.SCRATCH, 0, offset]
     if name == "instruction":
-        facts = {"engine": Unit.VECTOR, "rule": 17, "index": 123}
-        expected = [code, Unit.VECTOR, 0, 17, 123]
+        facts = {"engine": Unit.VECTOR, "rule": SELECTION, "index": index}
+        expected = [code, Unit.VECTOR, 0, SELECTION, index]
 
     async def bench(ctx):
         ports = (dut.code, dut.engine, dut.window, dut.rule, dut.offset)
@@ -153,11 +182,37 @@ def test_the_first_error_stays(name):
     run(dut, bench)
 
 
+def test_of_simultaneous_errors_the_first_source_counts():
+    """A window before an operand, an operand before an instruction, and tokens last."""
+    dut = ErrorLatch()
+
+    async def bench(ctx):
+        for name in SOURCES:
+            ctx.set(getattr(dut, name).valid, 1)
+        for name, (code, unit) in SOURCES.items():
+            await ctx.tick()
+            found = (ctx.get(dut.code), ctx.get(dut.engine))
+            assert found == (code, 0 if name == "instruction" else unit), name
+            ctx.set(getattr(dut, name).valid, 0)
+            ctx.set(dut.clear, 1)
+            await ctx.tick()
+            ctx.set(dut.clear, 0)
+
+    run(dut, bench)
+    assert [code for code, _ in SOURCES.values()] == [
+        *[ErrorCode.WINDOW] * 3,
+        ErrorCode.ILLEGAL_OPERAND,
+        ErrorCode.ILLEGAL_INSTRUCTION,
+        *[ErrorCode.BUS] * 2,
+        *[ErrorCode.TOKEN_OVERFLOW] * len(Engine),
+    ]
+
+
 @pytest.mark.parametrize("wait", [0, 20])
 def test_reset_follows_the_bus(wait):
     dut = SoftReset()
 
-    async def bench(ctx):
+    async def reset(ctx):
         ctx.set(dut.request, 1)
         await ctx.tick()
         ctx.set(dut.request, 0)
@@ -175,5 +230,9 @@ def test_reset_follows_the_bus(wait):
         assert held == HOLD_CYCLES
         assert not ctx.get(dut.abort)
         assert not ctx.get(dut.resetting)
+
+    async def bench(ctx):
+        for _ in range(2):  # the second is as long as the first
+            await reset(ctx)
 
     run(dut, bench)

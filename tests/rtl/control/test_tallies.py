@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from amaranth import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from transept.golden.config import TINY
@@ -65,6 +66,52 @@ def test_counts_what_is_clipped_in_each_run(cycles):
     """Also while counters of the run before are being cleared."""
     found, expected = drive(Tallies(TINY, clients=CLIENTS), random.Random(cycles), 5, cycles)
     assert found == expected
+
+
+def test_a_reset_forgets_all_counts():
+    """Whichever run they are of; and a counter has all its 32 bits."""
+    tallies, reset = Tallies(TINY, clients=CLIENTS), Signal()
+    dut, most = ResetInserter(reset)(tallies), 2048
+
+    async def add(ctx, tally, times):
+        item = tallies.clipped[0]
+        ctx.set(item.payload, {"tally": tally, "count": most})
+        ctx.set(item.valid, 1)
+        await ctx.tick().repeat(times)
+        ctx.set(item.valid, 0)
+        await ctx.tick().repeat(CLIENTS)
+
+    async def counts(ctx):
+        found = {}
+        for index in range(TALLIES):
+            ctx.set(tallies.index, index)
+            if count := ctx.get(tallies.count):
+                found[index] = count
+        return found
+
+    async def bench(ctx):
+        for run in range(3):
+            while ctx.get(tallies.clearing):
+                await ctx.tick()
+            assert await counts(ctx) == {}
+            for _ in range(run):
+                ctx.set(tallies.clear, 1)
+                await ctx.tick()
+                ctx.set(tallies.clear, 0)
+                while ctx.get(tallies.clearing):
+                    await ctx.tick()
+            for tally in (0, 1, TALLIES - 1):
+                await add(ctx, tally, 1 + tally)
+            assert await counts(ctx) == {t: most * (1 + t) for t in (0, 1, TALLIES - 1)}
+            ctx.set(reset, 1)
+            await ctx.tick()
+            ctx.set(reset, 0)
+
+    sim = Simulator(dut)
+    sim.add_clock(PERIOD)
+    sim.add_testbench(bench)
+    sim.run()
+    assert len(tallies.count) == 32
 
 
 def test_clearing_takes_a_cycle_for_each_counter():
