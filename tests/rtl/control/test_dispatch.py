@@ -11,6 +11,7 @@ from transept.golden.config import TINY
 from transept.golden.isa import TOKEN_LIMIT, Engine, Instruction, Opcode
 from transept.golden.registers import Unit
 from transept.rtl.control.dispatch import Dispatch
+from transept.rtl.control.tokens import TokenCounters
 
 END = Instruction(Opcode.END, {})
 #: Cycles after a reset in which the legality checker clears its memory, and the check of END.
@@ -148,6 +149,110 @@ def test_too_many_tokens_are_an_error():
     events, result = simulate(dut, words_of(program), engines, 20_000)
     assert result["error"] == (0, 1 << Engine.VECTOR)
     assert sum(kind == "retire" for _, kind, _, _ in events) == TOKEN_LIMIT + 1
+
+
+def test_a_program_finds_no_tokens_of_the_one_before():
+    """STORE waits for a token of this program, and says so; what is illegal counts from 0."""
+    rng, dut = random.Random(1), Dispatch(TINY)
+    load = instruction(rng, Engine.LOAD, signal={Engine.STORE})
+    store = instruction(rng, Engine.STORE, wait={Engine.LOAD})
+    handed, ended = [dut.engines[engine].valid for engine in Engine], []
+
+    async def feed(ctx, word):
+        ctx.set(dut.instr.payload, word)
+        ctx.set(dut.instr.valid, 1)
+        while not ctx.get(dut.instr.ready):
+            await ctx.tick()
+        await ctx.tick()
+        ctx.set(dut.instr.valid, 0)
+        await ctx.tick().repeat(6)
+
+    async def run(ctx, engine):
+        assert [ctx.get(valid) for valid in handed] == [other == engine for other in Engine]
+        ctx.set(dut.engines[engine].ready, 1)
+        await ctx.tick()
+        ctx.set(dut.engines[engine].ready, 0)
+        ctx.set(dut.retire, 1 << engine)
+        await ctx.tick()
+        ctx.set(dut.retire, 0)
+        await ctx.tick().repeat(4)
+
+    async def bench(ctx):
+        load_word, store_word = words_of([load, store])
+        await feed(ctx, load_word)
+        assert ctx.get(dut.waiting) == 0
+        await run(ctx, Engine.LOAD)
+        await ctx.tick().repeat(100)  # until it is checked
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        ctx.set(dut.clear, 0)
+        await feed(ctx, store_word)
+        assert not any(ctx.get(valid) for valid in handed)
+        assert ctx.get(dut.waiting) == 1 << Engine.STORE
+        await feed(ctx, load_word)
+        assert ctx.get(dut.waiting) == 1 << Engine.STORE
+        await run(ctx, Engine.LOAD)
+        assert ctx.get(dut.waiting) == 0
+        await run(ctx, Engine.STORE)
+        ctx.set(dut.retire, (1 << len(Engine)) - 1)
+        await ctx.tick()
+        ctx.set(dut.retire, 0)
+        await ctx.tick()
+        assert ctx.get(dut.retired) == len(Engine)
+        ctx.set(dut.instr.payload, 0xEE)
+        ctx.set(dut.instr.valid, 1)
+        while not (ctx.get(dut.illegal.valid) and ctx.get(dut.illegal.engine) == Unit.CONTROL):
+            await ctx.tick()
+        assert ctx.get(dut.illegal.index) == 2
+        ended.append(True)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run_until(1e-5)
+    assert ended
+
+
+def test_tokens_are_counted_up_to_their_limit():
+    """Against a model; a token too many is lost and told once, one that is taken at once is not."""
+    engines, rng = (Engine.LOAD, Engine.STORE), random.Random(1)
+    dut, pairs = TokenCounters(engines), [(f, t) for f in engines for t in engines]
+    counts, told, full = dict.fromkeys(pairs, 0), [], set()
+
+    async def bench(ctx):
+        for cycle in range(1200):
+            rising = cycle // 400 != 1
+            clear = cycle == 1100
+            give = [0] * len(Engine)
+            take = [0] * len(Engine)
+            overflow = 0
+            for pair in pairs:
+                giver, taker = pair
+                gives = rng.random() < (0.95 if rising else 0.3)
+                takes = counts[pair] > 0 and rng.random() < (0.05 if rising else 0.95)
+                give[giver] |= gives << taker
+                take[taker] |= takes << giver
+                lost = gives and not takes and counts[pair] == TOKEN_LIMIT and not clear
+                overflow |= lost << giver
+                counts[pair] += gives - takes - lost
+                if counts[pair] == TOKEN_LIMIT:
+                    full.add((pair, gives, takes))
+                counts[pair] *= not clear
+            ctx.set(dut.give, give)
+            ctx.set(dut.take, take)
+            ctx.set(dut.clear, clear)
+            await ctx.tick()
+            assert ctx.get(dut.overflow) == overflow
+            told.append(overflow)
+            for giver, taker in pairs:
+                assert ctx.get(dut.there[taker]) >> giver & 1 == (counts[giver, taker] > 0)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run()
+    assert {0, 1 << Engine.LOAD, 1 << Engine.STORE} <= set(told)
+    assert {(pair, True, True) for pair in pairs} <= full
 
 
 def test_halt_hands_over_nothing():

@@ -14,21 +14,21 @@ from transept.golden.isa import Opcode, Window
 from transept.rtl.control.fetch import DEPTH, Fetch
 
 BASE = 0x4000
-END = 0
+END = 1 << 8 | 1 << 255  # whatever else is set
 
 
 def program(rng, length):
     """Random instructions that are not END."""
-    words = [rng.getrandbits(256) & ~0xFF | Opcode.NORM for _ in range(length)]
-    return [*words, END]
+    opcodes = rng.choices([Opcode.NORM, 0x80], k=length)
+    return [*(rng.getrandbits(256) & ~0xFF | opcode for opcode in opcodes), END]
 
 
 class Memory:
     """Answers requests in order after a random delay; remembers what was asked for."""
 
     def __init__(self, cfg, words, offset, rng):
-        self.beat, self.rng = cfg.axi_bytes, rng
-        self.dram = bytes(offset) + b"".join(w.to_bytes(32, "little") for w in words)
+        self.beat, self.rng, self.offset = cfg.axi_bytes, rng, offset
+        self.dram = b"".join(w.to_bytes(32, "little") for w in words)
         self.dram += bytes(rng.randrange(1, 256) for _ in range(1024))
         self.asked, self.beats = [], []
 
@@ -36,7 +36,8 @@ class Memory:
         first, size = request.address - BASE, request.bytes
         self.asked.append((first, size))
         for at in range(first, first + size, self.beat):
-            data = int.from_bytes(self.dram[at : at + self.beat], "little")
+            place = at - self.offset
+            data = int.from_bytes(self.dram[place : place + self.beat], "little")
             self.beats.append({"data": data, "last": at + self.beat == first + size})
 
 
@@ -99,6 +100,54 @@ def test_delivers_the_program(cfg, stall, length):
         assert first == position
         position += size
     assert position <= 96 + (len(words) + DEPTH) * isa.INSTRUCTION_BYTES
+
+
+@pytest.mark.parametrize("offset", [0, 1 << 31, (1 << 31) - 64])
+def test_windows_may_have_any_size(offset):
+    words = program(random.Random(offset), 20)
+    limit = offset + (1 << 30 if offset else 1 << 31)
+    got, asked, violation, busy = fetch(TINY, words, offset=offset, limit=limit)
+    assert (got, violation, busy) == (words, None, 0)
+    assert asked[0][0] == offset
+    got, _, violation, _ = fetch(TINY, words, offset=offset, limit=offset + 32 * 18, cycles=300)
+    assert (got, violation) == (words[:18], (Window.PROGRAM, offset + 32 * 18))
+
+
+def test_as_much_as_there_is_room_for_is_asked_for_ahead():
+    """A window of so many instructions has not ended before they come."""
+    dut, words, asked, got = Fetch(TINY), program(random.Random(1), DEPTH - 1), [], []
+    memory = Memory(TINY, words, 0, random.Random(1))
+
+    async def bench(ctx):
+        ctx.set(dut.windows[Window.PROGRAM], {"base": BASE, "limit": 32 * DEPTH})
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        await ctx.tick().repeat(5)
+        assert ctx.get(dut.request.valid)  # it waits for nobody
+        ctx.set(dut.request.ready, 1)
+        for _ in range(DEPTH):
+            _, _, valid, request = await ctx.tick().sample(dut.request.valid, dut.request.payload)
+            if valid:
+                memory.ask(request)
+                asked.append(request.bytes)
+        assert sum(asked) == 32 * DEPTH
+        assert not ctx.get(dut.violation.valid)
+        ctx.set(dut.instr.ready, 1)
+        for beat in [*memory.beats, *[None] * 8]:
+            ctx.set(dut.beats.valid, beat is not None)
+            if beat:
+                ctx.set(dut.beats.payload, beat)
+            _, _, valid, word = await ctx.tick().sample(dut.instr.valid, dut.instr.payload)
+            got.extend([word] if valid else [])
+        assert not ctx.get(dut.violation.valid)
+        assert not ctx.get(dut.busy)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run()
+    assert got == words
 
 
 @pytest.mark.parametrize("spare", [0, 1, 31, 32, 65])
