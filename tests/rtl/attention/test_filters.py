@@ -33,9 +33,14 @@ def random_case(rng, generator, cfg):
     if rng.random() < 0.1:
         keys[:], queries[:] = 127, -127
     near = rng.choice([0, 65_530 - count, rng.randrange(60_000)])
+    position = max(0, near + rng.randint(-count - 9, 2 * count))
+    reach = [0, 1, cfg.tile - 1, cfg.tile, rng.randint(0, count), 4095]
+    if rng.random() < 0.3:  # as far apart as can be, or just within the reach of a window
+        near, position = rng.choice([(65_535, 0), (0, 65_540), (0, 3000), (3000, 0)])
+        reach = [4095, 3001, 0]
     block = QueryBlock(
         tile=cfg.tile,
-        position=max(0, near + rng.randint(-count - 9, 2 * count)),
+        position=position,
         keys=count,
         key_base=near,
         query_sum=queries.sum(0),
@@ -46,7 +51,6 @@ def random_case(rng, generator, cfg):
         threshold = rng.choice([sorted(estimates)[len(estimates) // 2], max(estimates) + 1])
         rule = TileThreshold(rng.choice([threshold, -(1 << 23), (1 << 23) - 1]))
     elif kind == Filter.WINDOW:
-        reach = [0, 1, cfg.tile - 1, cfg.tile, rng.randint(0, count), 4095]
         rule = Window(before=rng.choice(reach), after=rng.choice(reach))
     else:
         rule = Causal() if kind == Filter.CAUSAL else Dense()
