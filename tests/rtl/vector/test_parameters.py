@@ -15,6 +15,6 @@ def test_the_fewest_lanes_of_a_tile():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)  # none becomes hardware
         ParameterMemory(TINY.replace(vector_lanes=1, tile=RECORD_BYTES))
-        with pytest.raises(ValueError, match="^vector_lanes=1 must be at least tile / 8: "):
+        with pytest.raises(ValueError, match=r"^vector_lanes=1 must be at least tile / 8: "):
             ParameterMemory(TINY.replace(vector_lanes=1, tile=2 * RECORD_BYTES))
         gc.collect()
