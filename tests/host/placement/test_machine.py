@@ -149,3 +149,18 @@ def test_costs_are_kept_in_the_cache_as_a_file(cache):
     save_costs({"cpu": KNOWN}, TINY)
     assert list(json.loads(path.read_text())) == ["version", "machine", "date", "devices"]
     assert read_costs(path) == {"cpu": KNOWN}
+
+
+def test_folders_of_the_cache_are_made(cache, monkeypatch):
+    monkeypatch.setenv("TRANSEPT_CACHE", str(cache / "not" / "yet"))
+    save_costs({"cpu": KNOWN}, TINY)
+    assert load_costs(TINY) == {"cpu": KNOWN}
+
+
+def test_costs_that_cannot_be_kept_are_known_and_warned_of(cache, caplog):
+    (cache / "costs").write_text("a file where the folder should be")
+    assert save_costs({"cpu": KNOWN}, TINY) == {"cpu": KNOWN}
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert re.match("measured costs are not kept, see TRANSEPT_CACHE: .*costs", record.message)
+    assert load_costs(TINY) == {}

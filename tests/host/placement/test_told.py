@@ -58,6 +58,14 @@ def test_a_plan_is_told_before_it_runs():
     assert plan_rows(placed.plan) == wanted
 
 
+def test_a_part_is_named_by_its_first_and_last_operator():
+    graph = mlp(1, [10, 24, 7])
+    first, last = graph.ops[0].name, graph.ops[-1].name
+    assert [row["part"] for row in part_rows(run(graph, ("cpu",)))] == [f"{first} .. {last}"]
+    apart = run(graph, ("cpu", "golden"), pins={"*": "cpu", first: "golden"})
+    assert part_rows(apart)[0]["part"] == first
+
+
 def test_elsewhere_is_a_column_for_each_device():
     rows = [{"part": "a", "elsewhere_ms": {"x": 1.0}}, {"part": "b", "elsewhere_ms": {"y": 2.0}}]
     assert with_columns(rows) == [
