@@ -21,7 +21,7 @@ from transept.host.compiler.errors import CompileError
 from transept.host.compiler.layout import Layouts, Segments
 from transept.host.compiler.link import Patch, link
 from transept.host.compiler.lower.linear import _pieces
-from transept.host.compiler.memories import Occupancy, stationary_reserve
+from transept.host.compiler.memories import Occupancy, capacities, stationary_reserve
 from transept.host.compiler.order import schedule
 from transept.host.compiler.place import place
 from transept.host.compiler.places import RowBlock, row_blocks
@@ -125,6 +125,12 @@ def test_what_operators_share_is_there_once():
     assert len(often.columns) == 4 * len(once.columns)
 
 
+def test_a_graph_without_constants_has_an_image_of_one_burst():
+    image = WeightImage(products(8), TINY)
+    assert (image.image().dtype, image.image().tolist()) == (np.uint8, [0] * 64)
+    assert (image.column_words, image.k_tiles) == (0, 0)
+
+
 @given(st.integers(1, 80), st.integers(1, 24))
 def test_blocks_of_a_column(k_tiles, largest):
     blocks = ColumnTile(128, k_tiles, 4).blocks(largest)
@@ -180,12 +186,21 @@ def test_scale_and_offset_of_a_patch():
         assert isa.decode_program(link(image, [patch], {"rows": [7]}))[index].keys == keys
 
 
+def test_what_does_not_fit_an_operand_is_not_linked():
+    executable = compile_graph(post_norm(1, 8, 2, [12]), TINY, Shape(1, {"rows": 9}))
+    index = executable.patches[0].instruction
+    for offset, low in ((0, "field keys=-1 is outside 0 to "), (1 << 20, "keys=1048575 is out")):
+        patch = Patch(index, "keys", "rows", 0, offset=offset - 10)
+        with pytest.raises(ValueError, match=low):
+            link(executable.instructions, [patch], {"rows": [9]})
+
+
 @pytest.mark.parametrize(
     ("lengths", "message"),
     [
         ([9], "takes 2 sequences, got 1"),
         ([9, 0], "length 0 is outside 1 to 9"),
-        ([10, 1], "length 10"),
+        ([10, 1], "length 10 is outside 1 to 9"),
     ],
 )
 def test_lengths_that_do_not_fit(lengths, message):
@@ -273,6 +288,19 @@ def test_products_of_too_many_rows_are_two(rows, shared):
 
 
 # --- memories
+def test_words_and_entries_that_buffers_may_take():
+    """Of the stationary scratchpad what is not for streamed weights."""
+    assert capacities(TINY, 100) == {
+        "act": 1600,
+        "stat": 100,
+        "rowstat": 128,
+        "select": 16,
+        "vparam": 128 * 8 // 4,
+        "table": 130,
+    }
+    assert capacities(PYNQ_Z2, 7)["vparam"] == 1024 * 8 // 16
+
+
 def test_buffers_that_never_fit_are_refused_by_name():
     x, y = Buffer("x", "act", 1500), Buffer("y", "act", 200)
     with pytest.raises(CompileError, match="linear needs 1700 act words, 1600 of tiny may be used"):

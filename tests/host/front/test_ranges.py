@@ -107,6 +107,36 @@ def test_rows_of_padding_are_left_out(mask, rows):
     assert found.moments("first").dtype == torch.float32
 
 
+class Crossed(nn.Module):
+    """Two attentions to the same keys, each with a mask of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x, memory, *masks):
+        q, k = self.q(x)[:, None], self.k(memory)[:, None]
+        first, second = (functional.scaled_dot_product_attention(q, k, k, m) for m in masks)
+        return first + second
+
+
+@pytest.mark.parametrize("biased", [(0,), (1,), (0, 1)])
+def test_one_mask_of_keys_tells_which_of_them_are_padding(biased):
+    """Of the attentions to them, whichever has it; queries that nothing masks count all."""
+    memory = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(4))
+    real = torch.arange(5) < torch.tensor([4, 2])[:, None]
+    masks = [torch.where(real, 0.0, -torch.inf)[:, None, None].expand(2, 1, 3, 5)] * 2
+    for number in biased:
+        masks[number] = torch.ones(2, 1, 3, 5)
+    model, found = Crossed(), Ranges(())
+    matcher = matched(model, X, memory, *[torch.zeros(2, 1, 3, 5)] * 2)
+    observe(find_regions(matcher), run(matcher.module, Arguments((X, memory, *masks), {})), found)
+    rows = memory.flatten(0, 1) if len(biased) == 2 else memory[real]
+    assert np.allclose(found["k.input"], rows.abs().amax(0))
+    assert np.allclose(found["q.input"], X.abs().amax((0, 1)))
+    assert np.allclose(found.moments("attention.key"), rows.T @ rows, atol=1e-5)
+
+
 def test_sums_beyond_float32_are_no_moments():
     found = Ranges([])
     found.add_moments(["x"], torch.tensor([[1e19, 1.0]]))
