@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from graphs import GraphBuilder, four_bits, linear_alone, mlp
 from placements import SHAPE
@@ -107,6 +108,17 @@ def test_later_samples_come_before_earlier_ones():
     new = DeviceCosts(3.0, 4.0, {"b": Sample("norm", [1], 5.0), "c": Sample("add", [1], 6.0)})
     samples = {"a": Sample("norm", [1], 1.0), **new.samples}
     assert new.joined(old) == DeviceCosts(3.0, 4.0, samples)
+
+
+def test_factors_of_all_features_are_found():
+    """The last one too; one that would be negative is left out."""
+    rows = [[1, 5, 2, 3], [1, 2, 7, 1], [1, 9, 4, 6], [1, 3, 3, 8], [1, 6, 1, 2]]
+    samples = [Sample("x", row, 1 + 2 * row[1] + 3 * row[2] + 4 * row[3]) for row in rows]
+    assert fitted(samples) == pytest.approx([1, 2, 3, 4])
+    falling = [Sample("x", [1.0, n, 0, 0], 10 - n) for n in (1.0, 2.0, 4.0)]
+    seconds = np.array([9.0, 8.0, 6.0])
+    mean = (1 / seconds).sum() / (1 / seconds**2).sum()  # of the least relative errors
+    assert fitted(falling) == pytest.approx([mean, 0, 0, 0])
 
 
 def test_one_factor_is_left_however_it_fits():
