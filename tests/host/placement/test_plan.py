@@ -1,5 +1,6 @@
 """Plans by hand: what every part takes here and elsewhere, and which pins fit."""
 
+import dataclasses
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from placements import SHAPE, chain
 from transept.golden.graph import Graph
 from transept.host.placement import solve
 from transept.host.placement.costs import DeviceCosts, Sample, kind_of, signature
-from transept.host.placement.plan import Plan, PlannedPart, Planner, check_pins
+from transept.host.placement.plan import Plan, PlannedPart, Planner, check_pins, pinned
 from transept.host.placement.solve import Problem, _Place
 
 GRAPH = chain([8, 8, 16])
@@ -71,6 +72,17 @@ def test_the_first_six_layers_are_named(layers, some):
     message = f"^no layer 'x' to pin, there are {names}{re.escape(some)}$"
     with pytest.raises(ValueError, match=message):
         check_pins([graph], {"x": "cpu"})
+
+
+def test_a_pin_may_be_a_pattern_or_a_part_of_the_model():
+    op = dataclasses.replace(GRAPH.ops[0], name="block.0.up~2")
+    graph = Graph(GRAPH.dims, GRAPH.values, ("v0",), ("v1",), (op,))
+    for pin in ("block", "block.0", "block.0.up", "block.0.up~2", "*.up", "block.[01].*"):
+        check_pins([graph], {pin: "cpu"})
+        assert pinned(graph, {pin: "cpu"}) == {op.name: "cpu"}
+    for pin in ("bloc", "up", "block.0.up~2.x", "block.[12].*"):
+        with pytest.raises(ValueError, match=f"^no layer {re.escape(repr(pin))} to pin, there are"):
+            check_pins([graph], {pin: "cpu"})
 
 
 def test_a_pin_of_any_graph_fits():
