@@ -220,6 +220,48 @@ def test_where_buffers_do_not_fit_across_banks_they_leave_no_gaps():
     assert sorted(life.buffer.addr for life in lives) == [0, 60, 120, 180]
 
 
+def test_the_first_buffer_that_has_no_place_is_named():
+    """With the largest first, which needs the fewest gaps, whatever else is tried."""
+    lives = [life_of(Buffer("small", "act", 50)), life_of(Buffer("large", "act", 60))]
+    message = "^small needs 50 act words, no 50 of 100 are free together$"
+    with pytest.raises(CompileError, match=message):
+        _Memory("act", 100, [0, 100], _Conflicts()).place(lives)
+
+
+@pytest.mark.parametrize(
+    ("opener", "first", "start", "slack", "meets"),
+    [
+        *((Engine.LOAD, 6, 20, 0, False), (Engine.LOAD, 6, 19, 0, True)),
+        *((Engine.GEMM, 6, 10, 0, False), (Engine.GEMM, 6, 9, 0, True)),  # comes later anyway
+        *((Engine.LOAD, 6, 420, 400, False), (Engine.LOAD, 6, 419, 400, True)),
+        (Engine.LOAD, 5, 1000, 0, True),  # not behind it in the program
+    ],
+)
+def test_when_words_are_free_for_another_buffer(opener, first, start, slack, meets):
+    """The array works on them until 10, what it writes is visible at 20."""
+    users = Users()
+    users.add(Engine.GEMM, 7, 20)
+    users.add(Engine.GEMM, 10, 15)
+    early = _Life(Buffer("x", "act", 4), Engine.GEMM, 0, 5, 0, users)
+    late = _Life(Buffer("y", "act", 4), opener, first, 9, start, Users())
+    assert (users.until(Engine.GEMM), users.until(Engine.LOAD), users.done) == (10, 20, 20)
+    assert early.meets(late, slack) == late.meets(early, slack) == meets
+
+
+def test_a_ring_knows_what_its_latest_buffers_hold():
+    held = places._Held("x", 2)
+    a, b = (held.open(key, "act", 4, 8) for key in "ab")
+    assert (a.name, a.memory, a.words, a.align, a.ring) == ("x.0", "act", 4, 8, held.ring)
+    assert [held.find(key) for key in "abc"] == [a, b, None]
+    c = held.open("c", "act", 4)
+    assert [held.find(key) for key in "abc"] == [None, b, c]
+    held.forget("b")
+    assert [held.find(key) for key in "abc"] == [None, None, c]
+    d = held.open("a", "act", 4)
+    assert [held.find(key) for key in "abc"] == [d, None, c]
+    assert [buffer.turn for buffer in (a, b, c, d)] == [0, 1, 2, 3]
+
+
 def life_of(buffer):
     users = Users()
     users.add(Engine.GEMM, 10, 10)
