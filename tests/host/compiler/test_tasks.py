@@ -3,29 +3,34 @@
 import dataclasses
 
 import pytest
-from graphs import GraphBuilder, mlp
+from graphs import GraphBuilder, mlp, post_norm
 
 from transept.golden.config import TINY
 from transept.golden.isa import AMode, Engine, OutMode, RowScale, Window
+from transept.host.compiler.compile import compile_graph
 from transept.host.compiler.cut import Shape
 from transept.host.compiler.emit import _Emitter, _merged, _WeightRing
 from transept.host.compiler.hazards import Region
 from transept.host.compiler.layout import Layouts
+from transept.host.compiler.lowering import lower
 from transept.host.compiler.order import Slot
 from transept.host.compiler.stream import LoadStep, TaskStep
 from transept.host.compiler.tasks import (
     ENGINES,
     Buffer,
+    ContextTask,
     DramRows,
     Product,
     Ring,
     Rows,
+    ScoresTask,
+    SoftmaxTask,
     Use,
     whole,
     written_keys,
 )
 from transept.host.compiler.tensors import Tensor, tensors, window_bytes
-from transept.host.compiler.weights import ColumnTile
+from transept.host.compiler.weights import ColumnTile, WeightImage
 
 A, STATS = Buffer("a", "act", 80), Buffer("a.max", "rowstat", 10)
 ROWS = Rows(A, 8, stats=STATS)
@@ -89,6 +94,45 @@ def test_engines_of_tasks():
         "NormTask": Engine.VECTOR,
         "ElementwiseTask": Engine.VECTOR,
     }
+
+
+def touched(task):
+    """What a task of an attention or a product reads and writes, from what it is told to do."""
+    if isinstance(task, Product):
+        columns = len(task.columns)
+        weights = [whole(buffer) for buffer in task.resident or ()]
+        reads = [task.a.use(task.rows, task.columns[0][1].k_tiles), *weights]
+        reads += task.a.maxima(task.rows) if task.a_mode == AMode.DYNAMIC else []
+        first = task.out.column(task.columns[0][0])
+        return reads, [first.use(task.rows, columns), *task.out.maxima(task.rows)]
+    key_tiles = -(-task.keys // TINY.tile)
+    scores = task.p if isinstance(task, ContextTask) else task.s
+    reads = [scores.use(task.rows, key_tiles), *scores.maxima(task.rows)]
+    select = whole(task.select)
+    if isinstance(task, SoftmaxTask):
+        return [*reads, select], reads
+    if isinstance(task, ScoresTask):
+        operands = [task.q.use(task.rows, task.d_tiles), task.k.use(task.keys, task.d_tiles)]
+        return operands, [*reads, select]
+    values = task.v.use(key_tiles * TINY.tile, task.d_tiles)
+    results = [task.out.use(task.rows, task.d_tiles), *task.out.maxima(task.rows)]
+    return [*reads, select, values, whole(task.param)], results
+
+
+@pytest.mark.parametrize("width", [16, 24])
+def test_tasks_say_what_they_touch(width):
+    graph, shape = post_norm(1, width, 2, [32]), Shape(2, {"rows": 9})
+    image = WeightImage(graph, TINY)
+    cut = compile_graph(graph, TINY, shape, image).cut
+    tasks, _ = lower(graph, image, TINY, shape, cut)
+    kinds = Product, ScoresTask, SoftmaxTask, ContextTask
+    found = [task for task in tasks if isinstance(task, kinds)]
+    assert {type(task) for task in found} == set(kinds)
+    for task in found:
+        reads, writes = touched(task)
+        tables = [use for use in task.reads if use.buffer.memory == "table"]
+        assert set(task.reads) == {*reads, *tables}
+        assert set(task.writes) == set(writes)
 
 
 # --- rows in DRAM
