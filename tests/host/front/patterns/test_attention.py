@@ -195,6 +195,23 @@ def test_queries_may_share_keys_and_values(function):
     assert [len(part) for part in match.columns] == [6, 2, 2]
 
 
+def test_sequences_in_two_dimensions_may_share_keys_and_values():
+    inputs = drawn(1, 2, 6, 3, 4), drawn(1, 2, 2, 3, 4), drawn(1, 2, 2, 3, 4)
+    match, _ = found(lambda q, k, v: sdpa(q, k, v, enable_gqa=True), *inputs)
+    assert (match.heads, match.kv_heads, match.leading) == (6, 2, (1, 2, 6))
+    assert match.slices.tolist() == [0] * 6 + [1] * 6
+
+
+def test_what_lies_between_the_products_belongs_to_an_attention():
+    def function(q, k, v):
+        scores = (q @ k).clone().softmax(-1)
+        return dropout(scores.double().float().view(2, 3, 5), 0.9, False) @ v
+
+    match, _ = found(function, *SLICES)
+    kinds = sorted(str(node.target).split(".")[1] for node in match.nodes)
+    assert kinds == ["clone", "dropout", "matmul", "matmul", "softmax", "to", "to", "view"]
+
+
 def test_all_queries_may_share_keys_and_values():
     match, _ = found(sdpa, HEADS[0], *(part[:, :1] for part in HEADS[1:]))
     assert (match.heads, match.kv_heads, match.slices.tolist()) == (2, 1, [0, 0, 1, 1])
@@ -212,8 +229,9 @@ def test_all_queries_may_share_keys_and_values():
         (sdpa, (SHARED[:, :1], SHARED, SHARED)),
         (sdpa, (SHARED, SHARED[:, :1], SHARED)),
         (sdpa, (SHARED, SHARED, SHARED[:, :1])),
+        (lambda x: sdpa(x, x, x.transpose(0, 1)), (drawn(3, 3, 4),)),
     ],
-    ids=["tiled", "one query head", "one of keys", "one of values"],
+    ids=["tiled", "one query head", "one of keys", "one of values", "other rows of values"],
 )
 def test_heads_that_do_not_meet(function, inputs):
     reason = "queries and keys of a head are of different sequences or heads"
