@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from graphs import GraphBuilder, mlp, post_norm
+from graphs import GraphBuilder, gated, mlp, post_norm
 
 from transept.golden.config import TINY
 from transept.golden.isa import AMode, Engine, OutMode, RowScale, Window
@@ -20,11 +20,14 @@ from transept.host.compiler.tasks import (
     Buffer,
     ContextTask,
     DramRows,
+    ElementwiseTask,
+    NormTask,
     Product,
     Ring,
     Rows,
     ScoresTask,
     SoftmaxTask,
+    StoreRows,
     Use,
     whole,
     written_keys,
@@ -97,7 +100,7 @@ def test_engines_of_tasks():
 
 
 def touched(task):
-    """What a task of an attention or a product reads and writes, from what it is told to do."""
+    """What a task reads and writes on chip, from what it is told to do."""
     if isinstance(task, Product):
         columns = len(task.columns)
         weights = [whole(buffer) for buffer in task.resident or ()]
@@ -105,6 +108,17 @@ def touched(task):
         reads += task.a.maxima(task.rows) if task.a_mode == AMode.DYNAMIC else []
         first = task.out.column(task.columns[0][0])
         return reads, [first.use(task.rows, columns), *task.out.maxima(task.rows)]
+    if isinstance(task, NormTask):
+        y, *more = [part for part in (task.y, task.x) if part is not None]
+        first, *rest = [part for part in (task.out, task.total) if part is not None]
+        reads = [part.use(task.rows, task.words) for part in (y, *more)]
+        results = [part.use(task.rows, task.words) for part in (first, *rest)]
+        return [*reads, whole(task.param)], [*results, *first.maxima(task.rows)]
+    if isinstance(task, ElementwiseTask):
+        y, x, out = (part.use(task.rows, task.words) for part in (task.y, task.x, task.out))
+        return [y, x], [out, *task.out.maxima(task.rows)]
+    if isinstance(task, StoreRows):
+        return [task.source.use(task.rows, task.words)], []
     key_tiles = -(-task.keys // TINY.tile)
     scores = task.p if isinstance(task, ContextTask) else task.s
     reads = [scores.use(task.rows, key_tiles), *scores.maxima(task.rows)]
@@ -119,15 +133,25 @@ def touched(task):
     return [*reads, select, values, whole(task.param)], results
 
 
-@pytest.mark.parametrize("width", [16, 24])
-def test_tasks_say_what_they_touch(width):
-    graph, shape = post_norm(1, width, 2, [32]), Shape(2, {"rows": 9})
+ATTENTION = {Product, ScoresTask, SoftmaxTask, ContextTask, NormTask, StoreRows}
+
+
+@pytest.mark.parametrize(
+    ("graph", "kinds"),
+    [
+        (post_norm(1, 16, 2, [32]), ATTENTION),
+        (post_norm(1, 24, 2, [32]), ATTENTION),
+        (gated(1, 32, 4, 2, [12]), {*ATTENTION, ElementwiseTask}),
+    ],
+    ids=["16", "24", "gated"],
+)
+def test_tasks_say_what_they_touch(graph, kinds):
+    shape = Shape(2, {dim.name: 9 for dim in graph.dims})
     image = WeightImage(graph, TINY)
     cut = compile_graph(graph, TINY, shape, image).cut
     tasks, _ = lower(graph, image, TINY, shape, cut)
-    kinds = Product, ScoresTask, SoftmaxTask, ContextTask
-    found = [task for task in tasks if isinstance(task, kinds)]
-    assert {type(task) for task in found} == set(kinds)
+    found = [task for task in tasks if isinstance(task, tuple(kinds))]
+    assert {type(task) for task in found} == kinds
     for task in found:
         reads, writes = touched(task)
         tables = [use for use in task.reads if use.buffer.memory == "table"]
