@@ -8,6 +8,7 @@ from amaranth.sim import Simulator
 from tiles import Pass, finished_slots, random_passes
 
 from transept.golden.config import PYNQ_Z2, TINY
+from transept.golden.numerics.softmax import CONTEXT_KEYS
 from transept.rtl.gemm.accumulator import REVISIT_CYCLES
 from transept.rtl.gemm.array import SystolicArray
 from transept.rtl.gemm.stationary import StationaryLoader
@@ -174,6 +175,19 @@ def test_sums_are_taken_while_others_go_on(patience):
     _, columns = bench.run()
     turns = memory[cfg.tile : 7 * cfg.tile].sum(0)
     assert np.array_equal(columns, [memory[: cfg.tile].sum(0), turns, turns])
+
+
+def test_the_longest_sums_of_tiles_at_the_end_of_the_largest_scratchpad():
+    cfg = TINY.replace(name="large", stat_words=1 << 16)
+    memory = np.zeros((cfg.memories.stat_words, cfg.tile), np.int64)
+    memory[-cfg.tile * 255 :: 255] = -127
+    count = CONTEXT_KEYS // cfg.tile
+    facts = {"addr": len(memory) - cfg.tile * 255, "row_stride": 255, "begins": 0, "ends": 0}
+    passes = [one_tile(np.random.default_rng(3), cfg, 0, **facts, first=0) for _ in range(count)]
+    passes[0].tile.update(begins=1, first=1)
+    passes[-1].tile["ends"] = 1
+    _, columns = Bench(cfg, passes, memory, delay=2).run()
+    assert np.array_equal(columns, [[-127 * CONTEXT_KEYS] * cfg.tile])
 
 
 @CONFIGS
