@@ -13,7 +13,6 @@ from transept.rtl.gemm.descriptors import Statistic
 from transept.rtl.gemm.groups import GroupWalker, group_layout
 from transept.rtl.gemm.matmul import PARAMETER_WORDS, MatmulExpander
 
-SLOTS = 2 * TINY.geometry.acc_slots
 TWELVE, SIXTEEN = (1 << 12) - 1, (1 << 16) - 1
 LAYOUT = group_layout(TINY)
 
@@ -117,7 +116,8 @@ def test_matmul(halves):
 class Walk:
     """What becomes of groups: each pass with all that leaves in its cycle."""
 
-    def __init__(self):
+    def __init__(self, slots):
+        self.slots = slots
         self.following = self.opened = self.current = 0
         self.starts = True
 
@@ -133,10 +133,10 @@ class Walk:
 
     def _take_slot(self, group):
         if group.tile.first:
-            self.current, self.following = self.following, (self.following + 1) % SLOTS
+            self.current, self.following = self.following, (self.following + 1) % self.slots
             self.opened = self.current if self.starts else self.opened
         else:
-            self.current = self.opened if self.starts else (self.current + 1) % SLOTS
+            self.current = self.opened if self.starts else (self.current + 1) % self.slots
         self.starts = bool(group.job.retire)
 
     def _pass(self, group, i, *, begins, ends):
@@ -162,9 +162,9 @@ class Walk:
         return out
 
 
-def random_group(rng, **fixed):
+def random_group(rng, layout, **fixed):
     """Any bits but those that walks depend on, of few passes."""
-    group = data.Const(LAYOUT, rng.getrandbits(LAYOUT.size))
+    group = data.Const(layout, rng.getrandbits(layout.size))
     number = {name: group[name] for name in ("tile_step", "sparse")}
     job = {name: group.job[name] for name in dict(group.job.shape()) if name != "statistic"}
     facts = {
@@ -180,7 +180,7 @@ def random_group(rng, **fixed):
     for path, value in fixed.items():
         part, _, name = path.rpartition("__")
         (facts[part] if part else number)[name] = value
-    return LAYOUT.const(number | facts)
+    return layout.const(number | facts)
 
 
 def as_facts(port, payload):
@@ -216,13 +216,17 @@ async def walk(ctx, dut, group, rng, pace):
     return got
 
 
-@pytest.mark.parametrize("pace", [1.0, 0.4])
-def test_passes_of_groups(pace):
-    rng, dut, model = random.Random(pace), GroupWalker(TINY), Walk()
+@pytest.mark.parametrize(("pace", "acc_slots"), [(1.0, 3), (0.4, 1)])
+def test_passes_of_groups(pace, acc_slots):
+    cfg = TINY.replace(name="slots", acc_slots=acc_slots)
+    rng, dut, model = random.Random(pace), GroupWalker(cfg), Walk(2 * acc_slots)
+    layout = group_layout(cfg)
 
     async def bench(ctx):
         for number in range(80):
-            group = random_group(rng) if number else random_group(rng, tile__first=1)
+            group = random_group(
+                rng, layout, **({} if number else {"tile__first": 1, "row__observe": 0})
+            )
             got = await walk(ctx, dut, group, rng, pace)
             expected = list(model.passes(group))
             if group.row.observe:
@@ -246,11 +250,11 @@ def test_a_pass_every_other_cycle():
             ctx.set(port.ready, 1)
         await ctx.tick().repeat(2)
         fixed = {"row__observe": 0, "tile__first": 1, "sparse": 0}
-        group = LAYOUT.const({**constant(random_group(rng, **fixed)), "passes": 9})
+        group = LAYOUT.const({**constant(random_group(rng, LAYOUT, **fixed)), "passes": 9})
         cycles = [cycle for cycle, _ in await walk(ctx, dut, group, rng, 1.0)]
         assert cycles == list(range(1, 21, 2))
         for tile in (4, 5, 8, 12, 15):
-            group = constant(random_group(rng, **fixed | {"sparse": 1}))
+            group = constant(random_group(rng, LAYOUT, **fixed | {"sparse": 1}))
             group = LAYOUT.const(group | {"bitmap": 1 | 1 << tile})
             (first, _), (second, _) = await walk(ctx, dut, group, rng, 1.0)
             steps, rest = divmod(tile - 1, 4)

@@ -43,7 +43,8 @@ class Host:
             if ctx.get(port.valid):
                 self.left[name] += 1
                 if name != "tiles":
-                    self.ends[{"passes": "pass", "jobs": "job"}[name]] += ctx.get(port.payload.retire)
+                    end = {"passes": "pass", "jobs": "job"}[name]
+                    self.ends[end] += ctx.get(port.payload.retire)
         if self.words and ctx.get(dut.instr.ready):
             self.words.popleft()
             self.accepted += 1

@@ -12,7 +12,7 @@ from transept.rtl.gemm.descriptors import pass_layout
 from transept.rtl.gemm.streamer import RowStreamer
 from transept.rtl.interfaces import ACT_GEMM_READ_LATENCY, ROWSTAT_READ_LATENCY
 
-CFG = TINY.replace(name="six_slots", acc_slots=3)
+CFG = TINY
 SLOTS = 2 * CFG.geometry.acc_slots
 ACT = 1 << (CFG.act_words - 1).bit_length()
 ENTRIES = CFG.memories.rowstat_entries
@@ -186,4 +186,4 @@ def test_passes_that_open_a_slot_wait_until_one_is_free():
     rng = np.random.default_rng(6)
     bench = Bench(rng, [random_pass(rng, first=1, observe=0) for _ in range(20)], pace=1.0)
     bench.run()
-    assert bench.refused > 50
+    assert bench.refused > 10
