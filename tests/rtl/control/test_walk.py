@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from amaranth import Signal
+from amaranth import Module, Signal, Value
+from amaranth.sim import Simulator
 
 from transept.golden import isa
 from transept.golden.config import KV260, PYNQ_Z2, TINY, ULX3S
@@ -148,3 +149,60 @@ def test_what_is_no_operand_is_named():
 def test_what_is_no_source_is_named(source):
     with pytest.raises(TypeError, match="is no source"):
         factor_value(Signal(256), source)
+
+
+@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2, ULX3S, KV260], ids=lambda cfg: cfg.name)
+def test_a_row_of_the_table_is_its_step(cfg):
+    walk = Walk(cfg)
+    for step in walk.steps:
+        row = walk.row(step)
+        a = row.factor if row.a_fixed else walk.a[row.a]
+        b = row.factor if row.b_fixed else walk.b[row.b]
+        begin = row.begin if row.begins else None
+        verdict = (bool(row.ends), bool(row.least), walk.when[row.when], bool(row.final))
+        assert (a, b, begin, *verdict) == step
+
+
+@pytest.mark.parametrize("cfg", [TINY, PYNQ_Z2, ULX3S, KV260], ids=lambda cfg: cfg.name)
+def test_operands_that_begin_at_the_same_bit_are_neighbours(cfg):
+    """One bit of the index tells the two of a pair apart."""
+    for sources in (Walk(cfg).a, Walk(cfg).b):
+        lows = [source[1][0] if source[0] == "bits" else None for source in sources]
+        assert len(set(sources)) == len(sources)
+        pairs = [
+            low
+            for low, other in zip(lows[::2], lows[1::2], strict=False)
+            if None is not low == other
+        ]
+        operands = [low for low in lows if low is not None]
+        assert sorted(pairs) == sorted(
+            low for low in set(operands) for _ in range(operands.count(low) // 2)
+        )
+
+
+@pytest.mark.parametrize("cfg", [TINY, KV260], ids=lambda cfg: cfg.name)
+def test_the_hardware_finds_factors_and_conditions(cfg):
+    rng, walk, m = random.Random(cfg.tile), Walk(cfg), Module()
+    word, sources = Signal(256), sorted({*walk.a, *walk.b}, key=str)
+    factors = [Value.cast(factor_value(word, source)) for source in sources]
+    verdicts = [Value.cast(condition(word, when)) for when in walk.when]
+    shown = [Signal.like(value, name=f"value_{n}") for n, value in enumerate(factors + verdicts)]
+    m.d.comb += [one.eq(value) for one, value in zip(shown, factors + verdicts, strict=True)]
+
+    async def bench(ctx):
+        for _ in range(60):
+            number = rng.getrandbits(256) & rng.choice([rng.getrandbits(256), -1])
+            ctx.set(word, number)
+            found = [ctx.get(one) for one in shown]
+            for source, value in zip(sources, found, strict=False):
+                if source[0] == "choice" and bits(number, source[1]) >= len(source[2]):
+                    continue
+                if source[0] == "power" and not bits(number, source[1]):
+                    continue
+                assert value == factor(number, source), source
+            wanted = [met(number, when) for when in walk.when]
+            assert found[len(sources) :] == [int(one) for one in wanted]
+
+    sim = Simulator(m)
+    sim.add_testbench(bench)
+    sim.run()
