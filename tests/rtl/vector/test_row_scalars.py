@@ -63,8 +63,8 @@ def test_scalars_equal_golden(most):
             ctx.set(dut.centre, centre)
             ctx.set(dut.inverse, inverse_count(count))
             ctx.set(dut.epsilon, epsilon)
-            ctx.set(dut.i.payload, {"z": int(z.sum()), "w": total, "square": square})
             await ctx.tick().repeat(2)
+            ctx.set(dut.i.payload, {"z": int(z.sum()), "w": total, "square": square})
             ctx.set(dut.i.valid, 1)
             for _ in range(60):
                 if ctx.get(dut.i.ready):
