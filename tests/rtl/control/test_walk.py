@@ -134,6 +134,10 @@ def test_a_walk_says_what_the_rules_say(cfg):
     assert 0.2 < sum(found) / len(found) < 0.8
 
 
+def test_the_factors_are_those_of_a_dsp_slice():
+    assert (A_BITS, B_BITS) == (25, 18)
+
+
 @pytest.mark.parametrize("when", [(), ("never",), ("equals",), ("some", (0, 4))])
 def test_what_is_no_condition_is_named(when):
     with pytest.raises(TypeError, match="is no condition"):
