@@ -145,7 +145,9 @@ def simulate(dut, bench, cycles):
     sim = Simulator(dut)
     sim.add_clock(PERIOD)
     sim.add_testbench(wrapper)
-    sim.run_until(cycles * PERIOD)
+    for cycle in range(500, cycles, 500):
+        if not finished:
+            sim.run_until(cycle * PERIOD)
     assert finished
 
 

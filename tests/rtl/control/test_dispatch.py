@@ -87,7 +87,7 @@ def simulate(dut, words, engines, cycles, *, gap=0.0, rng=None):
     sim = Simulator(dut)
     sim.add_clock(1e-8)
     sim.add_testbench(bench)
-    sim.run_until(1e-8 * (cycles + 2))
+    sim.run()
     return events, result
 
 
