@@ -97,6 +97,22 @@ def test_open_accumulators():
     assert max(most) == CONTEXT_KEYS
 
 
+def test_the_most_keys_on_the_most_keys():
+    """No sum of them looks like a small one."""
+    dut = OpenGroups(TINY.replace(max_keys=CONTEXT_KEYS))
+    shape = {"rows": 3, "d_tiles": 1, "keys": CONTEXT_KEYS - 1, "finish": 0}
+
+    async def bench(ctx):
+        for accumulate in (0, 1):
+            o = operands_of(random.Random(1), Opcode.CONTEXT, **shape, accumulate=accumulate)
+            ctx.set(dut.instr, word_of(Opcode.CONTEXT, o))
+            ctx.set(dut.read, 1)
+            assert ctx.get(dut.wrong) == accumulate
+            await ctx.tick()
+
+    simulate(dut, bench)
+
+
 def test_recorded_selections():
     rng, dut, state = random.Random(1), RecordedKeys(TINY), State()
     tile, entries, found = TINY.tile, TINY.query_blocks, []
