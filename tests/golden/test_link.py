@@ -102,15 +102,49 @@ def test_a_write_that_arrives_twice_is_carried_out_once(model):
     assert len(model.target.writes) == 2
 
 
-def test_addresses_that_are_not_there(model):
-    answer = model.feed(encode_request(Request(Kind.READ_MEMORY, 1, 0xFC, 2)))
-    assert FrameReader().feed(answer) == [Response(Status.BUS_ERROR, 1)]
+def nonsense(kind, sequence, count):
+    body = bytes([kind, sequence, count, 0, 0, 0, 0])
+    return b"\xa5" + body + crc16(body).to_bytes(2, "little")
+
+
+@pytest.mark.parametrize(
+    ("between", "writes"),
+    [
+        (b"", 1),
+        (encode_request(Request(Kind.READ_MEMORY, 2, 0, 1)), 2),
+        (nonsense(4, 2, 1), 1),
+        (nonsense(4, 0, 1), 2),
+        (nonsense(1, 0, 65), 2),
+    ],
+    ids=["nothing", "a read", "nonsense", "nonsense of a new host", "too much of a new host"],
+)
+def test_what_makes_a_device_forget_the_last_write(model, between, writes):
+    frame = encode_request(Request(Kind.WRITE_REGISTERS, 1, 8, 1, (5,)))
+    for part in (frame, between, frame):
+        model.feed(part)
+    assert model.target.writes == [(8, 5)] * writes
+
+
+def test_the_longest_frames(model):
+    words = tuple(0x01020304 * n for n in range(64))
+    written = model.feed(encode_request(Request(Kind.WRITE_REGISTERS, 1, 0, 64, words)))
+    assert FrameReader().feed(written) == [Response(Status.OKAY, 1)]
+    read = model.feed(encode_request(Request(Kind.READ_REGISTERS, 2, 0, 64)))
+    assert FrameReader().feed(read) == [Response(Status.OKAY, 2, words)]
+
+
+@pytest.mark.parametrize("address", [0xFC, 0x100, 0x10000, 0x1000000, 0xFFFFFFF8])
+def test_addresses_that_are_not_there(model, address):
+    """One of two is enough."""
+    for sequence, kind in enumerate((Kind.READ_MEMORY, Kind.WRITE_MEMORY), 1):
+        words = (5, 6) if kind.writes else ()
+        answer = model.feed(encode_request(Request(kind, sequence, address, 2, words)))
+        assert FrameReader().feed(answer) == [Response(Status.BUS_ERROR, sequence)]
 
 
 @pytest.mark.parametrize(("kind", "count"), [(4, 1), (254, 1), (0, 0), (2, 65), (3, 200)])
 def test_requests_that_make_no_sense(model, kind, count):
-    body = bytes([kind, 3, count, 0, 0, 0, 0])
-    answer = model.feed(b"\xa5" + body + crc16(body).to_bytes(2, "little"))
+    answer = model.feed(nonsense(kind, 3, count))
     assert FrameReader().feed(answer) == [Response(Status.BAD_REQUEST, 3)]
 
 

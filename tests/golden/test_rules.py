@@ -192,11 +192,11 @@ def test_filters_that_are_not_built_are_refused():
         (Tiles(("a", "b"), 2), [0, 0, 1, 2]),
         (Tiles(("a", "b"), 1, 3), [1, 2, 4, 6]),
         (Choice("a", (10, 20, 30, 40)), [10, 20, 40, 0]),
-        (Power("count"), [1, 2, 4, 1024]),
+        (Power("count"), [1, 2, 2048, 4096]),
     ],
 )
 def test_values_of_factors(factor, expected):
-    operands = {"a": [0, 1, 3, 7], "b": [0, 1, 3, 2], "count": [1, 2, 3, 513]}
+    operands = {"a": [0, 1, 3, 7], "b": [0, 1, 3, 2], "count": [1, 2, 1025, 2049]}
     found = value(factor, {name: np.array(column) for name, column in operands.items()})
     assert np.array_equal(found, expected)
 

@@ -138,6 +138,12 @@ def test_tokens_of_engines_that_are_none():
     ]
 
 
+def test_an_unknown_opcode_waits_for_nobody():
+    code = (0x63 | 0x1F << 8 | 0x1F << 20).to_bytes(4, "little") + bytes(28)
+    told = [f.text for f in verify(code + bytes(32), TINY, {})]
+    assert told == ["unknown opcode 0x63"]
+
+
 def test_a_window_that_is_not_set():
     case = legal(TINY)
     windows = {window: place for window, place in case.windows.items() if window != Window.IO}
@@ -174,6 +180,7 @@ MOVED = {"window": Window.IO, "rows": 3, "offset": 8, "stride": 64}
         (Opcode.LOAD, {"words": 2, "pitch": 5, "wide": 1}, 4 * (10 + 4)),
         (Opcode.LOAD, {"words": 40, "pitch": 5, "packed": 1, "memory": Memory.STAT}, 4 * (10 + 27)),
         (Opcode.LOAD, {"words": 7, "pitch": 0}, 4 * 7),
+        (Opcode.LOAD, {"words": 1, "pitch": 5}, 4 * 11),
         (Opcode.LOAD, {"words": 2, "pitch": 65535, "rows": 1}, 4 * 2),
         (Opcode.STORE, {"words": 2, "pitch": 5}, 4 * (10 + 2)),
         (Opcode.STORE, {"words": 2, "pitch": 5, "wide": 1}, 4 * (10 + 4)),
@@ -185,6 +192,17 @@ def test_a_window_to_its_last_byte(opcode, operands, size):
     text = f"window IO: offset 8 + {size} bytes exceeds its limit {7 + size}"
     where = {"code": ErrorCode.WINDOW, "window": Window.IO, "offset": 8}
     assert of(opcode, size=7 + size, **moved) == [Finding(0, opcode.name, text, **where)]
+
+
+@pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.STORE])
+@pytest.mark.parametrize(
+    ("count", "others"), [("rows", {"words": 20}), ("words", {"rows": 3, "pitch": 65535})]
+)
+def test_what_moves_nothing_leaves_no_window(opcode, count, others):
+    found = of(opcode, window=Window.IO, **{count: 0} | others)
+    assert [str(f) for f in found] == [
+        f"instruction 0 ({opcode.name}): {count}=0 must be at least 1"
+    ]
 
 
 def test_findings_say_what_the_registers_do():
