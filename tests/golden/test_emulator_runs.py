@@ -119,6 +119,21 @@ def test_statistics():
     assert statistics.tokens_left == 0
 
 
+@pytest.mark.parametrize("kind", [Filter.DENSE, Filter.CAUSAL])
+def test_work_of_attention_is_that_of_its_tiles(kind):
+    """Of SCORES and of CONTEXT, for every row each tile that is recorded for its block."""
+    shape = {"rows": 14, "keys": 22, "d_tiles": 2, "cuts": [], "position": 0, "way": "load"}
+    case = programs.context(TINY, np.random.default_rng(3), filter=kind, **shape)
+    machine = Emulator(TINY, case.dram.copy(), case.windows)
+    statistics = machine.run()
+    first = next(i.select for i in case.program if i.opcode == Opcode.SCORES)
+    tiles = sum(int(machine.chip.selection[first + m // TILE].sum()) for m in range(14))
+    assert tiles == (14 * 6 if kind == Filter.DENSE else 4 * 1 + 4 * 2 + 4 * 3 + 2 * 4)
+    products = (i for i in case.program if i.opcode == Opcode.MATMUL)
+    others = sum((i.rows + 1) * i.k_tiles * i.n_tiles * TINY.macs for i in products)
+    assert statistics.macs - others == 2 * tiles * 2 * TILE**2
+
+
 @CONFIGS
 @pytest.mark.parametrize("seed", range(5))
 def test_cuts_along_k(config, seed):

@@ -166,6 +166,15 @@ def test_garbage_and_silence_are_passed_over(model):
     assert model.feed(frame)
 
 
+def test_a_check_that_ends_like_a_beginning_is_no_beginning():
+    """What follows is not taken for its length."""
+    responses = (Response(Status.OKAY, 1, (word,)) for word in range(10000))
+    first = next(one for one in responses if encode_response(one)[-1] == 0x5A)
+    second = Response(Status.OKAY, 200, (7,))
+    stream = encode_response(first) + encode_response(second)
+    assert FrameReader().feed(stream) == [first, second]
+
+
 def test_a_reader_finds_responses_between_garbage():
     rng = random.Random(1)
     expected, stream = [], b""

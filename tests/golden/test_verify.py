@@ -125,6 +125,27 @@ def test_of_tokens_the_first_wrong_one_is_told():
     assert told == [Finding(0, "NORM", text, ErrorCode.NONE)]
 
 
+def test_tokens_among_instructions_without():
+    load = instruction(Opcode.LOAD, window=Window.IO, rows=1, words=1)
+    give = Instruction(Opcode.LOAD, load.operands, signal={Engine.STORE})
+    take = Instruction(Opcode.LOAD, load.operands, wait={Engine.VECTOR})
+    own = Instruction(Opcode.LOAD, load.operands, wait={Engine.LOAD}, signal={Engine.LOAD})
+    end, most = instruction(Opcode.END), 255 - TINY.engines.queue_depth
+    for program, index, text, code in (
+        ([load, take], 1, "waits for a token that VECTOR has not given", ErrorCode.NONE),
+        ([load, own], 1, "waits for a token that LOAD has not given", ErrorCode.NONE),
+        (
+            [load, *[give] * (most + 1)],
+            most + 1,
+            f"more than {most} tokens from LOAD to STORE",
+            ErrorCode.TOKEN_OVERFLOW,
+        ),
+        ([load, *[give] * most], None, "", None),
+    ):
+        found = verify(isa.encode_program([*program, end]), TINY, {Window.IO: 64})
+        assert found == [Finding(index, "LOAD", text, code)] * (index is not None)
+
+
 def test_tokens_of_engines_that_are_none():
     """Told of opcodes that are known."""
     code = b"".join(
