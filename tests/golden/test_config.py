@@ -100,6 +100,11 @@ def test_sizes_that_follow_of_the_presets():
     assert [getattr(PYNQ_Z2, name) for name in names] == [11776, 64, 32, 384, 16, 256]
 
 
+def test_a_cascade_is_one_of_dsp_slices():
+    chains = {chain: TINY.replace(dsp_chain=chain).geometry.has_dsp_slices for chain in (1, 2, 4)}
+    assert chains == {1: False, 2: True, 4: True}
+
+
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
 def test_derived_values(config):
     assert preset(config.name) is config

@@ -81,6 +81,7 @@ def test_a_tile_is_kept_from_its_first_key_on(position):
     assert Causal().keeps(block, 2) == (position >= 6)
     assert Window(before=0, after=1).keeps(block, 2) == (position >= 5)
     assert Window(before=2, after=0).keeps(block, 0) == (position <= 6)
+    assert QueryBlock(tile=TILE, position=position, keys=20).first_key(2) == 8
 
 
 def test_every_key_is_seen_by_dense():

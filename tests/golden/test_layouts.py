@@ -126,6 +126,13 @@ def test_linear_is_chunks_of_weights_and_parameters(chunk):
     assert not data.size
 
 
+def test_a_chunk_is_one_tile_unless_told():
+    rng = np.random.default_rng(5)
+    weights, parameters = rng.integers(-127, 128, (6, 18)).astype(np.int8), _channels(rng, 18)
+    expected = layouts.pack_linear(weights, parameters, 4, 1)
+    assert layouts.pack_linear(weights, parameters, 4).tobytes() == expected.tobytes()
+
+
 LIMITS = {
     "channel": {"multiplier": (0, 65535), "shift": (0, 31), "bias": (-(1 << 23), (1 << 23) - 1)},
     "norm": {

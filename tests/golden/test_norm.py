@@ -127,6 +127,12 @@ def test_the_sum_is_rounded_by_the_shift_of_its_channel():
     assert rounded_sum(z, parameters).tolist() == [[3, -2, 2, -1, 16384, 16384, -32767]]
 
 
+def test_a_sum_without_a_shift_is_written_as_it_is():
+    zero = np.zeros(3, np.int64)
+    z = np.array([[5, 40000, -40000]])
+    assert rounded_sum(z, NormParameters(*[zero] * 4)).tolist() == [[5, 32767, -32767]]
+
+
 def test_a_plain_residual_add():
     rng = np.random.default_rng(2)
     y, x = rng.integers(-32767, 32768, (2, 3, 10))

@@ -267,6 +267,12 @@ def test_where_the_hardware_finds_it(opcode, unit):
     assert Finding(0, opcode, "").unit is unit
 
 
+def test_what_is_meant_if_nothing_is_said():
+    illegal = ErrorCode.ILLEGAL_INSTRUCTION
+    assert Finding(1, "", "") == Finding(1, "", "", illegal, 0, Window.PROGRAM, 0)
+    assert Groups(Opcode.CONTEXT, 2, 3) == Groups(Opcode.CONTEXT, 2, 3, keys=0, halves=0)
+
+
 def test_open_accumulators_are_described():
     open_ones = Groups(Opcode.MATMUL, 4, 1, halves=1)
     text = "accumulate has 2 rows and 1 tiles of MATMUL, the open accumulators are "
