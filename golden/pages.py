@@ -59,7 +59,7 @@ def registers_page() -> str:
     for register in registers.table(PYNQ_Z2):
         fields = register.fields
         detail = register.doc
-        if len(fields) > 1 or fields[0].name != "value":
+        if fields[0].name != "value":
             parts = []
             for field in fields:
                 bits = f"{field.low}" + (f"..{field.low + field.width - 1}" * (field.width > 1))

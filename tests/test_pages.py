@@ -1,5 +1,7 @@
 """The pages derived from the tables are those in the repository."""
 
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,14 @@ DOCS = Path(__file__).parents[1] / "docs"
 def test_pages_are_up_to_date(name, tmp_path):
     write_pages(tmp_path)
     assert (DOCS / name).read_text() == (tmp_path / name).read_text(), "run: make docs"
+
+
+def test_pages_are_made_by_their_module(tmp_path, monkeypatch):
+    """As ``make docs`` does."""
+    monkeypatch.delitem(sys.modules, write_pages.__module__)
+    monkeypatch.setattr(sys, "argv", ["pages", str(tmp_path)])
+    runpy.run_module(write_pages.__module__, run_name="__main__")
+    assert {path.name for path in tmp_path.iterdir()} == set(PAGES)
 
 
 def test_every_instruction_and_operand_is_described():
