@@ -93,6 +93,16 @@ def test_blocks_of_a_row_give_the_same_bits():
     assert (sum(part for _, part in parts) == total).all()
 
 
+@pytest.mark.parametrize("shape", [(96,), (2, 5, 12), (2, 3, 4, 5)])
+def test_rows_of_any_shape(shape):
+    score = _scores(np.random.default_rng(4), shape, 3)
+    operand, total = softmax_rows(score, score.max(-1))
+    rows = score.reshape(-1, shape[-1])
+    expected = [softmax_rows(row[None], row[None].max(-1)) for row in rows]
+    assert operand.reshape(rows.shape).tolist() == [part[0].tolist() for part, _ in expected]
+    assert np.ravel(total).tolist() == [int(part[0]) for _, part in expected]
+
+
 def test_a_score_above_the_maximum_counts_as_one_far_below():
     """Sixteen bits of distance: nobody asks for it, but every machine gives the same."""
     operand, total = softmax_rows(np.array([[5, 4, 6, 5 + 256]]), np.array([5]))
