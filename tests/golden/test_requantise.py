@@ -230,6 +230,13 @@ def test_activation_to_the_bit(slope_shift, out_shift):
     assert len(set(wanted)) > 100
 
 
+def test_slopes_of_an_activation_have_25_bits():
+    """30000 * 400 fits, 30000 * 1000 does not."""
+    zero = np.zeros(SEGMENTS, np.int64)
+    curve = ActivationTable(0, 15, 0, 20, zero, zero, zero + 30000)
+    assert activation(np.array([400, 1000]), curve).tolist() == [4578, 16000]
+
+
 def test_outer_segments_go_on():
     zero = np.zeros(SEGMENTS, np.int64)
     line = ActivationTable(-1024, 5, 0, 8, np.arange(-1024, 1024, 32), zero + 256, zero)
