@@ -57,6 +57,7 @@ class PagedRegion:
         self._layout = page_layout(region.graph, Layouts(region.graph, region.config))
         self._row_bytes = sorted({kept.row_bytes for kept in self._layout.states.values()})
         self._rows, self._context = _dimensions(region.graph)
+        self._limit = next(d.limit for d in region.graph.dims if d.name == self._context)
         self._loaded = driver.load(region)
         self._free = list(range(pages))[::-1]
         self._users = [0] * pages  # sequences that have each page
@@ -138,7 +139,7 @@ class PagedRegion:
             If there are not enough free pages.
         """
         length = self._check_states(sequence, states)
-        sequence.pages = self._take(pages_of(length))
+        self.reserve(sequence, length)
         sequence.length = length
         scratch = self._loaded.windows[Window.SCRATCH]
         self._driver.device.invalidate(scratch)
@@ -203,7 +204,7 @@ class PagedRegion:
             if not 1 <= count <= most:
                 raise ProgramError(f"{self.region.name}: {count} new rows are outside 1 to {most}")
         wholes = [s.length + count for s, count in zip(sequences, counts, strict=True)]
-        room = context or pages_of(max(wholes)) * PAGE_ROWS
+        room = context or min(pages_of(max(wholes)) * PAGE_ROWS, self._limit)
         shape = self.region.shape(len(sequences), {self._rows: most, self._context: room})
         self._check(shape, inputs, wholes)
         executable = self.region.executable(shape)
@@ -236,8 +237,7 @@ class PagedRegion:
         CompileError
             If no cut of the shape fits the accelerator.
         """
-        limit = next(dim.limit for dim in self.region.graph.dims if dim.name == self._context)
-        room = min(-(-whole // (step * PAGE_ROWS)) * step * PAGE_ROWS, limit)
+        room = min(-(-whole // (step * PAGE_ROWS)) * step * PAGE_ROWS, self._limit)
         while batch == 1:
             shape = self.region.shape(batch, {self._rows: rows, self._context: room})
             chunk = self.region.executable(shape).cut.chunk

@@ -131,6 +131,21 @@ def test_out_of_pages_changes_nothing():
     assert (sequence.length, len(sequence.pages), paged.free_pages) == (16, 1, 0)
 
 
+def test_a_context_of_no_whole_pages():
+    graph, sequence = GRAPHS["llama"], PagedSequence()
+    region = Region("it", cached(graph, 20), TINY)
+    paged = PagedRegion(region, Driver(open_device("emulator", TINY, dram_bytes=1 << 20)), 2)
+    inputs = random_inputs(graph, 1, 20)
+    wanted = graph.evaluate(inputs)
+    for count in (17, 3):
+        start = sequence.length
+        found, _ = paged.step([sequence], part(inputs, [sequence], count, [count]), [count])
+        for name in graph.outputs:
+            assert np.array_equal(found[name], wanted[name][:, start : start + count])
+    with pytest.raises(ProgramError, match=r"^it: 21 rows exceed a context of 20$"):
+        paged.step([sequence], part(inputs, [PagedSequence()], 1, [1]), [1])
+
+
 def test_what_does_not_fit_is_named():
     graph = GRAPHS["llama"]
     paged, sequence = opened(graph), PagedSequence()

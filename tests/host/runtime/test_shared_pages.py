@@ -126,8 +126,9 @@ def test_lengths_that_are_not_there():
                 act(sequence, length)
 
 
+@pytest.mark.parametrize("reserved", [0, 20, 50])
 @pytest.mark.parametrize("rows", [1, PAGE_ROWS, 37])
-def test_rows_that_another_device_computed(rows):
+def test_rows_that_another_device_computed(rows, reserved):
     inputs = random_inputs(GRAPH, 1, 60)
     kept = cached(GRAPH, LIMIT)
     states = {
@@ -136,9 +137,12 @@ def test_rows_that_another_device_computed(rows):
     some = {name: x[:, :rows] for name, x in inputs.items()}
     found = CpuGraph(kept).run(some | states, {ROWS: [rows], CONTEXT: [rows]})
     paged, sequence = opened(), PagedSequence()
+    paged.reserve(sequence, reserved)
     paged.restore(sequence, {s.output: found[s.output][0, :rows] for s in kept.states})
-    assert (sequence.length, paged.free_pages) == (rows, 8 - pages_of(rows))
+    assert (sequence.length, paged.free_pages) == (rows, 8 - pages_of(max(rows, reserved)))
     grow(paged, sequence, inputs, 5)
+    paged.release(sequence)
+    assert paged.free_pages == 8
 
 
 def test_states_that_do_not_fit():
