@@ -124,9 +124,14 @@ def _of_folder(folder: Path) -> LanguageModel:
 
 
 def _with_tokenizer(name: str, module: Any, tokenizer: Any) -> LanguageModel:
-    ends = (tokenizer.eos_token_id, module.config.eos_token_id)
-    stops = frozenset(index for index in ends if isinstance(index, int))
+    configs = (tokenizer, module.config, module.generation_config)
+    stops = frozenset[int]().union(*(_indices(config.eos_token_id) for config in configs))
     return LanguageModel(name, module, Vocabulary(name, tokenizer, stops))
+
+
+def _indices(told: int | list[int] | None) -> list[int]:
+    """Tokens that a configuration names: none, one or several."""
+    return [] if told is None else [told] if isinstance(told, int) else told
 
 
 def _quiet() -> None:

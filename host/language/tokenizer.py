@@ -98,8 +98,9 @@ def file_tokenizer(file: GgufFile) -> Any:
         known = ", ".join(_SINGLE_DIGITS)
         raise GgufError(f"{file.path}: tokenizer {kind} {before}, known are gpt2 with {known}")
     words = file.fact("tokenizer.ggml.tokens", list)
-    merges = [tuple(m.split(" ")) for m in file.fact("tokenizer.ggml.merges", list)]
+    merges = file.fact("tokenizer.ggml.merges", list)
     try:
+        merges = [tuple(merge.split(" ")) for merge in merges]
         model = models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=merges)
     except Exception as error:  # of the Rust library
         raise GgufError(f"{file.path}: words and merges of its tokenizer: {error}") from None
@@ -110,13 +111,18 @@ def file_tokenizer(file: GgufFile) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
     tokenizer.decoder = decoders.ByteLevel()
     kinds = file.fact("tokenizer.ggml.token_type", list, [0] * len(words))
+    if len(kinds) != len(words):
+        raise GgufError(f"{file.path}: {len(kinds)} kinds of {len(words)} tokens")
     tokenizer.add_special_tokens([w for w, k in zip(words, kinds, strict=True) if k == _CONTROL])
     tokenizer.add_tokens([w for w, k in zip(words, kinds, strict=True) if k == _USER_DEFINED])
-    special = {
-        f"{name}_token": words[index]
-        for name, index in (("bos", file.token("bos")), ("eos", file.token("eos")))
-        if index is not None
-    }
+    special = {}
+    for name in ("bos", "eos"):
+        if (index := file.token(name)) is not None:
+            if index >= len(words):
+                raise GgufError(
+                    f"{file.path}: {name} token {index} is outside 0 to {len(words) - 1}"
+                )
+            special[f"{name}_token"] = words[index]
     template = file.fact("tokenizer.chat_template", str, "") or None
     make: Any = PreTrainedTokenizerFast
     return make(tokenizer_object=tokenizer, chat_template=template, **special)

@@ -91,6 +91,13 @@ def test_a_fact_is_of_its_kind(file):
             found.fact("it", kind)
 
 
+def test_a_fact_of_broken_text(file):
+    path = file({"it": "so and so"})
+    path.write_bytes(path.read_bytes().replace(b"so and so", b"so \xff\xff\xff so"))
+    with pytest.raises(GgufError, match=f"^{path}: it is damaged: .*can't decode byte 0xff"):
+        GgufFile.open(path).fact("it", str)
+
+
 @pytest.mark.parametrize(
     ("told", "weights", "kind", "message"),
     [
@@ -237,6 +244,10 @@ def test_conversations(file):
         ),
         ({"tokenizer.ggml.merges": ["he x"]}, "words and merges of its tokenizer: "),
         ({"tokenizer.ggml.merges": None}, "lacks tokenizer.ggml.merges"),
+        ({"tokenizer.ggml.merges": [1, 2]}, "words and merges of its tokenizer: "),
+        ({"tokenizer.ggml.token_type": [3, 3]}, ": 2 kinds of 260 tokens$"),
+        ({"tokenizer.ggml.bos_token_id": 261}, "bos token 261 is outside 0 to 259$"),
+        ({"tokenizer.ggml.eos_token_id": 260}, "eos token 260 is outside 0 to 259$"),
     ],
 )
 def test_other_tokenizers(file, told, message):
@@ -257,6 +268,20 @@ def test_a_folder_of_transformers(tmp_path, file, model):
     (tmp_path / "it" / "model.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"it holds no language model: "):
         load_language_model(str(tmp_path / "it"))
+
+
+@pytest.mark.parametrize(
+    ("of_the_model", "of_answers", "wanted"),
+    [(3, None, {0, 3}), ([3, 4], 5, {0, 3, 4, 5}), (None, [6, 0], {0, 6}), (None, None, {0})],
+)
+def test_whatever_ends_an_answer(tmp_path, file, of_the_model, of_answers, wanted):
+    """The tokenizer tells of one token, a model of none, one or several."""
+    made = load_language_model(str(file()))
+    made.module.config.eos_token_id = of_the_model
+    made.module.generation_config.eos_token_id = of_answers
+    made.module.save_pretrained(tmp_path / "it")
+    made.vocabulary.tokenizer.save_pretrained(tmp_path / "it")
+    assert load_language_model(str(tmp_path / "it")).vocabulary.stops == wanted
 
 
 def test_what_is_a_language_model(tmp_path):
