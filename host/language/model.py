@@ -50,8 +50,8 @@ def is_language_model(name: str) -> bool:
     if not config.is_file():
         return False
     try:
-        architectures = json.loads(config.read_text()).get("architectures") or []
-    except (ValueError, AttributeError):
+        architectures = list(json.loads(config.read_text()).get("architectures") or [])
+    except (ValueError, AttributeError, TypeError):
         return False
     return any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
 

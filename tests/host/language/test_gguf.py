@@ -289,6 +289,7 @@ def test_what_is_a_language_model(tmp_path):
         ('{"architectures": ["LlamaForCausalLM"]}', True),
         ('{"architectures": ["GPT2LMHeadModel"]}', True),
         ('{"architectures": ["BertModel"]}', False),
+        ('{"architectures": 5}', False),
         ("{}", False),
         ("[]", False),
         ("no", False),
