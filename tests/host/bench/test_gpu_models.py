@@ -51,7 +51,7 @@ def test_models_their_overhead_and_their_layers_have_rows(monkeypatch):
 
 
 def test_some_rows_of_the_inputs_are_large(monkeypatch):
-    graph, drawn = chain([4, 4]), np.array([-3.0, -0.5, 0.5, 3.0])
+    graph, drawn = chain([4, 4]), np.array([-3.0, -0.80001, 0.80001, 3.0])
 
     def lots(seed):
         assert seed == 3
@@ -62,7 +62,7 @@ def test_some_rows_of_the_inputs_are_large(monkeypatch):
 
     monkeypatch.setattr(np.random, "default_rng", lots)
     (x,) = gpu_models._inputs(graph, 2, 3).values()
-    rows = [[-1500, -250, 250, 1500], [-18000, -3000, 3000, 18000], [-32767, -20000, 20000, 32767]]
+    rows = [[-1500, -400, 400, 1500], [-18000, -4800, 4800, 18000], [-32767, -32000, 32000, 32767]]
     assert x.dtype == np.int16
     assert x.tolist() == [rows, rows]
 

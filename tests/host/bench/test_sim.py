@@ -65,7 +65,7 @@ def test_the_clock_of_the_native_harness_counts_while_it_runs(bench, monkeypatch
     wait, run = sim.RtlDevice.wait, Driver.run
 
     def slow(device, timeout):
-        clock.passes(500)
+        clock.passes(250)
         return wait(device, timeout)
 
     def watched(*arguments):
@@ -80,7 +80,7 @@ def test_the_clock_of_the_native_harness_counts_while_it_runs(bench, monkeypatch
     found = bench.native()
     cycles = [report.cycles for _, report in reports]
     assert len(cycles) == 2
-    assert found == pytest.approx(sum(cycles) / (2 * 0.5) / 1000)
+    assert found == pytest.approx(sum(cycles) / (2 * 0.25) / 1000)
     for outputs, _ in reports:
         assert (outputs["c"][0] == reference(bench._a, bench._b, bench._gemm)).all()
 
