@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from graphs import cross, mlp, post_norm, pre_norm, random_inputs
+from graphs import cross, four_bits, mlp, post_norm, pre_norm, random_inputs
 
 from transept.golden.config import TINY
 from transept.golden.filters import Causal, TileThreshold
@@ -33,6 +33,7 @@ GRAPHS = {
     "causal": lambda: post_norm(5, 16, 2, [16], Causal()),
     "threshold": lambda: post_norm(7, 16, 2, [16], TileThreshold(1000)),
     "mlp": lambda: mlp(8, [10, 24, 7]),
+    "four bits": lambda: four_bits(pre_norm(4, 32, 4, 2, [32, 24])),
     "mlp from int8": lambda: mlp(9, [10, 3, 7], bits=8),
 }
 
