@@ -81,6 +81,7 @@ def test_operands_have_multipliers_of_their_own(memory):
     assert narrow.multiplier.tolist() == [1 << 15] * 10
     assert narrow.elements.data_ptr() == memory.value("v1").data_ptr()
     assert narrow.elements.shape == (10, 16)
+    assert {x.elements.stride() for x in (rows, narrow)} == {(16, 1)}
 
 
 def test_neighbouring_columns_share_a_tensor(graph, memory):
@@ -95,6 +96,7 @@ def test_neighbouring_columns_share_a_tensor(graph, memory):
     assert memory.tensor(10, 16, torch.int8) is not whole
     memory.release(attention, done)
     assert memory.tensor(10, 16, torch.int8) is whole
+    assert memory.tensor(10, 16, torch.int8) is not whole  # it is given back once
     assert memory.value("v1").data_ptr() != whole.data_ptr()
 
 
@@ -112,9 +114,24 @@ def test_what_nobody_reads_any_more_makes_room(graph, memory):
     assert memory.tensor(10, 6, torch.int16) is not held["v6"]
     assert memory.tensor(10, 8, torch.int8).data_ptr() == rows["v4"].elements.data_ptr()
     assert memory.tensor(10, 1, torch.int32).data_ptr() == rows["v4"].multiplier.data_ptr()
+    memory.release(graph.ops[6], set(order[:7]))
+    assert memory.tensor(10, 6, torch.int16) is not held["v6"]  # another operator reads it
     for op in graph.ops[6:]:
         memory.release(op, set(order))
     assert memory.tensor(10, 6, torch.int16) is held["v6"]
     assert memory.tensor(10, 6, torch.int8).data_ptr() == rows["v6"].elements.data_ptr()
     assert memory.tensor(10, 6, torch.int16).data_ptr() not in {x.data_ptr() for x in held.values()}
     assert all(memory.value(name) is held[name] for name in ("v0", "v7", "v8"))
+
+
+def test_what_is_still_read_is_kept_alone():
+    """An input, or what another operator reads, beside what nobody does."""
+    build = GraphBuilder(1)
+    x = build.value(6)
+    h, g, f = (build.linear(x, 6) for _ in range(3))
+    graph = build.graph([x], [build.add(x, h), build.add(g, f), build.linear(g, 3)])
+    memory = Memory(graph, Shape(2, {"rows": 5}), CPU)
+    held = {name: memory.value(name) for name in (g, h, f)}
+    for op, free in zip(graph.ops[3:5], (h, f), strict=True):
+        memory.release(op, {op.name for op in graph.ops[:5]})
+        assert memory.tensor(10, 6, torch.int16) is held[free]
