@@ -67,6 +67,15 @@ def test_choices_are_kept_with_the_card_and_the_versions(tuner, tmp_path):
     assert list(told.values()) == [1, 1]
 
 
+def test_what_is_known_is_not_timed_again(tuner, monkeypatch, tmp_path):
+    """Nor is the only candidate; the folder of the cache need not be there."""
+    monkeypatch.setattr(tune, "cache_dir", lambda: tmp_path / "not" / "yet")
+    assert tuner().fastest(("linear",), CANDIDATES, group).group == 2
+    monkeypatch.setattr(tune, "_milliseconds", None)
+    assert tuner().fastest(("linear",), CANDIDATES, group).group == 2
+    assert tuner().fastest(("other",), CANDIDATES[2:], group).group == 3
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", ""])
 def test_a_broken_file_is_none(tuner, tmp_path, text):
     (tmp_path / "kernels").mkdir()
