@@ -33,6 +33,7 @@ from transept.host.kernels.attention import AttentionBlocks, AttentionKernel
 from transept.host.kernels.matmul import Blocks, LinearKernel
 from transept.host.kernels.rows import quantise_rows, rows_like
 from transept.host.kernels.tiles import KeptTiles
+from transept.host.reasons import first_line
 
 __all__ = ["ATTENTIONS", "GEMMS", "attention_op", "bench_gpu", "linear_op"]
 
@@ -312,7 +313,7 @@ def _sparse(batch: int, heads: int, tokens: int, width: int, *, share: float) ->
         flex = _milliseconds(_flex(work.real, kept))
         row |= {"flex_ms": flex, "against_flex": flex / best[0]}
     except RuntimeError as error:  # what torch cannot compile here
-        row["flex"] = str(error).strip().splitlines()[0]
+        row["flex"] = first_line(error)
     return row | {"dense_ms": dense, "against_dense": dense / best[0]}
 
 

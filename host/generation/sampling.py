@@ -47,7 +47,9 @@ class Sampling:
         order = np.argsort(-logits, kind="stable")
         if self.top_k:
             order = order[: self.top_k]
-        probability = np.exp(log_softmax(logits[order] / self.temperature))
+        with np.errstate(over="ignore"):  # what lies infinitely below the likeliest has no share
+            below = (logits[order] - logits[order[0]]) / self.temperature
+        probability = np.exp(log_softmax(below))
         reached = np.cumsum(probability)
         count = int(np.searchsorted(reached, self.top_p)) + 1
         drawn = np.random.default_rng((self.seed, prompt, position)).random()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transept.host.reasons import first_line
+
 if TYPE_CHECKING:
     import torch
 
@@ -124,7 +126,7 @@ class GgufFile:
         try:
             return LlamaConfig(**sizes)
         except Exception as error:  # of the library's checks, with the reason as its cause
-            raise GgufError(f"{self.path}: {_first_line(error.__cause__ or error)}") from None
+            raise GgufError(f"{self.path}: {first_line(error.__cause__ or error)}") from None
 
     def token(self, name: str) -> int | None:
         """The id of a special token: bos, eos, unknown or padding; None if it has none."""
@@ -197,7 +199,3 @@ def _halves(weight: np.ndarray, heads: int) -> np.ndarray:
     """Rows of queries or keys: a rotary embedding turns elements i and i + d / 2 of a head, and in
     the file those stand beside each other."""
     return weight.reshape(heads, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]

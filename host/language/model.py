@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from transept.host.language.gguf import GgufFile
 from transept.host.language.tokenizer import Vocabulary, file_tokenizer, folder_tokenizer
+from transept.host.reasons import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -118,8 +119,7 @@ def _of_folder(folder: Path) -> LanguageModel:
         try:
             module: Any = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise ValueError(f"{folder} holds no language model: {first}") from None
+            raise ValueError(f"{folder} holds no language model: {first_line(error)}") from None
     return _with_tokenizer(str(folder), module.float().eval(), tokenizer)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transept.host.language.gguf import GgufError, GgufFile
+from transept.host.reasons import first_line
 
 __all__ = ["Vocabulary", "file_tokenizer", "folder_tokenizer"]
 
@@ -141,5 +142,4 @@ def folder_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(f"{folder} has no tokenizer: {first}") from None
+        raise ValueError(f"{folder} has no tokenizer: {first_line(error)}") from None

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from transept.host.serve.protocol import ApiError, Call, Limits, read_call
 from transept.host.serve.service import Event, QueueFullError, Service
@@ -54,7 +55,7 @@ def application(service: Service, name: str, limits: Limits) -> Starlette:
         except ApiError as error:
             return JSONResponse(error.body(), error.status)
         if call.stream:
-            return StreamingResponse(_events(call, answers), media_type="text/event-stream")
+            return _Stream(call, answers)
         return await _whole(request, call, answers)
 
     posts = [
@@ -141,22 +142,32 @@ async def _whole(request: Request, call: Call, answers: _Answers) -> Response:
     return JSONResponse(call.whole(texts, reasons))
 
 
+class _Stream(StreamingResponse):
+    """The answers as they come; a client that goes away ends them, even before the first part."""
+
+    def __init__(self, call: Call, answers: _Answers) -> None:
+        super().__init__(_events(call, answers), media_type="text/event-stream")
+        self._answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answers.cancel()
+
+
 async def _events(call: Call, answers: _Answers) -> AsyncIterator[str]:
-    """The answers as they come; a client that goes away ends them."""
     told: set[int] = set()
-    try:
-        while answers.left:
-            index, event = await answers.next()
-            if event.error:
-                yield _event(ApiError(500, event.error).body())
-                return
-            yield _event(call.part(index, event.text, event.reason, first=index not in told))
-            told.add(index)
-        if call.usage:
-            yield _event(call.last_part())
-        yield "data: [DONE]\n\n"
-    finally:
-        answers.cancel()
+    while answers.left:
+        index, event = await answers.next()
+        if event.error:
+            yield _event(ApiError(500, event.error).body())
+            return
+        yield _event(call.part(index, event.text, event.reason, first=index not in told))
+        told.add(index)
+    if call.usage:
+        yield _event(call.last_part())
+    yield "data: [DONE]\n\n"
 
 
 def _event(body: dict[str, Any]) -> str:

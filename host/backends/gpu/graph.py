@@ -22,6 +22,7 @@ from transept.host.compiler.cut import Shape
 from transept.host.devices.base import DeviceError, DeviceLostError, OutOfMemoryError
 from transept.host.kernels import INTERPRETED
 from transept.host.kernels.rows import copied
+from transept.host.reasons import first_line
 
 __all__ = ["GpuGraph", "bucket", "wait_until"]
 
@@ -74,7 +75,7 @@ def _guarded(
             self.forget()
             lost = isinstance(error, torch.AcceleratorError)
             kind = DeviceLostError if lost else OutOfMemoryError
-            raise kind(f"gpu: {str(error).strip().splitlines()[0]}") from None
+            raise kind(f"gpu: {first_line(error)}") from None
         except DeviceError:
             self.forget()
             raise

@@ -25,6 +25,7 @@ def test_the_largest_and_of_equal_ones_the_first():
     [
         ({"temperature": 1}, [0.1, 0.4, 0.3, 0.2]),
         ({"temperature": 0.5}, [1 / 30, 16 / 30, 9 / 30, 4 / 30]),
+        ({"temperature": 5e-324}, [0, 1, 0, 0]),
         ({"temperature": 1, "top_k": 2}, [0, 4 / 7, 3 / 7, 0]),
         ({"temperature": 1, "top_p": 0.65}, [0, 4 / 7, 3 / 7, 0]),
         ({"temperature": 1, "top_p": 0.75}, [0, 4 / 9, 3 / 9, 2 / 9]),

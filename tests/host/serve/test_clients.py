@@ -397,6 +397,7 @@ def test_what_is_answered_when_a_device_fails(llama):
 def test_who_has_gone_is_told_nothing(llama):
     assert asked(llama, None) == (499, b"", [])
     assert asked(llama, {"prompt": ["a", "b"]}, gone=True) == (499, b"", [0, 1])
+    assert asked(llama, {"prompt": ["a", "b"], "stream": True}, gone=True) == (200, b"", [0, 1])
 
 
 def test_an_answer_is_whole_when_all_of_it_are(llama):
