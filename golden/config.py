@@ -444,7 +444,7 @@ ULX3S = Config(
     ),
     filters=Filters(names=("dense", "causal"), estimate_multipliers=1),
     blocks=dataclasses.replace(_EVERY_BLOCK, halves=False, packed=False),
-    clock_mhz=50,
+    clock_mhz=35,
 )
 
 #: The same array as a ULX3S board has it, whose 64 KiB of memory are block RAM, too.

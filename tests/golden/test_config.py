@@ -73,7 +73,7 @@ STORED = {
 EVERY_FILTER = (("dense", "causal", "tile_threshold", "window"), 2)
 #: What differs in one preset.
 FILTERS = dict.fromkeys(("ulx3s", "ulx3s_board"), (("dense", "causal"), 1))
-CLOCKS = dict.fromkeys(("ulx3s", "ulx3s_board"), 50)
+CLOCKS = dict.fromkeys(("ulx3s", "ulx3s_board"), 35)
 
 
 def test_presets_are_those_that_are_pinned():
