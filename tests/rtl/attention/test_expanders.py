@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
+from groups import flat
+from memory_model import simulate
 
 from transept.golden import isa
 from transept.golden.config import TINY
@@ -14,6 +15,7 @@ from transept.rtl.gemm.descriptors import Statistic
 from transept.rtl.gemm.matmul import PARAMETER_WORDS
 
 TILE = TINY.tile
+CYCLES = 50_000
 SIXTEEN, TWELVE = (1 << 16) - 1, (1 << 12) - 1
 
 
@@ -34,33 +36,6 @@ def blocks_of(o):
     """(number, rows less one, whether it is the last) of each block of query rows."""
     last = o["rows"] // TILE
     return [(b, min(o["rows"] - b * TILE, TILE - 1), b == last) for b in range(last + 1)]
-
-
-def flat(view, wanted):
-    """The fields of a group that are wanted."""
-    found = {}
-    for path in wanted:
-        part = view
-        for name in path.split("."):
-            part = part[name]
-        found[path] = part
-    return found
-
-
-def simulate(dut, bench, *others):
-    finished = []
-
-    async def wrapper(ctx):
-        await bench(ctx)
-        finished.append(True)
-
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sim.add_testbench(wrapper)
-    for other in others:
-        sim.add_testbench(other, background=True)
-    sim.run()
-    assert finished
 
 
 async def expand(ctx, dut, word, rng):
@@ -210,7 +185,7 @@ def test_scores(kind):
             assert waiting or not asks
             assert not (waiting and (valid or (select and not asks)))
 
-    simulate(dut, bench, the_filter, watch)
+    simulate(dut, bench, background=(the_filter, watch), cycles=CYCLES)
     assert {0, 1} == set(waited)
 
 
@@ -267,4 +242,4 @@ def test_context():
             got = await expand(ctx, dut, word_of(Opcode.CONTEXT, o), rng)
             assert [flat(g, w) for g, w in zip(got, groups, strict=True)] == groups
 
-    simulate(dut, bench, memory)
+    simulate(dut, bench, background=[memory], cycles=CYCLES)

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
+from memory_model import simulate
 
 from transept.golden import filters
 from transept.golden.config import TINY, Filters
@@ -135,22 +136,6 @@ async def answer(ctx, dut, cfg, rows, rng):
     return selected
 
 
-def simulate(dut, bench, cycles):
-    finished = []
-
-    async def wrapper(ctx):
-        await bench(ctx)
-        finished.append(True)
-
-    sim = Simulator(dut)
-    sim.add_clock(PERIOD)
-    sim.add_testbench(wrapper)
-    for cycle in range(500, cycles, 500):
-        if not finished:
-            sim.run_until(cycle * PERIOD)
-    assert finished
-
-
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("cfg", [TINY, *ONLY.values()], ids=lambda cfg: cfg.name)
 def test_answers_like_the_golden_filters(cfg, seed):
@@ -167,7 +152,7 @@ def test_answers_like_the_golden_filters(cfg, seed):
             got = await ask(ctx, dut, cfg, rule, block, queries, region, rng)
             assert got == expected(rule, block, len(queries)), (rule, block)
 
-    simulate(dut, bench, 60_000)
+    simulate(dut, bench, cycles=60_000)
 
 
 def test_estimates_wait_while_words_are_observed():

@@ -2,7 +2,7 @@
 
 import random
 
-from amaranth.sim import Simulator
+from memory_model import simulate
 
 from transept.golden import isa
 from transept.golden.config import TINY
@@ -20,20 +20,6 @@ def operands_of(rng, opcode, **fixed):
     """Any operands."""
     found = {f.name: rng.getrandbits(f.width) for f in isa.FORMATS[opcode].fields}
     return found | fixed
-
-
-def simulate(dut, bench):
-    finished = []
-
-    async def wrapper(ctx):
-        await bench(ctx)
-        finished.append(True)
-
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sim.add_testbench(wrapper)
-    sim.run()
-    assert finished
 
 
 def chains(rng, count):
@@ -92,7 +78,7 @@ def test_open_accumulators():
                 ctx.set(dut.read, 0)
                 state.groups = None
 
-    simulate(dut, bench)
+    simulate(dut, bench, cycles=50_000)
     assert 0.02 < sum(found) / len(found) < 0.9
     assert max(most) == CONTEXT_KEYS
 
@@ -110,7 +96,7 @@ def test_the_most_keys_on_the_most_keys():
             assert ctx.get(dut.wrong) == accumulate
             await ctx.tick()
 
-    simulate(dut, bench)
+    simulate(dut, bench, cycles=50_000)
 
 
 def test_recorded_selections():
@@ -145,5 +131,5 @@ def test_recorded_selections():
             found.append(bool(wrong))
             await ctx.tick().repeat(rng.randint(1, 3))
 
-    simulate(dut, bench)
+    simulate(dut, bench, cycles=50_000)
     assert 0.2 < sum(found) / len(found) < 0.8

@@ -7,8 +7,8 @@ import warnings
 
 import pytest
 from amaranth.hdl import UnusedElaboratable
-from amaranth.sim import Simulator
 from lite_host import Host
+from memory_model import simulate
 
 from transept.golden import registers
 from transept.golden.config import TINY
@@ -19,17 +19,10 @@ OKAY, SLVERR = 0, 2
 
 
 def run(dut, bench, patience=0.0):
-    finished = []
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-
-    async def wrapper(ctx):
+    async def hosted(ctx):
         await bench(ctx, Host(ctx, dut.bus, random.Random(patience), patience))
-        finished.append(True)
 
-    sim.add_testbench(wrapper)
-    sim.run_until(1e-4)
-    assert finished
+    simulate(dut, hosted, cycles=10_000)
 
 
 @pytest.mark.parametrize("patience", [0.0, 0.6])

@@ -1,7 +1,7 @@
 """Counters, watchdog, error latch and soft reset."""
 
 import pytest
-from amaranth.sim import Simulator
+from memory_model import simulate
 
 from transept.golden import registers
 from transept.golden.config import TINY
@@ -12,20 +12,6 @@ from transept.rtl.control.counters import Counters
 from transept.rtl.control.errors import SOURCES, ErrorLatch
 from transept.rtl.control.reset import HOLD_CYCLES, SoftReset
 from transept.rtl.control.watchdog import Watchdog
-
-
-def run(dut, bench):
-    finished = []
-
-    async def wrapper(ctx):
-        await bench(ctx)
-        finished.append(True)
-
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sim.add_testbench(wrapper)
-    sim.run_until(1e-4)
-    assert finished
 
 
 def states(**engines):
@@ -77,7 +63,7 @@ def test_counters_count_their_events():
         assert ctx.get(dut.load_busy) == ctx.get(dut.run_cycles) == 0
         assert ctx.get(dut.cycles) == 16
 
-    run(dut, bench)
+    simulate(dut, bench, cycles=10_000)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +100,7 @@ def test_the_watchdog_blames_who_holds_up_others(engines, unit, stall):
         await ctx.tick()
         assert not ctx.get(dut.report.fired)
 
-    run(dut, bench)
+    simulate(dut, bench, cycles=10_000)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7])
@@ -138,7 +124,7 @@ def test_the_watchdog_fires_after_its_limit(limit, restart):
         await ctx.tick()
         assert ctx.get(dut.report.fired)
 
-    run(dut, bench)
+    simulate(dut, bench, cycles=10_000)
 
 
 @pytest.mark.parametrize(("limit", "running"), [(0, 1), (5, 0), (1 << 31 | 5, 1)])
@@ -152,7 +138,7 @@ def test_the_watchdog_can_be_off(limit, running):
             await ctx.tick()
         assert not ctx.get(dut.report.fired)
 
-    run(dut, bench)
+    simulate(dut, bench, cycles=10_000)
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -179,7 +165,7 @@ def test_the_first_error_stays(name):
         await ctx.tick()
         assert [ctx.get(port) for port in ports] == [ErrorCode.NONE, 0, 0, 0, 0]
 
-    run(dut, bench)
+    simulate(dut, bench, cycles=10_000)
 
 
 def test_of_simultaneous_errors_the_first_source_counts():
@@ -198,7 +184,7 @@ def test_of_simultaneous_errors_the_first_source_counts():
             await ctx.tick()
             ctx.set(dut.clear, 0)
 
-    run(dut, bench)
+    simulate(dut, bench, cycles=10_000)
     assert [code for code, _ in SOURCES.values()] == [
         *[ErrorCode.WINDOW] * 3,
         ErrorCode.ILLEGAL_OPERAND,
@@ -235,4 +221,4 @@ def test_reset_follows_the_bus(wait):
         for _ in range(2):  # the second is as long as the first
             await reset(ctx)
 
-    run(dut, bench)
+    simulate(dut, bench, cycles=10_000)

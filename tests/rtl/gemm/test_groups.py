@@ -4,6 +4,7 @@ import random
 
 import pytest
 from amaranth.lib import data
+from groups import flat
 from memory_model import simulate
 
 from transept.golden import isa
@@ -15,17 +16,6 @@ from transept.rtl.gemm.matmul import PARAMETER_WORDS, MatmulExpander
 
 TWELVE, SIXTEEN = (1 << 12) - 1, (1 << 16) - 1
 LAYOUT = group_layout(TINY)
-
-
-def flat(view, wanted):
-    """The fields of a group that are wanted."""
-    found = {}
-    for path in wanted:
-        part = view
-        for name in path.split("."):
-            part = part[name]
-        found[path] = part
-    return found
 
 
 def matmul_groups(o, *, halves):

@@ -4,7 +4,7 @@ operands of any bits, with pauses on every port."""
 import random
 
 import pytest
-from amaranth.sim import Simulator
+from memory_model import simulate
 
 from transept.golden import isa
 from transept.golden.config import TINY
@@ -14,20 +14,6 @@ from transept.rtl.vector.walker import Sweeps
 
 ADDRESSES = 1 << (TINY.act_words - 1).bit_length()
 ENTRIES = TINY.memories.rowstat_entries
-
-
-def simulate(dut, bench):
-    finished = []
-
-    async def wrapper(ctx):
-        await bench(ctx)
-        finished.append(True)
-
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sim.add_testbench(wrapper)
-    sim.run()
-    assert finished
 
 
 def operands_of(rng, opcode, **fixed):
@@ -111,7 +97,7 @@ def test_the_order_of_visits():
             await ctx.tick().repeat(3)
             assert not ctx.get(dut.o.valid)
 
-    simulate(dut, bench)
+    simulate(dut, bench, cycles=50_000)
 
 
 def chunks_of(cfg, word, o):
@@ -188,4 +174,4 @@ def test_the_chunks_of_words(lanes):
                 if ready:
                     wanted.pop(0)
 
-    simulate(dut, bench)
+    simulate(dut, bench, cycles=50_000)
