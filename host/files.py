@@ -52,8 +52,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         return
     final = path.resolve()
     part = final.with_name(f".{final.name}.{secrets.token_hex(8)}.part")
+    part.touch(exist_ok=False)
     try:
-        part.touch(exist_ok=False)
         if final.exists():
             shutil.copymode(final, part)
         mode = part.stat().st_mode

@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import os
+import secrets
 import signal
 import stat
 import subprocess
@@ -133,8 +134,21 @@ def test_a_folder_without_permission_is_refused_before(tmp_path, monkeypatch):
     check_writable(Path(os.devnull))
 
 
-def test_what_another_writer_has_begun_is_no_place(tmp_path):
-    (tmp_path / f".file.{os.getpid()}.part").touch()
+def test_writers_of_one_process_are_in_nobodys_way(tmp_path):
+    path = tmp_path / "file"
+    with whole_file(path) as first:
+        with whole_file(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+        first.write_text("first")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_is_taken_is_no_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(secrets, "token_hex", lambda count: "x" * 2 * count)
+    taken = tmp_path / f".file.{'x' * 16}.part"
+    taken.touch()
     with pytest.raises(FileExistsError):
         write(tmp_path / "file")
-    assert not (tmp_path / "file").exists()
+    assert list(tmp_path.iterdir()) == [taken]
