@@ -24,7 +24,7 @@ def registered_product(m: Module, cfg: Config, a: Value, b: Value, bits: int) ->
         m.d.sync += product.eq(a * b)
         return product
     split = MULTIPLIER_BITS - 1  # the lower bits have no sign
-    lower = Signal(signed(split + 1 + len(b)), name="lower_product", reset_less=True)
+    lower = Signal(signed(split + len(b)), name="lower_product", reset_less=True)
     upper = Signal(signed(bits - split), name="upper_product", reset_less=True)
     m.d.sync += [lower.eq(a[:split] * b), upper.eq(a[split:].as_signed() * b)]
     return (lower + (upper << split))[:bits].as_signed()
