@@ -20,6 +20,7 @@ __all__ = [
     "attention_alone",
     "attentive",
     "cross",
+    "evaluated",
     "gated",
     "iterated",
     "language_model",
@@ -269,12 +270,16 @@ def twice_the_same(seed: int) -> Graph:
 
 
 def attention_alone(
-    seed: int, width: int, heads: int, key_filter: KeyFilter | None = None
+    seed: int,
+    width: int,
+    heads: int,
+    key_filter: KeyFilter | None = None,
+    kv_heads: int | None = None,
 ) -> Graph:
     """An attention on int8 inputs."""
-    build = GraphBuilder(seed)
-    q, k, v = (build.value(width, 8) for _ in range(3))
-    return build.graph([q, k, v], [build.attention(q, k, v, heads, key_filter=key_filter)])
+    build, shared = GraphBuilder(seed), kv_heads or heads
+    q, k, v = (build.value(w, 8) for w in (width, *2 * [width // heads * shared]))
+    return build.graph([q, k, v], [build.attention(q, k, v, heads, shared, key_filter)])
 
 
 def pre_norm(seed: int, hidden: int, heads: int, kv_heads: int, inner: Sequence[int]) -> Graph:
@@ -471,3 +476,14 @@ SMALL = {
     "mlp": lambda: mlp(8, [10, 24, 7]),
     "mlp from int8": lambda: mlp(9, [10, 24, 7], bits=8),
 }
+
+
+def evaluated(
+    graph: Graph,
+    batch: int = 2,
+    length: int = 9,
+    lengths: Mapping[str, Sequence[int]] | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Random inputs, and all values of them."""
+    inputs = random_inputs(graph, batch, length)
+    return inputs, graph.evaluate_all(inputs, lengths)
