@@ -12,6 +12,7 @@ from typing import Any
 from transept.golden import isa
 from transept.golden.filters import FILTERS
 from transept.golden.numerics.four_bit import GROUP
+from transept.golden.numerics.softmax import CONTEXT_KEYS
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -164,6 +165,10 @@ class Config:
             raise ValueError(f"max_rows must be a power of two >= tile, got {geometry.max_rows}")
         if geometry.max_keys % self.tile:
             raise ValueError(f"max_keys={geometry.max_keys} must be a multiple of tile={self.tile}")
+        if geometry.max_keys > CONTEXT_KEYS:
+            raise ValueError(
+                f"max_keys={geometry.max_keys} exceeds the {CONTEXT_KEYS} of an accumulator"
+            )
         phases = 1 << isa.operand(isa.Opcode.LOAD, "phase").width
         if self.tile > phases:
             raise ValueError(f"tile={self.tile} exceeds {phases}, the phases of an observed row")

@@ -70,7 +70,7 @@ class LegalityChecker(wiring.Component):
 
     Members
     -------
-    i : In(stream of 256 bits), every instruction, END too; some wait here
+    i : In(stream of 256 bits), every instruction, END too; 32 wait here
     idle : Out(1), there is a verdict on all of them
     illegal : Out(illegal_layout), valid for one cycle
     clear : In(1), a program starts: count from 0

@@ -88,7 +88,7 @@ class RecordedKeys(wiring.Component):
     instr : In(256), SCORES, SOFTMAX or CONTEXT while ``visiting``
     read : In(1), its entries are visited from the next cycle on
     visiting : In(1)
-    last : Out(1), the last entry is visited in this cycle, or cleared
+    last : Out(1), the last entry is visited in this cycle
     cleared : Out(1), the entries may be used
     wrong : Out(1), the entry visited holds other keys, or none
     """

@@ -140,6 +140,7 @@ def test_digest_names_the_hardware():
         ({"max_rows": 2}, "max_rows must be a power of two >= tile, got 2"),
         ({"max_rows": 24}, "max_rows must be a power of two >= tile, got 24"),
         ({"max_keys": 66}, "max_keys=66 must be a multiple of tile=4"),
+        ({"max_keys": 4100}, "max_keys=4100 exceeds the 4096 of an accumulator"),
         ({"tile": 128, "max_rows": 128, "max_keys": 128}, "tile=128 exceeds 64, the phases"),
         (filters("nope"), "unknown key filter 'nope', there are dense, causal"),
         (filters("causal", "dense"), "key filters causal, dense must be in the order dense"),

@@ -80,3 +80,21 @@ def test_who_runs_an_instruction_and_which_one_it_is(cfg):
     sim.add_testbench(bench)
     sim.run()
     assert said
+
+
+def test_instructions_wait_for_their_check():
+    """32 of them beside the one that is checked; dispatch goes on meanwhile."""
+    dut, taken = LegalityChecker(TINY), []
+
+    async def bench(ctx):
+        ctx.set(dut.i.payload, Opcode.MATMUL)
+        ctx.set(dut.i.valid, 1)
+        for _ in range(45):
+            taken.append(ctx.get(dut.i.ready))
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run()
+    assert taken == [1] * 33 + [0] * 12

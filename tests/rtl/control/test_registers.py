@@ -157,3 +157,18 @@ def test_where_no_register_is_a_read_finds_nothing():
             assert await host.read(offset) == (0, SLVERR), hex(offset)
 
     run(dut, bench)
+
+
+def test_an_array_of_two_says_which_is_read(monkeypatch):
+    two = dataclasses.replace(registers.find("CLIPPED"), name="TWO", offset=0x500, count=2)
+    table = (*registers.table(TINY), two)
+    monkeypatch.setattr(registers, "table", lambda cfg: table)
+    dut, read = RegisterFile(TINY), []
+
+    async def bench(ctx, host):
+        for index in (1, 0, 1):
+            assert await host.read(0x500 + 4 * index) == (0, OKAY)
+            read.append(ctx.get(dut.two_index))
+
+    run(dut, bench)
+    assert read == [1, 0, 1]
