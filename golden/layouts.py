@@ -114,7 +114,7 @@ def _pack(layout: _Record, source: object, count: int) -> np.ndarray:
 
 def _unpack(layout: _Record, data: np.ndarray) -> dict[str, np.ndarray]:
     """Every field of 8-byte records, int64[count]; bits that do not count are ignored."""
-    records = np.ascontiguousarray(data).reshape(-1).view("<i8")
+    records = np.ascontiguousarray(data).ravel().view("<i8")
     fields = {}
     for name, field in layout.items():
         if field.signed:  # shifted up to the sign bit and down again
@@ -142,7 +142,7 @@ def pack_channel_parameters(parameters: ChannelParameters, tile: int) -> np.ndar
     count = len(parameters.multiplier)
     records = np.zeros((_pad(count, tile), RECORD_BYTES), np.uint8)
     records[:count] = _pack(CHANNEL_RECORD, parameters, count)
-    return records.reshape(-1)
+    return records.ravel()
 
 
 def unpack_channel_parameters(data: np.ndarray) -> ChannelParameters:
@@ -164,7 +164,7 @@ def pack_norm_parameters(parameters: NormParameters, tile: int) -> np.ndarray:
     count = len(parameters.gamma)
     records = np.zeros((_pad(count, tile), RECORD_BYTES), np.uint8)
     records[:count] = _pack(NORM_RECORD, parameters, count)
-    return records.reshape(-1)
+    return records.ravel()
 
 
 def unpack_norm_parameters(data: np.ndarray) -> NormParameters:
@@ -189,8 +189,8 @@ def pack_table(table: ActivationTable, tile: int) -> np.ndarray:
         If a value does not fit its field.
     """
     data = np.zeros(tile * table_words(tile), np.uint8)
-    data[: SEGMENTS * RECORD_BYTES] = _pack(SEGMENT_RECORD, table, SEGMENTS).reshape(-1)
-    data[SEGMENTS * RECORD_BYTES : TABLE_BYTES] = _pack(HEADER_RECORD, table, 1).reshape(-1)
+    data[: SEGMENTS * RECORD_BYTES] = _pack(SEGMENT_RECORD, table, SEGMENTS).ravel()
+    data[SEGMENTS * RECORD_BYTES : TABLE_BYTES] = _pack(HEADER_RECORD, table, 1).ravel()
     return data
 
 
@@ -218,7 +218,7 @@ def pack_weights(weights: np.ndarray, tile: int) -> np.ndarray:
     padded = np.zeros((_pad(k, tile), _pad(n, tile)), np.int8)
     padded[:k, :n] = weights
     tiles = padded.reshape(padded.shape[0] // tile, tile, padded.shape[1] // tile, tile)
-    return np.ascontiguousarray(tiles.transpose(2, 0, 1, 3)).view(np.uint8).reshape(-1)
+    return np.ascontiguousarray(tiles.transpose(2, 0, 1, 3)).view(np.uint8).ravel()
 
 
 def unpack_weights(data: np.ndarray, k: int, n: int, tile: int) -> np.ndarray:
@@ -260,7 +260,7 @@ def pack_four_bit(weights: FourBitWeights, tile: int) -> np.ndarray:
     pairs = codes.reshape(n_tiles, tile, groups, GROUP).transpose(0, 2, 1, 3)
     pairs = pairs.reshape(n_tiles, groups, GROUP // 2, 2, tile)
     words = np.concatenate([planes, pairs[..., 0, :] | pairs[..., 1, :] << 4], axis=2)
-    return words.astype(np.uint8).reshape(-1)
+    return words.astype(np.uint8).ravel()
 
 
 def unpack_four_bit(data: np.ndarray, tile: int) -> np.ndarray:

@@ -114,7 +114,7 @@ def _write(
         clip=clipping,
     )
     if table:
-        y = activation(y, unpack_table(chip.table.reshape(-1)), clipping)
+        y = activation(y, unpack_table(chip.table.ravel()), clipping)
         y = clipping(y, 8) if narrow else y
     chip.tally(i, clipping.elements)
     words = y.reshape(rows, n_tiles, chip.tile)

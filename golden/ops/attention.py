@@ -166,7 +166,7 @@ class Attention:
             for block in range(blocks):
                 start = block * self.block
                 queries = q[head, start : start + self.block].sum(0)
-                about = QueryBlock(self.block, start, count, 0, queries, sums)
+                about = QueryBlock(self.block, start, count, query_sum=queries, key_sums=sums)
                 kept[head, block, kept_tiles(self.filter, about)] = 1
         by_row = like(q, kept)[:, position // self.block, :][:, :, key // self.block]
         return seen & (by_row > 0)

@@ -124,9 +124,7 @@ def _conflicts(program: list[Step]) -> _Conflicts:
         if slot.task.engine in (Engine.GEMM, Engine.LOAD):
             continue
         at = int(np.searchsorted(starts, slot.start, side="right")) - 1
-        for stream in streams[max(0, at) :]:
-            if stream.start >= slot.end:
-                break
+        for stream in streams[max(0, at) : int(np.searchsorted(starts, slot.end))]:
             overlap = min(stream.end, slot.end) - max(stream.start, slot.start)
             if overlap <= 0:
                 continue

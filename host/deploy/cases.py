@@ -60,13 +60,12 @@ def copy_case(config: Config) -> Case:
     nbytes = words * tile
     assembly = Assembly()
     chip = Place("stat", 0, words)
-    source, target = Place("dram:IO", 0, nbytes), Place("dram:IO", nbytes, 2 * nbytes)
     common = {"window": Window.IO, "pitch": 0, "rows": 1, "words": words, "wide": 0}
     common |= {"memory": Memory.STAT, "addr": 0, "stride": 0}
     plain = dict.fromkeys(("stats", "rowstat", "observe", "phase", "summary", "packed"), 0)
     load, store = common | plain | {"offset": 0}, common | {"offset": nbytes}
-    assembly.emit(Engine.LOAD, Opcode.LOAD, "copy", load, reads=[source], writes=[chip])
-    assembly.emit(Engine.STORE, Opcode.STORE, "copy", store, reads=[chip], writes=[target])
+    assembly.emit(Engine.LOAD, Opcode.LOAD, "copy", load, writes=[chip])
+    assembly.emit(Engine.STORE, Opcode.STORE, "copy", store, reads=[chip])
     program = np.frombuffer(isa.encode_program(assembly.program()), np.uint8)
     data = patterns(nbytes)
     return Case(

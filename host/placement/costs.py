@@ -69,12 +69,12 @@ def fitted(samples: Sequence[Sample]) -> list[float]:
     while True:
         scale = np.abs(rows[:, kept]).max(0)
         found = np.linalg.lstsq(rows[:, kept] / scale, np.ones(len(rows)), rcond=None)[0] / scale
-        if (found >= 0).all() or len(kept) == 1:
+        if (found >= 0).all():
             break
         del kept[int(found.argmin())]
     factors = [0.0] * rows.shape[1]
     for column, factor in zip(kept, found, strict=True):
-        factors[column] = max(0.0, float(factor))
+        factors[column] = float(factor)
     return factors
 
 

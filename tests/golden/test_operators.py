@@ -1,6 +1,7 @@
 """Operators of a graph, against real numbers and to the bit."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -247,3 +248,18 @@ def test_grouped_queries_share_keys():
         arrays[wide] = np.repeat(rows, 2, axis=2).reshape(*rows.shape[:2], 32)
         values[wide] = Value(wide, "rows", 32, 8)
     assert np.array_equal(single.evaluate(values, arrays, {})[op.out], found[op.out])
+
+
+def test_a_filter_that_looks_is_asked_once_for_each_block_and_tile():
+    asked = []
+
+    class Noting(TileThreshold):
+        def keeps(self, block, tile):
+            asked.append((block.position, block.first_key(tile)))
+            return super().keeps(block, tile)
+
+    graph = attention_alone(0, 8, 1, Noting(100))
+    (op,) = graph.ops
+    evaluated(graph, 1, 2 * op.block + 1)
+    places = range(0, 2 * op.block + 1, op.block)
+    assert asked == list(itertools.product(places, places))
