@@ -96,7 +96,7 @@ def _recurrent(node: fx.Node, values: Values) -> int:
 
 def _einsum(node: fx.Node, values: Values) -> int:
     """The product of the sizes of all indices, for every pair of operands."""
-    equation, parts = operands(node)[:2]
+    equation, parts = operands(node)
     terms = equation.replace(" ", "").split("->")[0].split(",")
     sizes: dict[str, int] = {}
     for term, part in zip(terms, parts, strict=True):

@@ -13,7 +13,7 @@ LONGEST_MATCH = 4
 def draft(tokens: Sequence[int], count: int) -> list[int]:
     """Up to ``count`` tokens that may follow: those behind the latest earlier place where the last
     tokens stand, as many of them as possible (prompt lookup; Saxena 2023, Yang et al. 2023)."""
-    for length in range(min(LONGEST_MATCH, len(tokens) - 1), 0, -1):
+    for length in range(LONGEST_MATCH, 0, -1):
         end = list(tokens[-length:])
         for start in range(len(tokens) - length - 1, -1, -1):
             if list(tokens[start : start + length]) == end:

@@ -119,9 +119,9 @@ class LanguageSession:
     def truncate(self, sequence: LanguageSequence, length: int) -> None:
         """Forget the tokens behind the first ``length``."""
         del sequence.tokens[length:]
-        if sequence.held > length:
-            self._decoder.truncate(sequence.place, length)
-            sequence.held = length
+        sequence.held = min(sequence.held, length)
+        # a step that failed may have left more there
+        self._decoder.truncate(sequence.place, sequence.held)
 
     def close(self, sequence: LanguageSequence) -> None:
         """The sequence has ended."""

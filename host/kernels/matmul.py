@@ -37,7 +37,7 @@ __all__ = ["Blocks", "LinearKernel", "Merged", "joinable", "left_shift", "merged
 #: Largest magnitude of a 25-bit number.
 LIMIT25 = (1 << 24) - 1
 #: Largest row multiplier.
-MOST = max(ONE, 32767)
+MOST = ONE
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from transept.host.backends.cpu.rows import Activation, operands
 __all__ = ["LinearKernel"]
 
 #: Largest row multiplier.
-MOST = max(ONE, 32767)
+MOST = ONE
 
 
 class LinearKernel(Kernel):

@@ -56,10 +56,10 @@ def levels(weight: torch.Tensor) -> Levels | None:
 
 def _steps(above: np.ndarray, reach: np.ndarray, off: np.ndarray) -> np.ndarray | None:
     """The largest step of which all elements of a group are multiples, up to 15."""
-    step = np.where(reach > 0, reach, 1.0)
+    whole = step = np.where(reach > 0, reach, 1.0)
     open_ = np.ones(reach.shape, bool)
     for parts in range(1, MOST + 1):
-        tried = np.where(reach > 0, reach, 1.0) / parts
+        tried = whole / parts
         scaled = above / tried[..., None]
         fits = (np.abs(scaled - np.rint(scaled)) * tried[..., None] <= off[..., None]).all(2)
         step = np.where(open_ & fits, tried, step)

@@ -227,3 +227,10 @@ def test_scores(depth, multiplier, shift, row_shift, shares):
         constants = channel(3, multiplier[head], shift[head])
         wanted = requantise(acc[head], constants, ones, ones * 0, pre=0, **last)
         assert np.array_equal(found[0, head].numpy(), wanted)
+
+
+def test_long_numbers_have_no_list(monkeypatch):
+    """Of 24 bits it would take more than a gigabyte."""
+    monkeypatch.setattr("transept.host.backends.cpu.reciprocals._list", None)
+    found = reciprocals(torch.arange(1, 4), (1 << 24) - 1)
+    assert found.tolist() == [65536, 32768, 21845.5]

@@ -245,3 +245,18 @@ def test_a_card_is_polled_and_then_looked_at_between_sleeps(monkeypatch, timeout
         wait_until(done, timeout)
     assert len(polls) == 16 * looks
     assert slept == [0.05] * (looks - 3)
+
+
+def test_no_copy_waits_for_the_card(monkeypatch):
+    """A capture refuses one that does, and a card without an answer would hold the host."""
+    run, _ = run_of(graph_of(), Shape(2, {"rows": 6}), on_card=False)
+    waits, copy = [], torch.Tensor.copy_
+
+    def copied(y, x, non_blocking=False):
+        waits.append(not non_blocking)
+        return copy(y, x, non_blocking)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", copied)
+    run._set_lengths({"rows": [6, 5]})
+    module._transfer(*torch.zeros(2, 8, dtype=torch.int8))()
+    assert waits == [False, False]

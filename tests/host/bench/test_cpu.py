@@ -87,3 +87,7 @@ def test_the_second_of_two_runs_counts(monkeypatch):
     found = cpu._medians(3, taking("one", one), taking("other", other))
     assert found == pytest.approx([2.0, 5.0])
     assert done == ["one", "one", "other", "other"] * 3
+
+
+def test_an_odd_number_of_heads_is_no_cause_for_a_warning():
+    assert cpu._encoder(9, 3, 18, 1).layers[0].self_attn.num_heads == 3

@@ -31,6 +31,19 @@ def whole(program, ids):
     return session.grow([Growth(sequence, ids, len(ids))])[0]
 
 
+def test_of_two_with_the_same_beginning_the_first_is_shared(llama):
+    session = LanguageSession(llama, "emulator", pages=12)
+    ids = list(range(3, 35))
+    one, other = session.open(), session.open()
+    for sequence in (one, other):
+        session.grow([Growth(sequence, ids, 0)])
+    session.open([*ids, 50])
+    session.close(one)
+    assert session.free_pages == 8
+    session.close(other)
+    assert session.free_pages == 10
+
+
 @pytest.mark.parametrize("device", ["cpu", "emulator", "rtl"])
 def test_tokens_are_those_of_the_specification(any_program, device):
     wanted = generate(any_program, PROMPTS, device="golden", tokens=6, chat=False)

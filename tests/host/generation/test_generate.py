@@ -457,6 +457,46 @@ def test_or_not(llama, monkeypatch):
     assert np.array_equal(found, wanted)
 
 
+def test_a_device_that_fails_behind_the_layers_changes_nothing(llama, monkeypatch):
+    session = LanguageSession(llama, "emulator", pages=4, fallback=False)
+    sequence = session.open()
+    session.grow([Growth(sequence, [1, 2], 0)])
+
+    def failing(rows):
+        raise DeviceError("emulator: no interrupt")
+
+    monkeypatch.setattr(session._decoder, "_logits", failing)
+    with pytest.raises(DeviceError, match="no interrupt"):
+        session.grow([Growth(sequence, [3, 4], 1)])
+    monkeypatch.undo()
+    (found,) = session.grow([Growth(sequence, [3], 1)])
+    golden = LanguageSession(llama, "golden")
+    (wanted,) = golden.grow([Growth(golden.open(), [1, 2, 3], 1)])
+    assert np.array_equal(found, wanted)
+
+
+def test_who_is_interrupted_between_two_sequences_changes_neither(llama, monkeypatch):
+    session = LanguageSession(llama, "cpu")
+    one, other = session.open(), session.open()
+    session.grow([Growth(one, [1, 2], 0), Growth(other, [5], 0)])
+    grow, grown = session._decoder._grow, []
+
+    def interrupted(*growth):
+        grown.append(growth)
+        if len(grown) == 2:
+            raise KeyboardInterrupt
+        return grow(*growth)
+
+    monkeypatch.setattr(session._decoder, "_grow", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.grow([Growth(one, [9], 1), Growth(other, [9], 1)])
+    monkeypatch.undo()
+    (found,) = session.grow([Growth(one, [3], 1)])
+    golden = LanguageSession(llama, "golden")
+    (wanted,) = golden.grow([Growth(golden.open(), [1, 2, 3], 1)])
+    assert np.array_equal(found, wanted)
+
+
 def test_pages_that_nobody_says(llama):
     """Those of the context, or of 2048 tokens."""
     assert LanguageSession(llama, "cpu").pages == 4

@@ -397,3 +397,16 @@ def test_rows_that_are_moved(dtype, rows, width, padded):
     copied(x, y[:, :width])
     assert torch.equal(y[:, :width], x)
     assert (y[:, width:] == 99).all()
+
+
+def test_a_filter_of_single_rows_and_keys():
+    op = dataclasses.replace(attention_op(1, 32, 200, TileThreshold(40)), block=1)
+    generator = torch.Generator().manual_seed(1)
+    q, k, v = (
+        (torch.randn(1, 20, 32, generator=generator) * 30).clamp(-127, 127).to(torch.int8)
+        for _ in range(3)
+    )
+    q, k, v = (x.to(DEVICE) for x in (q, k, v))
+    wanted = op._sequence(q[0].long(), k[0].long(), v[0].long(), 20)
+    found = attend(op, q, k, v, [20], blocks=AttentionBlocks(64, 64))
+    assert torch.equal(found[0].long(), wanted)

@@ -14,6 +14,7 @@ from transept.golden.config import TINY
 from transept.golden.numerics.fixed import round_shift, saturate
 from transept.golden.numerics.norm import SQUARE_SHIFT, inverse_count
 from transept.golden.numerics.polynomial import rsqrt
+from transept.rtl.arith.reciprocal import Rsqrt
 from transept.rtl.vector.row_scalars import U_FRACTION_BITS, RowScalars
 
 MOST = (1 << 23) - 1
@@ -89,3 +90,29 @@ def test_scalars_equal_golden(most):
     sim.add_testbench(bench)
     sim.run()
     assert done
+
+
+@pytest.mark.parametrize(
+    ("most", "steps"), [(128, 26), (256, 26), (257, 27), (512, 27), (1024, 28), (2048, 29)]
+)
+def test_the_longest_sum_has_a_step_for_each_of_its_bits(most, steps):
+    """At least those that the mean takes."""
+    dut, cycles = RowScalars(with_rows(most)), []
+
+    async def bench(ctx):
+        ctx.set(dut.count, 2)
+        ctx.set(dut.inverse, inverse_count(2))
+        ctx.set(dut.i.payload, {"z": 2, "w": 2, "square": 2})
+        await ctx.tick()
+        ctx.set(dut.i.valid, 1)
+        cycles.append(0)
+        while not ctx.get(dut.o.valid):
+            await ctx.tick()
+            cycles[0] += 1
+            assert cycles[0] < 100
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run()
+    assert cycles == [steps + Rsqrt.LATENCY + 3]
