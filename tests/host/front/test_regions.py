@@ -235,6 +235,33 @@ def test_what_runs_together(name):
     assert told(function) == expected
 
 
+def turned(x):
+    """Rotary embedding of three places."""
+    angle = torch.arange(3.0)[:, None] * torch.tensor([1.0, 0.1]).repeat(2)
+    low, high = x.chunk(2, -1)
+    return x * angle.cos() + torch.cat([-high, low], -1) * angle.sin()
+
+
+def test_heads_of_a_rotary_embedding_lie_in_order():
+    """Those of the values may be in any; an attention to others is a region of its own."""
+
+    def ordered(m, x):
+        q, k = map(turned, heads(m.a(x), m.b(x)))
+        v = m.c(x).unflatten(-1, (4, 2)).permute(0, 3, 1, 2)
+        return functional.scaled_dot_product_attention(q, k, v)
+
+    def mixed(m, x):
+        q, k = (turned(part).permute(0, 3, 2, 1) for part in heads(m.a(x), m.b(x)))
+        v = m.c(x).unflatten(-1, (4, 2)).transpose(1, 2)
+        return functional.scaled_dot_product_attention(q, k, v)
+
+    (whole,) = told(ordered)
+    assert whole[-1] == "model.rotary, model.rotary~2, attention.value -> attention"
+    front, behind = told(mixed)
+    assert front[0].endswith(" -> model.rotary, model.rotary~2, c")
+    assert behind[1] == "attention.query, attention.key, attention.value -> attention"
+
+
 def test_a_mask_that_is_computed_comes_first():
     """Its own region ends before that of the attention that it masks."""
 
