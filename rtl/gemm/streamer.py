@@ -45,7 +45,7 @@ class RowStreamer(wiring.Component):
     act_read : Out(act_read), always accepted; rowstat_read : Out(rowstat_read)
     row, row_valid, row_swap : Out, to SystolicArray
     tag, tag_valid : Out, scale_write : Out(scale_write), to Accumulators
-    query : Out(stream of int8[tile], always ready), rows of ``observe`` passes
+    query : Out(always-ready stream of int8[tile]), rows of ``observe`` passes
     retired : Out(1), the last row of a pass with ``retire`` enters the array
     issuing : Out(1), a row is issued in this cycle
     no_slot : Out(1), a pass waits for an accumulator slot

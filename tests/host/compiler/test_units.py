@@ -118,6 +118,21 @@ def test_a_column_is_its_tiles_and_its_parameters():
         np.testing.assert_array_equal(parameters.bias, op.channel.bias[4 * n : 4 * n + 4])
 
 
+def test_outputs_that_fill_the_words_of_a_head_are_zeros_of_four_bits():
+    build = GraphBuilder(1)
+    x = build.value(32)
+    q, k, v = (build.linear(x, 12, 8) for _ in range(3))
+    graph = four_bits(build.graph([x], [build.attention(q, k, v, 2)]))
+    image, op = WeightImage(graph, TINY), graph.ops[0]
+    data, found = image.image(), []
+    for column in image.columns[op.name]:
+        words = layouts.unpack_four_bit(data[column.offset :][: layouts.PACKED_BLOCK * 4], 4)
+        found.append(words.reshape(8, 4, 4).transpose(1, 0, 2).reshape(4, 32))
+    wanted = np.zeros((2, 8, 32), np.int8)  # heads of six outputs in two words of four
+    wanted[:, :6] = op.weight.reshape(2, 6, 32)
+    assert np.array_equal(np.concatenate(found), wanted.reshape(16, 32))
+
+
 def test_what_operators_share_is_there_once():
     once, often = (WeightImage(iterated(1, 8, 2, 12, times), TINY) for times in (1, 4))
     assert np.array_equal(once.image(), often.image())

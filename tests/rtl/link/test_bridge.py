@@ -13,8 +13,11 @@ from transept.golden.link import (
     Kind,
     LinkModel,
     Request,
+    Response,
+    Status,
     crc16,
     encode_request,
+    encode_response,
 )
 from transept.rtl.link.bridge import LinkBridge
 
@@ -237,5 +240,31 @@ def test_a_request_between_words_is_answered_too():
             body = bytes([Kind.WRITE_REGISTERS, 5, 1, address, 0, 0, 0, 1, 2, 3, 4])
             frame = bytes([REQUEST_SYNC]) + body + crc16(body).to_bytes(2, "little")
             assert await bench.ask(ctx, frame)
+
+    bench.run(host, cycles=10_000)
+
+
+@pytest.mark.parametrize("places", [(0,), (2,), (0, 2)])
+def test_a_repeated_write_has_the_status_of_the_first(places):
+    """An error in any word, be it not the last, is remembered."""
+    bench = Bench(4, 1.0)
+    failing = tuple(0x20 + 4 * place for place in places)
+
+    def write(target):
+        def carried_out(kind, address, word):
+            target.asked.append((kind, address, word))
+            return address not in failing
+
+        return carried_out
+
+    for target in (bench.device, bench.golden):
+        target.write = write(target)
+    frame = encode_request(Request(Kind.WRITE_REGISTERS, 5, 0x20, 3, (1, 2, 3)))
+
+    async def host(ctx):
+        first = await bench.ask(ctx, frame)
+        assert await bench.ask(ctx, frame) == first
+        assert first == encode_response(Response(Status.BUS_ERROR, 5))
+        assert len(bench.device.asked) == 3
 
     bench.run(host, cycles=10_000)

@@ -93,6 +93,23 @@ def test_heads_of_a_packed_projection():
     assert torch.equal(op.columns, torch.arange(HEADS * D).reshape(HEADS, D) + HEADS * D)
 
 
+def test_a_table_may_be_longer_than_the_text():
+    """Its rows are where the view of it says."""
+
+    def function(x, w, angles):
+        q = heads_of(x, w)
+        angle = torch.cat([angles, angles], -1) + x[:1, :1, :1] * 0
+        longer = torch.cat([angle - 1, angle, angle + 1], 1)
+        cos, sin = (part[:, LENGTH : 2 * LENGTH] for part in (longer.cos(), longer.sin()))
+        return q * cos.unsqueeze(1) + turned(q) * sin.unsqueeze(1)
+
+    matcher, (op,) = found(function)
+    source = matcher.boundaries[op.inputs[1]].source
+    assert matcher.values[source.node].shape == (1, 3 * LENGTH, D)
+    rows = source.rows(matcher.values[source.node])
+    assert torch.allclose(rows, ANGLES.repeat(BATCH, 2).cos())
+
+
 def built(turn=turned, combine=lambda q, r, c, s: q * c + r * s, heads=heads_of, by_head=False):
     def function(x, w, angles):
         q, (cos, sin) = heads(x, w), tables(x, angles)
