@@ -133,6 +133,11 @@ def test_errors_and_their_conditions_are_guards():
     assert [fault.before for fault in mutations(text) if fault.guard] == ["raise d"]
 
 
+def test_what_is_compiled_for_another_machine_is_known():
+    text = "@triton.jit\ndef f():\n    x = 3\n\n\n@cache\ndef g():\n    y = 3"
+    assert {fault.before for fault in mutations(text) if fault.compiled} == {"x = 3"}
+
+
 def test_same_code():
     assert same_code("x = 6 - 0", "x = 6 + 0  # other")
     assert same_code("def f():\n    return 1", "\ndef f():\n\n    return 1")

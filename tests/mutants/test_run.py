@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 
 import pytest
 from mutants import watch
@@ -10,7 +11,7 @@ from mutants.campaign import Campaign, Records, Results
 from mutants.equivalents import Equivalent
 from mutants.mutations import MODULE
 from mutants.project import Project
-from mutants.testmap import batches, relevant
+from mutants.testmap import batches, relevant, runs
 from mutants.trial import CAUGHT, EQUIVALENT, SURVIVED
 from mutants.workers import Workers
 from toy_project import BUILD_SECONDS, FILES, mutant, toy_project
@@ -93,6 +94,13 @@ def test_those_that_call_the_function_come_first(project, records):
     assert {test.module for test in relevant(tests, outside)} == {"tests/golden/test_count.py"}
     hardware = mutant(project.root, CORE, "return (1 << width % 64) + 1")
     assert [test.module for test in relevant(tests, hardware)] == ["tests/rtl/test_core.py"]
+
+
+def test_what_is_compiled_is_run_by_those_that_import_it(project, records):
+    fault = mutant(project.root, COUNT, "return n - 7")
+    compiled = replace(fault, mutation=replace(fault.mutation, compiled=True))
+    assert {t.name for t in records.map().tests if runs(t, fault)} == set()
+    assert {t.name for t in records.map().tests if runs(t, compiled)} == {TESTS + "square"}
 
 
 def test_the_first_process_has_the_cheapest_tests(project, records):

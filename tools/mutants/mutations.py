@@ -32,6 +32,7 @@ class Mutation:
     after: str
     scope: str  # the function it stands in, qualified as Python does, else MODULE
     guard: bool  # in a condition whose only consequence is an error, or in that error
+    compiled: bool  # in a function that is compiled for another machine: nobody sees it called
     start: int = field(repr=False)
     end: int = field(repr=False)
     new: str = field(repr=False)
@@ -50,6 +51,7 @@ class _Place:
     scope: tuple[str, ...] = ()
     function: str = MODULE
     guard: bool = False
+    compiled: bool = False
 
 
 def mutations(text: str) -> list[Mutation]:
@@ -71,7 +73,8 @@ def _mutation(source: Source, place: _Place, edit: tuple) -> Mutation:
     before = source.raw[first:last].decode()
     after = source.raw[first:start].decode() + new + source.raw[end:last].decode()
     shown = (" ".join(part.split()) for part in (before, after))
-    return Mutation(kind, source.line(start), *shown, place.function, place.guard, start, end, new)
+    facts = (place.function, place.guard, place.compiled)
+    return Mutation(kind, source.line(start), *shown, *facts, start, end, new)
 
 
 def _walk(node: ast.AST, place: _Place) -> Iterator[tuple[ast.AST, _Place]]:
@@ -97,7 +100,10 @@ def _enter(node: ast.AST, place: _Place) -> _Place:
         return replace(place, scope=(*place.scope, node.name))
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         scope = (*place.scope, node.name)
-        return replace(place, scope=(*scope, "<locals>"), function=".".join(scope))
+        compiled = any("jit" in ast.unparse(part) for part in node.decorator_list)
+        return replace(
+            place, scope=(*scope, "<locals>"), function=".".join(scope), compiled=compiled
+        )
     return place
 
 

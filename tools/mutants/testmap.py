@@ -184,6 +184,8 @@ def runs(test: Test, mutant: Mutant) -> bool:
     """Whether a test runs the faulty line itself, not only the Verilog that it makes."""
     if mutant.mutation.scope == MODULE:
         return mutant.file in test.files
+    if mutant.mutation.compiled and f"{mutant.file}::{MODULE}" in test.calls:
+        return True  # imported by the test, or by a process of it
     return _is_among(test.calls, mutant) or _is_among(test.imports, mutant)
 
 
