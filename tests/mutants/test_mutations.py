@@ -134,8 +134,10 @@ def test_errors_and_their_conditions_are_guards():
 
 
 def test_what_is_compiled_for_another_machine_is_known():
-    text = "@triton.jit\ndef f():\n    x = 3\n\n\n@cache\ndef g():\n    y = 3"
-    assert {fault.before for fault in mutations(text) if fault.compiled} == {"x = 3"}
+    text = (
+        "@triton.jit\ndef f():\n    x = 3\n    def h():\n        z = 3\n@cache\ndef g():\n    y = 3"
+    )
+    assert {fault.before for fault in mutations(text) if fault.compiled} == {"x = 3", "z = 3"}
 
 
 def test_same_code():

@@ -100,7 +100,7 @@ def _enter(node: ast.AST, place: _Place) -> _Place:
         return replace(place, scope=(*place.scope, node.name))
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         scope = (*place.scope, node.name)
-        compiled = any("jit" in ast.unparse(part) for part in node.decorator_list)
+        compiled = place.compiled or any("jit" in ast.unparse(x) for x in node.decorator_list)
         return replace(
             place, scope=(*scope, "<locals>"), function=".".join(scope), compiled=compiled
         )
