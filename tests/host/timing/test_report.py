@@ -98,6 +98,13 @@ def test_registers_beside_a_path_are_told():
     assert [step["beside"] for step in path["steps"]] == [[], [], ["act rtl/memory/bank.py:5"]]
 
 
+def test_registers_beside_another_cell_are_not_told():
+    other = (flop("o", None, 10, ACT, "rtl/memory/bank.py:3"), lut("p", 10, 11))
+    cells = (*CELLS[:2], *other, lut("m", 2, 12), flop("b", 12, 4, ACT, "rtl/memory/bank.py:5"))
+    (path, *_) = timing_report(Netlist(cells, {}, {}), 10, 1)["paths"]
+    assert [step["beside"] for step in path["steps"]] == [[], [], []]
+
+
 def test_two_places_beside_a_cell_are_told():
     """Each once, and those alone that are known."""
     at = {name: number for number, name in enumerate("wxyz", 20)}
