@@ -18,7 +18,7 @@ from transept.host.compiler.emit import emit
 from transept.host.compiler.errors import CompileError
 from transept.host.compiler.executable import Executable
 from transept.host.compiler.lowering import lower
-from transept.host.compiler.order import Schedule, schedule
+from transept.host.compiler.order import Schedule, schedule_below
 from transept.host.compiler.place import place
 from transept.host.compiler.segments import beginning
 from transept.host.compiler.stream import Step, program_order
@@ -150,15 +150,16 @@ class _Compiler:
 
     def _once(self, plan: _Plan, policy: Policy) -> _Plan:
         """The plan that reads weights less often, if there is one that takes hardly longer."""
-        found = []
+        best, limit = plan, math.floor(plan.cycles * (1 + LOSS)) + 1
         for tiles in TOGETHER:
             together = dataclasses.replace(policy, together=tiles)
             with contextlib.suppress(CompileError):
                 cut = choose(self._graph, self._config, self._shape, together)
-                if cut is not None:
-                    found.append(self.plan(self.draft(self._graph, cut)))
-        best = min(found, key=lambda each: each.cycles, default=plan)
-        return best if best.cycles <= plan.cycles * (1 + LOSS) else plan
+                draft = cut and self.draft_below(limit, self._graph, cut)
+                if draft:
+                    best = self.plan(draft)
+                    limit = best.cycles
+        return best
 
     def _search(self, graph: Graph) -> list[tuple[_Plan, Policy]]:
         """Plans of promising policies, the best first.
@@ -222,8 +223,8 @@ class _Compiler:
                 if cut is None or cut in seen or cut.rows in fits:
                     continue
                 seen.add(cut)
-                draft = self.draft(graph, cut)
-                if draft.cycles >= limit:
+                draft = self.draft_below(limit, graph, cut)
+                if draft is None:
                     if len(graph.ops) > 1:
                         return found
                     continue
@@ -241,8 +242,15 @@ class _Compiler:
 
     def draft(self, graph: Graph, cut: Cut) -> _Draft:
         """The tasks of one cut, ordered."""
+        draft = self.draft_below(math.inf, graph, cut)
+        assert draft is not None
+        return draft
+
+    def draft_below(self, limit: float, graph: Graph, cut: Cut) -> _Draft | None:
+        """The same; None if they take ``limit`` cycles or more."""
         tasks, tensors = lower(graph, self._image, self._config, self._shape, cut)
-        return _Draft(graph, cut, tasks, tensors, schedule(tasks, self._config, cut.fill))
+        made = schedule_below(limit - LAUNCH, tasks, self._config, cut.fill)
+        return _Draft(graph, cut, tasks, tensors, made) if made else None
 
     def plan(self, draft: _Draft) -> _Plan:
         """The tasks of one cut, placed."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from transept.host.compiler.memories import Occupancy, stationary_reserve
 from transept.host.compiler.tasks import ContextTask, Product, Task
 from transept.host.compiler.weights import Block, ColumnTile, block_tiles
 
-__all__ = ["Schedule", "Slot", "Streamed", "schedule"]
+__all__ = ["Schedule", "Slot", "Streamed", "schedule", "schedule_below"]
 
 #: Ready tasks of an engine that are weighed against each other, in their source order; and tasks of
 #: the array in that order whose weights go before rows for others.
@@ -147,6 +148,9 @@ class _Scheduler:
         self._weights = _Weights(self._cost, ring, config.tile)
         self._first = [self._first_block(task) for task in tasks]
         self._free = dict.fromkeys(Engine, 0)
+        self._busy = dict.fromkeys(Engine, 0)  # with all that is left
+        for task, cycles in zip(tasks, self._cycles, strict=True):
+            self._busy[task.engine] += cycles.busy
         self._slots: dict[int, Slot] = {}
         self._ready: dict[Engine, list[int]] = {engine: [] for engine in Engine}
         self._from: list[int] = [0] * len(tasks)  # when what a task depends on is done
@@ -174,12 +178,18 @@ class _Scheduler:
         others = (after for after in readers if self._tasks[after].engine != engine)
         return max((self._cycles[after].busy for after in others), default=0)
 
-    def run(self) -> Schedule:
+    def run(self, limit: float) -> Schedule | None:
+        """The schedule; None as soon as some engine cannot be done before ``limit``."""
         for _ in self._tasks:
-            self._take(*self._best())
+            index, slot = self._best()
+            self._take(index, slot)
+            engine = slot.task.engine
+            self._busy[engine] -= self._cycles[index].busy
+            if self._free[engine] + self._busy[engine] >= limit:
+                return None
         slots = list(self._slots.values())
         cycles = max(slot.visible for slot in slots)
-        return Schedule(slots, self._before, cycles, self._reserve)
+        return Schedule(slots, self._before, cycles, self._reserve) if cycles < limit else None
 
     def _best(self) -> tuple[int, Slot]:
         """The task that can start first, of those of any engine.
@@ -384,4 +394,19 @@ def schedule(tasks: list[Task], config: Config, fill: float = 1.0) -> Schedule:
     CompileError
         If the buffers of the source order do not fit.
     """
-    return _Scheduler(tasks, config, fill).run()
+    made = schedule_below(math.inf, tasks, config, fill)
+    assert made is not None
+    return made
+
+
+def schedule_below(
+    limit: float, tasks: list[Task], config: Config, fill: float = 1.0
+) -> Schedule | None:
+    """The same; None if it takes ``limit`` cycles or more, which is often seen early.
+
+    Raises
+    ------
+    CompileError
+        If the buffers of the source order do not fit.
+    """
+    return _Scheduler(tasks, config, fill).run(limit)

@@ -11,11 +11,9 @@ import numpy as np
 from transept.host.compiler.executable import Executable
 from transept.host.devices.catalogue import BOARD, open_device
 from transept.host.generation.decoder import Cost, Growth
-from transept.host.language.cached import cached
 from transept.host.language.program import LanguageProgram
 from transept.host.runtime.driver import Driver, RunReport
 from transept.host.runtime.paged import PagedRegion, PagedSequence, page_bytes
-from transept.host.runtime.region import Region
 from transept.host.runtime.verify import check_executable
 
 __all__ = ["PagedDecoder"]
@@ -51,13 +49,11 @@ class PagedDecoder:
         self, program: LanguageProgram, device: str, *, pages: int, **options: Any
     ) -> None:
         self._program = program
-        graph = cached(program.layers, program.context)
-        layers = Region("layers", graph, program.config)
-        self._head = Region("head", program.head, program.config)
+        layers, self._head = program.decoder, program.projection
         pages += SEQUENCES[-1]  # for sequences that fill up a step
         if device != BOARD:
             weights = layers.weights.size + self._head.weights.size
-            size = weights + pages * page_bytes(graph, program.config) + SPARE
+            size = weights + pages * page_bytes(layers.graph, program.config) + SPARE
             options = {"dram_bytes": size} | options
         self._driver = Driver(open_device(device, program.config, **options))
         self._paged = PagedRegion(layers, self._driver, pages)

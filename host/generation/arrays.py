@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from transept.host.generation.decoder import Cost, Growth
-from transept.host.language.cached import CONTEXT, cached
+from transept.host.language.cached import CONTEXT
 from transept.host.language.program import LanguageProgram
-from transept.host.runtime.region import Region
 from transept.host.runtime.session import Session
 
 __all__ = ["ArrayDecoder", "ArraySequence"]
@@ -36,10 +35,8 @@ class ArrayDecoder:
     def __init__(self, program: LanguageProgram, device: str, **options: Any) -> None:
         self._program = program
         self._session = Session(program.config, device, fallback=False, **options)
-        graph = cached(program.layers, program.context)
-        self._layers = Region("layers", graph, program.config)
-        self._head = Region("head", program.head, program.config)
-        self._rows = graph.values[program.layers.inputs[0]].dim
+        self._layers, self._head = program.decoder, program.projection
+        self._rows = self._layers.graph.values[program.layers.inputs[0]].dim
         self._out, self._in = program.head.outputs[0], program.head.inputs[0]
 
     def together(self, rows: int) -> int:

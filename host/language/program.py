@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from transept.golden.config import Config
 from transept.golden.graph import Graph
 from transept.golden.ops import Attention
+from transept.host.language.cached import cached
 from transept.host.language.entry import Entry
 from transept.host.language.tokenizer import Vocabulary, folder_tokenizer
 from transept.host.runtime import file
@@ -43,6 +45,16 @@ class LanguageProgram:
     vocabulary: Vocabulary
     context: int
     notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def decoder(self) -> Region:
+        """The layers of a sequence's last rows (``cached``), compiled once for all sessions."""
+        return Region("layers", cached(self.layers, self.context), self.config)
+
+    @functools.cached_property
+    def projection(self) -> Region:
+        """The head, compiled once for all sessions."""
+        return Region("head", self.head, self.config)
 
     @property
     def name(self) -> str:

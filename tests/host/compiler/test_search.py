@@ -69,6 +69,9 @@ def test_many_rows_of_sequences_with_states_take_more_patience(monkeypatch, rows
         ((1010, 1004), 1004),  # less than half a per cent more
         ((1003, 1004), 1003),
         ((1010, 1006), 1000),
+        ((1004, 1004), 1004),
+        ((1004, 1003), 1003),
+        ((1005, None), 1000),
         ((None, 1004), 1004),
         ((CompileError("full"), 990), 990),
         ((None, CompileError("full")), 1000),
@@ -77,6 +80,9 @@ def test_many_rows_of_sequences_with_states_take_more_patience(monkeypatch, rows
 def test_weights_are_read_less_often_if_that_takes_hardly_longer(monkeypatch, together, chosen):
     cycles, asked = dict(zip((1.5, 2.0), together, strict=True)), []
 
+    def below(self, limit, graph, cut):
+        return cut if cut < limit else None
+
     def choose(graph, config, shape, policy):
         asked.append(policy)
         if isinstance(cycles[policy.together], Exception):
@@ -84,7 +90,7 @@ def test_weights_are_read_less_often_if_that_takes_hardly_longer(monkeypatch, to
         return cycles[policy.together]
 
     monkeypatch.setattr(compiler, "choose", choose)
-    monkeypatch.setattr(_Compiler, "draft", lambda self, graph, cut: cut)
+    monkeypatch.setattr(_Compiler, "draft_below", below)
     monkeypatch.setattr(_Compiler, "plan", lambda self, cut: Plan(cycles=cut))
     policy = Policy(1, False, Spill.NONE, 2, Sizing(True, 0.95), 0.92)
     made = _Compiler(LAYER, TINY, NINE, WeightImage(LAYER, TINY))
@@ -131,9 +137,9 @@ def family(monkeypatch, graph, cuts, seen=(), limit=float("inf")):
     """What ``_family`` makes of these cuts, its best first, and the cuts that it looked at."""
     made = []
 
-    def draft(self, graph, cut):
+    def below(self, limit, graph, cut):
         made.append(cut.name)
-        return SimpleNamespace(cycles=cut.cycles, cut=cut)
+        return SimpleNamespace(cycles=cut.cycles, cut=cut) if cut.cycles < limit else None
 
     def plan(self, draft):
         if draft.cut.unfit:
@@ -141,7 +147,7 @@ def family(monkeypatch, graph, cuts, seen=(), limit=float("inf")):
         return draft.cut.name
 
     monkeypatch.setattr(compiler, "choose", lambda graph, config, shape, policy: policy)
-    monkeypatch.setattr(_Compiler, "draft", draft)
+    monkeypatch.setattr(_Compiler, "draft_below", below)
     monkeypatch.setattr(_Compiler, "plan", plan)
     shape, image = Shape(1, {"rows": 9}), WeightImage(graph, TINY)
     found = _Compiler(graph, TINY, shape, image)._family(graph, cuts, set(seen), limit)

@@ -22,7 +22,7 @@ from transept.host.compiler.layout import Layouts, Segments
 from transept.host.compiler.link import Patch, link
 from transept.host.compiler.lower.linear import _pieces
 from transept.host.compiler.memories import Occupancy, capacities, stationary_reserve
-from transept.host.compiler.order import schedule
+from transept.host.compiler.order import _Scheduler, schedule, schedule_below
 from transept.host.compiler.place import place
 from transept.host.compiler.places import RowBlock, row_blocks
 from transept.host.compiler.segments import AttentionSegment, RowSegment, segments
@@ -300,6 +300,27 @@ def test_products_of_too_many_rows_are_two(rows, shared):
     x, y = Buffer("x", "act", 80), Buffer("y", "act", 20)
     tasks = [load(x, 20), multiply(x, y, 12), multiply(x, y, rows, first=12)]
     assert any(slot.shares for slot in schedule(tasks, TINY).slots) == shared
+
+
+def test_an_order_below_a_limit_is_that_without_one():
+    x, y = Buffer("x", "act", 32), Buffer("y", "act", 8)
+    tasks = [load(x, 8), multiply(x, y, 4), store(y)]
+    made = schedule(tasks, TINY)
+    assert schedule_below(made.cycles, tasks, TINY) is None
+    assert schedule_below(made.cycles + 1, tasks, TINY).slots == made.slots
+
+
+@pytest.mark.parametrize(("over", "tried"), [(0, 1), (1, 8)])
+def test_an_order_that_is_too_long_is_left_early(monkeypatch, over, tried):
+    """As soon as an engine is late, whatever it has still to do."""
+    buffers = [Buffer(f"x{n}", "act", 16) for n in range(8)]
+    tasks = [load(buffer) for buffer in buffers]
+    busy = sum(cycles.busy for cycles in map(Cost(TINY), tasks))
+    taken = []
+    take = _Scheduler._take
+    monkeypatch.setattr(_Scheduler, "_take", lambda *given: taken.append(given[1]) or take(*given))
+    assert schedule_below(busy + over, tasks, TINY) is None
+    assert len(taken) == tried
 
 
 # --- memories

@@ -11,6 +11,7 @@ from transept.host.generation import accelerator, arrays
 from transept.host.generation.decoder import Cost, Growth
 from transept.host.generation.generate import generate
 from transept.host.generation.session import LanguageSession
+from transept.host.runtime import region
 from transept.host.runtime.driver import RunReport
 from transept.host.runtime.paged import PagedSequence, page_bytes
 from transept.host.runtime.region import Region
@@ -42,6 +43,16 @@ def test_of_two_with_the_same_beginning_the_first_is_shared(llama):
     assert session.free_pages == 8
     session.close(other)
     assert session.free_pages == 10
+
+
+def test_sessions_of_a_program_share_what_is_compiled(llama, monkeypatch):
+    def grown():
+        session = LanguageSession(llama, "emulator", pages=12)
+        return session.grow([Growth(session.open(), [3, 4, 5], 3)])[0]
+
+    first = grown()
+    monkeypatch.setattr(region, "compile_graph", None)
+    assert np.array_equal(grown(), first)
 
 
 @pytest.mark.parametrize("device", ["cpu", "emulator", "rtl"])
