@@ -62,7 +62,7 @@ def report(paged, batch, rows, context, room=None):
 @pytest.mark.parametrize(
     ("graph", "rows"),
     [
-        (language_model(2), [8, 8, *[1] * 8]),
+        (language_model(2), [8, 8, 1, 1, 1]),
         (language_model(1), [64, 64, 64, 1]),
         (four_bits(language_model(1)), [8, 1, 60]),
     ],

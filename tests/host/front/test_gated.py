@@ -9,6 +9,7 @@ from torch.nn import functional
 
 import transept
 from transept.golden.config import PYNQ_Z2, TINY
+from transept.host.front import importer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 X = torch.randn(2, 7, 16, generator=torch.Generator().manual_seed(2))
@@ -171,15 +172,16 @@ def test_products_that_share_scales(function, products, reason):
     assert reason is None or reason in reasons(program)
 
 
-def test_products_without_scales_are_found_together():
+def test_products_without_scales_are_found_together(monkeypatch):
     """More of them than a model has attempts."""
+    monkeypatch.setattr(importer, "MOST_ATTEMPTS", 3)
 
     class Deep(nn.Module):
         def __init__(self):
             super().__init__()
             torch.manual_seed(5)
             self.layers = nn.ModuleList(
-                nn.ModuleList(nn.Linear(16, 16) for _ in range(4)) for _ in range(45)
+                nn.ModuleList(nn.Linear(16, 16) for _ in range(4)) for _ in range(5)
             )
 
         def forward(self, x):
@@ -188,7 +190,7 @@ def test_products_without_scales_are_found_together():
             return x
 
     program = checked(Deep(), X[:1], devices=("cpu",))
-    assert program.explain()["linears_on"] == 180
+    assert program.explain()["linears_on"] == 20
 
 
 def test_rows_that_are_too_long_for_an_instruction():
