@@ -1,14 +1,11 @@
 """Blocks by high-level synthesis in the accelerator: the same bits in the same cycles."""
 
-import gc
-import warnings
-
 import hardware
 import numpy as np
 import programs
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import UnusedElaboratable
+from unused import unused
 
 from transept.golden import registers
 from transept.golden.config import HLS_BLOCKS, TINY
@@ -61,15 +58,6 @@ def test_each_alone_has_the_bits_of_the_emulator(name):
         assert run(sim, USED[name], range(12))
 
 
-@pytest.fixture
-def unused():
-    """Amaranth complains of modules that nobody elaborated; here an error comes before."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnusedElaboratable)
-        gc.collect()
-
-
 @pytest.mark.parametrize("cfg", [TINY, EVERY], ids=["amaranth", "hls"])
 def test_the_verilog_has_what_is_chosen(cfg):
     text = accelerator_verilog(cfg)
@@ -84,16 +72,17 @@ def test_blocks_are_chosen_by_name():
     assert chosen(EVERY, dict) is dict
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-def test_they_exist_in_verilog_alone(unused):
-    with pytest.raises(ValueError, match="block window by high-level synthesis is Verilog"):
+def test_they_exist_in_verilog_alone():
+    with (
+        unused(),
+        pytest.raises(ValueError, match="block window by high-level synthesis is Verilog"),
+    ):
         rtlil.convert(HlsWindowFilter(TINY))
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-def test_another_latency_is_refused(unused):
+def test_another_latency_is_refused():
     class Late(HlsRsqrt):
         LATENCY = 9
 
-    with pytest.raises(ValueError, match="kernel rsqrt takes 8 cycles, not 9"):
+    with unused(), pytest.raises(ValueError, match="kernel rsqrt takes 8 cycles, not 9"):
         to_verilog(Late(), "late")

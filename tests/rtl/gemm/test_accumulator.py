@@ -1,12 +1,9 @@
 """Accumulators against a model: array traffic at the hazard limit, refused reads, row scales."""
 
-import gc
-import warnings
-
 import numpy as np
 import pytest
-from amaranth.hdl import UnusedElaboratable
 from amaranth.sim import Simulator
+from unused import unused
 
 from transept.golden.config import PYNQ_Z2, TINY
 from transept.golden.numerics.requantise import ACCUMULATOR_BITS
@@ -163,9 +160,7 @@ def test_a_row_is_read_added_and_written_in_three_cycles():
 
 def test_sums_that_come_too_early():
     """Between a tag and its sums the accumulators are read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnusedElaboratable)  # they never become any
+    with unused():
         Accumulators(TINY, latency=2)
         with pytest.raises(ValueError, match="latency=1 of the array must be at least 2"):
             Accumulators(TINY, latency=1)
-        gc.collect()

@@ -1,15 +1,13 @@
 """Block RAM behind the accelerator's own bus masters and the words of the link, all at once."""
 
-import gc
 import random
-import warnings
 
 import pytest
 from amaranth import Module
-from amaranth.hdl import UnusedElaboratable
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, connect, flipped
 from memory_model import put, simulate
+from unused import unused
 
 from transept.golden.config import PYNQ_Z2, TINY, ULX3S
 from transept.rtl.link.axi_slice import AxiSlice
@@ -213,11 +211,11 @@ def test_the_longest_bursts_with_pauses(address, response):
 
 @pytest.mark.parametrize("nbytes", [0, 6, 12, 4])
 def test_sizes_that_no_memory_has(nbytes):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnusedElaboratable)  # it never becomes one
-        with pytest.raises(ValueError, match=f"block memory of {nbytes} bytes must be a power"):
-            BlockMemory(TINY, nbytes)
-        gc.collect()
+    with (
+        unused(),
+        pytest.raises(ValueError, match=f"block memory of {nbytes} bytes must be a power"),
+    ):
+        BlockMemory(TINY, nbytes)
 
 
 @pytest.mark.parametrize(

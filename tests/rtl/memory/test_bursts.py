@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import random
-import warnings
 from types import SimpleNamespace
 
 import pytest
-from amaranth.hdl import UnusedElaboratable
 from memory_model import simulate
+from unused import unused
 
 from transept.golden.config import TINY
 from transept.rtl.memory.bursts import BURST_BEATS, BurstSplitter
@@ -61,9 +59,7 @@ def test_bursts_of_the_widest_bus_fill_a_page():
     def bus(nbytes):
         return SimpleNamespace(axi_bytes=nbytes, memories=SimpleNamespace(axi_data_bits=8 * nbytes))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnusedElaboratable)  # they never become any
+    with unused():
         BurstSplitter(bus(256))
         with pytest.raises(ValueError, match="axi_data_bits=4096: a burst would exceed 4 KiB"):
             BurstSplitter(bus(512))
-        gc.collect()

@@ -1,14 +1,12 @@
 """Scalars of rows up to the longest whose normalised values have all their fractional bits."""
 
 import dataclasses
-import gc
 import random
-import warnings
 
 import numpy as np
 import pytest
-from amaranth.hdl import UnusedElaboratable
 from amaranth.sim import Simulator
+from unused import unused
 
 from transept.golden.config import TINY
 from transept.golden.numerics.fixed import round_shift, saturate
@@ -27,12 +25,10 @@ def with_rows(most):
 
 def test_the_longest_row():
     most = 1 << U_FRACTION_BITS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnusedElaboratable)  # none becomes hardware
+    with unused():
         RowScalars(with_rows(most))
         with pytest.raises(ValueError, match=f"^max_hidden={most + 1} must be at most {most}: "):
             RowScalars(with_rows(most + 1))
-        gc.collect()
 
 
 def rows_of(generator, most):
