@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import itertools
 import math
 import re
@@ -23,17 +24,20 @@ from transept.host.placement.solve import Piece, critical_path, makespan, starts
 def every_plan(planner, devices, memory=None):
     """Seconds of every sequence of parts on every device whose weights fit."""
     cuts = boundaries(planner.graph, {})
+
+    @functools.cache
+    def piece(span, device):
+        return Piece(*span, device, planner.part(*span, device))
+
     for count in range(len(cuts) - 1):
         for chosen in itertools.combinations(cuts[1:-1], count):
             spans = list(itertools.pairwise([cuts[0], *chosen, cuts[-1]]))
             for places in itertools.product(devices, repeat=len(spans)):
-                found = list(zip(spans, places, strict=True))
                 held = collections.Counter()
-                for span, device in found:
+                for span, device in zip(spans, places, strict=True) if memory else ():
                     held[device] += planner.held(*span)
                 if all(held[device] <= limit for device, limit in (memory or {}).items()):
-                    pieces = [Piece(*span, d, planner.part(*span, d)) for span, d in found]
-                    yield makespan(planner.graph, pieces)
+                    yield makespan(planner.graph, list(map(piece, spans, places)))
 
 
 def two_blocks(seed):
