@@ -244,7 +244,9 @@ def _attention(
                 query, key, queries, keys, before, after, fine_ptr, fine_columns, KIND, FINE
             )
             acc = tl.where(seen, acc, NOTHING)
-            partial = tl.maximum(partial, column_maxima(acc, BM, BN))
+            # what is loaded brings a layout in which quarters of a row are of several threads
+            of_rows = tl.max(acc, 1)[:, None] if FINE > 0 else column_maxima(acc, BM, BN)
+            partial = tl.maximum(partial, of_rows)
 
     largest = tl.max(partial, 1)
     largest = tl.where(largest == NOTHING, 0, largest)

@@ -20,14 +20,22 @@ OPERAND = 127
 MANTISSA_ROOM, ROOM25 = 14, 6
 #: A row's largest level is 254, so the exponent of its sum is at least 7.
 LEAST_EXPONENT = 7
+#: Rows and columns of a tile at least, and rows of a warp: those of a warp group's product.
+LEAST, WARP_ROWS = 64, 16
 
 
 @dataclass(frozen=True)
 class AttentionBlocks:
     """Queries and keys of a program's tile, and how it runs.
 
+    m, n: powers of two from 64 on; warps: at most one for 16 queries, so that each has whole rows.
     registers: of a thread at most, as many as there are by default; parts: programs that share the
     queries of a head where each can hold all its keys, 0 where none shall.
+
+    Raises
+    ------
+    ValueError
+        If a tile is smaller, or rows would be of several warps: their maxima are a thread's.
     """
 
     m: int = 128
@@ -36,6 +44,13 @@ class AttentionBlocks:
     stages: int = 3
     registers: int | None = None
     parts: int = 0
+
+    def __post_init__(self) -> None:
+        for name, size in (("m", self.m), ("n", self.n)):
+            if size < LEAST or size & (size - 1):
+                raise ValueError(f"{name}={size} must be a power of two and at least {LEAST}")
+        if self.warps * WARP_ROWS > self.m:
+            raise ValueError(f"warps={self.warps} must be at most m / {WARP_ROWS}, m={self.m}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,8 +27,8 @@ from transept.host.kernels.rows import Rows, chunks_of, places, rows_at_once
 __all__ = ["NormKernel"]
 
 
-#: Of a program on many rows, with a warp for each.
-ELEMENTS = 4096
+#: Of a program on many rows, with a warp for each as long as a GPU has them.
+ELEMENTS, MOST_WARPS = 4096, 32
 
 
 @triton.jit
@@ -215,7 +215,7 @@ class NormKernel:
             ROWS=at_once,
             CHUNKS=chunks,
             BLOCK=block,
-            num_warps=at_once if at_once > 1 else 4,
+            num_warps=min(at_once, MOST_WARPS) if at_once > 1 else 4,
             **launch_options(count),
         )
 

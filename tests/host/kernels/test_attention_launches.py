@@ -46,7 +46,7 @@ def attend(op, width, length, queries=70, blocks=None, whole=True, kept=None, sp
 )
 def test_attentions_are_launched_in_tiles(launches, rule, before, after, listed, fine, whole):
     op = attention_op(4, 64, 300, rule, kv_heads=2)
-    blocks = AttentionBlocks(64, 128, 8, 2, 99)
+    blocks = AttentionBlocks(64, 128, 2, 2, 99)
     kernel = attend(op, 64, 256, blocks=blocks)
     turned, launch = map(numbers, launches)
     assert turned == {
@@ -95,7 +95,7 @@ def test_attentions_are_launched_in_tiles(launches, rule, before, after, listed,
         "CONTEXT_OUT_SHIFT": op.context_out_shift,
         "TMA": True,
         "LEVEL_SCALE": FLOAT_LEVELS,
-        "num_warps": 8,
+        "num_warps": 2,
         "num_stages": 2,
         "maxnreg": 99,
         "launch_pdl": True,
@@ -136,7 +136,7 @@ def test_programs_that_hold_all_keys_share_the_queries(
     launches, parts, queries, length, programs, blocks, whole
 ):
     op = attention_op(4, 32, 300, kv_heads=2)
-    tile = AttentionBlocks(64, 128, 8, 2, 99, parts)
+    tile = AttentionBlocks(64, 128, 2, 2, 99, parts)
     kernel = attend(op, 32, length, queries, tile)
     (launch,) = launches
     form, context = kernel._score_form(32), kernel._context
@@ -164,7 +164,7 @@ def test_programs_that_hold_all_keys_share_the_queries(
         "CONTEXT_ROW_SHIFT": op.context_row_shift,
         "CONTEXT_OUT_SHIFT": op.context_out_shift,
         "SCALE": FLOAT_LEVELS,
-        "num_warps": 8,
+        "num_warps": 2,
         "num_stages": 2,
         "maxnreg": 99,
         "launch_pdl": 2 * queries <= 512,

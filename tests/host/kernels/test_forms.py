@@ -9,7 +9,7 @@ import torch
 from transept.golden.filters import TileThreshold
 from transept.golden.numerics import tables
 from transept.host.kernels.arithmetic import fixed_tables
-from transept.host.kernels.attention_forms import ContextForm, ScoreForm
+from transept.host.kernels.attention_forms import AttentionBlocks, ContextForm, ScoreForm
 from transept.host.kernels.attention_short import MOST_KEYS, WIDTHS
 from transept.host.kernels.matmul import LIMIT25, MOST, joinable, left_shift, merged
 from transept.host.kernels.softmax import OPERAND_BASE
@@ -35,6 +35,20 @@ def test_operands_are_bits_of_a_float():
     sums = (np.float32(OPERAND_BASE.value) + np.arange(255, dtype=np.float32)).view(np.int32)
     assert (sums >> 8).astype(np.int8).tolist() == list(range(-127, 128))
     assert np.spacing(np.float32(OPERAND_BASE.value + 127)) == 1 / 256
+
+
+@pytest.mark.parametrize(
+    ("tile", "says"),
+    [
+        ({"m": 32}, "m=32 must be a power of two and at least 64"),
+        ({"n": 96}, "n=96 must be a power of two and at least 64"),
+        ({"m": 64, "warps": 8}, "warps=8 must be at most m / 16, m=64"),
+    ],
+)
+def test_tiles_whose_rows_a_thread_has_not(tile, says):
+    assert AttentionBlocks(m=64, n=64, warps=4).stages == 3
+    with pytest.raises(ValueError, match=f"^{says}$"):
+        AttentionBlocks(**tile)
 
 
 # --- products

@@ -136,6 +136,7 @@ def test_activations_are_kept_and_moved(launches, kind, bits):
     [
         (5, 24, 5, 1, (1, 32), 4),
         (2048, 384, 256, 8, (3, 128), 8),
+        (2048, 64, 32, 64, (1, 64), 32),  # a GPU has no more warps
         (2049, 4096, 2049, 1, (1, 4096), 4),
     ],
 )
