@@ -19,6 +19,7 @@ from operators import add, inputs, norm
 from transept.golden.filters import Causal, Dense, TileThreshold, Window
 from transept.golden.graph import Value
 from transept.golden.ops import Add, Linear, Norm
+from transept.host.backends.gpu.tune import ATTENTION_BLOCKS, linear_blocks
 from transept.host.bench.gpu import attention_op, linear_op
 from transept.host.kernels import INTERPRETED
 from transept.host.kernels.attention import AttentionBlocks, AttentionKernel
@@ -29,6 +30,8 @@ from transept.host.kernels.tiles import KeptTiles
 
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 TYPES = {8: torch.int8, 16: torch.int16}
+#: What the compiler makes of a kernel, not what is written there, depends on its tile.
+on_a_card = pytest.mark.skipif(INTERPRETED, reason="tiles are a matter of a card's own code")
 GRAPHS = {
     "post-norm": post_norm(1, 48, 3, [80]),
     "pre-norm": norms_in_front(2, 32, 2, [40]),
@@ -200,6 +203,21 @@ def test_no_result_depends_on_the_blocks():
     wanted = golden(op, x, 16)
     for blocks in (Blocks(64, 64, 64), Blocks(128, 32, 128, group=1)):
         assert torch.equal(product(op, x, 16, blocks=blocks), wanted)
+
+
+@on_a_card
+@pytest.mark.parametrize("rows", [7, 64, 300])
+def test_products_in_every_tile_that_is_tried(rows):
+    generator = torch.Generator().manual_seed(rows)
+    for width, depth, bits in ((1, 1, 16), (33, 70, 8), (130, 140, 16)):
+        op = linear_op(width, depth, bits)
+        x = torch.randint(-32767, 32768, (rows, depth), generator=generator, dtype=torch.int16)
+        x = x.to(DEVICE)
+        wanted = golden(op, x, bits)
+        for blocks in {*linear_blocks(rows), *linear_blocks(65), *linear_blocks(8193)}:
+            maxima = torch.zeros(rows, dtype=torch.int32, device=DEVICE)
+            assert torch.equal(product(op, x, bits, maxima, blocks=blocks), wanted)
+            assert torch.equal(maxima, wanted.int().abs().amax(1))
 
 
 def test_accumulators_beyond_25_bits_saturate():
@@ -410,3 +428,24 @@ def test_a_filter_of_single_rows_and_keys():
     wanted = op._sequence(q[0].long(), k[0].long(), v[0].long(), 20)
     found = attend(op, q, k, v, [20], blocks=AttentionBlocks(64, 64))
     assert torch.equal(found[0].long(), wanted)
+
+
+@on_a_card
+@pytest.mark.parametrize("rule", FILTERS, ids=lambda rule: rule.kind.name)
+@pytest.mark.parametrize("width", [24, 64, 128])
+@pytest.mark.parametrize("blocks", ATTENTION_BLOCKS, ids=str)
+def test_attention_in_every_tile_that_is_tried(blocks, width, rule):
+    """Filters that look at blocks of rows: at blocks of several sizes."""
+    generator = torch.Generator().manual_seed(width)
+    for length, real in ((20, 17), (150, 150)):
+        q, k, v = (
+            (torch.randn(1, length, heads * width, generator=generator) * 30).clamp(-127, 127)
+            for heads in (4, 2, 2)
+        )
+        q, k, v = (x.to(torch.int8).to(DEVICE) for x in (q, k, v))
+        for block in (1, 2, 16) if rule.looks else (16,):
+            op = attention_op(4, width, 200, rule, kv_heads=2)
+            op = dataclasses.replace(op, block=block)
+            wanted = op._sequence(q[0].long(), k[0].long(), v[0].long(), real)
+            found = attend(op, q, k, v, [real], blocks=blocks, whole=real == length)
+            assert torch.equal(found[0].long(), wanted), (length, block)
