@@ -4,9 +4,10 @@ import importlib
 import inspect
 import pkgutil
 import re
+import warnings
 
 import pytest
-from amaranth.hdl import Shape
+from amaranth.hdl import Elaboratable, Shape, UnusedElaboratable
 from amaranth.lib import wiring
 from unused import unused
 
@@ -51,3 +52,11 @@ def test_ports_are_as_described(kind, taken):
         if member.is_signature:
             always = getattr(member.signature, "always_ready", False)
             assert (name, always) == (name, "always-ready" in said)
+
+
+def test_amaranth_complains_of_nothing_that_is_unused(monkeypatch):
+    """It would when the object is deleted, once anything has been elaborated."""
+    monkeypatch.setattr(UnusedElaboratable, "_MustUse__silence", False)
+    with unused(), warnings.catch_warnings(record=True) as told:
+        Elaboratable().__del__()
+    assert told == []
